@@ -1,0 +1,107 @@
+#include "base/mem.h"
+
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+static void count(struct mem *m, void *p, bool out) {
+    size_t n = malloc_usable_size(p);
+    if (out) {
+        atomic_fetch_add_explicit(&m->allocated_bytes, n, memory_order_relaxed);
+    } else {
+        atomic_fetch_sub_explicit(&m->allocated_bytes, n, memory_order_relaxed);
+    }
+}
+
+static void *heap_alloc(struct mem *m, size_t size, size_t alignment, bool zeroed) {
+    void *p = NULL;
+    if (alignment <= 16) {
+        p = zeroed ? calloc(1, size) : malloc(size);
+    } else {
+        if (posix_memalign(&p, alignment, size) != 0) p = NULL;
+        if (p && zeroed) memset(p, 0, size);
+    }
+    ASSERT(p != NULL);
+    count(m, p, true);
+    return p;
+}
+
+static void *heap_realloc(struct mem *m, void *p, size_t size) {
+    if (p) count(m, p, false);
+    p = realloc(p, size);
+    ASSERT(p != NULL);
+    count(m, p, true);
+    return p;
+}
+
+static void heap_free(struct mem *m, void *p) {
+    count(m, p, false);
+    free(p);
+}
+
+static const struct mem_ops heap_ops = {heap_alloc, heap_realloc, heap_free};
+
+void mem_init_heap(struct mem *m) {
+    m->ops = &heap_ops;
+    atomic_init(&m->allocated_bytes, 0);
+}
+
+void *mem_alloc(struct mem *m, size_t size) {
+    return m->ops->alloc(m, size ? size : 1, 16, false);
+}
+
+void *mem_zalloc(struct mem *m, size_t size) {
+    return m->ops->alloc(m, size ? size : 1, 16, true);
+}
+
+void *mem_aligned(struct mem *m, size_t size, size_t alignment) {
+    ASSERT(alignment >= 16 && (alignment & (alignment - 1)) == 0);
+    return m->ops->alloc(m, size ? size : 1, alignment, false);
+}
+
+void *mem_realloc(struct mem *m, void *p, size_t size) {
+    return m->ops->realloc(m, p, size ? size : 1);
+}
+
+void mem_free(struct mem *m, void *p) {
+    if (p) m->ops->free(m, p);
+}
+
+char *mem_strndup(struct mem *m, const char *s, size_t n) {
+    char *copy = mem_alloc(m, n + 1);
+    memcpy(copy, s, n);
+    copy[n] = '\0';
+    return copy;
+}
+
+char *mem_strdup(struct mem *m, const char *s) {
+    return mem_strndup(m, s, strlen(s));
+}
+
+char *mem_printf(struct mem *m, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(NULL, 0, format, ap);
+    va_end(ap);
+    ASSERT(n >= 0);
+    char *s = mem_alloc(m, (size_t)n + 1);
+    va_start(ap, format);
+    (void)vsnprintf(s, (size_t)n + 1, format, ap);
+    va_end(ap);
+    return s;
+}
+
+void *mem_grow(struct mem *m, void *array, size_t used, size_t *capacity, size_t element_size) {
+    if (used < *capacity) return array;
+    *capacity = *capacity ? *capacity * 2 : 8;
+    return mem_realloc(m, array, *capacity * element_size);
+}
+
+void budget_give(struct budget *b, uint64_t bytes) {
+    ASSERT(b->used_bytes >= bytes);
+    b->used_bytes -= bytes;
+}

@@ -1,0 +1,58 @@
+/* Memory of one instance (a broker process, or one simulated node). Every allocation of ours names its `struct mem`, so that
+ * the simulator can drop a crashed node's memory whole and memory can be counted. Libraries keep their own allocators.
+ *
+ * mem_alloc never returns NULL: small fixed structures that do not fit mean the process is beyond help. Memory whose
+ * size a client chooses is granted from a `struct budget` first; there, refusal is an ordinary answer. Thread-safe. */
+#ifndef OXBOW_BASE_MEM_H
+#define OXBOW_BASE_MEM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mem;
+
+struct mem_ops {
+    /* alignment is a power of two, at least 16; returns zeroed memory when `zeroed`. */
+    void *(*alloc)(struct mem *m, size_t size, size_t alignment, bool zeroed);
+    void *(*realloc)(struct mem *m, void *p, size_t size);
+    void (*free)(struct mem *m, void *p);
+};
+
+struct mem {
+    const struct mem_ops *ops;
+    _Atomic uint64_t allocated_bytes; /* what is out now, as the allocator rounds it */
+};
+
+/* The process's own heap. */
+void mem_init_heap(struct mem *m);
+
+void *mem_alloc(struct mem *m, size_t size);  /* uninitialised */
+void *mem_zalloc(struct mem *m, size_t size); /* zeroed; large sizes cost no physical memory until touched */
+void *mem_aligned(struct mem *m, size_t size, size_t alignment);
+void *mem_realloc(struct mem *m, void *p, size_t size); /* p may be NULL */
+void mem_free(struct mem *m, void *p);                  /* p may be NULL */
+char *mem_strdup(struct mem *m, const char *s);
+char *mem_strndup(struct mem *m, const char *s, size_t n);
+char *mem_printf(struct mem *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define MEM_NEW(m, type) ((type *)mem_zalloc((m), sizeof(type)))
+
+/* Grows an array for one more element: doubles `capacity` when `count` has reached it. */
+void *mem_grow(struct mem *m, void *array, size_t count, size_t *capacity, size_t element_size);
+
+/* A budget: bytes that may be out at once. Not thread-safe unless the owner says so; counts only, allocates nothing. */
+struct budget {
+    uint64_t limit_bytes;
+    uint64_t used_bytes;
+};
+
+static inline bool budget_take(struct budget *b, uint64_t bytes) {
+    if (b->used_bytes + bytes > b->limit_bytes) return false;
+    b->used_bytes += bytes;
+    return true;
+}
+void budget_give(struct budget *b, uint64_t bytes);
+
+#endif

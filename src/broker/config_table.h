@@ -1,0 +1,122 @@
+/* Every property of a broker, once: type, field of `struct config`, name, default, limits, one sentence. The struct, the parser,
+ * `oxbow config` and docs/configuration.md come from it. Included several times; no include guard on purpose.
+ *
+ *   CONFIG_SECTION(title)
+ *   CONFIG_BOOL  (field, name, default, text)
+ *   CONFIG_INT   (field, name, default, min, max, text)        32 bits
+ *   CONFIG_LONG  (field, name, default, min, max, text)        64 bits
+ *   CONFIG_COUNT (field, name, min, max, text)                 int or "auto" (0 in the struct), which is the default
+ *   CONFIG_SIZE  (field, name, default, min, max, text)        bytes, 64 bits; the value may end in KiB, MiB, GiB or TiB
+ *   CONFIG_STRING(field, name, default, text)
+ *   CONFIG_LIST  (field, name, default, values, text)          comma-separated; each one of `values` ("a|b"), or anything for ""
+ *   CONFIG_ENUM  (field, name, default, values, text)          in the struct: the index in `values`
+ *   CONFIG_ALIAS (name, of, factor, rank)                      another name of `of`, in units of `factor`; see config.h
+ *
+ * Where Kafka has a name for a thing, it is Kafka's, with Kafka's meaning, limits and default. */
+#define CONFIG_INT_MAX 2147483647
+#define CONFIG_LONG_MAX INT64_MAX
+#define CONFIG_KIB ((int64_t)1 << 10)
+#define CONFIG_MIB ((int64_t)1 << 20)
+#define CONFIG_GIB ((int64_t)1 << 30)
+#define CONFIG_TIB ((int64_t)1 << 40)
+
+CONFIG_SECTION("The broker and its network")
+CONFIG_INT(node_id, "node.id", 1, 0, CONFIG_INT_MAX, "The id of this broker in the cluster, as clients see it.")
+CONFIG_ALIAS("broker.id", "node.id", 1, 1)
+CONFIG_LIST(listeners, "listeners", "PLAINTEXT://127.0.0.1:9092", "",
+            "Where the broker listens: `NAME://host:port`, separated by commas. An empty host or 0.0.0.0 means all addresses, port 0 any free one.")
+CONFIG_LIST(advertised_listeners, "advertised.listeners", "", "",
+            "What clients are told to connect to, by listener name; empty: the same as `listeners`.")
+CONFIG_STRING(broker_rack, "broker.rack", "", "The rack or zone of this broker, for clients that read from the nearest.")
+CONFIG_INT(max_connections, "max.connections", CONFIG_INT_MAX, 0, CONFIG_INT_MAX,
+           "Client connections that may be open at once; more are closed as soon as they are accepted.")
+CONFIG_INT(max_connections_per_ip, "max.connections.per.ip", CONFIG_INT_MAX, 0, CONFIG_INT_MAX,
+           "Client connections that may be open at once from one address.")
+CONFIG_LONG(connections_max_idle_ms, "connections.max.idle.ms", 600000, -1, CONFIG_LONG_MAX,
+            "A connection without a request for so long is closed; -1: never.")
+CONFIG_INT(socket_request_max_bytes, "socket.request.max.bytes", 104857600, 1, CONFIG_INT_MAX,
+           "The largest request that is read; a client that announces more is disconnected.")
+CONFIG_SIZE(queued_max_request_bytes, "queued.max.request.bytes", 256 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
+            "Memory for requests that are being received or wait, of all clients together; beyond it sockets are not read.")
+
+CONFIG_SECTION("Topics")
+CONFIG_BOOL(auto_create_topics_enable, "auto.create.topics.enable", true,
+            "Create a topic when a client that permits it asks for one that does not exist.")
+CONFIG_BOOL(delete_topic_enable, "delete.topic.enable", true, "Allow topics to be deleted.")
+CONFIG_INT(num_partitions, "num.partitions", 1, 1, CONFIG_INT_MAX, "Partitions of a topic that is created without a number.")
+CONFIG_INT(default_replication_factor, "default.replication.factor", 1, 1, 32767,
+           "Replication factor of a topic that is created without one. Durability comes from the object store, not from it.")
+CONFIG_INT(min_insync_replicas, "min.insync.replicas", 1, 1, CONFIG_INT_MAX,
+           "Told to clients that ask; a record is acknowledged when it is durable, whatever this says.")
+
+CONFIG_SECTION("Records: the defaults of topics")
+CONFIG_INT(message_max_bytes, "message.max.bytes", 1048588, 0, CONFIG_INT_MAX, "The largest record batch that is accepted (topic: `max.message.bytes`).")
+CONFIG_ENUM(compression_type, "compression.type", "producer", "producer|uncompressed|gzip|snappy|lz4|zstd",
+            "The codec in which batches are kept (topic: `compression.type`); `producer` keeps what the producer chose.")
+CONFIG_ENUM(log_message_timestamp_type, "log.message.timestamp.type", "CreateTime", "CreateTime|LogAppendTime",
+            "Whether a record keeps its producer's time or gets the broker's (topic: `message.timestamp.type`).")
+CONFIG_LONG(log_message_timestamp_before_max_ms, "log.message.timestamp.before.max.ms", CONFIG_LONG_MAX, 0, CONFIG_LONG_MAX,
+            "How far a record's time may lie before the broker's (topic: `message.timestamp.before.max.ms`).")
+CONFIG_LONG(log_message_timestamp_after_max_ms, "log.message.timestamp.after.max.ms", 3600000, 0, CONFIG_LONG_MAX,
+            "How far a record's time may lie after the broker's (topic: `message.timestamp.after.max.ms`).")
+CONFIG_INT(producer_id_expiration_ms, "producer.id.expiration.ms", 86400000, 1, CONFIG_INT_MAX,
+           "How long the sequence numbers of a silent idempotent producer are remembered.")
+
+CONFIG_SECTION("Retention: the defaults of topics")
+CONFIG_LIST(log_cleanup_policy, "log.cleanup.policy", "delete", "delete|compact", "What happens to old records (topic: `cleanup.policy`).")
+CONFIG_LONG(log_retention_ms, "log.retention.ms", 604800000, -1, CONFIG_LONG_MAX, "How long records are kept (topic: `retention.ms`); -1: for ever.")
+CONFIG_ALIAS("log.retention.minutes", "log.retention.ms", 60000, 1)
+CONFIG_ALIAS("log.retention.hours", "log.retention.ms", 3600000, 2)
+CONFIG_LONG(log_retention_bytes, "log.retention.bytes", -1, -1, CONFIG_LONG_MAX,
+            "How much of a partition is kept (topic: `retention.bytes`); -1: everything.")
+CONFIG_INT(log_segment_bytes, "log.segment.bytes", 1073741824, 14, CONFIG_INT_MAX,
+           "Retention drops a partition's records in parts of this size (topic: `segment.bytes`).")
+CONFIG_LONG(log_roll_ms, "log.roll.ms", 604800000, 1, CONFIG_LONG_MAX, "A part is closed at this age even if it is small (topic: `segment.ms`).")
+CONFIG_ALIAS("log.roll.hours", "log.roll.ms", 3600000, 1)
+CONFIG_LONG(log_roll_jitter_ms, "log.roll.jitter.ms", 0, 0, CONFIG_LONG_MAX,
+            "At most so much is taken off `log.roll.ms`, at random, so that not all parts close at once (topic: `segment.jitter.ms`).")
+CONFIG_ALIAS("log.roll.jitter.hours", "log.roll.jitter.ms", 3600000, 1)
+CONFIG_LONG(log_retention_check_interval_ms, "log.retention.check.interval.ms", 300000, 1, CONFIG_LONG_MAX,
+            "How often partitions are looked at for records that need not be kept.")
+
+CONFIG_SECTION("Fetching")
+CONFIG_INT(fetch_max_bytes, "fetch.max.bytes", 57671680, 1024, CONFIG_INT_MAX, "The most that one answer to a fetch carries, whatever the client allows.")
+CONFIG_INT(max_incremental_fetch_session_cache_slots, "max.incremental.fetch.session.cache.slots", 1000, 0, CONFIG_INT_MAX,
+           "Incremental fetch sessions that are kept at once.")
+
+CONFIG_SECTION("Storage")
+CONFIG_STRING(storage_url, "storage.url", "file://./data/store", "The object store: `file://FOLDER`.")
+CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
+              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over.")
+CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
+            "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
+CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")
+CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 64 * CONFIG_MIB,
+            "Records are uploaded as soon as there are so many bytes of them.")
+CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
+CONFIG_INT(upload_wal_percent, "upload.wal.percent", 50, 1, 90, "Records are uploaded when they fill this share of the write-ahead log.")
+CONFIG_LONG(checkpoint_interval_ms, "checkpoint.interval.ms", 300000, 10, CONFIG_LONG_MAX,
+            "How long after a change to the ledger a checkpoint is written at the latest; it bounds the work of the next start.")
+
+CONFIG_SECTION("The process")
+CONFIG_STRING(http_listen, "http.listen", "", "Where metrics and health are served, `host:port`; empty: nowhere.")
+CONFIG_ENUM(io_backend, "io.backend", "auto", "auto|uring|epoll", "How files are read and written: by io_uring, or by threads; `auto` takes io_uring where it works.")
+CONFIG_COUNT(shards, "shards", 1, 256, "Threads that serve clients; `auto` chooses by the machine's processors.")
+CONFIG_ENUM(log_level, "log.level", "info", "debug|info|warn|error|none", "The least important lines that are logged on standard error.")
+
+#undef CONFIG_SECTION
+#undef CONFIG_BOOL
+#undef CONFIG_INT
+#undef CONFIG_LONG
+#undef CONFIG_COUNT
+#undef CONFIG_SIZE
+#undef CONFIG_STRING
+#undef CONFIG_LIST
+#undef CONFIG_ENUM
+#undef CONFIG_ALIAS
+#undef CONFIG_INT_MAX
+#undef CONFIG_LONG_MAX
+#undef CONFIG_KIB
+#undef CONFIG_MIB
+#undef CONFIG_GIB
+#undef CONFIG_TIB

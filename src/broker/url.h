@@ -1,0 +1,56 @@
+/* The addresses in a configuration: storage.url, wal.url, listeners, http.listen. Pure text; nothing is looked up or opened.
+ * Each parser returns ERR_INVALID or ERR_UNSUPPORTED and a sentence in *why (cut to fit) that says what was expected. */
+#ifndef OXBOW_BROKER_URL_H
+#define OXBOW_BROKER_URL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define URL_PATH_SIZE 1024u
+
+/* file://FOLDER. A relative folder ("file://./data/store") is relative to the current one. %XX stands for a byte. */
+struct storage_url {
+    char path[URL_PATH_SIZE];
+};
+enum err storage_url_parse(const char *text, struct storage_url *out, char *why, size_t why_size) WARN_UNUSED;
+
+enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK };
+/* How a survivor makes sure that the holder writes no more: by the lock that ends with the holder's process (one machine), or by
+ * a mark that the holder reads after each group commit (a device that two machines can reach). */
+enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
+
+#define WAL_SIZE_DEFAULT ((uint64_t)1 << 30)
+#define WAL_SIZE_MIN ((uint64_t)1 << 20)
+#define WAL_SIZE_MAX ((uint64_t)1 << 40)
+
+/* file://FOLDER-OR-FILE?size=1GiB&takeover=lock|mark (default lock), block:///dev/DEVICE?takeover=lock|mark (default mark). */
+struct wal_url {
+    enum wal_kind kind;
+    enum wal_takeover takeover;
+    char path[URL_PATH_SIZE];
+    uint64_t size_bytes; /* a multiple of 4 KiB; BLOCK without size: 0, the whole device */
+};
+enum err wal_url_parse(const char *text, struct wal_url *out, char *why, size_t why_size) WARN_UNUSED;
+
+/* NAME://host:port, as in listeners. host "" (also for 0.0.0.0): all addresses; an IPv6 address stands in brackets, which are
+ * dropped. Names are kept in upper case, as Kafka does. */
+struct listener_url {
+    char name[64];
+    char host[256];
+    uint16_t port;
+};
+enum err listener_url_parse(const char *text, struct listener_url *out, char *why, size_t why_size) WARN_UNUSED;
+
+/* host:port, or :port for all addresses. */
+enum err host_port_parse(const char *text, char *host, size_t host_size, uint16_t *port, char *why,
+                         size_t why_size) WARN_UNUSED;
+
+/* "123", "64KiB", "1GiB": bytes. False if it is something else or does not fit. */
+bool size_parse(const char *text, int64_t *out);
+/* The shortest such text; returns out. */
+const char *size_text(int64_t bytes, char *out, size_t out_size);
+
+#endif

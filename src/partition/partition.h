@@ -1,0 +1,88 @@
+/* One partition as Kafka means it: the checks of Produce, offsets, producer state, segments, retention, timestamps, fetch. Lives on its home loop (a shard); call there.
+ *
+ * Produce is in two steps, so that a connection's requests overlap: partition_append orders and copies, partition_wait waits until that is durable. The answer to a duplicate of a batch that is
+ * still in flight waits for the original, by the same partition_wait. */
+#ifndef OXBOW_PARTITION_PARTITION_H
+#define OXBOW_PARTITION_PARTITION_H
+
+#include "partition/topic_config.h"
+#include "stream/stream.h"
+
+struct partition;
+
+struct partition_options {
+    struct streams *streams;
+    struct env *env;
+    struct stream_id stream;
+    int32_t leader_epoch;
+    const struct topic_config *config; /* copied */
+    const char *topic;                 /* copied; for log lines */
+    int32_t index;
+    int64_t producer_id_expiration_ms;
+};
+/* Suspends. */
+enum err partition_open(const struct partition_options *o, struct partition **out) WARN_UNUSED;
+/* Waits for reads and appends under way, then closes. Waiting fetches are woken. Suspends. */
+void partition_close(struct partition *p);
+void partition_configure(struct partition *p, const struct topic_config *config);
+
+struct partition_append_result {
+    uint64_t base_offset, end_offset; /* of the batch, or of the original if it is a duplicate; pass end_offset to partition_wait */
+    int64_t log_append_time_ms;       /* -1 unless LogAppendTime */
+    uint64_t log_start_offset;
+    const char *message;              /* for INVALID_RECORD and friends: a literal, or NULL */
+    int32_t bad_record;               /* index in the batch of the record at fault, -1: none */
+};
+/* records: one v2 batch as it came (Kafka protocol: Produce 3 and later); its bytes are changed in place (base offset, leader epoch, perhaps timestamp). May suspend for room,
+ * only before anything is decided: appends by successive callers are ordered as called. */
+enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version, struct partition_append_result *out) WARN_UNUSED;
+/* Suspends until everything below end_offset is durable. */
+enum err partition_wait(struct partition *p, uint64_t end_offset) WARN_UNUSED;
+
+uint64_t partition_high_watermark(const struct partition *p);
+uint64_t partition_log_start_offset(const struct partition *p);
+uint64_t partition_last_stable_offset(const struct partition *p); /* = high watermark while there are no transactions */
+int32_t partition_leader_epoch(const struct partition *p);
+struct stream_id partition_stream(const struct partition *p);
+
+struct partition_fetch {
+    uint64_t offset;
+    int32_t current_leader_epoch; /* -1: not checked. ERR_FENCED_LEADER_EPOCH, ERR_UNKNOWN_LEADER_EPOCH */
+    int32_t last_fetched_epoch;   /* -1: not checked (v12 and later: diverging epoch) */
+    size_t max_bytes;
+    bool whole_first;             /* return one whole batch even above max_bytes */
+    bool cached_only;             /* do not suspend for the store: ERR_BUSY if it would have to */
+};
+struct partition_fetched {
+    uint64_t high_watermark, last_stable_offset, log_start_offset;
+    int32_t diverging_epoch; /* -1: none */
+    uint64_t diverging_end_offset;
+};
+/* Appends whole batches to `out`. ERR_OFFSET_OUT_OF_RANGE (fetched is filled also then). May suspend unless cached_only. */
+enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched, struct slices *out) WARN_UNUSED;
+/* Bytes that are ready at `offset` (below the high watermark), roughly and without I/O: for min.bytes. */
+uint64_t partition_ready_bytes(const struct partition *p, uint64_t offset);
+
+/* Whoever waits for the high watermark to pass `offset` (or for an error: close, trim): `ready` is called once, on the partition's loop, outside any fiber, and the
+ * watch is off again. Costs nothing while nothing happens. */
+struct partition_watch {
+    struct list node;
+    uint64_t offset;
+    void (*ready)(struct partition_watch *w);
+};
+void partition_watch_init(struct partition_watch *w, void (*ready)(struct partition_watch *w));
+void partition_watch_on(struct partition *p, struct partition_watch *w, uint64_t offset);
+void partition_watch_off(struct partition_watch *w); /* harmless when off */
+
+/* Kafka protocol: ListOffsets. timestamp >= 0, or -1 latest, -2 earliest, -3 max timestamp, -4 earliest local. Not found: OK with offset -1. Suspends. */
+enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset, int64_t *found_timestamp, int32_t *leader_epoch) WARN_UNUSED;
+/* Applies retention.ms, retention.bytes and the roll of an old active segment (segment.ms), at wall time now_ms; trims when something went. Called by the shard's timer. Suspends. */
+void partition_retain(struct partition *p, int64_t now_ms);
+uint64_t partition_size_bytes(const struct partition *p);
+
+struct partition_counters { /* since open */
+    uint64_t bytes_in, bytes_out, batches_in, records_in;
+};
+const struct partition_counters *partition_counters(const struct partition *p);
+
+#endif

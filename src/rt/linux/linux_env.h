@@ -1,0 +1,29 @@
+/* The real environment. One per process. */
+#ifndef OXBOW_RT_LINUX_LINUX_ENV_H
+#define OXBOW_RT_LINUX_LINUX_ENV_H
+
+#include "rt/env.h"
+
+enum linux_io { LINUX_IO_AUTO, LINUX_IO_URING, LINUX_IO_EPOLL };
+
+struct linux_env_options {
+    enum linux_io io;       /* AUTO: io_uring where the kernel allows it, else threads; URING fails where it is not allowed */
+    enum log_level level;
+    unsigned worker_threads; /* 0: 4 */
+};
+
+/* Makes the environment with loop 0 for the calling thread. *why (a literal) tells what failed. */
+enum err linux_env_create(const struct linux_env_options *o, struct env **out, const char **why);
+/* Which back end was chosen: "io_uring" or "epoll". */
+const char *linux_env_io_name(struct env *e);
+/* Runs loop 0 on the calling thread, starting with a fiber main_fn(arg), until loop_stop(loop 0). */
+void linux_env_run(struct env *e, fiber_fn *main_fn, void *arg);
+/* SIGINT and SIGTERM call fn(arg, count) on loop 0 outside any fiber (count = 1, 2, ...). SIGPIPE is ignored. */
+void linux_env_on_terminate(struct env *e, void (*fn)(void *arg, unsigned count), void *arg);
+/* Stops and joins every loop and worker, frees everything. After linux_env_run. */
+void linux_env_destroy(struct env *e);
+struct loop *linux_env_loop0(struct env *e);
+/* Resident memory of the process in bytes (for /metrics). */
+uint64_t linux_resident_bytes(void);
+
+#endif
