@@ -58,20 +58,21 @@ struct state_epoch { /* leader epoch history */
     uint64_t start_offset;
 };
 
+/* Small on purpose: there may be 100,000 of them in a broker, most of them all but empty. */
 struct stream_state {
     struct mem *mem;
-    bool delta;                  /* of a section: first_offset is where it begins; else 0 is where all begins */
-    uint64_t first_offset;       /* delta: where the section begins */
-    uint64_t start_offset;       /* log start offset; delta: 0 if untouched */
-    uint64_t end_offset;         /* log end offset */
+    bool delta;             /* of a section: first_offset is where it begins; else 0 is where all begins */
+    bool continues_segment; /* delta: segments[0] continues the last one of what it is merged into */
+    uint32_t segment_count, segment_capacity;
+    uint32_t epoch_count, epoch_capacity;
+    uint32_t range_count, range_capacity;
+    uint64_t first_offset;          /* delta: where the section begins */
+    uint64_t start_offset;          /* log start offset; delta: 0 if untouched */
+    uint64_t end_offset;            /* log end offset */
     struct state_segment *segments; /* the last one is active */
-    size_t segment_count, segment_capacity;
-    bool continues_segment;      /* delta: segments[0] continues the last one of what it is merged into */
     struct state_epoch *epochs;
-    size_t epoch_count, epoch_capacity;
-    struct map64 producers;      /* producer id + 1 -> struct state_producer * */
-    struct state_range *ranges;  /* contiguous from <= start_offset to the end of what is in objects; not kept in live states */
-    size_t range_count, range_capacity;
+    struct state_range *ranges; /* contiguous from <= start_offset to the end of what is in objects; not kept in live states */
+    struct map64 producers;     /* producer id + 1 -> struct state_producer *; no memory of its own while empty */
 };
 
 void state_init(struct stream_state *s, struct mem *m);

@@ -54,6 +54,8 @@ enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSE
 /* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop. All streams must be closed. */
 void streams_close(struct streams *s);
 
+/* Which of the shards is a stream's home: the only one it may be opened on. */
+unsigned stream_home(struct stream_id id, unsigned shard_count);
 /* Opens a stream on the current loop (its home). live: uninitialised; receives a copy of the committed state, without ranges. A stream without state begins empty at 0.
  * ERR_GAP: recovery found a hole in this stream: it is refused. durable(): called on the home loop outside any fiber whenever durable_end has moved. Suspends. */
 enum err stream_open(struct streams *s, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx, struct stream_state *live,

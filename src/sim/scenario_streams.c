@@ -1,0 +1,460 @@
+/* Scenario "streams": the storage engine of one broker, whole: cluster log, ledger, WAL, log cache, upload, checkpoints, merging of small ranges, deletion, reading back. A broker opens some
+ * partitions, appends batches of several idempotent producers, trims, reads; it is killed, loses power, stands still, stops in order, and starts again.
+ *
+ * Promises, for each partition:
+ *  - what was acknowledged, and what a reader was shown, is there after every start, at its offset, byte for byte; offsets are contiguous;
+ *  - nothing else is there but batches that were appended at that offset;
+ *  - the state after a start (end, producers, leader epochs, log start) is the state of exactly the batches that are there;
+ *  - the log start offset is one that was asked for, and not below one that was acknowledged;
+ *  - while nothing is broken everything can be read; no object that is referred to is missing; objects stay bounded. */
+#include "base/crc32c.h"
+#include "kafka/batch.h"
+#include "meta/meta.h"
+#include "sim/disk.h"
+#include "sim/scenarios.h"
+#include "stream/stream.h"
+
+#define PARTITIONS_MAX 4u
+#define BATCHES_MAX 4000u
+#define PRODUCERS 3u
+
+struct model_batch {
+    uint64_t id, base_offset, end_offset;
+    struct state_batch view;
+    uint32_t size;
+};
+
+struct model {
+    struct model_batch batches[BATCHES_MAX]; /* as appended by the newest broker; cut back to what was found at each start */
+    size_t count;
+    uint64_t acked_end, shown_end;
+    uint64_t trim_asked, trim_acked;
+};
+
+struct streams_test {
+    struct sim_run *run;
+    struct sim_world *world;
+    struct sim_node *broker;
+    unsigned partitions;
+    bool over;      /* the load ends; the broker stops in order */
+    bool stop_asked;
+    bool audited;
+    struct model models[PARTITIONS_MAX];
+    size_t value_max;
+    uint64_t upload_bytes, cache_bytes, block_cache_bytes;
+    uint32_t upload_interval_ms, checkpoint_entries;
+    unsigned starts;
+};
+
+struct part {
+    struct broker_life *life;
+    struct model *model;
+    unsigned index;
+    struct stream *stream;
+    struct stream_state live;
+    int32_t epoch;
+    int32_t sequences[PRODUCERS];
+    bool busy;
+};
+
+struct broker_life {
+    struct streams_test *test;
+    struct env *env;
+    struct store *store;
+    struct meta *meta;
+    struct streams *streams;
+    struct part parts[PARTITIONS_MAX];
+    struct waitgroup group;
+    bool fatal;
+};
+
+/* --- Batches. */
+
+static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
+    struct streams_test *t = p->life->test;
+    struct mem *m = p->life->env->mem;
+    int64_t producer = (int64_t)sim_between(t->world, 0, PRODUCERS) - 1;
+    unsigned records = (unsigned)sim_between(t->world, 1, 4);
+    struct batch_options o = BATCH_OPTIONS_DEFAULT;
+    o.base_offset = (int64_t)stream_appended_end(p->stream);
+    o.partition_leader_epoch = p->epoch;
+    if (producer >= 0) {
+        struct state_producer *known = state_producer_get(&p->live, producer);
+        o.producer_id = producer;
+        o.producer_epoch = 0;
+        o.base_sequence = known ? (int32_t)(((uint32_t)known->batches[known->count - 1].last_sequence + 1u) & INT32_MAX) : 0;
+    }
+    *b = (struct model_batch){.id = rng_next(&t->world->rng), .base_offset = (uint64_t)o.base_offset, .end_offset = (uint64_t)o.base_offset + records};
+    struct batch_builder builder;
+    batch_builder_init(&builder, m, &o);
+    int64_t time = env_wall_ms(p->life->env);
+    size_t size = sim_between(t->world, 0, t->value_max);
+    uint8_t *value = mem_alloc(m, size);
+    for (unsigned i = 0; i < records; i++) {
+        sim_payload_fill(b->id + i, value, size);
+        batch_builder_add(&builder, time + i, "key", 3, value, size, NULL, 0);
+    }
+    enum err e = batch_builder_finish(&builder, out);
+    ASSERT(e == OK);
+    batch_builder_deinit(&builder);
+    mem_free(m, value);
+    b->size = (uint32_t)out->size;
+    b->view = (struct state_batch){.base_offset = b->base_offset,
+                                   .end_offset = b->end_offset,
+                                   .first_timestamp = time,
+                                   .max_timestamp = time + (int64_t)records - 1,
+                                   .size_bytes = b->size,
+                                   .leader_epoch = p->epoch,
+                                   .producer_id = producer,
+                                   .producer_epoch = producer >= 0 ? 0 : -1,
+                                   .first_sequence = o.base_sequence,
+                                   .last_sequence = producer >= 0 ? (int32_t)(((uint32_t)o.base_sequence + records - 1) & INT32_MAX) : -1,
+                                   .rolls = sim_chance(t->world, 0.05)};
+}
+
+static bool batch_is(const struct model_batch *b, const struct batch_header *h, struct mem *m) {
+    if ((uint64_t)h->base_offset != b->base_offset || h->size != b->size) return false;
+    struct batch_iterator it;
+    if (batch_iterator_init(&it, m, h, 1u << 24) != OK) return false;
+    struct batch_record r;
+    bool same = true;
+    for (unsigned i = 0; same && batch_iterator_next(&it, &r) == OK; i++) {
+        same = r.value_size >= 0 && sim_payload_is(b->id + i, r.value, (size_t)r.value_size);
+    }
+    batch_iterator_deinit(&it);
+    return same;
+}
+
+static struct model_batch *model_at(struct model *m, uint64_t offset) {
+    size_t low = 0, high = m->count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (m->batches[mid].end_offset > offset) high = mid;
+        else low = mid + 1;
+    }
+    return low < m->count && m->batches[low].base_offset <= offset ? &m->batches[low] : NULL;
+}
+
+/* --- The load. */
+
+static bool append_one(struct part *p) {
+    struct broker_life *l = p->life;
+    struct streams_test *t = l->test;
+    struct model *model = p->model;
+    if (model->count == BATCHES_MAX) return false;
+    size_t most = t->value_max * 4 + 400;
+    if (stream_reserve(p->stream, most) != OK) return false;
+    struct buf bytes;
+    buf_init(&bytes, l->env->mem);
+    struct model_batch b;
+    make_batch(p, &bytes, &b);
+    struct stream_record r = {.type = STREAM_BATCH,
+                              .flags = b.view.rolls ? STREAM_RECORD_ROLLS : 0,
+                              .base_offset = b.base_offset,
+                              .end_offset = b.end_offset,
+                              .max_timestamp = b.view.max_timestamp,
+                              .payload = bytes.data,
+                              .payload_size = bytes.size,
+                              .payload_crc = crc32c(0, bytes.data, bytes.size)};
+    ASSERT(bytes.size <= most);
+    stream_append(p->stream, &r);
+    state_apply_batch(&p->live, &b.view);
+    model->batches[model->count++] = b;
+    buf_deinit(&bytes);
+    t->run->ops++;
+    if (stream_wait_durable(p->stream, b.end_offset) != OK) return false;
+    if (b.end_offset > model->acked_end) model->acked_end = b.end_offset;
+    t->run->acked++;
+    return true;
+}
+
+static bool trim_one(struct part *p) {
+    struct streams_test *t = p->life->test;
+    uint64_t low = stream_durable_start(p->stream), high = stream_durable_end(p->stream);
+    if (high <= low || stream_reserve(p->stream, 0) != OK) return false;
+    high = stream_durable_end(p->stream);
+    uint64_t to = sim_between(t->world, low, high);
+    if (to <= p->model->trim_asked) return true;
+    p->model->trim_asked = to;
+    struct stream_record r = {.type = STREAM_TRIM, .base_offset = to, .end_offset = to};
+    stream_append(p->stream, &r);
+    state_apply_trim(&p->live, to);
+    while (stream_durable_start(p->stream) < to && !p->life->fatal) fiber_sleep_ns(5 * NS_PER_MS);
+    if (stream_durable_start(p->stream) >= to && p->model->trim_acked < to) p->model->trim_acked = to;
+    return true;
+}
+
+static void check_slices(struct part *p, const struct slices *got, uint64_t offset, uint64_t limit) {
+    struct streams_test *t = p->life->test;
+    for (size_t i = 0; i < got->count; i++) {
+        size_t at = 0;
+        while (at < got->items[i].size && !sim_failed(t->world)) {
+            struct batch_header h;
+            if (batch_parse(got->items[i].data + at, got->items[i].size - at, &h) != OK) {
+                sim_fail(t->world, "partition %u: what was read at %lu is no batch", p->index, offset);
+                return;
+            }
+            struct model_batch *b = model_at(p->model, offset);
+            if (!b || !batch_is(b, &h, p->life->env->mem)) sim_fail(t->world, "partition %u: offset %lu reads as another batch", p->index, offset);
+            if ((uint64_t)batch_end_offset(&h) > limit) sim_fail(t->world, "partition %u: a batch above the limit was shown", p->index);
+            offset = (uint64_t)batch_end_offset(&h);
+            at += h.size;
+        }
+    }
+    if (offset > p->model->shown_end) p->model->shown_end = offset;
+}
+
+/* Reads from somewhere, or everything. False: it could not be read. */
+static bool read_some(struct part *p, bool everything) {
+    struct broker_life *l = p->life;
+    struct streams_test *t = l->test;
+    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+    uint64_t offset = everything ? start : sim_between(t->world, start, end);
+    bool ok = true;
+    while (offset < end && ok && !sim_failed(t->world)) {
+        struct slices got;
+        slices_init(&got, l->env->mem);
+        enum err e = stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, &got);
+        if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
+            sim_fail(t->world, "partition %u: offset %lu is out of range between %lu and %lu", p->index, offset, stream_durable_start(p->stream), end);
+        }
+        ok = e == OK && got.count > 0;
+        if (everything && !ok) sim_fail(t->world, "partition %u: offset %lu cannot be read: %s", p->index, offset, err_name(e));
+        if (e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED) sim_fail(t->world, "partition %u: reading offset %lu: %s", p->index, offset, err_name(e));
+        if (ok) {
+            check_slices(p, &got, offset, end);
+            t->run->ops++;
+            struct batch_header h;
+            struct slice *s = &got.items[got.count - 1];
+            size_t at = 0;
+            while (at < s->size && batch_parse_unchecked(s->data + at, s->size - at, &h) == OK) at += h.size;
+            uint64_t next = (uint64_t)batch_end_offset(&h);
+            if (next <= offset) ok = false;
+            offset = next;
+        }
+        slices_deinit(&got);
+        if (!everything && sim_chance(t->world, 0.5)) break;
+    }
+    return ok;
+}
+
+static void producer(void *arg) {
+    struct part *p = arg;
+    struct streams_test *t = p->life->test;
+    while (!t->over && !t->stop_asked && !p->life->fatal && append_one(p)) {
+        if (sim_chance(t->world, 0.3)) fiber_sleep_ns(sim_between(t->world, 0, 60) * NS_PER_MS);
+    }
+    waitgroup_done(&p->life->group);
+}
+
+static void reader(void *arg) {
+    struct part *p = arg;
+    struct streams_test *t = p->life->test;
+    while (!t->over && !t->stop_asked && !p->life->fatal && !sim_failed(t->world)) {
+        fiber_sleep_ns(sim_between(t->world, 10, 800) * NS_PER_MS);
+        (void)read_some(p, false);
+        if (sim_chance(t->world, 0.05)) (void)trim_one(p);
+    }
+    waitgroup_done(&p->life->group);
+}
+
+/* --- A start. */
+
+static void on_fatal(void *ctx, enum err why, const char *what) {
+    struct broker_life *l = ctx;
+    l->fatal = true;
+    sim_fail(l->test->world, "the only broker gave up: %s (%s)", what, err_name(why));
+}
+
+struct owner_query {
+    struct meta *meta;
+    struct incarnation dead;
+};
+
+static bool is_current(void *ctx, struct stream_id id, int32_t *epoch) {
+    struct owner_query *q = ctx;
+    int32_t index;
+    const struct meta_topic *t = meta_topic_of_stream(q->meta, id, &index);
+    if (!t || t->partitions[index].owner.v != q->dead.v) return false;
+    *epoch = t->partitions[index].epoch;
+    return true;
+}
+
+static enum err open_engine(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    const char *why = "";
+    struct meta_options mo = {.env = l->env, .store = l->store, .node_id = 1, .rack = ""};
+    enum err e = meta_open(&mo, &l->meta, &why);
+    if (e != OK) return e;
+    struct loop *loop = loop_current();
+    struct streams_options so = {.env = l->env,
+                                 .store = l->store,
+                                 .generation = meta_generation(l->meta),
+                                 .incarnation = meta_incarnation(l->meta),
+                                 .wal_path = "/var/wal/broker.wal",
+                                 .wal_size_bytes = 17u << 20,
+                                 .cache_log_bytes = t->cache_bytes,
+                                 .cache_block_bytes = t->block_cache_bytes,
+                                 .upload_bytes = t->upload_bytes,
+                                 .upload_interval_ms = t->upload_interval_ms,
+                                 .checkpoint_entries = t->checkpoint_entries,
+                                 .shards = &loop,
+                                 .shard_count = 1,
+                                 .log_loop = loop,
+                                 .fatal = on_fatal,
+                                 .ctx = l};
+    e = streams_open(&so, &l->streams, &why);
+    if (e != OK) return e;
+    struct meta_broker dead[32];
+    size_t n = meta_unrecovered(l->meta, dead, ARRAY_LEN(dead));
+    for (size_t i = 0; i < n && e == OK; i++) {
+        struct owner_query q = {l->meta, dead[i].incarnation};
+        uint64_t entry = 0;
+        e = streams_recover(l->streams, dead[i].incarnation, is_current, &q, &entry, &why);
+        if (e == OK) e = meta_recovered(l->meta, dead[i].incarnation, entry);
+    }
+    if (n == ARRAY_LEN(dead)) return ERR_BUSY;
+    if (e == OK) e = streams_start(l->streams, &why);
+    return e;
+}
+
+/* Cuts the model back to what is there, and holds the state against it. */
+static void check_start(struct part *p) {
+    struct streams_test *t = p->life->test;
+    struct model *m = p->model;
+    uint64_t end = p->live.end_offset;
+    t->run->ops++;
+    if (end < m->acked_end) sim_fail(t->world, "partition %u ends at %lu after a start; %lu was acknowledged", p->index, end, m->acked_end);
+    if (end < m->shown_end) sim_fail(t->world, "partition %u ends at %lu after a start; %lu was shown", p->index, end, m->shown_end);
+    while (m->count > 0 && m->batches[m->count - 1].base_offset >= end) m->count--;
+    uint64_t model_end = m->count ? m->batches[m->count - 1].end_offset : 0;
+    if (end != model_end) sim_fail(t->world, "partition %u ends at %lu after a start, inside or behind what was appended (%lu)", p->index, end, model_end);
+    uint64_t start = p->live.start_offset;
+    if (start < m->trim_acked || start > m->trim_asked) {
+        sim_fail(t->world, "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index, start, m->trim_acked, m->trim_asked);
+    }
+    if (sim_failed(t->world)) return;
+    m->trim_asked = m->trim_acked = start;
+    m->acked_end = m->shown_end = end;
+    struct mem *mem = p->life->env->mem;
+    struct stream_state want;
+    state_init(&want, mem);
+    for (size_t i = 0; i < m->count; i++) state_apply_batch(&want, &m->batches[i].view);
+    state_apply_trim(&want, start);
+    bool same = want.end_offset == p->live.end_offset && want.producers.count == p->live.producers.count && want.epoch_count == p->live.epoch_count;
+    for (int64_t id = 0; same && id < PRODUCERS; id++) {
+        struct state_producer *a = state_producer_get(&want, id), *b = state_producer_get(&p->live, id);
+        same = (a == NULL) == (b == NULL) && (!a || (a->count == b->count && a->epoch == b->epoch && memcmp(a->batches, b->batches, a->count * sizeof(a->batches[0])) == 0));
+    }
+    for (size_t i = 0; same && i < want.epoch_count; i++) {
+        same = want.epochs[i].leader_epoch == p->live.epochs[i].leader_epoch && want.epochs[i].start_offset == p->live.epochs[i].start_offset;
+    }
+    if (!same) sim_fail(t->world, "partition %u: the state after a start is not that of its batches", p->index);
+    state_deinit(&want);
+}
+
+static void nothing(void *ctx) {
+    (void)ctx;
+}
+
+static bool open_parts(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    if (!meta_topic_by_name(l->meta, "t", 1)) {
+        struct uuid id;
+        if (meta_topic_create(l->meta, "t", (int32_t)t->partitions, 1, NULL, 0, &id) != OK) return false;
+    }
+    for (unsigned i = 0; i < t->partitions; i++) {
+        const struct meta_topic *topic = meta_topic_by_name(l->meta, "t", 1);
+        struct part *p = &l->parts[i];
+        *p = (struct part){.life = l, .model = &t->models[i], .index = i, .epoch = topic->partitions[i].epoch};
+        enum err e = stream_open(l->streams, topic->partitions[i].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
+        if (e != OK) {
+            sim_fail(t->world, "partition %u cannot be opened: %s", i, err_name(e));
+            p->stream = NULL;
+            return false;
+        }
+        check_start(p);
+    }
+    return !sim_failed(t->world);
+}
+
+static void close_engine(struct broker_life *l) {
+    for (unsigned i = 0; i < l->test->partitions; i++) {
+        struct part *p = &l->parts[i];
+        if (!p->stream) continue;
+        stream_close(p->stream);
+        state_deinit(&p->live);
+    }
+    if (l->streams) streams_close(l->streams);
+    if (l->meta) meta_close(l->meta);
+    store_close(l->store);
+}
+
+static void broker_main(void *arg) {
+    struct streams_test *t = arg;
+    struct broker_life l = {.test = t, .env = loop_current()->env};
+    l.store = sim_run_store(t->run, l.env, true);
+    t->starts++;
+    waitgroup_init(&l.group);
+    enum err e = open_engine(&l);
+    if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP || e == ERR_VERSION || e == ERR_FENCED) {
+        sim_fail(t->world, "a start failed for good: %s", err_name(e));
+    }
+    if (e == OK && open_parts(&l)) {
+        for (unsigned i = 0; i < t->partitions; i++) {
+            if (t->over && !read_some(&l.parts[i], true)) sim_fail(t->world, "partition %u cannot be read though nothing is broken", i);
+            unsigned producers = (unsigned)sim_between(t->world, 1, 3);
+            for (unsigned k = 0; k <= producers && !t->over; k++) {
+                waitgroup_add(&l.group);
+                fiber_spawn(loop_current(), k < producers ? "producer" : "reader", k < producers ? producer : reader, &l.parts[i]);
+            }
+        }
+        struct incarnation oldest;
+        if (sim_chance(t->world, 0.7) || t->over) {
+            e = streams_sweep(l.streams, &oldest); /* a sweep that fails leaves it to the next start */
+        }
+        waitgroup_wait(&l.group);
+        if (t->over) t->audited = true;
+    }
+    close_engine(&l);
+}
+
+static void load_choose(struct streams_test *t) {
+    struct sim_world *w = t->world;
+    t->partitions = (unsigned)sim_between(w, 1, PARTITIONS_MAX);
+    t->value_max = sim_chance(w, 0.3) ? 20000 : 300;
+    t->upload_bytes = sim_chance(w, 0.5) ? 20000 : 2000000;
+    t->cache_bytes = sim_chance(w, 0.5) ? 0 : 64u << 20;
+    t->block_cache_bytes = sim_chance(w, 0.5) ? 1000 : 16u << 20;
+    t->upload_interval_ms = (uint32_t)sim_between(w, 200, 20000);
+    t->checkpoint_entries = (uint32_t)sim_between(w, 1, 12);
+}
+
+void scenario_streams(struct sim_run *r) {
+    struct sim_world *w = r->world;
+    struct streams_test *t = MEM_NEW(sim_run_mem(r), struct streams_test);
+    t->run = r;
+    t->world = w;
+    t->broker = sim_node_create(w, "broker");
+    load_choose(t);
+    uint64_t end_ns = w->now_ns + sim_run_load_ns(r, 2);
+    while (w->now_ns < end_ns && !sim_failed(w)) {
+        if (!sim_node_up(t->broker)) {
+            t->stop_asked = false;
+            sim_node_start(t->broker, broker_main, t);
+        }
+        fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
+        if (sim_chance(w, 0.15)) sim_node_pause(t->broker, sim_between(w, 0, 30) * NS_PER_S);
+        if (sim_chance(w, 0.3)) sim_run_crash(r, t->broker);
+        else if (sim_chance(w, 0.1)) t->stop_asked = true;
+    }
+    sim_run_heal(r);
+    t->stop_asked = true;
+    if (!sim_failed(w) && !sim_run_wait_down(r, t->broker, 3600 * NS_PER_S)) sim_fail(w, "the broker does not stop though nothing is broken");
+    t->over = true;
+    for (unsigned i = 0; i < 3 && !t->audited && !sim_failed(w); i++) {
+        sim_node_start(t->broker, broker_main, t);
+        if (!sim_run_wait_down(r, t->broker, 3600 * NS_PER_S)) sim_fail(w, "the last start does not end though nothing is broken");
+    }
+    if (!sim_failed(w) && !t->audited) sim_fail(w, "the broker does not start though nothing is broken");
+}

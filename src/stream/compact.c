@@ -1,0 +1,208 @@
+/* Many small ranges of a stream become one. Each start and each quiet hour leaves a small piece of a partition in an object; without this, objects would grow in number with restarts.
+ * Once a stream has SMALL_RANGES adjacent small ranges they are read, checked, and written again as one; the ledger entry that says so replaces them atomically. */
+#include <inttypes.h>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "kafka/batch.h"
+#include "stream/streams_priv.h"
+
+#define SMALL_RANGES 16u
+#define SMALL_BYTES (4u << 20)
+#define ENTRY_BYTES (32u << 20) /* of one replacing entry */
+
+struct replacement {
+    struct stream_id stream;
+    int32_t epoch;
+    struct state_range *old; /* copies: the committed state may move while we read */
+    size_t old_count;
+    struct object_piece piece;
+    uint64_t piece_size;
+    uint32_t piece_crc;
+    struct state_range range;
+};
+
+struct compaction {
+    struct streams *s;
+    struct replacement *items;
+    size_t count, capacity;
+    uint64_t bytes;
+};
+
+/* The first run of small ranges that is long enough; the active end of a stream included. */
+static bool find_run(const struct ledger_stream *c, size_t *first, size_t *count) {
+    size_t run = 0;
+    for (size_t i = 0; i < c->state.range_count; i++) {
+        run = c->state.ranges[i].size_bytes < SMALL_BYTES ? run + 1 : 0;
+        if (run == SMALL_RANGES) {
+            *first = i + 1 - run;
+            *count = run;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void choose(struct compaction *k) {
+    struct streams *s = k->s;
+    size_t cursor = 0;
+    struct ledger_stream *c;
+    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL && k->bytes < ENTRY_BYTES) {
+        size_t first, count;
+        if (c->refused || c->state.range_count < SMALL_RANGES || !find_run(c, &first, &count)) continue;
+        k->items = mem_grow(s->mem, k->items, k->count, &k->capacity, sizeof(*k->items));
+        struct replacement *r = &k->items[k->count++];
+        *r = (struct replacement){.stream = c->id, .epoch = c->epoch, .old_count = count};
+        r->old = mem_alloc(s->mem, count * sizeof(*r->old));
+        memcpy(r->old, &c->state.ranges[first], count * sizeof(*r->old));
+        object_piece_init(&r->piece, s->mem);
+        for (size_t i = 0; i < count; i++) k->bytes += r->old[i].size_bytes;
+    }
+}
+
+static enum err add_block(struct object_piece *piece, struct slice block, const struct object_block *b) {
+    if (crc32c(0, block.data, block.size) != b->crc) return ERR_CORRUPT;
+    size_t at = 0;
+    while (at < block.size) {
+        struct batch_header h;
+        enum err e = batch_parse_unchecked(block.data + at, block.size - at, &h);
+        if (e != OK) return e;
+        object_piece_add(piece, slice_sub(block, at, h.size), (uint64_t)h.base_offset, (uint64_t)batch_end_offset(&h), h.max_timestamp);
+        at += h.size;
+    }
+    return OK;
+}
+
+static enum err read_range(struct streams *s, const struct state_range *r, struct object_piece *piece) {
+    char key[OBJECT_KEY_MAX];
+    object_key(key, s->generation, r->object);
+    struct slice data;
+    enum err e = store_get(s->store, key, r->position, (size_t)r->size_bytes, STORE_FOR_COMPACTION, &data);
+    if (e != OK) return e;
+    struct object_block *blocks = mem_alloc(s->mem, r->block_count * sizeof(*blocks));
+    e = data.size == r->size_bytes ? object_index_decode(data.data, data.size, r->block_count, r->size_bytes, blocks) : ERR_TRUNCATED;
+    for (uint32_t i = 0; i < r->block_count && e == OK; i++) {
+        struct slice block = slice_sub(data, (size_t)blocks[i].position, blocks[i].size);
+        e = add_block(piece, block, &blocks[i]);
+        slice_unref(&block);
+    }
+    mem_free(s->mem, blocks);
+    slice_unref(&data);
+    return e;
+}
+
+static enum err read_all(struct compaction *k) {
+    for (size_t n = 0; n < k->count; n++) {
+        struct replacement *r = &k->items[n];
+        for (size_t i = 0; i < r->old_count; i++) {
+            if (k->s->closing) return ERR_CANCELLED;
+            enum err e = read_range(k->s, &r->old[i], &r->piece);
+            if (e != OK) return e;
+        }
+        if (r->piece.first_offset != r->old[0].first_offset || r->piece.end_offset != r->old[r->old_count - 1].end_offset) return ERR_GAP;
+    }
+    return OK;
+}
+
+static void apply(struct streams *s, struct replacement *r, struct commit_mail **mails) {
+    struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
+    object_uses_range(&s->uses, r->range.object, 1);
+    if (c && state_replace_ranges(&c->state, &r->range) == OK) {
+        c->dirty = true;
+        /* Those that a trim removed meanwhile are no longer counted. */
+        for (size_t i = 0; i < r->old_count; i++) {
+            if (r->old[i].end_offset > c->state.start_offset) object_uses_range(&s->uses, r->old[i].object, -1);
+        }
+        struct commit_item *item = upload_mail_item(s, mails, r->stream);
+        *item = (struct commit_item){.stream = r->stream, .range = r->range, .has_range = true, .replaces = true, .start_offset = c->state.start_offset};
+    } else {
+        object_uses_range(&s->uses, r->range.object, -1);
+    }
+}
+
+static enum err write_entry(struct compaction *k) {
+    struct streams *s = k->s;
+    struct buf head;
+    struct slices body;
+    uint32_t body_crc = 0;
+    buf_init(&head, s->mem);
+    slices_init(&body, s->mem);
+    struct object_head h = {.section_count = (uint32_t)k->count};
+    memcpy(h.wal_id, s->wal_id, sizeof(h.wal_id));
+    object_head_begin(&head, &h);
+    for (size_t n = 0; n < k->count; n++) {
+        struct replacement *r = &k->items[n];
+        struct object_piece *p = &r->piece;
+        r->piece_size = object_piece_finish(p, &r->piece_crc);
+        r->range = (struct state_range){.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
+                                        .first_offset = p->first_offset,
+                                        .end_offset = p->end_offset,
+                                        .max_timestamp = p->max_timestamp,
+                                        .position = body.size_bytes,
+                                        .size_bytes = r->piece_size,
+                                        .block_count = (uint32_t)p->block_count};
+        slices_push(&body, slice_borrow(p->index, p->index_size));
+        for (size_t i = 0; i < p->parts.count; i++) slices_push(&body, slice_borrow(p->parts.items[i].data, p->parts.items[i].size));
+        body_crc = crc32c_combine(body_crc, r->piece_crc, r->piece_size);
+        struct stream_state delta;
+        state_init_delta(&delta, s->mem, p->first_offset);
+        delta.end_offset = p->end_offset;
+        state_add_range(&delta, &r->range);
+        object_head_section(&head, r->stream, r->epoch, OBJECT_REPLACED, &delta);
+        state_deinit(&delta);
+    }
+    fiber_mutex_lock(&s->ledger_lock);
+    uint64_t number;
+    struct slice head_slice = slice_borrow(head.data, head.size);
+    enum err e = objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
+    if (e == OK) {
+        struct commit_mail **mails = upload_mails_create(s);
+        for (size_t n = 0; n < k->count; n++) {
+            struct replacement *r = &k->items[n];
+            r->range.object = (struct object_id){s->options.incarnation, number, OBJECT_LEDGER_ENTRY};
+            r->range.position += OBJLOG_HEADER_SIZE + head.size;
+            apply(s, r, mails);
+        }
+        upload_post_mails(s, mails);
+        s->entries_since_checkpoint++;
+    }
+    fiber_mutex_unlock(&s->ledger_lock);
+    slices_deinit(&body);
+    buf_deinit(&head);
+    return e;
+}
+
+static void compact(void *arg) {
+    struct streams *s = arg;
+    struct compaction k = {.s = s};
+    choose(&k);
+    enum err e = k.count > 0 ? read_all(&k) : ERR_NOT_FOUND;
+    if (e == OK) e = write_entry(&k);
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED) log_warn(s->env->log, "small ranges were not merged", "error=%s", err_name(e));
+    for (size_t n = 0; n < k.count; n++) {
+        object_piece_deinit(&k.items[n].piece);
+        mem_free(s->mem, k.items[n].old);
+    }
+    mem_free(s->mem, k.items);
+    s->compacting = false;
+    if (e == OK) {
+        collect_poke(s);
+        compact_poke(s);
+    }
+    waitgroup_done(&s->background);
+}
+
+void compact_poke(struct streams *s) {
+    if (s->compacting || s->closing || s->fenced) return;
+    size_t cursor = 0;
+    struct ledger_stream *c;
+    size_t first, count;
+    bool found = false;
+    while (!found && (c = map64_next(&s->image.streams, &cursor, NULL)) != NULL) {
+        found = !c->refused && c->state.range_count >= SMALL_RANGES && find_run(c, &first, &count);
+    }
+    if (!found) return;
+    s->compacting = true;
+    waitgroup_add(&s->background);
+    fiber_spawn(loop_current(), "compact", compact, s);
+}

@@ -1,0 +1,213 @@
+#include "stream/ledger.h"
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+
+void ledger_image_init(struct ledger_image *i, struct mem *m) {
+    i->mem = m;
+    map64_init(&i->streams, m);
+}
+
+static void stream_free(struct ledger_image *i, struct ledger_stream *s) {
+    state_deinit(&s->state);
+    mem_free(i->mem, s);
+}
+
+void ledger_image_deinit(struct ledger_image *i) {
+    size_t cursor = 0;
+    struct ledger_stream *s;
+    while ((s = map64_next(&i->streams, &cursor, NULL)) != NULL) stream_free(i, s);
+    map64_deinit(&i->streams);
+}
+
+struct ledger_stream *ledger_image_get(const struct ledger_image *i, struct stream_id id) {
+    return map64_get(&i->streams, id.v);
+}
+
+struct ledger_stream *ledger_image_add(struct ledger_image *i, struct stream_id id, int32_t epoch) {
+    ASSERT(id.v != 0);
+    struct ledger_stream *s = MEM_NEW(i->mem, struct ledger_stream);
+    s->id = id;
+    s->epoch = epoch;
+    s->dirty = true;
+    state_init(&s->state, i->mem);
+    void *before = map64_put(&i->streams, id.v, s);
+    ASSERT(before == NULL);
+    return s;
+}
+
+void ledger_image_remove(struct ledger_image *i, struct stream_id id) {
+    struct ledger_stream *s = map64_remove(&i->streams, id.v);
+    if (s) stream_free(i, s);
+}
+
+void ledger_resolve_ranges(struct stream_state *delta, struct incarnation creator, uint64_t number, uint64_t body_position) {
+    for (size_t k = 0; k < delta->range_count; k++) {
+        struct state_range *r = &delta->ranges[k];
+        if (r->object.number != OBJECT_THIS_ENTRY) continue;
+        r->object = (struct object_id){creator, number, OBJECT_LEDGER_ENTRY};
+        r->position += body_position;
+    }
+}
+
+/* ---- replay ---- */
+
+struct replay {
+    struct ledger_image *image;
+    struct store *store;
+    const char *generation;
+    struct incarnation creator;
+    uint64_t number, body_position;
+    const struct ledger_filter *filter;
+};
+
+static enum err apply_section(struct replay *r, const struct object_section *section) {
+    int32_t epoch;
+    if (!r->filter->is_current(r->filter->ctx, section->stream, &epoch) || epoch != section->epoch) return OK;
+    struct ledger_stream *s = ledger_image_get(r->image, section->stream);
+    if (!s) s = ledger_image_add(r->image, section->stream, epoch);
+    if (s->refused) return OK;
+    struct stream_state delta;
+    struct reader reader = reader_of(section->delta, section->delta_size);
+    enum err e = state_decode(&delta, r->image->mem, &reader);
+    if (e != OK) return e;
+    ledger_resolve_ranges(&delta, r->creator, r->number, r->body_position);
+    if (section->kind == OBJECT_APPENDED) {
+        e = state_merge(&s->state, &delta);
+        if (e == ERR_GAP) {
+            s->refused = true;
+            e = OK;
+        }
+    } else {
+        for (size_t k = 0; k < delta.range_count && e == OK; k++) e = state_replace_ranges(&s->state, &delta.ranges[k]);
+        if (e == ERR_STALE) e = OK; /* trimmed meanwhile: the replacement had no effect when it was written either */
+    }
+    s->dirty = true;
+    state_deinit(&delta);
+    return e;
+}
+
+/* States lie side by side in few objects: each object's body is read once. */
+static enum err load_state(struct replay *r, const struct object_state_pointer *p, struct slice *cached, uint64_t *cached_entry) {
+    int32_t epoch;
+    if (!r->filter->is_current(r->filter->ctx, p->stream, &epoch) || epoch != p->epoch) return OK;
+    uint64_t entry = p->entry, position = p->position;
+    if (entry == OBJECT_THIS_ENTRY) {
+        entry = r->number;
+        position += r->body_position;
+    }
+    if (*cached_entry != entry) {
+        slice_unref(cached);
+        char key[OBJECT_KEY_MAX];
+        object_key(key, r->generation, (struct object_id){r->creator, entry, OBJECT_LEDGER_ENTRY});
+        enum err e = store_get(r->store, key, 0, SIZE_MAX / 2, STORE_FOR_LEDGER, cached);
+        if (e != OK) return e == ERR_NOT_FOUND ? ERR_TRUNCATED : e;
+        *cached_entry = entry;
+    }
+    if (position > cached->size || p->size > cached->size - position) return ERR_TRUNCATED;
+    if (crc32c(0, cached->data + position, p->size) != p->crc) return ERR_CORRUPT;
+    struct reader reader = reader_of(cached->data + position, p->size);
+    struct stream_state state;
+    enum err e = state_decode(&state, r->image->mem, &reader);
+    if (e != OK) return e;
+    struct ledger_stream *s = ledger_image_add(r->image, p->stream, p->epoch);
+    state_deinit(&s->state);
+    s->state = state;
+    s->refused = p->refused;
+    return OK;
+}
+
+enum err ledger_apply_entry(struct ledger_image *image, struct store *store, const char *generation, struct incarnation creator, const struct objlog_entry *entry,
+                            const struct ledger_filter *filter, struct object_head *head) {
+    struct replay r = {image, store, generation, creator, entry->header.number, OBJLOG_HEADER_SIZE + entry->header.head_size, filter};
+    struct reader reader = reader_of(entry->head.data, entry->head.size);
+    enum err e = object_head_decode(&reader, head);
+    if (e != OK) return e;
+    for (uint32_t k = 0; k < head->section_count && e == OK; k++) {
+        struct object_section section;
+        e = object_section_decode(&reader, &section);
+        if (e == OK) e = apply_section(&r, &section);
+    }
+    if (e != OK || entry->header.kind != OBJLOG_CHECKPOINT) return e;
+    ledger_image_deinit(image);
+    ledger_image_init(image, image->mem);
+    struct slice cached = {0};
+    uint64_t cached_entry = OBJECT_THIS_ENTRY;
+    for (uint32_t k = 0; k < head->state_count && e == OK; k++) {
+        struct object_state_pointer p;
+        e = object_state_decode(&reader, &p);
+        if (e == OK) e = load_state(&r, &p, &cached, &cached_entry);
+    }
+    slice_unref(&cached);
+    return e;
+}
+
+/* ---- who needs what ---- */
+
+#define USE_KEY_SIZE 17u
+
+static void use_key(struct object_id id, uint8_t out[USE_KEY_SIZE]) {
+    le64_put(out, id.creator.v);
+    le64_put(out + 8, id.number);
+    out[16] = (uint8_t)id.kind;
+}
+
+void object_uses_init(struct object_uses *u, struct mem *m) {
+    *u = (struct object_uses){.mem = m};
+    mapstr_init(&u->map, m);
+}
+
+void object_uses_deinit(struct object_uses *u) {
+    size_t cursor = 0;
+    struct object_use *use;
+    while ((use = mapstr_next(&u->map, &cursor, NULL, NULL)) != NULL) mem_free(u->mem, use);
+    mapstr_deinit(&u->map);
+    mem_free(u->mem, u->garbage);
+}
+
+struct object_use *object_uses_get(struct object_uses *u, struct object_id id) {
+    uint8_t key[USE_KEY_SIZE];
+    use_key(id, key);
+    return mapstr_get(&u->map, key, sizeof(key));
+}
+
+struct object_use *object_uses_add(struct object_uses *u, struct object_id id) {
+    struct object_use *use = object_uses_get(u, id);
+    if (use) return use;
+    use = MEM_NEW(u->mem, struct object_use);
+    use->id = id;
+    uint8_t key[USE_KEY_SIZE];
+    use_key(id, key);
+    (void)mapstr_put(&u->map, key, sizeof(key), use);
+    return use;
+}
+
+void object_uses_check(struct object_uses *u, struct object_use *use) {
+    if (use->ranges > 0 || use->pins > 0 || use->listed) return;
+    use->listed = true;
+    u->garbage = mem_grow(u->mem, u->garbage, u->garbage_count, &u->garbage_capacity, sizeof(*u->garbage));
+    u->garbage[u->garbage_count++] = use;
+}
+
+void object_uses_range(struct object_uses *u, struct object_id id, int delta) {
+    struct object_use *use = object_uses_add(u, id);
+    ASSERT(delta > 0 || use->ranges >= (uint32_t)-delta);
+    use->ranges = (uint32_t)((int64_t)use->ranges + delta);
+    object_uses_check(u, use);
+}
+
+void object_uses_pin(struct object_uses *u, struct object_id id, int delta, uint64_t not_before) {
+    struct object_use *use = object_uses_add(u, id);
+    ASSERT(delta > 0 || use->pins >= (uint32_t)-delta);
+    use->pins = (uint32_t)((int64_t)use->pins + delta);
+    if (use->not_before < not_before) use->not_before = not_before;
+    object_uses_check(u, use);
+}
+
+void object_uses_forget(struct object_uses *u, struct object_use *use) {
+    uint8_t key[USE_KEY_SIZE];
+    use_key(use->id, key);
+    void *gone = mapstr_remove(&u->map, key, sizeof(key));
+    ASSERT(gone == use);
+    mem_free(u->mem, use);
+}

@@ -1,0 +1,193 @@
+/* Recovery of a dead incarnation: fence its ledger, replay it, take its WAL over, and carry everything into our own ledger. Nothing is served before that is durable. */
+#include <inttypes.h>
+
+#include "base/assert.h"
+#include "stream/streams_priv.h"
+
+struct recovery {
+    struct streams *s;
+    struct incarnation dead;
+    char prefix[OBJECT_KEY_MAX];
+    struct ledger_image image;
+    struct ledger_filter filter;
+    struct object_head last_head; /* of the newest entry */
+    bool any, closed;
+    /* Records of the WAL, being made into blocks. */
+    struct list blocks;
+    struct commit_slab *slab;
+    struct block *open;
+    uint64_t next_sequence, block_bytes, uploaded_entries;
+};
+
+static enum err apply(void *ctx, const struct objlog_entry *e) {
+    struct recovery *r = ctx;
+    if (e->header.kind == OBJLOG_FENCE) return OK;
+    if (e->header.writer != r->dead.v) return ERR_CORRUPT;
+    enum err err = ledger_apply_entry(&r->image, r->s->store, r->s->generation, r->dead, e, &r->filter, &r->last_head);
+    if (err != OK) return err;
+    r->any = true;
+    r->closed = e->header.kind == OBJLOG_CHECKPOINT && r->last_head.closed;
+    return OK;
+}
+
+static void reset(void *ctx) {
+    struct recovery *r = ctx;
+    ledger_image_deinit(&r->image);
+    ledger_image_init(&r->image, r->s->mem);
+    r->any = r->closed = false;
+}
+
+static enum err fence_and_replay(struct recovery *r, const char **why) {
+    struct streams *s = r->s;
+    object_ledger_prefix(r->prefix, s->generation, r->dead);
+    struct objlog_options o = {.store = s->store, .prefix = r->prefix, .depth = 1, .writer = s->options.incarnation.v, .purpose = STORE_FOR_LEDGER};
+    struct objlog *log = objlog_create(&o);
+    struct objlog_replay replay = {apply, reset, r};
+    *why = "the ledger of an earlier start could not be read";
+    enum err e = objlog_recover(log, &replay);
+    if (e == OK || e == ERR_NOT_FOUND) {
+        /* The fence names the recoverer. */
+        uint8_t head_bytes[8];
+        le64_put(head_bytes, s->options.incarnation.v);
+        struct slice head = slice_borrow(head_bytes, sizeof(head_bytes));
+        uint64_t number;
+        bool mine;
+        *why = "the ledger of an earlier start could not be fenced";
+        e = objlog_take_over(log, OBJLOG_FENCE, &replay, &head, &number, &mine);
+        if (e == OK && !mine) log_info(s->env->log, "ledger was fenced before", "incarnation=%" PRIu64, r->dead.v);
+    }
+    objlog_destroy(log);
+    return e;
+}
+
+/* The dead incarnation's states become ours; its streams are not in our image yet: an incarnation's partitions are its own. */
+static void adopt(struct recovery *r) {
+    struct streams *s = r->s;
+    size_t cursor = 0;
+    struct ledger_stream *theirs;
+    while ((theirs = map64_next(&r->image.streams, &cursor, NULL)) != NULL) {
+        ASSERT(ledger_image_get(&s->image, theirs->id) == NULL);
+        /* The records still to come from the WAL carry their epoch; recovered ones are committed under it, and the tenure that begins raises it. */
+        struct ledger_stream *ours = ledger_image_add(&s->image, theirs->id, theirs->epoch);
+        struct stream_state empty = ours->state;
+        ours->state = theirs->state;
+        theirs->state = empty;
+        ours->refused = theirs->refused;
+        upload_count_ranges(s, ours, 1);
+    }
+}
+
+/* ---- the WAL ---- */
+
+static enum err upload_so_far(struct recovery *r) {
+    if (r->open) {
+        block_seal(r->open, env_now_ns(r->s->env));
+        list_push_back(&r->blocks, &r->open->node);
+        r->open = NULL;
+    }
+    if (r->slab) slab_unref(&r->slab->slab);
+    r->slab = NULL;
+    if (list_empty(&r->blocks)) return OK;
+    r->block_bytes = 0;
+    r->uploaded_entries++;
+    return upload_blocks(r->s, &r->blocks);
+}
+
+static enum err wal_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
+    struct recovery *r = ctx;
+    struct streams *s = r->s;
+    int32_t epoch;
+    if (!r->filter.is_current(r->filter.ctx, h->stream, &epoch) || epoch != h->epoch) return OK;
+    struct ledger_stream *c = ledger_image_get(&s->image, h->stream);
+    if (!c) c = ledger_image_add(&s->image, h->stream, epoch);
+    if (h->type == STREAM_BATCH && h->end_offset <= c->state.end_offset) return OK; /* in the ledger already */
+    if (r->open && !block_fits(r->open, h->payload_size)) {
+        block_seal(r->open, 0);
+        list_push_back(&r->blocks, &r->open->node);
+        r->open = NULL;
+        slab_unref(&r->slab->slab);
+        r->slab = NULL;
+    }
+    if (!r->open) {
+        size_t need = GROUP_HEADER_SIZE + record_size(h->payload_size);
+        r->slab = commit_slab_create(s->mem, need > COMMIT_SLAB_SIZE ? need : COMMIT_SLAB_SIZE);
+        r->open = block_create(s->mem, r->slab, r->next_sequence++, s->options.incarnation, 0);
+    }
+    (void)block_append(r->open, h, payload, 0); /* the checksum is the WAL's; this block never goes to one */
+    r->block_bytes += record_size(h->payload_size);
+    return r->block_bytes >= UPLOAD_ENTRY_MAX - (4u << 20) ? upload_so_far(r) : OK;
+}
+
+static bool wal_is(const struct streams *s, const uint8_t wal_id[16]) {
+    const struct wal_superblock *w = wal_superblock(s->wal);
+    return w && strcmp(w->generation, s->generation) == 0 && memcmp(w->wal_id, wal_id, 16) == 0;
+}
+
+static enum err replay_wal(struct recovery *r, const char **why) {
+    struct streams *s = r->s;
+    static const uint8_t none[16];
+    /* Stopped in order, or ended before it had a WAL: everything that it acknowledged is in its ledger. */
+    if (r->closed || !r->any || memcmp(r->last_head.wal_id, none, sizeof(none)) == 0) return OK;
+    const struct wal_superblock *w = wal_superblock(s->wal);
+    if (!wal_is(s, r->last_head.wal_id)) {
+        *why = w ? "wal.url holds the WAL of another broker or another start: the one this broker last used has records that are not in the object store; give it back"
+                 : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
+        return ERR_NOT_FOUND;
+    }
+    if (s->options.wal_takeover_mark) {
+        *why = "the takeover mark could not be written to the WAL";
+        enum err e = wal_mark(s->wal, r->dead, s->options.incarnation);
+        if (e != OK) return e;
+    }
+    struct wal_found found;
+    *why = "the WAL could not be read";
+    enum err e = wal_replay(s->wal, wal_record, r, &found);
+    if (e == OK) e = upload_so_far(r);
+    if (e == OK) {
+        log_info(s->env->log, "wal recovered", "incarnation=%" PRIu64 " groups=%" PRIu64 " records=%" PRIu64 " ended_by=%s torn=%d entries=%" PRIu64, r->dead.v, found.groups,
+                 found.records, err_name(found.stopped_by), found.torn, r->uploaded_entries);
+    }
+    return e;
+}
+
+/* The new tenure: what was recovered under the dead incarnation's epoch goes on under the next. */
+static void raise_epochs(struct recovery *r) {
+    struct streams *s = r->s;
+    size_t cursor = 0;
+    struct ledger_stream *c;
+    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL) {
+        int32_t epoch;
+        if (!r->filter.is_current(r->filter.ctx, c->id, &epoch)) continue;
+        ASSERT(c->epoch == epoch);
+        c->epoch = epoch + 1;
+        c->dirty = true;
+    }
+}
+
+enum err streams_recover(struct streams *s, struct incarnation dead, bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx, uint64_t *state_entry,
+                         const char **why) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(s->wal_mode == WAL_MODE_OFF && dead.v < s->options.incarnation.v);
+    struct recovery r = {.s = s, .dead = dead, .filter = {is_current, ctx}, .next_sequence = 1};
+    list_init(&r.blocks);
+    ledger_image_init(&r.image, s->mem);
+    enum err e = fence_and_replay(&r, why);
+    if (e == OK) {
+        adopt(&r);
+        *why = "the recovered state could not be written to the object store";
+        if (objlog_next(s->log) == 0) e = upload_checkpoint(s, false);
+    }
+    if (e == OK) e = replay_wal(&r, why);
+    if (e == OK) {
+        *why = "the recovered state could not be written to the object store";
+        raise_epochs(&r);
+        e = upload_checkpoint(s, false);
+    }
+    if (e == OK) *state_entry = objlog_next(s->log) - 1;
+    for (struct list *n; (n = list_pop_front(&r.blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
+    if (r.open) block_destroy(r.open);
+    if (r.slab) slab_unref(&r.slab->slab);
+    ledger_image_deinit(&r.image);
+    if (e == OK) *why = NULL;
+    return e;
+}

@@ -1,0 +1,355 @@
+/* The shard side of the engine: filling commit blocks, the log cache, and what becomes of an append once it is durable or uploaded. */
+#include "base/assert.h"
+#include "stream/streams_priv.h"
+
+static void seal_mail_deliver(struct mail *m) {
+    struct stream_shard *h = CONTAINER_OF(m, struct stream_shard, seal_mail);
+    h->seal_posted = false;
+    if (h->open && h->open->records > 0) shard_seal(h);
+}
+
+static void durable_mail_deliver(struct mail *m) {
+    struct stream_shard *h = CONTAINER_OF(m, struct stream_shard, durable_mail);
+    atomic_store(&h->durable_mail_out, false);
+    shard_on_durable(h, atomic_load(&h->posted_durable));
+}
+
+void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index) {
+    *h = (struct stream_shard){.engine = s, .loop = loop, .index = index, .next_sequence = 1};
+    INIT_OBJ(h, SHARD_MAGIC);
+    map64_init(&h->streams, s->mem);
+    list_init(&h->slabs);
+    waitq_init(&h->room);
+    h->cache_limit = s->options.cache_log_bytes / s->shard_count;
+    if (h->cache_limit < 4ull * COMMIT_SLAB_SIZE) h->cache_limit = 4ull * COMMIT_SLAB_SIZE;
+    h->seal_mail.deliver = seal_mail_deliver;
+    h->durable_mail.deliver = durable_mail_deliver;
+    h->blocks = read_cache_create(s->env, s->store, s->generation, s->options.cache_block_bytes / s->shard_count);
+}
+
+static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
+    list_remove(&slab->node);
+    h->cache_bytes -= slab->slab.size;
+    metric_gauge_add(h->engine->env->metrics, M_LOG_CACHE_BYTES, -(int64_t)slab->slab.size);
+    if (h->slab == slab) h->slab = NULL;
+    slab_unref(&slab->slab);
+}
+
+void shard_deinit(struct stream_shard *h) {
+    CHECK_OBJ(h, SHARD_MAGIC);
+    ASSERT(h->streams.count == 0);
+    if (h->open) block_destroy(h->open);
+    while (!list_empty(&h->slabs)) slab_drop(h, LIST_ENTRY(h->slabs.next, struct commit_slab, node));
+    map64_deinit(&h->streams);
+    mem_free(h->engine->mem, h->fifo);
+    read_cache_destroy(h->blocks);
+}
+
+struct stream_shard *shard_of_loop(struct streams *s, struct loop *l) {
+    for (unsigned i = 0; i < s->shard_count; i++) {
+        if (s->shards[i].loop == l) return &s->shards[i];
+    }
+    UNREACHABLE();
+}
+
+/* ---- log cache ---- */
+
+struct cache_entry *stream_cache_at(const struct stream *s, size_t index) {
+    ASSERT(index < s->cache_count);
+    return &s->cache[(s->cache_head + index) & (s->cache_capacity - 1)];
+}
+
+static void cache_push(struct stream *s, const struct cache_entry *e) {
+    if (s->cache_count == s->cache_capacity) {
+        size_t capacity = s->cache_capacity ? s->cache_capacity * 2 : 4;
+        struct mem *m = s->shard->engine->mem;
+        struct cache_entry *grown = mem_alloc(m, capacity * sizeof(*grown));
+        for (size_t i = 0; i < s->cache_count; i++) grown[i] = *stream_cache_at(s, i);
+        mem_free(m, s->cache);
+        s->cache = grown;
+        s->cache_capacity = capacity;
+        s->cache_head = 0;
+    }
+    s->cache_count++;
+    *stream_cache_at(s, s->cache_count - 1) = *e;
+}
+
+size_t stream_cache_find(const struct stream *s, uint64_t offset) {
+    if (s->cache_count == 0 || offset < stream_cache_at(s, 0)->base_offset) return SIZE_MAX;
+    size_t low = 0, high = s->cache_count; /* the first entry whose end is above offset */
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (stream_cache_at(s, mid)->end_offset > offset) high = mid;
+        else low = mid + 1;
+    }
+    return low < s->cache_count ? low : SIZE_MAX;
+}
+
+/* Drops the oldest slab from the cache: entries of each stream lie in the order of slabs, so those of this one come first. */
+static void evict_oldest(struct stream_shard *h) {
+    struct commit_slab *slab = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
+    ASSERT(slab->last_sequence <= h->uploaded_sequence);
+    const uint8_t *at = slab->slab.data, *end = at + slab->filled;
+    while (at < end) {
+        struct group_header g;
+        enum err e = group_decode(at, (size_t)(end - at), &g);
+        if (e != OK) { /* never placed in a WAL, so the header was not written: its size is unknown, look at every stream */
+            break;
+        }
+        size_t position = GROUP_HEADER_SIZE;
+        while (position < g.size) {
+            struct record_header r;
+            const uint8_t *payload;
+            record_peek(at + position, &r, &payload);
+            position += record_size(r.payload_size);
+            struct stream *s = map64_get(&h->streams, r.stream.v);
+            while (s && s->cache_count && stream_cache_at(s, 0)->slab == slab) {
+                s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
+                s->cache_count--;
+            }
+        }
+        at += (g.size + ENV_FILE_ALIGN - 1) & ~(size_t)(ENV_FILE_ALIGN - 1);
+    }
+    if (at < end) {
+        size_t cursor = 0;
+        struct stream *s;
+        while ((s = map64_next(&h->streams, &cursor, NULL)) != NULL) {
+            while (s->cache_count && stream_cache_at(s, 0)->slab == slab) {
+                s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
+                s->cache_count--;
+            }
+        }
+    }
+    slab_drop(h, slab);
+}
+
+static bool evict_for(struct stream_shard *h, size_t size) {
+    while (h->cache_bytes + size > h->cache_limit) {
+        if (list_empty(&h->slabs)) return true; /* larger than the whole budget: alone, it may */
+        struct commit_slab *oldest = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
+        if (oldest->last_sequence > h->uploaded_sequence || (h->open && h->open->slab == oldest)) return false;
+        evict_oldest(h);
+    }
+    return true;
+}
+
+/* ---- filling ---- */
+
+static size_t slab_size_for(size_t payload_size) {
+    size_t need = GROUP_HEADER_SIZE + record_size(payload_size);
+    return need > COMMIT_SLAB_SIZE ? need : COMMIT_SLAB_SIZE;
+}
+
+static bool slab_has_room(const struct commit_slab *slab, size_t payload_size) {
+    return slab && slab->slab.size - slab->filled >= GROUP_HEADER_SIZE + record_size(payload_size) && slab->slab.size - slab->filled >= ENV_FILE_ALIGN;
+}
+
+static bool has_room(struct stream_shard *h, size_t size) {
+    if (h->open && block_fits(h->open, size)) return true;
+    if (!h->open && slab_has_room(h->slab, size)) return true;
+    return evict_for(h, slab_size_for(size));
+}
+
+enum err stream_reserve(struct stream *s, size_t size) {
+    CHECK_OBJ(s, STREAM_MAGIC);
+    struct stream_shard *h = s->shard;
+    if (size > (1u << 30) || (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2)) return ERR_TOO_LARGE;
+    if (h->stopped) return h->stop_reason;
+    if (waitq_empty(&h->room) && has_room(h, size)) return OK;
+    for (;;) {
+        upload_want(h->engine);
+        waitq_wait(&h->room);
+        if (h->stopped) return h->stop_reason;
+        if (has_room(h, size)) {
+            waitq_wake_one(&h->room); /* perhaps there is room for the next one too */
+            return OK;
+        }
+    }
+}
+
+static void open_block(struct stream_shard *h, size_t payload_size) {
+    struct streams *s = h->engine;
+    if (!slab_has_room(h->slab, payload_size)) {
+        size_t size = slab_size_for(payload_size);
+        struct commit_slab *slab = commit_slab_create(s->mem, size);
+        list_push_back(&h->slabs, &slab->node);
+        h->cache_bytes += slab->slab.size;
+        metric_gauge_add(s->env->metrics, M_LOG_CACHE_BYTES, (int64_t)slab->slab.size);
+        h->slab = slab;
+    }
+    uint64_t id = (uint64_t)h->index << 48 | h->next_sequence++;
+    h->open = block_create(s->mem, h->slab, id, s->options.incarnation, env_now_ns(s->env));
+    h->open->owner = s;
+}
+
+static void block_mail_deliver(struct mail *m) {
+    struct block *b = CONTAINER_OF(m, struct block, mail);
+    log_submit(b->owner, b);
+}
+
+void shard_seal(struct stream_shard *h) {
+    struct block *b = h->open;
+    h->open = NULL;
+    block_seal(b, env_now_ns(h->engine->env));
+    h->sealed_sequence = block_sequence(b);
+    b->mail.deliver = block_mail_deliver;
+    if (h->engine->options.log_loop == h->loop) {
+        log_submit(h->engine, b);
+    } else {
+        loop_post(h->engine->options.log_loop, &b->mail);
+    }
+}
+
+static void fifo_push(struct stream_shard *h, const struct shard_fifo *f) {
+    if (h->fifo_count == h->fifo_capacity) {
+        size_t capacity = h->fifo_capacity ? h->fifo_capacity * 2 : 64;
+        struct shard_fifo *grown = mem_alloc(h->engine->mem, capacity * sizeof(*grown));
+        for (size_t i = 0; i < h->fifo_count; i++) grown[i] = h->fifo[(h->fifo_head + i) & (h->fifo_capacity - 1)];
+        mem_free(h->engine->mem, h->fifo);
+        h->fifo = grown;
+        h->fifo_capacity = capacity;
+        h->fifo_head = 0;
+    }
+    h->fifo[(h->fifo_head + h->fifo_count++) & (h->fifo_capacity - 1)] = *f;
+}
+
+void stream_append(struct stream *s, const struct stream_record *r) {
+    CHECK_OBJ(s, STREAM_MAGIC);
+    struct stream_shard *h = s->shard;
+    ASSERT(!h->stopped && s->loaded && loop_current() == h->loop);
+    if (r->type == STREAM_BATCH) {
+        ASSERT(r->base_offset == s->appended_end && r->end_offset > r->base_offset);
+    } else {
+        ASSERT(r->type == STREAM_TRIM && r->end_offset <= s->appended_end && r->payload_size == 0);
+    }
+    if (h->open && !block_fits(h->open, r->payload_size)) shard_seal(h);
+    if (!h->open) open_block(h, r->payload_size);
+    struct record_header header = {.payload_size = (uint32_t)r->payload_size,
+                                   .type = r->type,
+                                   .flags = r->flags,
+                                   .epoch = s->epoch,
+                                   .stream = s->id,
+                                   .base_offset = r->base_offset,
+                                   .end_offset = r->end_offset,
+                                   .max_timestamp = r->max_timestamp};
+    const uint8_t *at = block_append(h->open, &header, r->payload, r->payload_crc);
+    struct shard_fifo f = {.stream = s, .sequence = block_sequence(h->open)};
+    if (r->type == STREAM_BATCH) {
+        struct cache_entry e = {r->base_offset, r->end_offset, r->max_timestamp, h->open->slab, at, (uint32_t)r->payload_size};
+        cache_push(s, &e);
+        s->appended_end = f.end_offset = r->end_offset;
+    } else {
+        f.start_offset = r->end_offset;
+    }
+    fifo_push(h, &f);
+    s->pending++;
+    /* Groups form while a write is in flight; when idle, at the end of this turn of the loop. */
+    if (h->open->size >= BLOCK_SIZE_MAX) {
+        shard_seal(h);
+    } else if (!h->seal_posted && h->sealed_sequence - h->durable_sequence < WAL_DEPTH) {
+        h->seal_posted = true;
+        loop_post(h->loop, &h->seal_mail);
+    }
+}
+
+/* ---- durable, uploaded ---- */
+
+void shard_on_durable(struct stream_shard *h, uint64_t sequence) {
+    if (sequence <= h->durable_sequence) return;
+    ASSERT(sequence <= h->sealed_sequence);
+    h->durable_sequence = sequence;
+    struct stream *last = NULL;
+    while (h->fifo_count > 0 && h->fifo[h->fifo_head].sequence <= sequence) {
+        struct shard_fifo f = h->fifo[h->fifo_head];
+        h->fifo_head = (h->fifo_head + 1) & (h->fifo_capacity - 1);
+        h->fifo_count--;
+        struct stream *s = f.stream;
+        if (f.end_offset) {
+            ASSERT(f.end_offset > s->durable_end);
+            s->durable_end = f.end_offset;
+        }
+        if (f.start_offset > s->durable_start) s->durable_start = f.start_offset;
+        ASSERT(s->pending > 0);
+        s->pending--;
+        /* Runs of one stream are told once. */
+        bool same_follows = h->fifo_count > 0 && h->fifo[h->fifo_head].sequence <= sequence && h->fifo[h->fifo_head].stream == s;
+        if (same_follows) continue;
+        last = s;
+        waitq_wake_all(&last->durable_waiters);
+        if (last->pending == 0) waitq_wake_all(&last->quiet);
+        if (last->durable) last->durable(last->ctx);
+    }
+    if (h->open && h->open->records > 0 && !h->seal_posted) shard_seal(h);
+}
+
+static void add_range(struct stream *s, const struct state_range *r) {
+    if (s->range_count > 0) {
+        const struct state_range *last = &s->ranges[s->range_count - 1];
+        if (r->end_offset <= last->end_offset) return; /* known from the copy at opening */
+        ASSERT(r->first_offset == last->end_offset);
+    }
+    s->ranges = mem_grow(s->shard->engine->mem, s->ranges, s->range_count, &s->range_capacity, sizeof(*s->ranges));
+    s->ranges[s->range_count++] = *r;
+}
+
+static void replace_ranges(struct stream *s, const struct state_range *r) {
+    size_t first = 0;
+    while (first < s->range_count && s->ranges[first].end_offset <= r->first_offset) first++;
+    size_t end = first;
+    while (end < s->range_count && s->ranges[end].end_offset <= r->end_offset) end++;
+    if (end == first || s->ranges[end - 1].end_offset != r->end_offset || s->ranges[first].first_offset < r->first_offset) return;
+    s->ranges[first] = *r;
+    memmove(&s->ranges[first + 1], &s->ranges[end], (s->range_count - end) * sizeof(*s->ranges));
+    s->range_count -= end - first - 1;
+}
+
+void shard_on_commit(struct commit_mail *m) {
+    struct stream_shard *h = m->shard;
+    CHECK_OBJ(h, SHARD_MAGIC);
+    for (size_t i = 0; i < m->count; i++) {
+        struct commit_item *c = &m->items[i];
+        struct stream *s = map64_get(&h->streams, c->stream.v);
+        if (!s) continue;
+        s->ranges_version++;
+        if (c->has_range) {
+            if (c->replaces) replace_ranges(s, &c->range);
+            else add_range(s, &c->range);
+        }
+        size_t gone = 0;
+        while (gone < s->range_count && s->ranges[gone].end_offset <= c->start_offset) gone++;
+        if (gone > 0) {
+            memmove(s->ranges, s->ranges + gone, (s->range_count - gone) * sizeof(*s->ranges));
+            s->range_count -= gone;
+        }
+    }
+    if (m->uploaded_sequence > h->uploaded_sequence) {
+        h->uploaded_sequence = m->uploaded_sequence;
+        waitq_wake_one(&h->room);
+    }
+    mem_free(h->engine->mem, m->items);
+    mem_free(h->engine->mem, m);
+}
+
+void shard_stop(struct stream_shard *h, enum err why) {
+    if (h->stopped) return;
+    h->stopped = true;
+    h->stop_reason = why;
+    waitq_wake_all(&h->room);
+    size_t cursor = 0;
+    struct stream *s;
+    while ((s = map64_next(&h->streams, &cursor, NULL)) != NULL) {
+        waitq_wake_all(&s->durable_waiters);
+        waitq_wake_all(&s->quiet);
+    }
+}
+
+const struct state_range *stream_range_find(const struct stream *s, uint64_t offset) {
+    size_t low = 0, high = s->range_count; /* the first range whose end is above offset */
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (s->ranges[mid].end_offset > offset) high = mid;
+        else low = mid + 1;
+    }
+    if (low == s->range_count || s->ranges[low].first_offset > offset) return NULL;
+    return &s->ranges[low];
+}

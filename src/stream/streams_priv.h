@@ -1,0 +1,189 @@
+/* The parts of the engine, for the files of this folder. Two sides that share nothing but commit slabs (atomic references), blocks (handed over by mail) and mail:
+ *
+ *   shard side (shard.c, read.c, stream.c): open block, log cache, ranges as readers see them, block cache
+ *   log side (log.c, upload.c, recover.c, collect.c): WAL, ledger, committed states, object uses */
+#ifndef OXBOW_STREAM_STREAMS_PRIV_H
+#define OXBOW_STREAM_STREAMS_PRIV_H
+
+#include "stream/block.h"
+#include "stream/ledger.h"
+#include "stream/read_cache.h"
+#include "stream/wal.h"
+
+#define STREAMS_MAGIC 0x57e4357eu
+#define STREAM_MAGIC 0x57e4a301u
+#define SHARD_MAGIC 0x57a4d001u
+#define WAL_DEPTH 4u
+#define UPLOAD_ENTRY_MAX (64u << 20)
+#define STREAM_OBJECT_MIN (8u << 20) /* a stream with this much in one upload has an object of its own */
+
+struct shard_fifo { /* one append that is not yet durable */
+    struct stream *stream;
+    uint64_t sequence; /* of its block */
+    uint64_t end_offset, start_offset;
+};
+
+/* What a shard keeps. Touched on its loop only, but for durable_sequence. */
+struct stream_shard {
+    unsigned magic;
+    struct streams *engine;
+    struct loop *loop;
+    unsigned index;
+    struct map64 streams; /* stream id -> struct stream * */
+    /* Filling. */
+    struct commit_slab *slab; /* the newest; also in `slabs` */
+    struct block *open;       /* or NULL */
+    uint64_t next_sequence;   /* of the next block; from 1 */
+    uint64_t sealed_sequence; /* newest handed to the log loop */
+    bool seal_posted;
+    struct mail seal_mail;
+    /* Waiting to become durable. */
+    struct shard_fifo *fifo;
+    size_t fifo_head, fifo_count, fifo_capacity; /* a ring */
+    uint64_t durable_sequence;
+    /* Log cache. */
+    struct list slabs; /* commit slabs, oldest first */
+    uint64_t cache_bytes, cache_limit;
+    uint64_t uploaded_sequence;
+    struct waitq room;
+    bool stopped; /* no appends are taken any more */
+    enum err stop_reason;
+    struct read_cache *blocks;
+    /* Mail from the log loop: the newest durable sequence. */
+    _Atomic uint64_t posted_durable;
+    _Atomic bool durable_mail_out;
+    struct mail durable_mail;
+};
+
+struct cache_entry {
+    uint64_t base_offset, end_offset;
+    int64_t max_timestamp;
+    struct commit_slab *slab; /* kept alive by the shard's list */
+    const uint8_t *data;
+    uint32_t size;
+};
+
+#define STREAM_CURSORS 4
+struct stream {
+    unsigned magic;
+    struct stream_shard *shard;
+    struct stream_id id;
+    int32_t epoch;
+    bool loaded;
+    uint64_t appended_end, durable_end, durable_start;
+    struct cache_entry *cache; /* ring, in offset order */
+    size_t cache_head, cache_count, cache_capacity;
+    struct state_range *ranges; /* contiguous */
+    size_t range_count, range_capacity;
+    uint64_t ranges_version; /* counts changes: a reader that met a missing object looks again */
+    uint64_t pending;        /* entries of the shard's fifo */
+    unsigned readers;        /* fibers inside stream_read and friends */
+    struct waitq durable_waiters, quiet;
+    void (*durable)(void *ctx);
+    void *ctx;
+    struct read_cursor {
+        uint64_t next_offset;
+        uint64_t used; /* larger: more recent */
+        size_t window_bytes;
+    } cursors[STREAM_CURSORS];
+    uint64_t cursor_clock;
+};
+
+/* What an upload made durable, for one shard. */
+struct commit_item {
+    struct stream_id stream;
+    struct state_range range;
+    bool has_range, replaces;
+    uint64_t start_offset; /* ranges wholly below are gone */
+};
+struct commit_mail {
+    struct mail mail;
+    struct stream_shard *shard;
+    uint64_t uploaded_sequence; /* 0: no news */
+    struct commit_item *items;
+    size_t count, capacity;
+};
+
+enum wal_mode { WAL_MODE_OFF /* not started */, WAL_MODE_ON, WAL_MODE_FAILED };
+
+struct streams {
+    unsigned magic;
+    struct streams_options options;
+    char *generation;
+    struct env *env;
+    struct mem *mem;
+    struct store *store;
+    struct stream_shard *shards;
+    unsigned shard_count;
+    /* Log side. */
+    struct wal *wal;
+    enum wal_mode wal_mode;
+    uint8_t wal_id[16]; /* zero until this incarnation has formatted its WAL */
+    struct objlog *log;
+    char ledger_prefix[OBJECT_KEY_MAX];
+    struct fiber_mutex ledger_lock; /* one entry of ours is made at a time */
+    struct ledger_image image;
+    struct object_uses uses;
+    uint64_t entries_since_checkpoint;
+    uint64_t checkpoints[8]; /* numbers, newest last */
+    unsigned checkpoint_count;
+    uint64_t next_data_object;
+    struct list pending;  /* confirmed by the WAL, not uploaded; in WAL order */
+    struct list unacked;  /* the WAL failed: to be confirmed by the ledger */
+    uint64_t pending_bytes, unacked_bytes;
+    struct timer upload_timer;
+    bool upload_wanted; /* by a shard without room */
+    bool flushing;      /* everything is to be uploaded */
+    bool uploading;     /* the fiber is alive */
+    bool compacting;
+    struct mail want_mail; /* from a shard on another loop */
+    _Atomic bool want_mail_out;
+    bool closing, fenced;
+    struct waitq upload_done;
+    struct waitgroup background;
+    uint64_t *shard_durable; /* per shard: newest durable sequence */
+    bool collecting;
+};
+
+/* shard.c */
+void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index);
+void shard_deinit(struct stream_shard *h);
+struct stream_shard *shard_of_loop(struct streams *s, struct loop *l);
+void shard_seal(struct stream_shard *h);
+void shard_on_durable(struct stream_shard *h, uint64_t sequence);
+void shard_on_commit(struct commit_mail *m);
+void shard_stop(struct stream_shard *h, enum err why);
+struct cache_entry *stream_cache_at(const struct stream *s, size_t index);
+/* Index of the cached entry that holds offset; SIZE_MAX when the cache begins above it or ends below. */
+size_t stream_cache_find(const struct stream *s, uint64_t offset);
+const struct state_range *stream_range_find(const struct stream *s, uint64_t offset);
+
+/* log.c: blocks in, durability out */
+void log_submit(struct streams *s, struct block *b); /* on the log loop */
+void log_publish_durable(struct streams *s, struct block *b);
+void log_fatal(struct streams *s, enum err why, const char *what);
+
+/* upload.c */
+void upload_poke(struct streams *s); /* looks whether a trigger holds, starts the fiber if so */
+void upload_want(struct streams *s); /* as soon as possible, any thread's loop: posts */
+/* Everything that has been submitted is in durable entries when this returns. Suspends. */
+enum err upload_flush(struct streams *s) WARN_UNUSED;
+enum err upload_checkpoint(struct streams *s, bool closed) WARN_UNUSED; /* takes ledger_lock; suspends */
+/* An entry that says which WAL we use; the first of a new ledger is a checkpoint. Suspends. */
+enum err upload_announce(struct streams *s) WARN_UNUSED;
+/* Recovery: records of a dead incarnation's WAL, as blocks made by the caller. Uploads them as one entry. Suspends. */
+enum err upload_blocks(struct streams *s, struct list *blocks) WARN_UNUSED;
+/* The mail of one commit, per shard; sent by upload_post_mails. */
+struct commit_mail **upload_mails_create(struct streams *s);
+struct commit_item *upload_mail_item(struct streams *s, struct commit_mail **mails, struct stream_id id);
+void upload_post_mails(struct streams *s, struct commit_mail **mails);
+/* Counts what a range of a committed state needs, or no longer needs. */
+void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
+
+/* compact.c: many small ranges of a stream become one */
+void compact_poke(struct streams *s);
+
+/* collect.c: deletes what nothing needs */
+void collect_poke(struct streams *s);
+
+#endif

@@ -1,0 +1,306 @@
+/* Writing: submit, place, write, confirm, trim, and what happens when a write fails. Opening, formatting and reading are in wal_open.c. */
+#include "stream/wal.h"
+
+#include <stdio.h>
+
+#include "base/assert.h"
+#include "stream/wal_priv.h"
+
+#define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
+#define WAL_ZERO_SIZE (256u << 10)
+#define WAL_ZERO_PIECES 16u
+
+static uint64_t physical(const struct wal *w, uint64_t position) {
+    return WAL_RING_START + position % w->ring_size;
+}
+
+enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed) {
+    fiber_mutex_lock(&w->superblock_lock);
+    struct wal_superblock next = w->superblock;
+    next.sequence++;
+    next.trim_position = trim_position;
+    next.initialised = w->initialised;
+    next.closed = closed;
+    uint8_t *sector = mem_aligned(w->env->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    memset(sector, 0, ENV_FILE_ALIGN);
+    wal_superblock_encode(&next, sector);
+    /* The other slot than the newest valid one: a torn write leaves that one whole. */
+    unsigned slot = w->superblock_slot ^ 1u;
+    struct env_bytes piece = {sector, ENV_FILE_ALIGN};
+    enum err e = env_file_write(w->env, w->file, slot * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
+    mem_free(w->env->mem, sector);
+    if (e == OK) {
+        w->superblock = next;
+        w->superblock_slot = slot;
+        w->has_superblock = true;
+    }
+    fiber_mutex_unlock(&w->superblock_lock);
+    return e;
+}
+
+static void fail(struct wal *w, enum err why) {
+    if (!w->failed) {
+        w->failed = true;
+        w->failed_why = why;
+        metric_add(w->env->metrics, M_WAL_ERRORS, (unsigned)why, 1);
+        metric_set(w->env->metrics, M_WAL_FAILED, 1);
+    }
+    waitq_wake_all(&w->space);
+    waitq_wake_all(&w->initialised_grown);
+}
+
+/* The last fiber that touches blocks reports the failure: until then their memory is in use. */
+static void leave(struct wal *w) {
+    ASSERT(w->writers > 0);
+    w->writers--;
+    if (w->writers > 0) return;
+    if (w->failed && !w->reported) {
+        w->reported = true;
+        w->options.failed(w->options.ctx, w->failed_why);
+    }
+    waitq_wake_all(&w->idle);
+}
+
+static void confirm_written(struct wal *w, struct block *last) {
+    for (;;) {
+        struct block *b = LIST_ENTRY(list_pop_front(&w->placed), struct block, node);
+        ASSERT(b->written);
+        ASSERT(b->wal_position >= w->confirmed_end);
+        w->confirmed_end = b->wal_end;
+        metric_observe_ns(w->env->metrics, w->env->mem, M_WAL_LATENCY, 0, env_now_ns(w->env) - b->sealed_ns);
+        bool end = b == last;
+        w->options.confirmed(w->options.ctx, b);
+        if (end) return;
+    }
+}
+
+static struct block *last_written_of_prefix(const struct wal *w) {
+    struct block *last = NULL;
+    LIST_EACH(it, &w->placed) {
+        struct block *b = LIST_ENTRY(it, struct block, node);
+        if (!b->written) break;
+        last = b;
+    }
+    return last;
+}
+
+/* Confirms the contiguous written prefix. With a takeover mark, one fiber at a time reads the mark after those blocks were durable and before they are confirmed. */
+static void advance(struct wal *w) {
+    if (w->advancing) return;
+    w->advancing = true;
+    for (;;) {
+        struct block *last = last_written_of_prefix(w);
+        if (!last) break;
+        if (w->options.takeover_mark) {
+            struct incarnation taken;
+            enum err e = wal_read_mark(w, &taken);
+            if (e != ERR_NOT_FOUND) {
+                fail(w, e == OK ? ERR_FENCED : e);
+                break;
+            }
+        }
+        confirm_written(w, last);
+    }
+    w->advancing = false;
+}
+
+static void prewrite(void *arg) {
+    struct wal *w = arg;
+    struct mem *m = w->env->mem;
+    uint8_t *zero = mem_aligned(m, WAL_ZERO_SIZE, ENV_FILE_ALIGN);
+    memset(zero, 0, WAL_ZERO_SIZE);
+    while (!w->failed && w->initialised < w->ring_size && w->initialised < w->initialise_to) {
+        struct env_bytes pieces[WAL_ZERO_PIECES];
+        uint64_t left = w->ring_size - w->initialised, size = 0;
+        size_t n = 0;
+        for (; n < WAL_ZERO_PIECES && size < left; n++) {
+            uint64_t part = left - size < WAL_ZERO_SIZE ? left - size : WAL_ZERO_SIZE;
+            pieces[n] = (struct env_bytes){zero, (size_t)part};
+            size += part;
+        }
+        enum err e = env_file_write(w->env, w->file, WAL_RING_START + w->initialised, pieces, n);
+        if (e != OK) {
+            fail(w, e);
+            break;
+        }
+        w->initialised += size;
+        waitq_wake_all(&w->initialised_grown);
+    }
+    mem_free(m, zero);
+    w->prewriting = false;
+    leave(w);
+}
+
+static void prewrite_ahead(struct wal *w, uint64_t to) {
+    if (to > w->ring_size) to = w->ring_size;
+    if (w->initialise_to < to) w->initialise_to = to;
+    if (w->prewriting || w->initialised >= w->initialise_to || w->failed) return;
+    w->prewriting = true;
+    w->writers++;
+    fiber_spawn(loop_current(), "wal-prewrite", prewrite, w);
+}
+
+void wal_prewrite_begin(struct wal *w) {
+    prewrite_ahead(w, w->head % w->ring_size + (4u << 20));
+}
+
+static bool wait_for_room(struct wal *w, uint64_t size) {
+    while (!w->failed && w->head + size - w->trim_durable > w->ring_size) waitq_wait(&w->space);
+    if (w->failed) return false;
+    uint64_t end = w->head % w->ring_size + size;
+    ASSERT(end <= w->ring_size);
+    if (w->initialised < w->ring_size) {
+        if (w->initialised < end + WAL_AHEAD_BYTES / 2) prewrite_ahead(w, end + WAL_AHEAD_BYTES);
+        while (!w->failed && w->initialised < end) {
+            waitq_wait(&w->initialised_grown);
+            if (!w->failed && w->initialised < end) prewrite_ahead(w, end + WAL_AHEAD_BYTES);
+        }
+    }
+    return !w->failed;
+}
+
+/* Fills the rest of the lap: durable before anything behind it is written. */
+static bool write_pad(struct wal *w, uint64_t size) {
+    if (!wait_for_room(w, size)) return false;
+    struct mem *m = w->env->mem;
+    uint8_t *sector = mem_aligned(m, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    memset(sector, 0, ENV_FILE_ALIGN);
+    struct group_header g = {.kind = GROUP_PAD,
+                             .incarnation = w->superblock.incarnation,
+                             .position = w->head,
+                             .size = (uint32_t)size,
+                             .trim_position = w->trim_durable};
+    group_encode(sector, &g);
+    struct env_bytes piece = {sector, ENV_FILE_ALIGN};
+    enum err e = env_file_write(w->env, w->file, physical(w, w->head), &piece, 1);
+    mem_free(m, sector);
+    if (e != OK) {
+        fail(w, e);
+        return false;
+    }
+    w->head += size;
+    return true;
+}
+
+/* Gives the next queued block its place in the ring; NULL when there is none or the WAL has failed. */
+static struct block *place_next(struct wal *w) {
+    fiber_mutex_lock(&w->place_lock);
+    struct block *b = NULL;
+    while (!w->failed && !list_empty(&w->queued)) {
+        struct block *candidate = LIST_ENTRY(w->queued.next, struct block, node);
+        uint64_t lap_left = w->ring_size - w->head % w->ring_size;
+        if (candidate->padded > lap_left) {
+            if (!write_pad(w, lap_left)) break;
+            continue;
+        }
+        if (!wait_for_room(w, candidate->padded)) break;
+        ASSERT(candidate == LIST_ENTRY(w->queued.next, struct block, node));
+        b = candidate;
+        list_remove(&b->node);
+        list_push_back(&w->placed, &b->node);
+        b->wal_position = w->head;
+        b->wal_end = w->head + b->padded;
+        w->head = b->wal_end;
+        break;
+    }
+    fiber_mutex_unlock(&w->place_lock);
+    return b;
+}
+
+static void writer(void *arg) {
+    struct wal *w = arg;
+    struct block *b;
+    while ((b = place_next(w)) != NULL) {
+        struct group_header g = {.kind = GROUP_RECORDS,
+                                 .incarnation = b->incarnation,
+                                 .position = b->wal_position,
+                                 .block_id = b->id,
+                                 .size = b->size,
+                                 .record_count = b->records,
+                                 .trim_position = w->trim_durable};
+        ASSERT(g.incarnation.v == w->superblock.incarnation.v);
+        group_encode(b->data, &g);
+        struct env_bytes piece = {b->data, b->padded};
+        enum err e = env_file_write(w->env, w->file, physical(w, b->wal_position), &piece, 1);
+        if (e != OK) {
+            fail(w, e);
+            break;
+        }
+        b->written = true;
+        metric_add(w->env->metrics, M_WAL_GROUPS, 0, 1);
+        metric_add(w->env->metrics, M_WAL_BYTES, 0, b->padded);
+        advance(w);
+    }
+    leave(w);
+}
+
+void wal_submit(struct wal *w, struct block *b) {
+    CHECK_OBJ(b, BLOCK_MAGIC);
+    ASSERT(!w->reported);
+    ASSERT(b->padded > 0 && b->padded <= w->ring_size);
+    list_push_back(&w->queued, &b->node);
+    if (w->failed) return; /* handed back with the others */
+    if (w->writers - (w->prewriting ? 1u : 0u) - (w->trimming ? 1u : 0u) >= w->options.depth) return;
+    w->writers++;
+    fiber_spawn(loop_current(), "wal-writer", writer, w);
+}
+
+void wal_take_unconfirmed(struct wal *w, struct list *out) {
+    ASSERT(w->reported && w->writers == 0);
+    list_splice_back(out, &w->placed);
+    list_splice_back(out, &w->queued);
+}
+
+static void trimmer(void *arg) {
+    struct wal *w = arg;
+    while (!w->failed && w->trim_requested > w->trim_durable) {
+        uint64_t position = w->trim_requested;
+        enum err e = wal_write_superblock(w, position, false);
+        if (e != OK) {
+            fail(w, e);
+            break;
+        }
+        ASSERT(position >= w->trim_durable);
+        w->trim_durable = position;
+        metric_set(w->env->metrics, M_WAL_USED_BYTES, (int64_t)wal_used_bytes(w));
+        waitq_wake_all(&w->space);
+    }
+    w->trimming = false;
+    leave(w);
+}
+
+void wal_trim(struct wal *w, uint64_t position) {
+    ASSERT(position <= w->confirmed_end || w->failed);
+    if (position <= w->trim_requested || w->failed) return;
+    w->trim_requested = position;
+    if (w->trimming) return;
+    w->trimming = true;
+    w->writers++;
+    fiber_spawn(loop_current(), "wal-trim", trimmer, w);
+}
+
+enum err wal_restart(struct wal *w) {
+    ASSERT(w->failed && w->reported && w->writers == 0);
+    ASSERT(list_empty(&w->queued) && list_empty(&w->placed));
+    if (w->failed_why == ERR_FENCED) return ERR_FENCED;
+    /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go on behind it. */
+    uint64_t position = w->head;
+    enum err e = wal_write_superblock(w, position, false);
+    if (e != OK) return e;
+    w->trim_requested = w->trim_durable = w->confirmed_end = position;
+    w->failed = w->reported = false;
+    metric_set(w->env->metrics, M_WAL_FAILED, 0);
+    return OK;
+}
+
+uint64_t wal_used_bytes(const struct wal *w) {
+    return w->head - w->trim_durable;
+}
+
+uint64_t wal_capacity(const struct wal *w) {
+    return w->ring_size;
+}
+
+bool wal_idle(const struct wal *w) {
+    return list_empty(&w->queued) && list_empty(&w->placed);
+}

@@ -1,0 +1,381 @@
+/* Opening, formatting, marking and reading the ring. */
+#include <stdio.h>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "stream/wal_priv.h"
+
+#define SUPERBLOCK_MAGIC "OXBWWAL1"
+#define SUPERBLOCK_VERSION 1u
+#define MARK_MAGIC "OXBWMARK"
+#define MARK_VERSION 1u
+#define MARK_SIZE 64u
+#define REPLAY_PIECE (4u << 20)
+
+void wal_superblock_encode(const struct wal_superblock *s, uint8_t out[WAL_SUPERBLOCK_SIZE]) {
+    memset(out, 0, WAL_SUPERBLOCK_SIZE);
+    memcpy(out, SUPERBLOCK_MAGIC, 8);
+    le32_put(out + 8, SUPERBLOCK_VERSION);
+    le32_put(out + 12, s->closed ? 2 : 1);
+    le64_put(out + 16, s->sequence);
+    memcpy(out + 24, s->generation, sizeof(s->generation));
+    memcpy(out + 64, s->wal_id, 16);
+    le64_put(out + 80, s->incarnation.v);
+    le64_put(out + 88, s->trim_position);
+    le64_put(out + 96, s->ring_size);
+    le64_put(out + 104, s->initialised);
+    le32_put(out + WAL_SUPERBLOCK_SIZE - 4, crc32c(0, out, WAL_SUPERBLOCK_SIZE - 4));
+}
+
+enum err wal_superblock_decode(const uint8_t *data, size_t size, struct wal_superblock *s) {
+    if (size < WAL_SUPERBLOCK_SIZE) return ERR_TRUNCATED;
+    if (memcmp(data, SUPERBLOCK_MAGIC, 8) != 0) return ERR_FOREIGN;
+    if (le32_get(data + WAL_SUPERBLOCK_SIZE - 4) != crc32c(0, data, WAL_SUPERBLOCK_SIZE - 4)) return ERR_CORRUPT;
+    if (le32_get(data + 8) != SUPERBLOCK_VERSION) return ERR_VERSION;
+    s->closed = le32_get(data + 12) == 2;
+    s->sequence = le64_get(data + 16);
+    memcpy(s->generation, data + 24, sizeof(s->generation));
+    s->generation[sizeof(s->generation) - 1] = '\0';
+    memcpy(s->wal_id, data + 64, 16);
+    s->incarnation.v = le64_get(data + 80);
+    s->trim_position = le64_get(data + 88);
+    s->ring_size = le64_get(data + 96);
+    s->initialised = le64_get(data + 104);
+    if (s->ring_size < WAL_RING_MIN || s->ring_size % ENV_FILE_ALIGN != 0 || s->trim_position % ENV_FILE_ALIGN != 0) return ERR_CORRUPT;
+    if (s->initialised > s->ring_size) return ERR_CORRUPT;
+    return OK;
+}
+
+static bool all_zero(const uint8_t *data, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        if (data[i]) return false;
+    }
+    return true;
+}
+
+/* The newer of two superblocks that verify. Neither: OK without one if both are zero, else why the file is refused. */
+static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const char **why) {
+    enum err worst = OK;
+    for (unsigned slot = 0; slot < 2; slot++) {
+        const uint8_t *sector = sectors + (size_t)slot * ENV_FILE_ALIGN;
+        struct wal_superblock s;
+        enum err e = wal_superblock_decode(sector, ENV_FILE_ALIGN, &s);
+        if (e == OK && (!w->has_superblock || s.sequence > w->superblock.sequence)) {
+            w->superblock = s;
+            w->superblock_slot = slot;
+            w->has_superblock = true;
+        }
+        if (e == OK || (e == ERR_FOREIGN && all_zero(sector, ENV_FILE_ALIGN))) continue;
+        if (worst != ERR_VERSION) worst = e;
+    }
+    if (worst == ERR_VERSION) {
+        *why = "the WAL was written by a newer version of Oxbow: start that version, or give another wal.url";
+        return ERR_VERSION;
+    }
+    if (w->has_superblock || worst == OK) return OK;
+    *why = worst == ERR_FOREIGN ? "the WAL file or device holds something that is not an Oxbow WAL: give another wal.url, or clear it if it is not needed"
+                                : "both superblocks of the WAL are damaged: it is not safe to guess what it holds; restore the device, or move it away";
+    return worst;
+}
+
+static enum err resolve_path(struct env *env, const char *given, char **out) {
+    struct env_file_info info;
+    enum err e = env_file_info(env, given, &info);
+    bool folder;
+    if (e == OK) {
+        folder = info.directory;
+    } else if (e == ERR_NOT_FOUND) {
+        const char *name = strrchr(given, '/');
+        folder = strchr(name ? name : given, '.') == NULL || (name && name[1] == '\0');
+        if (folder) {
+            e = env_dir_make(env, given);
+            if (e != OK) return e;
+        } else if (name && name != given) {
+            char *parent = mem_strndup(env->mem, given, (size_t)(name - given));
+            e = env_dir_make(env, parent);
+            mem_free(env->mem, parent);
+            if (e != OK) return e;
+        }
+    } else {
+        return e;
+    }
+    *out = folder ? mem_printf(env->mem, "%s/oxbow.wal", given) : mem_strdup(env->mem, given);
+    return OK;
+}
+
+static struct wal *wal_new(const struct wal_options *o) {
+    struct wal *w = MEM_NEW(o->env->mem, struct wal);
+    w->env = o->env;
+    w->options = *o;
+    if (w->options.depth == 0) w->options.depth = 4;
+    fiber_mutex_init(&w->superblock_lock);
+    fiber_mutex_init(&w->place_lock);
+    waitq_init(&w->space);
+    waitq_init(&w->idle);
+    waitq_init(&w->initialised_grown);
+    list_init(&w->queued);
+    list_init(&w->placed);
+    return w;
+}
+
+static void wal_free(struct wal *w) {
+    if (w->file) env_file_close(w->env, w->file);
+    mem_free(w->env->mem, w->path);
+    mem_free(w->env->mem, w);
+}
+
+static enum err open_file(struct wal *w, const char **why) {
+    const struct wal_options *o = &w->options;
+    unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_CREATE | ENV_FILE_DSYNC);
+    if (!o->read_only && !o->no_lock) flags |= ENV_FILE_LOCK;
+    enum err e = env_file_open(w->env, w->path, flags, &w->file);
+    if (e == OK) return OK;
+    *why = e == ERR_LOCKED ? "another process uses this WAL: is another broker running on it?" : "the WAL could not be opened";
+    return e;
+}
+
+/* The ring's size: what the superblock says; for a new one, what the file or device offers. */
+static enum err size_ring(struct wal *w, const char **why) {
+    struct env_file_info info;
+    enum err e = env_file_size(w->env, w->file, &info);
+    if (e != OK) {
+        *why = "the size of the WAL could not be read";
+        return e;
+    }
+    uint64_t size = info.size_bytes;
+    if (!info.block_device && !w->options.read_only && size < w->options.size_bytes) {
+        size = w->options.size_bytes;
+        e = env_file_grow(w->env, w->file, size);
+        if (e != OK) {
+            *why = "no room to make the WAL as large as wal.url says: free space or give a smaller size";
+            return e;
+        }
+    }
+    uint64_t ring = size < WAL_RING_START ? 0 : (size - WAL_RING_START) & ~(uint64_t)(ENV_FILE_ALIGN - 1);
+    if (ring < WAL_RING_MIN) {
+        *why = "the WAL is smaller than 17 MiB: give it a larger size in wal.url";
+        return ERR_INVALID;
+    }
+    if (w->has_superblock && w->superblock.ring_size > ring) {
+        *why = "the WAL file is shorter than its superblock says: it was truncated; restore it";
+        return ERR_TRUNCATED;
+    }
+    w->ring_size = ring;
+    w->block_device = info.block_device;
+    if (info.block_device) w->initialised = ring;
+    return OK;
+}
+
+enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) {
+    struct wal *w = wal_new(o);
+    uint8_t *sectors = mem_aligned(o->env->mem, 2 * ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    *why = "the path of the WAL could not be looked up or made";
+    enum err e = resolve_path(o->env, o->path, &w->path);
+    if (e == OK) e = open_file(w, why);
+    size_t got = 0;
+    if (e == OK) {
+        *why = "the WAL's superblocks could not be read";
+        memset(sectors, 0, 2 * ENV_FILE_ALIGN);
+        e = env_file_read(o->env, w->file, 0, sectors, 2 * ENV_FILE_ALIGN, &got);
+    }
+    if (e == OK) e = choose_superblock(w, sectors, why);
+    if (e == OK) e = size_ring(w, why);
+    mem_free(o->env->mem, sectors);
+    if (e != OK) {
+        wal_free(w);
+        return e;
+    }
+    *why = NULL;
+    *out = w;
+    return OK;
+}
+
+void wal_close(struct wal *w, bool in_order) {
+    while (w->writers > 0) waitq_wait(&w->idle);
+    if (in_order && !w->failed && w->has_superblock && !w->options.read_only) {
+        ASSERT(wal_idle(w));
+        if (wal_write_superblock(w, w->head, true) != OK) {
+            log_warn(w->env->log, "wal not closed in order", "path=%s", w->path);
+        }
+    }
+    wal_free(w);
+}
+
+const struct wal_superblock *wal_superblock(const struct wal *w) {
+    return w->has_superblock ? &w->superblock : NULL;
+}
+
+const char *wal_path(const struct wal *w) {
+    return w->path;
+}
+
+enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation taker) {
+    uint8_t *sector = mem_aligned(w->env->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    memset(sector, 0, ENV_FILE_ALIGN);
+    memcpy(sector, MARK_MAGIC, 8);
+    le32_put(sector + 8, MARK_VERSION);
+    le64_put(sector + 16, taken.v);
+    le64_put(sector + 24, taker.v);
+    le32_put(sector + MARK_SIZE - 4, crc32c(0, sector, MARK_SIZE - 4));
+    struct env_bytes piece = {sector, ENV_FILE_ALIGN};
+    enum err e = env_file_write(w->env, w->file, 2 * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
+    mem_free(w->env->mem, sector);
+    return e;
+}
+
+enum err wal_read_mark(struct wal *w, struct incarnation *taken) {
+    uint8_t *sector = mem_aligned(w->env->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    size_t got = 0;
+    enum err e = env_file_read(w->env, w->file, 2 * (uint64_t)ENV_FILE_ALIGN, sector, ENV_FILE_ALIGN, &got);
+    if (e == OK && got < MARK_SIZE) e = ERR_TRUNCATED;
+    if (e == OK) {
+        if (all_zero(sector, MARK_SIZE)) {
+            e = ERR_NOT_FOUND;
+        } else {
+            /* A mark that does not verify is a mark being written: it counts. */
+            taken->v = le64_get(sector + 16);
+        }
+    }
+    mem_free(w->env->mem, sector);
+    return e;
+}
+
+/* The file's length and its name in the folder: without them a power cut takes the whole WAL away, however well its sectors were written. */
+static enum err make_durable(struct wal *w) {
+    if (w->block_device) return OK;
+    enum err e = env_file_sync(w->env, w->file);
+    const char *slash = strrchr(w->path, '/');
+    char *folder = slash ? mem_strndup(w->env->mem, w->path, slash == w->path ? 1 : (size_t)(slash - w->path)) : mem_strdup(w->env->mem, ".");
+    if (e == OK) e = env_dir_sync(w->env, folder);
+    mem_free(w->env->mem, folder);
+    return e;
+}
+
+enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16]) {
+    ASSERT(w->writers == 0 && wal_idle(w));
+    if (w->has_superblock && w->superblock.initialised > w->initialised && w->superblock.ring_size == w->ring_size) {
+        w->initialised = w->superblock.initialised;
+    }
+    uint64_t sequence = w->has_superblock ? w->superblock.sequence : 0;
+    w->superblock = (struct wal_superblock){.sequence = sequence, .incarnation = incarnation, .ring_size = w->ring_size};
+    int n = snprintf(w->superblock.generation, sizeof(w->superblock.generation), "%s", generation);
+    ASSERT(n > 0 && (size_t)n < sizeof(w->superblock.generation));
+    memcpy(w->superblock.wal_id, wal_id, 16);
+    w->head = w->confirmed_end = w->trim_requested = w->trim_durable = 0;
+    enum err e = make_durable(w);
+    if (e != OK) return e;
+    e = wal_write_superblock(w, 0, false);
+    if (e != OK) return e;
+    /* Both slots: an old superblock must not come back if the new one is damaged later. */
+    e = wal_write_superblock(w, 0, false);
+    if (e != OK) return e;
+    metric_set(w->env->metrics, M_WAL_SIZE_BYTES, (int64_t)w->ring_size);
+    metric_set(w->env->metrics, M_WAL_USED_BYTES, 0);
+    wal_prewrite_begin(w);
+    return OK;
+}
+
+/* ---- reading ---- */
+
+struct replay {
+    struct wal *w;
+    uint64_t ring;        /* as the superblock says: that is how it was written */
+    uint8_t *window;
+    size_t window_capacity;
+    uint64_t window_position; /* logical */
+    size_t window_size;
+};
+
+/* Bytes [position, position + size) of the ring, not beyond the end of the lap; NULL with *e = OK when the lap ends before. */
+static const uint8_t *replay_bytes(struct replay *r, uint64_t position, size_t size, enum err *e) {
+    *e = OK;
+    if (position >= r->window_position && position + size <= r->window_position + r->window_size) return r->window + (position - r->window_position);
+    uint64_t lap_left = r->ring - position % r->ring;
+    if (size > lap_left) return NULL;
+    size_t want = size > REPLAY_PIECE ? size : REPLAY_PIECE;
+    want = (want + ENV_FILE_ALIGN - 1) & ~(size_t)(ENV_FILE_ALIGN - 1);
+    if (want > lap_left) want = (size_t)lap_left;
+    struct env *env = r->w->env;
+    if (want > r->window_capacity) {
+        mem_free(env->mem, r->window);
+        r->window = mem_aligned(env->mem, want, ENV_FILE_ALIGN);
+        r->window_capacity = want;
+    }
+    r->window_position = position;
+    r->window_size = 0;
+    size_t got = 0;
+    *e = env_file_read(env, r->w->file, WAL_RING_START + position % r->ring, r->window, want, &got);
+    if (*e != OK) return NULL;
+    r->window_size = got;
+    return got >= size ? r->window : NULL;
+}
+
+static enum err replay_group(struct replay *r, const struct group_header *g, const uint8_t *data,
+                             enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx, struct wal_found *found) {
+    size_t at = GROUP_HEADER_SIZE;
+    for (uint32_t i = 0; i < g->record_count; i++) {
+        struct record_header h;
+        const uint8_t *payload;
+        enum err e = record_decode(data + at, g->size - at, g->incarnation, g->block_id, &h, &payload);
+        if (e != OK) {
+            found->torn = true;
+            found->stopped_by = e;
+            return OK;
+        }
+        e = record(ctx, &h, payload);
+        if (e != OK) return e;
+        found->records++;
+        at += record_size(h.payload_size);
+        if (at > g->size) {
+            found->torn = true;
+            found->stopped_by = ERR_CORRUPT;
+            return OK;
+        }
+    }
+    (void)r;
+    return OK;
+}
+
+enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx, struct wal_found *found) {
+    ASSERT(w->has_superblock);
+    *found = (struct wal_found){0};
+    struct replay r = {.w = w, .ring = w->superblock.ring_size};
+    uint64_t position = w->superblock.trim_position, limit = position + r.ring;
+    enum err e = OK;
+    while (position < limit) {
+        const uint8_t *data = replay_bytes(&r, position, ENV_FILE_ALIGN, &e);
+        if (e != OK) break;
+        struct group_header g;
+        found->stopped_by = data ? group_decode(data, ENV_FILE_ALIGN, &g) : ERR_TRUNCATED;
+        if (found->stopped_by == ERR_VERSION) {
+            e = ERR_VERSION;
+            break;
+        }
+        if (found->stopped_by != OK) break;
+        if (g.incarnation.v != w->superblock.incarnation.v || g.position != position) {
+            found->stopped_by = ERR_STALE;
+            break;
+        }
+        if (g.kind == GROUP_PAD) {
+            if (g.size != r.ring - position % r.ring) {
+                found->stopped_by = ERR_CORRUPT;
+                break;
+            }
+            position += g.size;
+            continue;
+        }
+        data = replay_bytes(&r, position, g.size, &e);
+        if (e != OK) break;
+        if (!data) {
+            found->stopped_by = ERR_TRUNCATED;
+            break;
+        }
+        e = replay_group(&r, &g, data, record, ctx, found);
+        if (e != OK || found->torn) break;
+        found->groups++;
+        position += (g.size + ENV_FILE_ALIGN - 1) & ~(uint64_t)(ENV_FILE_ALIGN - 1);
+    }
+    found->end_position = position;
+    mem_free(w->env->mem, r.window);
+    return e;
+}

@@ -1,0 +1,37 @@
+/* Shared by wal.c and wal_open.c. */
+#ifndef OXBOW_STREAM_WAL_PRIV_H
+#define OXBOW_STREAM_WAL_PRIV_H
+
+#include "stream/wal.h"
+
+struct wal {
+    struct env *env;
+    struct wal_options options;
+    char *path;
+    struct env_file *file;
+    bool block_device;
+    struct wal_superblock superblock;
+    bool has_superblock;
+    unsigned superblock_slot; /* where the newest one lies */
+    struct fiber_mutex superblock_lock;
+    uint64_t ring_size;
+    uint64_t initialised;     /* ring bytes that have been written at least once, from the beginning on */
+    uint64_t initialise_to;
+    struct waitq initialised_grown;
+    uint64_t head;            /* logical position of the next group */
+    uint64_t confirmed_end;
+    uint64_t trim_requested, trim_durable;
+    struct list queued, placed; /* blocks: not yet placed; placed and not confirmed, in order of position */
+    struct fiber_mutex place_lock;
+    struct waitq space, idle;
+    unsigned writers; /* fibers under way: writers, pre-writer, trimmer */
+    bool prewriting, trimming, advancing;
+    bool failed, reported;
+    enum err failed_why;
+};
+
+enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed) WARN_UNUSED;
+/* Makes the first part of the ring ready in the background. */
+void wal_prewrite_begin(struct wal *w);
+
+#endif
