@@ -48,8 +48,8 @@ BYTES_ACCESSORS(16)
 BYTES_ACCESSORS(32)
 BYTES_ACCESSORS(64)
 
-/* Reads stored (little-endian) fields from untrusted bytes. Past the end, every getter returns zero and `failed` stays set:
- * check it once after a group of reads, and before a count or length that was read is used. */
+/* Reads stored (little-endian) fields from untrusted bytes. Past the end, every getter returns zero and `failed` stays
+ * set: check it once after a group of reads, and before a count or length that was read is used. */
 struct reader {
     const uint8_t *at, *end;
     bool failed;

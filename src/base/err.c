@@ -51,7 +51,14 @@ enum err err_from_errno(int errno_value) {
     case EAGAIN:
         return ERR_UNAVAILABLE;
     case EINVAL:
+    case EISDIR:
+    case ENAMETOOLONG:
         return ERR_INVALID;
+    case ENOSYS:
+    case EOPNOTSUPP:
+        return ERR_UNSUPPORTED;
+    case ECANCELED:
+        return ERR_CANCELLED;
     case ENOMEM:
         return ERR_NO_MEMORY;
     case ECONNREFUSED:

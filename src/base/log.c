@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,6 +54,16 @@ void log_line(struct logger *l, enum log_level level, const char *msg, const cha
 
 const char *log_quote(char *out, size_t out_size, const char *s, size_t n) {
     ASSERT(out_size >= 8);
+    bool plain = n > 0 && n < out_size;
+    for (size_t i = 0; i < n && plain; i++) {
+        unsigned char c = (unsigned char)s[i];
+        plain = c > ' ' && c != '"' && c != '\\' && c != '=' && c != 0x7f;
+    }
+    if (plain) {
+        memcpy(out, s, n);
+        out[n] = '\0';
+        return out;
+    }
     size_t o = 0;
     out[o++] = '"';
     for (size_t i = 0; i < n && o + 6 < out_size; i++) {

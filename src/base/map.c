@@ -24,7 +24,7 @@ uint64_t hash_bytes(const void *data, size_t size) {
         size -= 8;
     }
     uint64_t tail = 0;
-    memcpy(&tail, p, size);
+    if (size > 0) memcpy(&tail, p, size); /* an empty key may have no address */
     return hash64(h ^ tail);
 }
 
@@ -113,7 +113,7 @@ static size_t mapstr_find(const struct mapstr *m, uint64_t hash, const void *key
     size_t i = hash & mask;
     while (m->slots[i].value) {
         const struct mapstr_slot *s = &m->slots[i];
-        if (s->hash == hash && s->key_size == key_size && memcmp(s->key, key, key_size) == 0) break;
+        if (s->hash == hash && s->key_size == key_size && (key_size == 0 || memcmp(s->key, key, key_size) == 0)) break;
         i = (i + 1) & mask;
     }
     return i;
@@ -141,7 +141,7 @@ void *mapstr_put(struct mapstr *m, const void *key, size_t key_size, void *value
     struct mapstr_slot *s = &m->slots[mapstr_find(m, hash, key, key_size)];
     void *before = s->value;
     if (!before) {
-    *s = (struct mapstr_slot){mem_strndup(m->mem, key, key_size), key_size, hash, value};
+        *s = (struct mapstr_slot){mem_strndup(m->mem, key, key_size), key_size, hash, value};
         m->count++;
     } else {
         s->value = value;

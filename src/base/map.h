@@ -1,6 +1,6 @@
-/* Two hash maps: from a 64-bit key and from a byte string, to a pointer. Open addressing, grows and never shrinks below its
- * contents. Iteration order is a function of the keys and the history alone (never of addresses or a random seed): the
- * simulator must repeat itself. Not thread-safe. */
+/* Two hash maps: from a 64-bit key and from a byte string, to a pointer. Open addressing, grows and never shrinks below
+ * its contents. Iteration order is a function of the keys and the history alone (never of addresses or a random seed):
+ * the simulator must repeat itself. Not thread-safe. */
 #ifndef OXBOW_BASE_MAP_H
 #define OXBOW_BASE_MAP_H
 

@@ -73,7 +73,7 @@ void mem_free(struct mem *m, void *p) {
 
 char *mem_strndup(struct mem *m, const char *s, size_t n) {
     char *copy = mem_alloc(m, n + 1);
-    memcpy(copy, s, n);
+    if (n > 0) memcpy(copy, s, n); /* an empty string may have no address */
     copy[n] = '\0';
     return copy;
 }

@@ -1,5 +1,6 @@
-/* Memory of one instance (a broker process, or one simulated node). Every allocation of ours names its `struct mem`, so that
- * the simulator can drop a crashed node's memory whole and memory can be counted. Libraries keep their own allocators.
+/* Memory of one instance (a broker process, or one simulated node). Every allocation of ours names its `struct mem`, so
+ * that the simulator can drop a crashed node's memory whole and memory can be counted. Libraries keep their own
+ * allocators.
  *
  * mem_alloc never returns NULL: small fixed structures that do not fit mean the process is beyond help. Memory whose
  * size a client chooses is granted from a `struct budget` first; there, refusal is an ordinary answer. Thread-safe. */
@@ -31,8 +32,9 @@ void mem_init_heap(struct mem *m);
 void *mem_alloc(struct mem *m, size_t size);  /* uninitialised */
 void *mem_zalloc(struct mem *m, size_t size); /* zeroed; large sizes cost no physical memory until touched */
 void *mem_aligned(struct mem *m, size_t size, size_t alignment);
-void *mem_realloc(struct mem *m, void *p, size_t size); /* p may be NULL */
-void mem_free(struct mem *m, void *p);                  /* p may be NULL */
+/* p may be NULL; an alignment above 16 is lost. */
+void *mem_realloc(struct mem *m, void *p, size_t size);
+void mem_free(struct mem *m, void *p); /* p may be NULL */
 char *mem_strdup(struct mem *m, const char *s);
 char *mem_strndup(struct mem *m, const char *s, size_t n);
 char *mem_printf(struct mem *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -49,7 +51,8 @@ struct budget {
 };
 
 static inline bool budget_take(struct budget *b, uint64_t bytes) {
-    if (b->used_bytes + bytes > b->limit_bytes) return false;
+    /* The limit may have been lowered below what is out. */
+    if (b->used_bytes > b->limit_bytes || bytes > b->limit_bytes - b->used_bytes) return false;
     b->used_bytes += bytes;
     return true;
 }

@@ -1,7 +1,12 @@
 #include "base/metrics.h"
 
+#include <assert.h>
+
 #include "base/assert.h"
+#include "base/err.h"
 #include "base/mem.h"
+
+static_assert(ERR_COUNT <= METRIC_LABELS_MAX, "every error is a label value");
 
 static struct metric_cells *cells_of(struct metrics *m, struct mem *mem, enum metric_histogram h, unsigned label) {
     struct metric_cells *c = atomic_load_explicit(&m->histograms[h][label], memory_order_acquire);

@@ -1,5 +1,6 @@
 /* Metrics of one instance. One table (metrics_table.h) holds them all: the Prometheus page and docs come from it.
- * A metric has one label dimension at most, a small fixed set of values. Updates are relaxed atomics, callable anywhere. */
+ * A metric has one label dimension at most, a small fixed set of values. Updates are relaxed atomics, callable
+ * anywhere. */
 #ifndef OXBOW_BASE_METRICS_H
 #define OXBOW_BASE_METRICS_H
 
@@ -9,7 +10,13 @@
 #define METRIC_LABELS_MAX 128
 #define METRIC_BUCKETS 28 /* histogram: bucket i counts values <= 2^i microseconds; the last is +Inf */
 
-enum metric_label { METRIC_LABEL_NONE, METRIC_LABEL_API, METRIC_LABEL_PURPOSE, METRIC_LABEL_ERR, METRIC_LABEL_STORE_OP };
+enum metric_label {
+    METRIC_LABEL_NONE,
+    METRIC_LABEL_API,
+    METRIC_LABEL_PURPOSE,
+    METRIC_LABEL_ERR,
+    METRIC_LABEL_STORE_OP
+};
 
 enum metric_counter {
 #define COUNTER(id, name, label, help) id,

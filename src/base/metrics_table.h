@@ -1,34 +1,46 @@
-/* COUNTER/GAUGE/HISTOGRAM(id, Prometheus name, label dimension, help). Included several times; no include guard on purpose. */
+/* COUNTER/GAUGE/HISTOGRAM(id, Prometheus name, label dimension, help). Included several times; no include guard on
+ * purpose. */
 COUNTER(M_REQUESTS, "oxbow_requests_total", METRIC_LABEL_API, "Requests answered, by API.")
 COUNTER(M_REQUEST_ERRORS, "oxbow_errors_total", METRIC_LABEL_ERR, "Errors answered or met, by internal error.")
 COUNTER(M_BYTES_RECEIVED, "oxbow_network_received_bytes_total", METRIC_LABEL_NONE, "Bytes read from client sockets.")
 COUNTER(M_BYTES_SENT, "oxbow_network_sent_bytes_total", METRIC_LABEL_NONE, "Bytes written to client sockets.")
 COUNTER(M_CONNECTIONS_OPENED, "oxbow_connections_opened_total", METRIC_LABEL_NONE, "Client connections accepted.")
-COUNTER(M_CONNECTIONS_REFUSED, "oxbow_connections_closed_on_error_total", METRIC_LABEL_NONE, "Client connections closed for bytes that follow no protocol.")
-COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP, "Object store requests, by operation and purpose.")
-COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP, "Object bytes moved, by operation and purpose.")
+COUNTER(M_CONNECTIONS_REFUSED, "oxbow_connections_closed_on_error_total", METRIC_LABEL_NONE,
+        "Client connections closed for bytes that follow no protocol.")
+COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP,
+        "Object store requests, by operation and purpose.")
+COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP,
+        "Object bytes moved, by operation and purpose.")
 COUNTER(M_STORE_ERRORS, "oxbow_store_errors_total", METRIC_LABEL_ERR, "Object store requests that failed, by error.")
 COUNTER(M_WAL_GROUPS, "oxbow_wal_groups_total", METRIC_LABEL_NONE, "Group commits written to the WAL.")
 COUNTER(M_WAL_BYTES, "oxbow_wal_bytes_total", METRIC_LABEL_NONE, "Bytes written to the WAL, padding included.")
 COUNTER(M_WAL_ERRORS, "oxbow_wal_errors_total", METRIC_LABEL_ERR, "WAL writes that failed, by error.")
-COUNTER(M_BLOCK_CACHE_HITS, "oxbow_block_cache_hits_total", METRIC_LABEL_NONE, "Reads of object blocks answered from the block cache.")
-COUNTER(M_BLOCK_CACHE_MISSES, "oxbow_block_cache_misses_total", METRIC_LABEL_NONE, "Reads of object blocks that went to the store.")
+COUNTER(M_BLOCK_CACHE_HITS, "oxbow_block_cache_hits_total", METRIC_LABEL_NONE,
+        "Reads of object blocks answered from the block cache.")
+COUNTER(M_BLOCK_CACHE_MISSES, "oxbow_block_cache_misses_total", METRIC_LABEL_NONE,
+        "Reads of object blocks that went to the store.")
 COUNTER(M_LOG_CACHE_READS, "oxbow_log_cache_reads_total", METRIC_LABEL_NONE, "Reads answered from the log cache.")
 COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries that carried records.")
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
-COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE, "Objects deleted because nothing needs them.")
-COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE, "Times that one step of an event loop took over 500 microseconds.")
+COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
+        "Objects deleted because nothing needs them.")
+COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
+        "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")
 GAUGE(M_PARTITIONS, "oxbow_partitions", METRIC_LABEL_NONE, "Open partitions.")
 GAUGE(M_WAL_USED_BYTES, "oxbow_wal_used_bytes", METRIC_LABEL_NONE, "Bytes of the WAL not yet trimmed.")
 GAUGE(M_WAL_SIZE_BYTES, "oxbow_wal_size_bytes", METRIC_LABEL_NONE, "Size of the WAL ring.")
-GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE, "1 while the WAL is out of order and acknowledgements come from the ledger.")
-GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE, "1 while the object store refuses writes and they are being repeated.")
+GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
+      "1 while the WAL is out of order and acknowledgements come from the ledger.")
+GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
+      "1 while the object store refuses writes and they are being repeated.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")
 GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE, "Bytes of object blocks held.")
 GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes of unfinished requests held.")
-GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE, "Longest step of an event loop since start.")
-HISTOGRAM(M_REQUEST_LATENCY, "oxbow_request_duration_seconds", METRIC_LABEL_API, "From complete request to answer handed to the socket.")
+GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE,
+      "Longest step of an event loop since start.")
+HISTOGRAM(M_REQUEST_LATENCY, "oxbow_request_duration_seconds", METRIC_LABEL_API,
+          "From complete request to answer handed to the socket.")
 HISTOGRAM(M_WAL_LATENCY, "oxbow_wal_write_duration_seconds", METRIC_LABEL_NONE, "From group sealed to durable.")
 HISTOGRAM(M_STORE_LATENCY, "oxbow_store_request_duration_seconds", METRIC_LABEL_STORE_OP, "Object store requests.")
 #undef COUNTER

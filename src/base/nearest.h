@@ -1,11 +1,12 @@
-/* The nearest of several names to one that was mistyped: for messages about unknown properties, subcommands and options. */
+/* The nearest of several names to one that was mistyped: for messages about unknown properties, subcommands and
+ * options. */
 #ifndef OXBOW_BASE_NEAREST_H
 #define OXBOW_BASE_NEAREST_H
 
 #include <stddef.h>
 
-/* Insertions, deletions, replacements and swaps of neighbours that lead from a to b, without regard to case. Only the first
- * 96 bytes of each are looked at. */
+/* Insertions, deletions, replacements and swaps of neighbours that lead from a to b, without regard to case. Only the
+ * first 96 bytes of each are looked at. */
 size_t edit_distance(const char *a, const char *b);
 
 /* Offer the candidates one by one; the first of the equally near ones wins. All strings are borrowed. */

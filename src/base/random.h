@@ -1,4 +1,5 @@
-/* A small deterministic generator (xoshiro256**): for jitter, and for the simulator, where one seed gives the whole run. */
+/* A small deterministic generator (xoshiro256**): for jitter, and for the simulator, where one seed gives the whole
+ * run. */
 #ifndef OXBOW_BASE_RANDOM_H
 #define OXBOW_BASE_RANDOM_H
 

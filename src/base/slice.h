@@ -1,5 +1,6 @@
-/* Slices: immutable, reference-counted views of slabs. A slab is one allocation that many slices share; its count is atomic,
- * for slices travel between shards. A slice with `slab == NULL` borrows memory that somebody else keeps alive. */
+/* Slices: immutable, reference-counted views of slabs. A slab is one allocation that many slices share; its count is
+ * atomic, for slices travel between shards. A slice with `slab == NULL` borrows memory that somebody else keeps alive.
+ */
 #ifndef OXBOW_BASE_SLICE_H
 #define OXBOW_BASE_SLICE_H
 

@@ -13,6 +13,7 @@
  *   CONFIG_ALIAS (name, of, factor, rank)                      another name of `of`, in units of `factor`; see config.h
  *
  * Where Kafka has a name for a thing, it is Kafka's, with Kafka's meaning, limits and default. */
+/* clang-format off */
 #define CONFIG_INT_MAX 2147483647
 #define CONFIG_LONG_MAX INT64_MAX
 #define CONFIG_KIB ((int64_t)1 << 10)
@@ -120,3 +121,4 @@ CONFIG_ENUM(log_level, "log.level", "info", "debug|info|warn|error|none", "The l
 #undef CONFIG_MIB
 #undef CONFIG_GIB
 #undef CONFIG_TIB
+/* clang-format on */

@@ -1,5 +1,6 @@
-/* The addresses in a configuration: storage.url, wal.url, listeners, http.listen. Pure text; nothing is looked up or opened.
- * Each parser returns ERR_INVALID or ERR_UNSUPPORTED and a sentence in *why (cut to fit) that says what was expected. */
+/* The addresses in a configuration: storage.url, wal.url, listeners, http.listen. Pure text; nothing is looked up or
+ * opened. Each parser returns ERR_INVALID or ERR_UNSUPPORTED and a sentence in *why (cut to fit) that says what was
+ * expected. */
 #ifndef OXBOW_BROKER_URL_H
 #define OXBOW_BROKER_URL_H
 
@@ -18,15 +19,16 @@ struct storage_url {
 enum err storage_url_parse(const char *text, struct storage_url *out, char *why, size_t why_size) WARN_UNUSED;
 
 enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK };
-/* How a survivor makes sure that the holder writes no more: by the lock that ends with the holder's process (one machine), or by
- * a mark that the holder reads after each group commit (a device that two machines can reach). */
+/* How a survivor makes sure that the holder writes no more: by the lock that ends with the holder's process (one
+ * machine), or by a mark that the holder reads after each group commit (a device that two machines can reach). */
 enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
 
 #define WAL_SIZE_DEFAULT ((uint64_t)1 << 30)
 #define WAL_SIZE_MIN ((uint64_t)1 << 20)
 #define WAL_SIZE_MAX ((uint64_t)1 << 40)
 
-/* file://FOLDER-OR-FILE?size=1GiB&takeover=lock|mark (default lock), block:///dev/DEVICE?takeover=lock|mark (default mark). */
+/* file://FOLDER-OR-FILE?size=1GiB&takeover=lock|mark (default lock), block:///dev/DEVICE?takeover=lock|mark (default
+ * mark). */
 struct wal_url {
     enum wal_kind kind;
     enum wal_takeover takeover;
@@ -35,8 +37,8 @@ struct wal_url {
 };
 enum err wal_url_parse(const char *text, struct wal_url *out, char *why, size_t why_size) WARN_UNUSED;
 
-/* NAME://host:port, as in listeners. host "" (also for 0.0.0.0): all addresses; an IPv6 address stands in brackets, which are
- * dropped. Names are kept in upper case, as Kafka does. */
+/* NAME://host:port, as in listeners. host "" (also for 0.0.0.0): all addresses; an IPv6 address stands in brackets,
+ * which are dropped. Names are kept in upper case, as Kafka does. */
 struct listener_url {
     char name[64];
     char host[256];

@@ -16,6 +16,8 @@ struct uuid { /* Kafka's topic and cluster ids */
 };
 void uuid_text(const struct uuid *u, char out[23]); /* URL-safe base64 without padding, as Kafka prints */
 
+#define META_TOPIC_PARTITIONS_MAX 100000
+
 struct meta_config {
     char *name, *value;
 };
@@ -38,7 +40,8 @@ struct meta_topic {
 struct meta_broker { /* a registration */
     int32_t node_id;
     struct incarnation incarnation;
-    char *rack; /* "" if none */
+    char *rack;     /* "" if none */
+    char *endpoint; /* where others reach it; "" if not told */
     bool retired; /* everything it owned has been recovered by another incarnation */
 };
 
@@ -47,7 +50,8 @@ struct meta_options {
     struct env *env;
     struct store *store;
     int32_t node_id;
-    const char *rack;
+    const char *rack;     /* NULL: none */
+    const char *endpoint; /* "host:port" for the other brokers; NULL: not told */
 };
 /* Reads (or begins) the cluster, wins an election that is also this broker's registration. Logs what it found. *why: a sentence for the operator.
  * ERR_LOCKED etc. come from the store; ERR_FOREIGN/ERR_VERSION name the object. */
@@ -70,7 +74,8 @@ const struct meta_topic *meta_topic_of_stream(const struct meta *m, struct strea
 const char *meta_topic_config(const struct meta_topic *t, const char *name); /* NULL: not overridden */
 
 /* Commits. OK: durable and in the image. ERR_FENCED: another controller is at work: the process must stop. Otherwise the reason for which nothing was written. */
-/* Makes a topic whose partitions are owned by this incarnation with epoch 0 and empty state. name is valid and free, else ERR_INVALID_TOPIC / ERR_TOPIC_EXISTS. */
+/* Makes a topic whose partitions are owned by this incarnation with epoch 0 and empty state. ERR_INVALID_TOPIC, ERR_TOPIC_EXISTS, ERR_INVALID_PARTITIONS (1 to
+ * META_TOPIC_PARTITIONS_MAX), ERR_INVALID_REPLICATION_FACTOR (below 1), ERR_INVALID_CONFIG (no name, no value, or one name twice). */
 enum err meta_topic_create(struct meta *m, const char *name, int32_t partition_count, int16_t replication_factor,
                            const struct meta_config *configs, size_t config_count, struct uuid *id) WARN_UNUSED;
 enum err meta_topic_delete(struct meta *m, const struct uuid *id) WARN_UNUSED;

@@ -80,9 +80,10 @@ struct objlog_replay {
 };
 enum err objlog_recover(struct objlog *l, const struct objlog_replay *replay) WARN_UNUSED;
 
-/* After objlog_recover: puts an OBJLOG_FENCE or OBJLOG_ELECTION with that head at the hole, by the takeover rules (races are walked on, applying what others wrote).
+/* After objlog_recover (also when that found the log empty): puts an OBJLOG_FENCE or OBJLOG_ELECTION with that head at the hole, by the takeover rules (races are walked on, applying what others wrote).
  * On OK *number is where it lies; for an election this log is now the writer and may append; for a fence the log is closed for all. When a fence of another is found:
- * OK with *number = that fence's number and *mine = false (a ledger once fenced is fenced); an election of another found: ERR_FENCED after applying it. */
+ * OK with *number = that fence's number and *mine = false (a ledger once fenced is fenced); an election of another found: ERR_FENCED after applying it.
+ * apply() is called for what others wrote, fences included, and not for the entry made here. Repeats for ever on a store that is not there now, until objlog_stop. */
 enum err objlog_take_over(struct objlog *l, enum objlog_kind kind, const struct objlog_replay *replay, const struct slice *head,
                           uint64_t *number, bool *mine) WARN_UNUSED;
 

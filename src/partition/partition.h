@@ -1,7 +1,7 @@
 /* One partition as Kafka means it: the checks of Produce, offsets, producer state, segments, retention, timestamps, fetch. Lives on its home loop (a shard); call there.
  *
- * Produce is in two steps, so that a connection's requests overlap: partition_append orders and copies, partition_wait waits until that is durable. The answer to a duplicate of a batch that is
- * still in flight waits for the original, by the same partition_wait. */
+ * Produce is in two steps, so that a connection's requests overlap: partition_append orders and copies, partition_wait waits until that is durable. The answer
+ * to a duplicate of a batch that is still in flight waits for the original, by the same partition_wait. */
 #ifndef OXBOW_PARTITION_PARTITION_H
 #define OXBOW_PARTITION_PARTITION_H
 
@@ -22,7 +22,7 @@ struct partition_options {
 };
 /* Suspends. */
 enum err partition_open(const struct partition_options *o, struct partition **out) WARN_UNUSED;
-/* Waits for reads and appends under way, then closes. Waiting fetches are woken. Suspends. */
+/* Waits for reads, appends and partition_wait under way, then closes. Watches are called at once; from then on every call answers ERR_NOT_LEADER. Suspends. */
 void partition_close(struct partition *p);
 void partition_configure(struct partition *p, const struct topic_config *config);
 
@@ -34,9 +34,10 @@ struct partition_append_result {
     int32_t bad_record;               /* index in the batch of the record at fault, -1: none */
 };
 /* records: one v2 batch as it came (Kafka protocol: Produce 3 and later); its bytes are changed in place (base offset, leader epoch, perhaps timestamp). May suspend for room,
- * only before anything is decided: appends by successive callers are ordered as called. */
+ * or for a worker thread, only before anything is decided: appends by successive callers are ordered as called. On an error nothing was appended; out->message
+ * and out->bad_record say more. A repetition of a batch is OK and gives the original's offsets. Transactional batches: ERR_TRANSACTIONAL_ID_AUTHORIZATION. */
 enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version, struct partition_append_result *out) WARN_UNUSED;
-/* Suspends until everything below end_offset is durable. */
+/* Suspends until everything below end_offset is durable. ERR_UNKNOWN_OUTCOME: it may or may not become so. */
 enum err partition_wait(struct partition *p, uint64_t end_offset) WARN_UNUSED;
 
 uint64_t partition_high_watermark(const struct partition *p);
@@ -76,7 +77,8 @@ void partition_watch_off(struct partition_watch *w); /* harmless when off */
 
 /* Kafka protocol: ListOffsets. timestamp >= 0, or -1 latest, -2 earliest, -3 max timestamp, -4 earliest local. Not found: OK with offset -1. Suspends. */
 enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset, int64_t *found_timestamp, int32_t *leader_epoch) WARN_UNUSED;
-/* Applies retention.ms, retention.bytes and the roll of an old active segment (segment.ms), at wall time now_ms; trims when something went. Called by the shard's timer. Suspends. */
+/* Applies retention.ms and retention.bytes at wall time now_ms, also to the active segment, and trims when something went; forgets producers that were silent for
+ * producer.id.expiration.ms. (segment.ms is applied by the next append, as in Kafka.) Called by the shard's timer. Suspends. */
 void partition_retain(struct partition *p, int64_t now_ms);
 uint64_t partition_size_bytes(const struct partition *p);
 

@@ -1,9 +1,9 @@
-/* Fibers: stackful coroutines, drawn from a pool, that run straight down and suspend where they would block. A fiber belongs
- * to one loop for its whole life and runs on that loop's thread only. A fiber is taken per complete request and per background
- * job; idle connections and waiting long-polls hold none.
+/* Fibers: stackful coroutines, drawn from a pool, that run straight down and suspend where they would block. A fiber
+ * belongs to one loop for its whole life and runs on that loop's thread only. A fiber is taken per complete request and
+ * per background job; idle connections and waiting long-polls hold none.
  *
- * After any function that "may suspend" the world may have changed: look things up again, and never suspend while a structure
- * that others can see is half changed. */
+ * After any function that "may suspend" the world may have changed: look things up again, and never suspend while a
+ * structure that others can see is half changed. */
 #ifndef OXBOW_RT_FIBER_H
 #define OXBOW_RT_FIBER_H
 
@@ -17,14 +17,15 @@ struct fiber;
 
 typedef void fiber_fn(void *arg);
 
-/* Starts fn(arg) on `loop`, which must be the current one; it runs soon, not now. `name` is a literal, for diagnosis. */
+/* Starts fn(arg) on `loop`, which must be the current one; it runs soon, not now. `name` is a literal, for diagnosis.
+ */
 struct fiber *fiber_spawn(struct loop *loop, const char *name, fiber_fn *fn, void *arg);
 /* The fiber that is running; NULL when the loop itself is (callbacks of sockets, timers, mail). */
 struct fiber *fiber_self(void);
 /* Lets every other ready fiber of the loop run first. Suspends. */
 void fiber_yield(void);
-/* Suspends until fiber_unpark. An unpark that came before the park is kept (one token), so no wake-up is lost; hence a park may also
- * return early: callers park in a loop around their condition. */
+/* Suspends until fiber_unpark. An unpark that came before the park is kept (one token), so no wake-up is lost; hence a
+ * park may also return early: callers park in a loop around their condition. */
 void fiber_park(void);
 /* Makes a parked fiber ready. Same loop only; other loops post mail. */
 void fiber_unpark(struct fiber *f);

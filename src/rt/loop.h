@@ -1,6 +1,7 @@
-/* The event loop: one per shard and one for each helper thread (WAL and ledger, store). Its core (this file and loop.c) knows ready fibers,
- * timers and mail; where events come from is the environment's business: epoll, io_uring, or the simulator, which steps all loops of all
- * nodes in one thread. A loop is touched by its own thread only, except loop_post. */
+/* The event loop: one per shard and one for each helper thread (WAL and ledger, store). Its core (this file and loop.c)
+ * knows ready fibers, timers and mail; where events come from is the environment's business: epoll, io_uring, or the
+ * simulator, which steps all loops of all nodes in one thread. A loop is touched by its own thread only, except
+ * loop_post. */
 #ifndef OXBOW_RT_LOOP_H
 #define OXBOW_RT_LOOP_H
 
@@ -17,8 +18,8 @@ struct fiber_pool;
 
 #define LOOP_MAGIC 0x100ec0deu
 
-/* Mail: a message that another loop's thread delivers to this one. Embedded in what it carries; in one inbox at a time. Mail from one sender
- * arrives in the order sent. */
+/* Mail: a message that another loop's thread delivers to this one. Embedded in what it carries; in one inbox at a time.
+ * Mail from one sender arrives in the order sent. */
 struct mail {
     struct mail *next;
     void (*deliver)(struct mail *m); /* runs on the receiving loop, outside any fiber; must not suspend */
@@ -36,18 +37,18 @@ struct loop {
     unsigned magic;
     struct env *env;
     const char *name;
-    unsigned index;              /* in the order the environment made them; 0 is the first */
-    struct list ready;           /* fibers to run */
-    struct fiber *running;       /* or NULL */
+    unsigned index;        /* in the order the environment made them; 0 is the first */
+    struct list ready;     /* fibers to run */
+    struct fiber *running; /* or NULL */
     struct fiber_pool *pool;
-    struct timer **timers;       /* binary heap */
+    struct timer **timers; /* binary heap */
     uint32_t timer_count, timer_capacity;
     uint64_t timer_sequence;
     _Atomic(struct mail *) inbox; /* newest first */
     uint64_t fibers_alive;
-    bool stopping;               /* set by loop_stop: the loop ends once nothing is ready */
-    void *backend;               /* of the environment */
-    void *context[2];            /* the machine context of the loop while a fiber runs (fiber.c) */
+    bool stopping;    /* set by loop_stop: the loop ends once nothing is ready */
+    void *backend;    /* of the environment */
+    void *context[2]; /* the machine context of the loop while a fiber runs (fiber.c) */
 };
 
 /* The loop whose thread this is (in the simulator: the one being stepped); NULL outside. */
@@ -55,8 +56,8 @@ struct loop *loop_current(void);
 
 /* Any thread. The message belongs to the receiver until it is delivered. */
 void loop_post(struct loop *to, struct mail *m);
-/* Runs fn(arg) in a fiber on `to` and suspends the calling fiber until it has returned. When `to` is the current loop: a plain call. Calls made
- * to one loop by successive calls from one loop start in that order. */
+/* Runs fn(arg) in a fiber on `to` and suspends the calling fiber until it has returned. When `to` is the current loop:
+ * a plain call. Calls made to one loop by successive calls from one loop start in that order. */
 void loop_call(struct loop *to, fiber_fn *fn, void *arg);
 /* Like loop_call without waiting; for background work. Any thread. `name` is a literal. */
 void loop_spawn(struct loop *to, const char *name, fiber_fn *fn, void *arg);
@@ -71,10 +72,12 @@ bool timer_armed(const struct timer *t);
 void loop_init(struct loop *l, struct env *env, const char *name, unsigned index);
 void loop_deinit(struct loop *l); /* drops what is left: fibers' stacks go back, nothing of theirs runs */
 void loop_set_current(struct loop *l);
-/* Delivers mail, fires timers due at now_ns, then runs each fiber that was ready at entry once. Returns true if there is more to do at once. */
+/* Delivers mail, fires timers due at now_ns, then runs each fiber that was ready at entry once. Returns true if there
+ * is more to do at once. */
 bool loop_step(struct loop *l, uint64_t now_ns);
-/* Runs exactly one thing (one mail, one timer, or one fiber until it suspends), chosen by the caller's number `choice` among what is ready, or in
- * order for choice 0. For the simulator: finer interleavings. Returns false if nothing was ready. */
+/* Runs exactly one thing (one mail, one timer, or one fiber until it suspends), chosen by the caller's number `choice`
+ * among what is ready, or in order for choice 0. For the simulator: finer interleavings. Returns false if nothing was
+ * ready. */
 bool loop_step_one(struct loop *l, uint64_t now_ns, uint64_t choice);
 /* When the next timer is due; UINT64_MAX if none. 0 when something is ready now. */
 uint64_t loop_next_deadline_ns(const struct loop *l);

@@ -298,6 +298,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .upload_bytes = t->upload_bytes,
                                  .upload_interval_ms = t->upload_interval_ms,
                                  .checkpoint_entries = t->checkpoint_entries,
+                                 .producer_expiration_ms = 86400000,
                                  .shards = &loop,
                                  .shard_count = 1,
                                  .log_loop = loop,

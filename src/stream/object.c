@@ -191,7 +191,8 @@ enum err object_batch_view(const struct record_header *h, const uint8_t *payload
     *out = (struct state_batch){
         .base_offset = h->base_offset,
         .end_offset = h->end_offset,
-        .first_timestamp = b.base_timestamp,
+        /* With log append time the records' own timestamps do not count. */
+        .first_timestamp = (b.attributes & BATCH_LOG_APPEND_TIME) ? b.max_timestamp : b.base_timestamp,
         .max_timestamp = b.max_timestamp,
         .size_bytes = h->payload_size,
         .leader_epoch = b.partition_leader_epoch,

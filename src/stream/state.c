@@ -1,16 +1,18 @@
 /* A partition's state. See state.h for what it means; here are the rules that make it a monoid, and its stored form.
  *
- * Why merging deltas gives what applying batches gives. Every part of the state is a function of two things that combine without regard to grouping: the
- * sequence of batches, and the highest log start offset asked for (S). What S makes superfluous is dropped as soon as it can be seen to be, whichever
- * operation shows it (a trim, a batch, a merge), so that no order of the same operations leaves something behind that another order drops:
+ * Why merging deltas gives what applying batches gives. Every part of the state is a function of two things that
+ * combine without regard to grouping: the sequence of batches, and the highest log start offset asked for (S). What S
+ * makes superfluous is dropped as soon as it can be seen to be, whichever operation shows it (a trim, a batch, a
+ * merge), so that no order of the same operations leaves something behind that another order drops:
  *   - a segment goes when a next one begins at or below S; the newest one, active, never goes;
  *   - a leader epoch goes when a next one begins at or below S; the first that is left begins at S at the earliest;
  *   - a range goes when it ends at or below S.
- * Producers know no S. A batch whose producer epoch is lower than the newest seen is without effect, a higher one makes the producer begin anew, an equal
- * one adds its batch; of a producer's batches the newest five are kept. A leader epoch that is not higher than the newest known is without effect.
+ * Producers know no S. A batch whose producer epoch is lower than the newest seen is without effect, a higher one makes
+ * the producer begin anew, an equal one adds its batch; of a producer's batches the newest five are kept. A leader
+ * epoch that is not higher than the newest known is without effect.
  *
- * Stored form, version 1. All integers are unsigned LEB128 unless said otherwise; "zigzag" means a signed value v as (v << 1) ^ (v >> 63); differences of
- * timestamps are taken modulo 2^64.
+ * Stored form, version 1. All integers are unsigned LEB128 unless said otherwise; "zigzag" means a signed value v as (v
+ * << 1) ^ (v >> 63); differences of timestamps are taken modulo 2^64.
  *
  *   u8  version          1
  *   u8  flags            1: delta; 2: continues_segment (delta only). Other bits are 0.
@@ -35,13 +37,15 @@
  *       base_offset      minus the end_offset of the one before (the first: minus 0)
  *       end_offset       minus base_offset
  *       max_timestamp    minus last_timestamp, zigzag
- *   range count; if it is not 0, the first_offset of the first range; then for each, lowest first (each begins where the one before ends):
+ *   range count
+ *   first_offset         of the first range, if there is one; then for each, lowest first, each where the last ended:
  *     u8 object kind, object creator, object number
  *     end_offset         minus first_offset
  *     max_timestamp      zigzag
  *     position, size_bytes, block_count
  *
- * A reader accepts only states that the functions here could have made: offsets below 2^63, lists in order, nothing kept that S makes superfluous. */
+ * A reader accepts only states that the functions here could have made: offsets below 2^63, lists in order, nothing
+ * kept that S makes superfluous. */
 #include "stream/state.h"
 
 #include <limits.h>
@@ -54,7 +58,8 @@
 #define STATE_FLAG_CONTINUES 2u
 #define OFFSET_MAX ((uint64_t)INT64_MAX)
 
-/* The least that one element takes in the stored form: a count that promises more than the bytes left is refused before memory is asked for. */
+/* The least that one element takes in the stored form: a count that promises more than the bytes left is refused before
+ * memory is asked for. */
 enum { SEGMENT_SIZE_MIN = 4, EPOCH_SIZE_MIN = 2, PRODUCER_SIZE_MIN = 9, RANGE_SIZE_MIN = 8 };
 
 static uint64_t max_u64(uint64_t a, uint64_t b) {
@@ -304,11 +309,13 @@ void state_add_range(struct stream_state *s, const struct state_range *r) {
 
 enum err state_replace_ranges(struct stream_state *s, const struct state_range *r) {
     ASSERT(r->first_offset < r->end_offset);
-    /* What was trimmed since the replacement was made is missing at the front: then it replaces from the first range on. */
+    /* What was trimmed since the replacement was made is missing at the front: then it replaces from the first range
+     * on. */
     uint32_t first = range_index(s, r->first_offset), last = range_index(s, r->end_offset - 1);
     if (last == s->range_count || s->ranges[last].end_offset != r->end_offset) return ERR_STALE;
     if (s->ranges[first].first_offset != r->first_offset) {
-        bool trimmed = first == 0 && r->first_offset < s->ranges[0].first_offset && s->ranges[0].first_offset <= s->start_offset;
+        bool trimmed =
+            first == 0 && r->first_offset < s->ranges[0].first_offset && s->ranges[0].first_offset <= s->start_offset;
         if (!trimmed) return ERR_STALE;
     }
     ASSERT(first <= last);
@@ -347,7 +354,8 @@ const struct state_range *state_range_find(const struct stream_state *s, uint64_
 
 int32_t state_epoch_of(const struct stream_state *s, uint64_t offset) {
     int32_t found = -1;
-    for (uint32_t i = 0; i < s->epoch_count && s->epochs[i].start_offset <= offset; i++) found = s->epochs[i].leader_epoch;
+    for (uint32_t i = 0; i < s->epoch_count && s->epochs[i].start_offset <= offset; i++)
+        found = s->epochs[i].leader_epoch;
     return found;
 }
 
@@ -489,7 +497,8 @@ static bool decode_segments(struct stream_state *s, struct reader *r) {
     uint64_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint64_t before = offset;
-        if (!get_sum(r, &offset, s->end_offset) || (i > 0 && offset == before) || offset < s->first_offset) return false;
+        if (!get_sum(r, &offset, s->end_offset) || (i > 0 && offset == before) || offset < s->first_offset)
+            return false;
         struct state_segment g = {.base_offset = offset};
         g.size_bytes = reader_varint(r);
         g.first_timestamp = unzigzag(reader_varint(r));
@@ -596,8 +605,8 @@ enum err state_decode(struct stream_state *s, struct mem *m, struct reader *r) {
     state_init(s, m);
     uint8_t version = reader_u8(r);
     if (!r->failed && version > STATE_VERSION) return ERR_VERSION;
-    bool ok = !r->failed && version == STATE_VERSION && decode_offsets(s, r) && decode_segments(s, r) && decode_epochs(s, r) &&
-              decode_producers(s, r) && decode_ranges(s, r);
+    bool ok = !r->failed && version == STATE_VERSION && decode_offsets(s, r) && decode_segments(s, r) &&
+              decode_epochs(s, r) && decode_producers(s, r) && decode_ranges(s, r);
     if (ok && s->continues_segment && s->segment_count == 0) ok = false;
     if (ok) return OK;
     state_deinit(s);

@@ -31,6 +31,7 @@ struct streams_options {
     uint64_t upload_bytes;         /* upload once this much waits */
     uint32_t upload_interval_ms;   /* or once the oldest has waited this long */
     uint32_t checkpoint_entries;   /* a checkpoint after so many ledger entries */
+    int64_t producer_expiration_ms; /* producers not seen for so long are forgotten */
     struct loop **shards;          /* homes of streams */
     unsigned shard_count;
     struct loop *log_loop;

@@ -147,11 +147,21 @@ static int by_stream_id(const void *a, const void *b) {
     return x->stream.v < y->stream.v ? -1 : x->stream.v > y->stream.v;
 }
 
+/* A producer's age counts from when it was last seen, also where it replays records with old timestamps: it must stay known for as long as it may retry. */
+static void stamp_producers(struct section *t, int64_t now_ms) {
+    size_t cursor = 0;
+    struct state_producer *p;
+    while ((p = map64_next(&t->delta.producers, &cursor, NULL)) != NULL) {
+        if (p->last_timestamp < now_ms) p->last_timestamp = now_ms;
+    }
+}
+
 static void finish_sections(struct upload *u) {
     if (u->count > 1) qsort(u->sections, u->count, sizeof(struct section *), by_stream_id);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
         if (t->piece.block_count == 0) continue;
+        stamp_producers(t, env_wall_ms(u->s->env));
         t->piece_size = object_piece_finish(&t->piece, &t->piece_crc);
         t->own_object = t->piece_size >= STREAM_OBJECT_MIN;
         struct state_range r = {.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
@@ -355,6 +365,7 @@ static enum err checkpoint_locked(struct streams *s, bool closed) {
         p.epoch = c->epoch;
         p.refused = c->refused;
         if (write_whole(s, c)) {
+            state_expire_producers(&c->state, env_wall_ms(s->env) - s->options.producer_expiration_ms);
             p.entry = OBJECT_THIS_ENTRY;
             p.position = states.size;
             state_encode(&c->state, &states);

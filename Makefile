@@ -1,0 +1,95 @@
+# What there is to do, as short commands. Meson and ninja do the work underneath.
+#
+#   make          release build: build/oxbow
+#   make run      installs what building needs, builds, starts a single broker on 127.0.0.1:9092 with its data in ./data
+#   make test     installs what the tests need, builds with ASan and UBSan, runs every suite
+#   make deps     only installs what is missing (Debian packages; the lists are in tools/deps)
+#   make fmt lint clean install bench sim fuzz
+
+BUILD      ?= build
+BUILD_TEST ?= build-test
+BUILD_FUZZ ?= build-fuzz
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+JOBS       ?= $(shell nproc)
+SUITES     ?=
+SEEDS      ?= 1..2000
+FUZZ_SECONDS ?= 60
+
+MESON := $(shell command -v /usr/bin/meson || echo meson)
+# Files that decide what is built: when one is new or changed, the build directories are configured again.
+MESON_FILES := meson.build meson_options.txt $(wildcard src/meson.build src/*/meson.build tests/meson.build \
+	tests/*/meson.build tests/unit/*/meson.build)
+FORMATTED = $(shell find src tests bench -name '*.[ch]' 2>/dev/null)
+
+.PHONY: all deps run test test-build fuzz-build sim fuzz bench fmt lint clean install
+.DEFAULT_GOAL := all
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) -j $(JOBS) oxbow
+
+$(BUILD)/build.ninja: $(MESON_FILES)
+	@$(MESON) setup $(if $(wildcard $(BUILD)/build.ninja),--reconfigure) $(BUILD) \
+		--buildtype=debugoptimized -Db_lto=true -Dprefix=$(abspath $(PREFIX)) >$(BUILD).log 2>&1 \
+		|| { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log; touch $@
+
+# The dear assertions are on here, and a warning is an error.
+$(BUILD_TEST)/build.ninja: $(MESON_FILES)
+	@$(MESON) setup $(if $(wildcard $(BUILD_TEST)/build.ninja),--reconfigure) $(BUILD_TEST) \
+		--buildtype=debugoptimized -Dc_args=-O1 -Dwerror=true -Dtests=true -Ddcheck=true \
+		-Db_sanitize=address,undefined -Db_lundef=false >$(BUILD_TEST).log 2>&1 \
+		|| { cat $(BUILD_TEST).log; rm -f $(BUILD_TEST).log; exit 1; }
+	@rm -f $(BUILD_TEST).log; touch $@
+
+$(BUILD_FUZZ)/build.ninja: $(MESON_FILES)
+	@CC=clang-14 $(MESON) setup $(if $(wildcard $(BUILD_FUZZ)/build.ninja),--reconfigure) $(BUILD_FUZZ) \
+		--buildtype=debugoptimized -Dc_args=-O1 -Dfuzz=true -Ddcheck=true \
+		-Db_sanitize=address,undefined -Db_lundef=false >$(BUILD_FUZZ).log 2>&1 \
+		|| { cat $(BUILD_FUZZ).log; rm -f $(BUILD_FUZZ).log; exit 1; }
+	@rm -f $(BUILD_FUZZ).log; touch $@
+
+test-build: $(BUILD_TEST)/build.ninja
+	@ninja -C $(BUILD_TEST) -j $(JOBS)
+
+fuzz-build: $(BUILD_FUZZ)/build.ninja
+	@ninja -C $(BUILD_FUZZ) -j $(JOBS)
+
+deps:
+	@tools/deps build run test
+
+run:
+	@tools/deps build run
+	@$(MAKE) --no-print-directory all
+	@exec $(BUILD)/oxbow serve
+
+test:
+	@tools/deps build run test
+	@$(MAKE) --no-print-directory test-build fuzz-build
+	@BUILD_TEST=$(BUILD_TEST) BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests $(SUITES)
+
+sim: test-build
+	$(BUILD_TEST)/oxbow sim --seeds $(SEEDS)
+
+fuzz: fuzz-build
+	@BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests --fuzz-seconds $(FUZZ_SECONDS) fuzz
+
+bench: all
+	@bench/run --oxbow $(BUILD)/oxbow
+
+fmt:
+	@tools/deps lint
+	clang-format-14 -i $(FORMATTED)
+
+lint: test-build
+	@tools/deps lint
+	@tools/tidy
+	clang-format-14 --dry-run $(FORMATTED)
+	clang-tidy-14 --quiet -p $(BUILD_TEST) $(filter src/%.c,$(FORMATTED))
+	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr -Isrc -I$(BUILD_TEST)/src src
+
+install: all
+	install -D -m 755 -s $(BUILD)/oxbow $(DESTDIR)$(PREFIX)/bin/oxbow
+
+clean:
+	rm -rf $(BUILD) $(BUILD_TEST) $(BUILD_FUZZ)

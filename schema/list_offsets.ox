@@ -1,0 +1,32 @@
+# Offsets by timestamp, or of the ends of the log. Version 0, which answers with a list of offsets, is not here.
+api 2 ListOffsets
+versions 1-11
+flexible 6+
+
+request {
+    replica_id                    int32                             # -1: a consumer
+    isolation_level               int8         2+
+    topics                        []topic           {
+        name                      string
+        partitions                []partition       {
+            partition_index       int32
+            current_leader_epoch  int32        4+   = -1 ignorable
+            timestamp             int64                             # or -1 latest, -2 earliest, -3 max timestamp, ...
+        }
+    }
+    timeout_ms                    int32        10+  ignorable
+}
+
+response {
+    throttle_time_ms         int32        2+  ignorable
+    topics                   []topic          {
+        name                 string
+        partitions           []partition      {
+            partition_index  int32
+            error_code       int16
+            timestamp        int64            = -1
+            offset           int64            = -1
+            leader_epoch     int32        4+  = -1
+        }
+    }
+}

@@ -1,0 +1,136 @@
+#include "admin/metrics_page.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/assert.h"
+#include "kafka/frame.h"
+#include "store/store.h"
+
+struct row {
+    const char *name;
+    enum metric_label label;
+    const char *help;
+};
+
+static const struct row counters[] = {
+#define COUNTER(id, name, label, help) {name, label, help},
+#define GAUGE(id, name, label, help)
+#define HISTOGRAM(id, name, label, help)
+#include "base/metrics_table.h"
+};
+static const struct row gauges[] = {
+#define COUNTER(id, name, label, help)
+#define GAUGE(id, name, label, help) {name, label, help},
+#define HISTOGRAM(id, name, label, help)
+#include "base/metrics_table.h"
+};
+static const struct row histograms[] = {
+#define COUNTER(id, name, label, help)
+#define GAUGE(id, name, label, help)
+#define HISTOGRAM(id, name, label, help) {name, label, help},
+#include "base/metrics_table.h"
+};
+
+static const char *const op_names[] = {"put", "create", "get", "list", "delete"};
+static const char *const purpose_names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "other"};
+_Static_assert(ARRAY_LEN(op_names) == STORE_OPS && ARRAY_LEN(purpose_names) == STORE_PURPOSES, "a name each");
+
+/* `api="Fetch"`, without braces; "" for none. */
+static const char *label_text(enum metric_label kind, unsigned value, char *out, size_t out_size) {
+    out[0] = '\0';
+    switch (kind) {
+    case METRIC_LABEL_NONE: break;
+    case METRIC_LABEL_API: {
+        const struct kafka_api *api = kafka_api_find((int16_t)value);
+        if (api) {
+            (void)snprintf(out, out_size, "api=\"%s\"", api->name);
+        } else {
+            (void)snprintf(out, out_size, "api=\"%u\"", value);
+        }
+        break;
+    }
+    case METRIC_LABEL_PURPOSE:
+        (void)snprintf(out, out_size, "purpose=\"%s\"", value < STORE_PURPOSES ? purpose_names[value] : "?");
+        break;
+    case METRIC_LABEL_ERR: (void)snprintf(out, out_size, "error=\"%s\"", value < ERR_COUNT ? err_name((enum err)value) : "?"); break;
+    case METRIC_LABEL_STORE_OP: {
+        unsigned op = value / STORE_PURPOSES, purpose = value % STORE_PURPOSES;
+        (void)snprintf(out, out_size, "op=\"%s\",purpose=\"%s\"", op < STORE_OPS ? op_names[op] : "?", purpose_names[purpose]);
+        break;
+    }
+    }
+    return out;
+}
+
+void metrics_page_head(struct buf *out, const char *name, const char *type, const char *help) {
+    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+void metrics_page_value(struct buf *out, const char *name, const char *label, const char *value, uint64_t number) {
+    if (!label) {
+        buf_printf(out, "%s %" PRIu64 "\n", name, number);
+        return;
+    }
+    buf_printf(out, "%s{%s=\"", name, label);
+    for (const char *c = value; *c; c++) {
+        if (*c == '\n') {
+            buf_put(out, "\\n", 2);
+        } else {
+            if (*c == '"' || *c == '\\') buf_u8(out, '\\');
+            buf_u8(out, (uint8_t)*c);
+        }
+    }
+    buf_printf(out, "\"} %" PRIu64 "\n", number);
+}
+
+static void counter_print(const struct metrics *m, size_t i, struct buf *out) {
+    const struct row *r = &counters[i];
+    char label[96];
+    metrics_page_head(out, r->name, "counter", r->help);
+    for (unsigned v = 0; v < METRIC_LABELS_MAX; v++) {
+        uint64_t n = atomic_load_explicit(&m->counters[i][v], memory_order_relaxed);
+        if (r->label == METRIC_LABEL_NONE) {
+            buf_printf(out, "%s %" PRIu64 "\n", r->name, n);
+            return;
+        }
+        if (n > 0) buf_printf(out, "%s{%s} %" PRIu64 "\n", r->name, label_text(r->label, v, label, sizeof(label)), n);
+    }
+}
+
+/* Buckets that hold what the ones below hold already are left out, but for the last: queries need no more, and pages stay short. */
+static void cells_print(const struct row *r, unsigned v, struct metric_cells *c, struct buf *out) {
+    char label[96];
+    label_text(r->label, v, label, sizeof(label));
+    const char *comma = label[0] ? "," : "";
+    uint64_t below = 0;
+    for (unsigned b = 0; b < METRIC_BUCKETS; b++) {
+        uint64_t n = atomic_load_explicit(&c->bucket[b], memory_order_relaxed);
+        bool last = b == METRIC_BUCKETS - 1;
+        below += n;
+        if (last) {
+            buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", r->name, label, comma, below);
+        } else if (n > 0) {
+            buf_printf(out, "%s_bucket{%s%sle=\"%.6f\"} %" PRIu64 "\n", r->name, label, comma, (double)(UINT64_C(1) << b) / 1e6, below);
+        }
+    }
+    const char *open = label[0] ? "{" : "", *close = label[0] ? "}" : "";
+    uint64_t sum_us = atomic_load_explicit(&c->sum_us, memory_order_relaxed);
+    buf_printf(out, "%s_sum%s%s%s %.6f\n", r->name, open, label, close, (double)sum_us / 1e6);
+    buf_printf(out, "%s_count%s%s%s %" PRIu64 "\n", r->name, open, label, close, below);
+}
+
+void metrics_page_table(const struct metrics *m, struct buf *out) {
+    for (size_t i = 0; i < METRIC_COUNTERS; i++) counter_print(m, i, out);
+    for (size_t i = 0; i < METRIC_GAUGES; i++) {
+        metrics_page_head(out, gauges[i].name, "gauge", gauges[i].help);
+        buf_printf(out, "%s %" PRId64 "\n", gauges[i].name, atomic_load_explicit(&m->gauges[i], memory_order_relaxed));
+    }
+    for (size_t i = 0; i < METRIC_HISTOGRAMS; i++) {
+        metrics_page_head(out, histograms[i].name, "histogram", histograms[i].help);
+        for (unsigned v = 0; v < METRIC_LABELS_MAX; v++) {
+            struct metric_cells *c = atomic_load_explicit(&m->histograms[i][v], memory_order_acquire);
+            if (c) cells_print(&histograms[i], v, c, out);
+        }
+    }
+}

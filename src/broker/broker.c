@@ -1,0 +1,492 @@
+#include "broker/broker.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/broker_priv.h"
+#include "broker/url.h"
+
+#define DRAIN_NS (10 * NS_PER_S)
+
+/* --- Small things others ask for. */
+
+bool broker_ready(const struct broker *b) {
+    return atomic_load(&b->ready);
+}
+int32_t broker_node_id(const struct broker *b) {
+    return b->config->node_id;
+}
+uint64_t broker_incarnation(const struct broker *b) {
+    return b->incarnation;
+}
+const char *broker_cluster_id(const struct broker *b) {
+    return b->cluster_id;
+}
+unsigned broker_shards(const struct broker *b) {
+    return b->shard_count;
+}
+size_t broker_listeners(const struct broker *b) {
+    return b->listener_count;
+}
+
+const char *broker_listener_text(const struct broker *b, size_t i, char *out, size_t out_size) {
+    ASSERT(i < b->listener_count);
+    const struct listener *l = &b->listeners[i];
+    bool v6 = strchr(l->host, ':') != NULL;
+    (void)snprintf(out, out_size, "%s://%s%s%s:%u", l->name, v6 ? "[" : "", l->host, v6 ? "]" : "", l->port);
+    return out;
+}
+
+const char *listener_host(const struct request *r) {
+    return r->listener->advertised_host[0] ? r->listener->advertised_host : r->local.host;
+}
+uint16_t listener_port(const struct request *r) {
+    return r->listener->advertised_port;
+}
+
+/* --- Telling every shard of a change. */
+
+struct publication {
+    struct mail mail;
+    struct broker *broker;
+    struct shard *shard;
+    struct topic_route *route; /* NULL: the topic is gone */
+    struct uuid id;
+    struct waitgroup *done;
+};
+
+static void publication_returned(struct mail *m) {
+    struct publication *p = CONTAINER_OF(m, struct publication, mail);
+    waitgroup_done(p->done);
+    mem_free(p->broker->env->mem, p);
+}
+
+static void publication_arrived(struct mail *m) {
+    struct publication *p = CONTAINER_OF(m, struct publication, mail);
+    if (p->route) {
+        shard_topic_changed(p->shard, p->route);
+    } else {
+        shard_topic_removed(p->shard, &p->id);
+    }
+    p->mail.deliver = publication_returned;
+    loop_post(p->broker->o.loop0, &p->mail);
+}
+
+/* Mails the topic as the image has it now to all shards. The mail leaves before anything can suspend, so that shards learn of changes in the order of
+ * the cluster log. */
+static void broker_publish(struct broker *b, const struct uuid *id, struct waitgroup *done) {
+    const struct meta_topic *t = meta_topic_by_id(b->meta, id);
+    struct topic_route *route = t ? topic_route_create(b->env->mem, t, &b->topic_defaults, b->shard_count) : NULL;
+    for (unsigned i = 0; i < b->shard_count; i++) {
+        struct publication *p = MEM_NEW(b->env->mem, struct publication);
+        *p = (struct publication){.mail = {NULL, publication_arrived}, .broker = b, .shard = &b->shards[i], .id = *id, .done = done};
+        if (route) p->route = topic_route_ref(route);
+        waitgroup_add(done);
+        loop_post(b->loops[i], &p->mail);
+    }
+    topic_route_unref(route);
+}
+
+static void broker_publish_and_wait(struct broker *b, const struct uuid *id) {
+    struct waitgroup done;
+    waitgroup_init(&done);
+    broker_publish(b, id, &done);
+    waitgroup_wait(&done);
+}
+
+/* The cluster log has another writer: this broker must not go on. */
+static enum err broker_checked(struct broker *b, enum err e) {
+    if (e == ERR_FENCED) b->o.fatal(b->o.ctx, e, "another broker has taken over the cluster log");
+    return e;
+}
+
+enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) {
+    enum err e = broker_checked(b, meta_topic_create(b->meta, wish->name, wish->partition_count, wish->replication_factor, wish->configs,
+                                                     wish->config_count, id));
+    if (e == OK) broker_publish_and_wait(b, id);
+    return e;
+}
+
+enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes, size_t count) {
+    enum err e = broker_checked(b, meta_topic_configure(b->meta, id, changes, count));
+    if (e == OK) broker_publish_and_wait(b, id);
+    return e;
+}
+
+struct close_stream {
+    struct shard *shard;
+    struct stream_id stream;
+};
+
+static void close_stream_there(void *arg) {
+    const struct close_stream *c = arg;
+    shard_close_stream(c->shard, c->stream);
+}
+
+enum err broker_delete_topic(struct broker *b, const struct uuid *id) {
+    const struct meta_topic *t = meta_topic_by_id(b->meta, id);
+    if (!t) return ERR_UNKNOWN_TOPIC_ID;
+    struct topic_route *old = topic_route_create(b->env->mem, t, &b->topic_defaults, b->shard_count);
+    enum err e = broker_checked(b, meta_topic_delete(b->meta, id));
+    if (e == OK) {
+        broker_publish_and_wait(b, id);
+        for (int32_t i = 0; i < old->partition_count; i++) {
+            struct close_stream c = {&b->shards[old->partitions[i].shard], old->partitions[i].stream};
+            loop_call(c.shard->loop, close_stream_there, &c);
+            streams_drop(b->streams, c.stream);
+        }
+    }
+    topic_route_unref(old);
+    return e;
+}
+
+enum err broker_new_producer_id(struct broker *b, int64_t *id) {
+    enum err e = OK;
+    fiber_mutex_lock(&b->producer_ids_lock);
+    if (b->next_producer_id == b->producer_ids_end) {
+        int64_t first = 0;
+        e = broker_checked(b, meta_producer_ids(b->meta, BROKER_PRODUCER_IDS, &first));
+        if (e == OK) {
+            b->next_producer_id = first;
+            b->producer_ids_end = first + BROKER_PRODUCER_IDS;
+        }
+    }
+    if (e == OK) *id = b->next_producer_id++;
+    fiber_mutex_unlock(&b->producer_ids_lock);
+    return e;
+}
+
+/* --- Counting topics. */
+
+static int count_compare(const void *a, const void *b) {
+    return strcmp(((const struct broker_topic_count *)a)->name, ((const struct broker_topic_count *)b)->name);
+}
+
+struct count_job {
+    struct shard *shard;
+    struct shard_topic_count *items;
+    size_t count, capacity;
+};
+
+static void count_there(void *arg) {
+    struct count_job *j = arg;
+    shard_count_topics(j->shard, &j->items, &j->count, &j->capacity);
+}
+
+void broker_topic_counts(struct broker *b, struct broker_topic_count **out, size_t *count) {
+    struct count_job j = {0};
+    for (unsigned i = 0; i < b->shard_count; i++) {
+        j.shard = &b->shards[i];
+        loop_call(b->loops[i], count_there, &j);
+    }
+    struct broker_topic_count *list = mem_zalloc(b->env->mem, (j.count + 1) * sizeof(*list));
+    for (size_t i = 0; i < j.count; i++) {
+        const struct shard_topic_count *s = &j.items[i];
+        list[i] = (struct broker_topic_count){s->name, s->bytes_in, s->bytes_out, s->records_in, s->size_bytes, s->partitions};
+    }
+    mem_free(b->env->mem, j.items);
+    qsort(list, j.count, sizeof(*list), count_compare);
+    size_t n = 0; /* Several shards have the same topic. */
+    for (size_t i = 0; i < j.count; i++) {
+        if (n > 0 && strcmp(list[n - 1].name, list[i].name) == 0) {
+            list[n - 1].bytes_in += list[i].bytes_in;
+            list[n - 1].bytes_out += list[i].bytes_out;
+            list[n - 1].records_in += list[i].records_in;
+            list[n - 1].size_bytes += list[i].size_bytes;
+            list[n - 1].partitions += list[i].partitions;
+            mem_free(b->env->mem, list[i].name);
+        } else {
+            list[n++] = list[i];
+        }
+    }
+    *out = list;
+    *count = n;
+}
+
+void broker_topic_counts_free(struct broker *b, struct broker_topic_count *items, size_t count) {
+    for (size_t i = 0; i < count; i++) mem_free(b->env->mem, items[i].name);
+    mem_free(b->env->mem, items);
+}
+
+/* --- Start. */
+
+/* The topics' defaults as the broker's own properties give them. */
+static void broker_topic_defaults(const struct config *c, struct topic_config *t) {
+    topic_config_init(t);
+    size_t cursor = 0;
+    struct topic_config plain = *t;
+    struct topic_config_entry e;
+    while (topic_config_describe(&plain, NULL, 0, &cursor, &e)) {
+        enum config_property p = e.synonym[0] ? config_find(e.synonym) : CONFIG_PROPERTIES;
+        if (p == CONFIG_PROPERTIES) continue;
+        char value[256], why[TOPIC_CONFIG_WHY_SIZE];
+        /* What a topic would not take (the broker's limits are not always the topic's) leaves Kafka's default. */
+        enum err ignored = topic_config_set(t, e.name, config_value(c, p, value, sizeof(value)), why, sizeof(why));
+        (void)ignored;
+    }
+}
+
+static const char *why_of(struct broker *b, const char *what, const char *detail) {
+    return mem_printf(b->env->mem, "%s: %s", what, detail);
+}
+
+static enum err broker_parse_listeners(struct broker *b, const char **why) {
+    char item[512], text[CONFIG_WHY_SIZE];
+    struct listener_url u;
+    for (const char *cursor = b->config->listeners; config_list_next(&cursor, item, sizeof(item));) {
+        if (b->listener_count == SHARD_LISTENERS_MAX) {
+            *why = "listeners: expected at most 16 of them";
+            return ERR_INVALID;
+        }
+        if (listener_url_parse(item, &u, text, sizeof(text)) != OK) {
+            *why = why_of(b, "listeners", text);
+            return ERR_INVALID;
+        }
+        struct listener *l = &b->listeners[b->listener_count++];
+        (void)snprintf(l->name, sizeof(l->name), "%s", u.name);
+        (void)snprintf(l->host, sizeof(l->host), "%s", u.host);
+        (void)snprintf(l->advertised_host, sizeof(l->advertised_host), "%s", u.host);
+        l->port = u.port;
+        l->advertised_port = u.port;
+    }
+    for (const char *cursor = b->config->advertised_listeners; config_list_next(&cursor, item, sizeof(item));) {
+        if (listener_url_parse(item, &u, text, sizeof(text)) != OK) {
+            *why = why_of(b, "advertised.listeners", text);
+            return ERR_INVALID;
+        }
+        for (size_t i = 0; i < b->listener_count; i++) {
+            struct listener *l = &b->listeners[i];
+            if (strcmp(l->name, u.name) != 0) continue;
+            (void)snprintf(l->advertised_host, sizeof(l->advertised_host), "%s", u.host);
+            l->advertised_port = u.port;
+        }
+    }
+    return OK;
+}
+
+static enum err broker_open_streams(struct broker *b, const char **why) {
+    struct wal_url wal;
+    char text[CONFIG_WHY_SIZE];
+    if (wal_url_parse(b->config->wal_url, &wal, text, sizeof(text)) != OK) {
+        *why = why_of(b, "wal.url", text);
+        return ERR_INVALID;
+    }
+    const struct config *c = b->config;
+    struct streams_options o = {
+        .env = b->env,
+        .store = b->o.store,
+        .generation = meta_generation(b->meta),
+        .incarnation = meta_incarnation(b->meta),
+        .wal_path = wal.path,
+        .wal_size_bytes = wal.size_bytes,
+        .wal_takeover_mark = wal.takeover == WAL_TAKEOVER_MARK,
+        .cache_log_bytes = (uint64_t)c->cache_log_bytes,
+        .cache_block_bytes = (uint64_t)c->cache_block_bytes,
+        .upload_bytes = (uint64_t)c->upload_bytes,
+        .upload_interval_ms = (uint32_t)c->upload_interval_ms,
+        .checkpoint_entries = 64,
+        .shards = b->loops,
+        .shard_count = b->shard_count,
+        .log_loop = b->o.loop0,
+        .fatal = b->o.fatal,
+        .ctx = b->o.ctx,
+    };
+    return streams_open(&o, &b->streams, why);
+}
+
+struct recovery {
+    const struct broker *broker;
+    struct incarnation dead;
+};
+
+/* Does the dead incarnation own this stream still, and in which epoch? */
+static bool recovery_is_current(void *ctx, struct stream_id id, int32_t *epoch) {
+    const struct recovery *r = ctx;
+    int32_t index;
+    const struct meta_topic *t = meta_topic_of_stream(r->broker->meta, id, &index);
+    if (!t || t->partitions[index].owner.v != r->dead.v) return false;
+    *epoch = t->partitions[index].epoch;
+    return true;
+}
+
+static enum err broker_recover(struct broker *b, const char **why) {
+    struct meta_broker dead;
+    while (meta_unrecovered(b->meta, &dead, 1) > 0) {
+        struct recovery r = {b, dead.incarnation};
+        uint64_t began = env_now_ns(b->env), entry = 0;
+        uint64_t v = dead.incarnation.v;
+        enum err e = streams_recover(b->streams, r.dead, recovery_is_current, &r, &entry, why);
+        if (e != OK) return e;
+        e = meta_recovered(b->meta, r.dead, entry);
+        if (e != OK) {
+            *why = "the result of the recovery could not be written to the cluster log";
+            return e;
+        }
+        log_info(b->env->log, "incarnation recovered", "incarnation=%" PRIu64 " state_entry=%" PRIu64 " ms=%" PRIu64, v, entry,
+                 (uint64_t)((env_now_ns(b->env) - began) / NS_PER_MS));
+    }
+    return streams_start(b->streams, why);
+}
+
+static enum err broker_make_shards(struct broker *b, const char **why) {
+    b->shard_count = (unsigned)b->config->shards;
+    if (b->shard_count == 0) { /* auto: half of the processors, for the rest has work too: the kernel's network, uploads, checksums */
+        b->shard_count = b->o.processors > 2 ? b->o.processors / 2 : 1;
+    }
+    b->shards = mem_zalloc(b->env->mem, b->shard_count * sizeof(*b->shards));
+    b->loops = mem_zalloc(b->env->mem, b->shard_count * sizeof(struct loop *));
+    for (unsigned i = 0; i < b->shard_count; i++) {
+        b->loops[i] = b->o.loop0;
+        enum err e = i > 0 ? env_loop_start(b->env, "shard", &b->loops[i]) : OK;
+        if (e != OK) {
+            *why = "a thread for a shard cannot be started";
+            b->shard_count = i;
+            return e;
+        }
+        broker_shard_init(&b->shards[i], b, i, b->loops[i]);
+    }
+    return OK;
+}
+
+struct listen_job {
+    struct shard *shard;
+    bool reuse_port;
+    enum err err;
+    const char *which;
+};
+
+static void listen_there(void *arg) {
+    struct listen_job *j = arg;
+    j->err = shard_listen(j->shard, j->reuse_port, &j->which);
+    if (j->err == OK) shard_warm_up(j->shard);
+}
+
+static enum err broker_listen(struct broker *b, const char **why) {
+    for (unsigned i = 0; i < b->shard_count; i++) {
+        struct listen_job j = {.shard = &b->shards[i], .reuse_port = b->shard_count > 1};
+        loop_call(b->loops[i], listen_there, &j);
+        if (j.err == OK) continue;
+        char text[400];
+        size_t n = 0;
+        while (strcmp(b->listeners[n].name, j.which) != 0) n++;
+        broker_listener_text(b, n, text, sizeof(text));
+        const char *reason = j.err == ERR_UNAVAILABLE ? "the address is in use, or not one of this machine's" : err_text(j.err);
+        *why = mem_printf(b->env->mem, "cannot listen on %s: %s", text, reason);
+        return j.err;
+    }
+    return OK;
+}
+
+/* In the background: frees what earlier incarnations left, then forgets their registrations. */
+static void sweep_main(void *arg) {
+    struct broker *b = arg;
+    struct incarnation oldest = {0};
+    enum err e = streams_sweep(b->streams, &oldest);
+    if (e == OK) e = broker_checked(b, meta_forget_retired(b->meta, oldest));
+    if (e != OK && e != ERR_CLOSED) log_warn(b->env->log, "sweep of old objects ended early", "err=%s", err_name(e));
+    waitgroup_done(&b->background);
+}
+
+static void broker_publish_all(struct broker *b) {
+    struct waitgroup done;
+    waitgroup_init(&done);
+    const struct meta_topic *t;
+    for (size_t cursor = 0; (t = meta_topic_next(b->meta, &cursor)) != NULL;) broker_publish(b, &t->id, &done);
+    waitgroup_wait(&done);
+}
+
+static void shard_stop_there(void *arg) {
+    shard_close_clients(arg, DRAIN_NS);
+}
+static void shard_close_there(void *arg) {
+    shard_close_partitions(arg);
+    broker_shard_deinit(arg);
+}
+
+struct drain {
+    struct shard *shard;
+    struct waitgroup *done;
+};
+static void drain_main(void *arg) {
+    struct drain *d = arg;
+    loop_call(d->shard->loop, shard_stop_there, d->shard);
+    waitgroup_done(d->done);
+}
+
+/* Also what a failed start undoes. Shards drain at the same time. */
+static void broker_close(struct broker *b) {
+    atomic_store(&b->ready, false);
+    struct waitgroup done;
+    waitgroup_init(&done);
+    struct drain *drains = mem_zalloc(b->env->mem, (b->shard_count + 1) * sizeof(*drains));
+    for (unsigned i = 0; i < b->shard_count; i++) {
+        drains[i] = (struct drain){&b->shards[i], &done};
+        waitgroup_add(&done);
+        fiber_spawn(b->o.loop0, "drain", drain_main, &drains[i]);
+    }
+    waitgroup_wait(&done);
+    mem_free(b->env->mem, drains);
+    waitgroup_wait(&b->background);
+    for (unsigned i = 0; i < b->shard_count; i++) loop_call(b->loops[i], shard_close_there, &b->shards[i]);
+    if (b->streams) streams_close(b->streams);
+    if (b->meta) meta_close(b->meta);
+    for (unsigned i = 1; i < b->shard_count; i++) loop_stop(b->loops[i]);
+    conn_quota_deinit(&b->quota);
+    mem_free(b->env->mem, b->shards);
+    mem_free(b->env->mem, b->loops);
+    mem_free(b->env->mem, b->cluster_id);
+    b->magic = 0;
+    mem_free(b->env->mem, b);
+}
+
+static enum err broker_open(struct broker *b, const char **why) {
+    enum err e = broker_parse_listeners(b, why);
+    if (e != OK) return e;
+    broker_topic_defaults(b->config, &b->topic_defaults);
+    e = broker_make_shards(b, why);
+    if (e != OK) return e;
+    e = meta_open(&(struct meta_options){.env = b->env, .store = b->o.store, .node_id = b->config->node_id, .rack = b->config->broker_rack}, &b->meta, why);
+    if (e != OK) return e;
+    b->cluster_id = mem_strdup(b->env->mem, meta_cluster_id(b->meta));
+    b->incarnation = meta_incarnation(b->meta).v;
+    e = broker_open_streams(b, why);
+    if (e == OK) e = broker_recover(b, why);
+    if (e != OK) return e;
+    broker_publish_all(b);
+    e = broker_listen(b, why);
+    if (e != OK) return e;
+    atomic_store(&b->ready, true);
+    waitgroup_add(&b->background);
+    fiber_spawn(b->o.loop0, "sweep", sweep_main, b);
+    return OK;
+}
+
+enum err broker_start(const struct broker_options *o, struct broker **out, const char **why) {
+    ASSERT(o->loop0 == loop_current() && o->fatal);
+    struct broker *b = MEM_NEW(o->env->mem, struct broker);
+    INIT_OBJ(b, BROKER_MAGIC);
+    b->o = *o;
+    b->env = o->env;
+    b->config = o->config;
+    conn_quota_init(&b->quota, o->env->mem, (uint32_t)o->config->max_connections, (uint32_t)o->config->max_connections_per_ip);
+    waitgroup_init(&b->background);
+    fiber_mutex_init(&b->producer_ids_lock);
+    fiber_mutex_init(&b->configs_lock);
+    *why = NULL;
+    enum err e = broker_open(b, why);
+    if (e != OK) {
+        broker_close(b);
+        if (!*why) *why = err_text(e);
+        return e;
+    }
+    *out = b;
+    return OK;
+}
+
+void broker_stop(struct broker *b) {
+    CHECK_OBJ(b, BROKER_MAGIC);
+    broker_close(b);
+}

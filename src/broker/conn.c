@@ -1,0 +1,639 @@
+#include "broker/conn.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "kafka/kafka_messages.h"
+
+#define CONN_MAGIC 0xc0221ec7u
+#define REQUEST_COST ((size_t)1024) /* charged to the budget for a waiting request, beside its bytes */
+#define DETACH_BELOW ((size_t)4096) /* smaller frames are copied out of the slab (except Produce, which lets go of it soon) */
+#define DECODE_UNCOUNTED ((size_t)2 << 20)
+#define COMPLAIN_EVERY_MS 1000
+
+struct conn {
+    unsigned magic;
+    struct conns *set;
+    struct env_conn *sock;
+    const struct listener *listener;
+    struct env_address peer, local;
+    struct list node;    /* in set->all */
+    struct list starved; /* in set->starved */
+    struct list closing; /* in set->closing */
+    struct list requests; /* unanswered, in order */
+    unsigned request_count;
+    struct receiver receiver;
+    uint64_t active_ns;
+    size_t unsent; /* what is counted in set->unsent_bytes */
+    bool paused;   /* room() gave nothing */
+    bool dead;     /* on set->closing */
+    bool abort;
+};
+
+static struct conn *conn_of(struct list *node) {
+    return LIST_ENTRY(node, struct conn, node);
+}
+static struct request *request_of(struct list *node) {
+    return LIST_ENTRY(node, struct request, node);
+}
+
+/* --- Quotas. */
+
+void conn_quota_init(struct conn_quota *q, struct mem *m, uint32_t max, uint32_t max_per_ip) {
+    *q = (struct conn_quota){.max = max, .max_per_ip = max_per_ip, .lock = ATOMIC_FLAG_INIT};
+    mapstr_init(&q->by_ip, m);
+}
+
+void conn_quota_deinit(struct conn_quota *q) {
+    mapstr_deinit(&q->by_ip);
+}
+
+/* Changes the count of an address by one; false if that would pass the limit. Counts are kept as pointers' values. */
+static bool quota_count_ip(struct conn_quota *q, const char *ip, bool add) {
+    if (q->max_per_ip >= INT32_MAX) return true;
+    while (atomic_flag_test_and_set_explicit(&q->lock, memory_order_acquire)) {}
+    size_t size = strlen(ip);
+    uintptr_t n = (uintptr_t)mapstr_get(&q->by_ip, ip, size);
+    bool ok = true;
+    if (!add) {
+        ASSERT(n > 0);
+        n--;
+    } else if (n >= q->max_per_ip) {
+        ok = false;
+    } else {
+        n++;
+    }
+    if (n == 0) {
+        mapstr_remove(&q->by_ip, ip, size);
+    } else {
+        mapstr_put(&q->by_ip, ip, size, (void *)n);
+    }
+    atomic_flag_clear_explicit(&q->lock, memory_order_release);
+    return ok;
+}
+
+static bool quota_enter(struct conn_quota *q, const char *ip) {
+    if (atomic_fetch_add(&q->open, 1) >= q->max) {
+        atomic_fetch_sub(&q->open, 1);
+        return false;
+    }
+    if (quota_count_ip(q, ip, true)) return true;
+    atomic_fetch_sub(&q->open, 1);
+    return false;
+}
+
+static void quota_leave(struct conn_quota *q, const char *ip) {
+    quota_count_ip(q, ip, false);
+    atomic_fetch_sub(&q->open, 1);
+}
+
+/* --- Closing. Nothing is closed inside a callback of the environment: the kick does it. */
+
+static void set_kick(struct conns *set) {
+    if (!timer_armed(&set->kick)) timer_arm(&set->kick, env_now_ns(set->o.env));
+}
+
+static void conn_close_soon(struct conn *c, bool abort) {
+    c->abort |= abort;
+    if (c->dead) return;
+    c->dead = true;
+    list_push_back(&c->set->closing, &c->closing);
+    set_kick(c->set);
+}
+
+/* One line for bytes that make no sense; at most one a second, with the number of those left out. */
+__attribute__((format(printf, 2, 3))) static void conn_complain(struct conn *c, const char *format, ...) {
+    struct conns *set = c->set;
+    metric_add(set->o.env->metrics, M_CONNECTIONS_REFUSED, 0, 1);
+    if (!log_due(&set->complained, env_wall_ms(set->o.env), COMPLAIN_EVERY_MS)) {
+        set->complaints_left_out++;
+        return;
+    }
+    char why[256], quoted[300];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    if (n < 0) n = 0;
+    if ((size_t)n >= sizeof(why)) n = (int)sizeof(why) - 1;
+    log_quote(quoted, sizeof(quoted), why, (size_t)n);
+    log_warn(set->o.env->log, "connection closed", "peer=%s:%u why=%s more_not_shown=%" PRIu64, c->peer.host, c->peer.port, quoted,
+             set->complaints_left_out);
+    set->complaints_left_out = 0;
+}
+
+/* --- Requests' lives. */
+
+static void request_free(struct request *r) {
+    struct conns *set = r->conns;
+    receive_frame_release(&set->pool, &r->frame);
+    receive_pool_uncharge(&set->pool, r->charged);
+    slices_deinit(&r->answer);
+    arena_deinit(&r->arena);
+    r->magic = 0;
+    mem_free(set->o.env->mem, r);
+}
+
+static void request_unref(struct request *r) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    ASSERT(r->refs > 0);
+    if (--r->refs == 0) request_free(r);
+}
+
+void request_hold(struct request *r) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    r->refs++;
+    waitgroup_add(&r->conns->requests);
+}
+
+void request_end(struct request *r) {
+    struct conns *set = r->conns;
+    request_unref(r);
+    waitgroup_done(&set->requests);
+}
+
+void request_release_frame(struct request *r) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    r->info.body = NULL;
+    r->info.body_size = 0;
+    r->info.client_id = (struct kafka_string){NULL, -1};
+    receive_frame_release(&r->conns->pool, &r->frame);
+}
+
+void request_charge(struct request *r, size_t bytes) {
+    r->charged += bytes;
+    receive_pool_charge(&r->conns->pool, bytes);
+}
+
+int16_t request_error(struct request *r, enum err e) {
+    if (e == OK) return KAFKA_NONE;
+    metric_add(r->conns->o.env->metrics, M_REQUEST_ERRORS, (unsigned)e, 1);
+    return kafka_error_of(e);
+}
+
+static void conn_advance(struct conn *c);
+static void conn_read_on(struct conn *c);
+
+static size_t conn_queued(const struct conn *c) {
+    return env_conn_queued(c->set->o.env, c->sock);
+}
+
+static bool conn_congested(const struct conn *c) {
+    return conn_queued(c) > CONN_UNSENT_MAX;
+}
+
+static bool request_overlaps(const struct request *r) {
+    return r->api && (r->api->flags & API_OVERLAPS);
+}
+
+static void conn_touch(struct conn *c) {
+    c->active_ns = env_now_ns(c->set->o.env);
+    list_remove(&c->node);
+    list_push_back(&c->set->all, &c->node);
+}
+
+static void conn_count_unsent(struct conn *c, size_t now) {
+    c->set->unsent_bytes = c->set->unsent_bytes - c->unsent + now;
+    c->unsent = now;
+}
+
+/* During a drain: closes once nothing is left to be said. */
+static void conn_drain_check(struct conn *c) {
+    if (c->set->draining && !c->dead && list_empty(&c->requests) && conn_queued(c) == 0) conn_close_soon(c, false);
+}
+
+/* Sends the answers whose turn it is. */
+static void conn_flush(struct conn *c) {
+    struct conns *set = c->set;
+    while (!c->dead && !list_empty(&c->requests)) {
+        struct request *r = request_of(c->requests.next);
+        if (r->state != REQUEST_DONE) break;
+        list_remove(&r->node);
+        c->request_count--;
+        r->conn = NULL;
+        conn_touch(c);
+        if (r->api) { /* Else the key may be anything. */
+            unsigned key = (unsigned)r->api->key;
+            metric_add(set->o.env->metrics, M_REQUESTS, key, 1);
+            metric_observe_ns(set->o.env->metrics, set->o.env->mem, M_REQUEST_LATENCY, key, c->active_ns - r->received_ns);
+        }
+        if (r->outcome == REQUEST_CLOSE) {
+            conn_close_soon(c, false);
+        } else if (r->answer.count > 0) {
+            size_t size = r->answer.size_bytes;
+            env_conn_send(set->o.env, c->sock, r->answer.items, r->answer.count);
+            r->answer.count = 0;
+            r->answer.size_bytes = 0;
+            metric_add(set->o.env->metrics, M_BYTES_SENT, 0, size);
+            conn_count_unsent(c, conn_queued(c));
+        }
+        request_unref(r);
+    }
+    conn_drain_check(c);
+    if (c->dead) return;
+    conn_advance(c);
+    conn_read_on(c);
+}
+
+static void request_done(struct request *r, enum request_outcome outcome) {
+    if (r->answered) return;
+    r->answered = true;
+    r->outcome = outcome;
+    r->state = REQUEST_DONE;
+    r->appended = true;
+    r->wake = NULL;
+    if (r->conn) {
+        conn_flush(r->conn);
+    } else {
+        slices_clear(&r->answer);
+    }
+}
+
+static bool request_encode(struct request *r, int16_t version, const void *response) {
+    struct outbuf out;
+    outbuf_init(&out, r->conns->o.env->mem);
+    enum err e = kafka_response_encode(r->info.api, version, r->info.correlation_id, response, &out);
+    if (e == OK) outbuf_finish(&out, &r->answer);
+    outbuf_deinit(&out);
+    if (e != OK) {
+        log_error(r->conns->o.env->log, "answer cannot be encoded", "api=%s version=%d err=%s", r->info.api->name, version, err_name(e));
+    }
+    return e == OK;
+}
+
+void request_answer(struct request *r, const void *response) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    if (r->answered) return;
+    bool ok = !r->conn || request_encode(r, r->info.api_version, response);
+    request_done(r, ok ? REQUEST_ANSWER : REQUEST_CLOSE);
+}
+
+void request_append_done(struct request *r) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    if (r->appended) return;
+    r->appended = true;
+    if (r->conn) conn_advance(r->conn);
+}
+
+void request_wait(struct request *r, void (*wake)(struct request *r, bool cancelled), void *waiter) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    ASSERT(r->state == REQUEST_RUNNING && r->refs > 0);
+    request_hold(r);
+    r->state = REQUEST_WAITING;
+    r->wake = wake;
+    r->waiter = waiter;
+    /* Whoever went away while the handler was looking is noticed here. */
+    if (!r->conn || r->conns->draining) wake(r, !r->conn);
+}
+
+/* --- Running a request. */
+
+/* Grants memory for decoding before it is used; false if the frame can never be granted any. Suspends. */
+static bool decode_grant(struct request *r, size_t *granted) {
+    struct conns *set = r->conns;
+    const struct kafka_request_info *i = &r->info;
+    size_t bound = r->api->decode_bound ? r->api->decode_bound(i->api_version, i->body, i->body_size) : kafka_decode_bound(i->body_size);
+    *granted = 0;
+    if (bound <= DECODE_UNCOUNTED) return true;
+    if (bound > set->decode.limit_bytes) return false;
+    while (!budget_take(&set->decode, bound)) waitq_wait(&set->decode_waiters);
+    *granted = bound;
+    return true;
+}
+
+static enum request_outcome request_handle(struct request *r) {
+    const struct kafka_request_info *i = &r->info;
+    void *in = arena_zalloc(&r->arena, i->api->request->size);
+    void *out = kafka_new(i->api->response, &r->arena, 1);
+    enum err e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
+    if (e != OK) {
+        if (r->conn) conn_complain(r->conn, "a %s request of version %d that cannot be read: %s", i->api->name, i->api_version, err_text(e));
+        return REQUEST_CLOSE;
+    }
+    enum request_outcome outcome = r->api->handle(r, in, out);
+    if (outcome == REQUEST_ANSWER && !r->answered && r->conn && !request_encode(r, i->api_version, out)) outcome = REQUEST_CLOSE;
+    return outcome;
+}
+
+static void request_main(void *arg) {
+    struct request *r = arg;
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    struct conns *set = r->conns;
+    size_t granted = 0;
+    enum request_outcome outcome = REQUEST_CLOSE;
+    if (decode_grant(r, &granted)) {
+        outcome = request_handle(r);
+    } else if (r->conn) {
+        conn_complain(r->conn, "a %s request of %zu bytes would take more memory than queued.max.request.bytes", r->info.api->name, r->frame.size);
+    }
+    if (granted) {
+        budget_give(&set->decode, granted);
+        waitq_wake_all(&set->decode_waiters);
+    }
+    if (outcome != REQUEST_LATER) {
+        request_release_frame(r);
+        request_done(r, outcome);
+    }
+    request_end(r);
+}
+
+/* ApiVersions in a version that is not known here is answered in version 0, with error 35 and the range of ApiVersions itself, so that the client
+ * can ask again (KIP-511). */
+static void request_answer_versions(struct request *r) {
+    static const struct api nothing;
+    const struct api *api = r->api ? r->api : &nothing;
+    struct kafka_api_versions_response *out = kafka_new(r->info.api->response, &r->arena, 1);
+    out->error_code = KAFKA_UNSUPPORTED_VERSION;
+    out->api_keys.items = kafka_new(&kafka_api_versions_response_api_type, &r->arena, 1);
+    out->api_keys.count = 1;
+    out->api_keys.items[0].api_key = api->key;
+    out->api_keys.items[0].min_version = api->min_version;
+    out->api_keys.items[0].max_version = api->max_version;
+    bool ok = request_encode(r, 0, out);
+    request_done(r, ok ? REQUEST_ANSWER : REQUEST_CLOSE);
+}
+
+const struct api *conns_api(const struct conns *set, int16_t key) {
+    for (size_t i = 0; i < set->o.api_count; i++) {
+        if (set->o.apis[i].key == key) return &set->o.apis[i];
+    }
+    return NULL;
+}
+
+/* Starts what may start. */
+static void conn_advance(struct conn *c) {
+    unsigned started = 0;
+    for (struct list *n = c->requests.next; n != &c->requests; n = n->next) {
+        struct request *r = request_of(n);
+        if (r->state == REQUEST_QUEUED) {
+            bool first = c->requests.next == n;
+            if (c->dead || c->set->draining || started >= CONN_OVERLAP_MAX || conn_congested(c)) return;
+            if (!first && !request_overlaps(r)) return;
+            r->state = REQUEST_RUNNING;
+            request_hold(r);
+            fiber_spawn(c->set->o.loop, r->info.api->name, request_main, r);
+        }
+        started++;
+        if (!request_overlaps(r) || !r->appended) return;
+    }
+}
+
+/* --- Receiving. */
+
+static struct env_bytes conn_room(void *ctx) {
+    struct conn *c = ctx;
+    CHECK_OBJ(c, CONN_MAGIC);
+    struct env_bytes room = {NULL, 0};
+    if (!c->dead && !c->set->draining && c->request_count < CONN_REQUESTS_MAX && !conn_congested(c)) {
+        room = receiver_room(&c->receiver);
+        if (room.size == 0) {
+            list_remove(&c->starved);
+            list_push_back(&c->set->starved, &c->starved);
+        }
+    }
+    c->paused = room.size == 0;
+    return room;
+}
+
+/* Reads again if nothing is in the way any more. */
+static void conn_read_on(struct conn *c) {
+    if (!c->paused || c->dead || c->set->draining || c->request_count >= CONN_REQUESTS_MAX || conn_congested(c)) return;
+    c->paused = false;
+    env_conn_resume(c->set->o.env, c->sock);
+}
+
+/* A whole frame: a request in the queue, or the end of the connection. */
+static void conn_take_frame(struct conn *c, struct frame *f) {
+    struct conns *set = c->set;
+    struct request *r = MEM_NEW(set->o.env->mem, struct request);
+    INIT_OBJ(r, REQUEST_MAGIC);
+    r->refs = 1;
+    r->conns = set;
+    r->conn = c;
+    r->shard = set->o.shard;
+    r->listener = c->listener;
+    r->local = c->local;
+    r->received_ns = c->active_ns;
+    arena_init(&r->arena, set->o.env->mem);
+    slices_init(&r->answer, set->o.env->mem);
+    bool produce = f->size >= 2 && be16_get(f->data) == KAFKA_API_PRODUCE;
+    if (f->size < DETACH_BELOW && !produce) receive_frame_detach(&set->pool, f);
+    r->frame = *f;
+    r->charged = REQUEST_COST;
+    receive_pool_charge(&set->pool, r->charged);
+    list_push_back(&c->requests, &r->node);
+    c->request_count++;
+
+    enum err e = kafka_request_open(r->frame.data, r->frame.size, &r->arena, &r->info);
+    r->api = r->info.api ? conns_api(set, r->info.api_key) : NULL;
+    bool served = e == OK && r->api && r->info.api_version >= r->api->min_version && r->info.api_version <= r->api->max_version;
+    if (served) return;
+    if (e == ERR_PROTOCOL) {
+        conn_complain(c, "%zu bytes that begin with no request header", r->frame.size);
+    } else if (r->info.api && r->info.api_key == KAFKA_API_API_VERSIONS) {
+        request_release_frame(r);
+        request_answer_versions(r);
+        return;
+    } else {
+        conn_complain(c, "API key %d in version %d, which is not offered", r->info.api_key, r->info.api_version);
+    }
+    /* What came before is answered first. */
+    request_release_frame(r);
+    request_done(r, REQUEST_CLOSE);
+}
+
+static void conn_received(void *ctx, size_t size) {
+    struct conn *c = ctx;
+    CHECK_OBJ(c, CONN_MAGIC);
+    struct conns *set = c->set;
+    metric_add(set->o.env->metrics, M_BYTES_RECEIVED, 0, size);
+    conn_touch(c);
+    receiver_received(&c->receiver, size);
+    struct frame f;
+    int64_t announced = 0;
+    enum err e = OK;
+    while (!c->dead && (e = receiver_next(&c->receiver, &f, &announced)) == OK) conn_take_frame(c, &f);
+    if (c->dead) return;
+    if (e == ERR_PROTOCOL || e == ERR_TOO_LARGE) {
+        conn_complain(c, "a request of %" PRId64 " bytes was announced; at most %zu are accepted (socket.request.max.bytes)", announced,
+                      set->o.max_frame_bytes);
+        conn_close_soon(c, false);
+        return;
+    }
+    conn_advance(c);
+}
+
+static void conn_sent(void *ctx, size_t queued_bytes) {
+    struct conn *c = ctx;
+    CHECK_OBJ(c, CONN_MAGIC);
+    conn_count_unsent(c, queued_bytes);
+    conn_drain_check(c);
+    if (c->dead || queued_bytes > CONN_UNSENT_MAX) return;
+    conn_touch(c);
+    conn_advance(c);
+    conn_read_on(c);
+}
+
+static void conn_closed(void *ctx, enum err why) {
+    struct conn *c = ctx;
+    CHECK_OBJ(c, CONN_MAGIC);
+    conn_close_soon(c, why != ERR_CLOSED);
+}
+
+static const struct env_conn_events conn_events = {conn_room, conn_received, conn_sent, conn_closed};
+
+/* --- The set. */
+
+static void set_arm_sweep(struct conns *set) {
+    if (timer_armed(&set->sweep) || (list_empty(&set->all) && list_empty(&set->starved))) return;
+    uint64_t now = env_now_ns(set->o.env), due = UINT64_MAX;
+    if (set->o.idle_ns && !list_empty(&set->all)) due = conn_of(set->all.next)->active_ns + set->o.idle_ns;
+    if (!list_empty(&set->starved) && due > now + NS_PER_S) due = now + NS_PER_S;
+    if (due == UINT64_MAX) return;
+    timer_arm(&set->sweep, due > now ? due : now + NS_PER_MS);
+}
+
+void conns_accept(struct conns *set, struct env_conn *sock, const struct listener *listener) {
+    struct env *env = set->o.env;
+    struct conn *c = MEM_NEW(env->mem, struct conn);
+    INIT_OBJ(c, CONN_MAGIC);
+    c->set = set;
+    c->sock = sock;
+    c->listener = listener;
+    c->active_ns = env_now_ns(env);
+    list_init(&c->node);
+    list_init(&c->starved);
+    list_init(&c->closing);
+    list_init(&c->requests);
+    receiver_init(&c->receiver, &set->pool, set->o.max_frame_bytes);
+    env_conn_peer(env, sock, &c->peer, &c->local);
+    env_conn_start(env, sock, &conn_events, c);
+    metric_add(env->metrics, M_CONNECTIONS_OPENED, 0, 1);
+    metric_gauge_add(env->metrics, M_CONNECTIONS, 1);
+    set->count++;
+    list_push_back(&set->all, &c->node);
+    if (!quota_enter(set->o.quota, c->peer.host)) {
+        conn_complain(c, "more connections than max.connections or max.connections.per.ip allow");
+        c->listener = NULL; /* not counted */
+        conn_close_soon(c, true);
+    } else if (set->draining) {
+        conn_close_soon(c, true);
+    }
+    set_arm_sweep(set);
+}
+
+/* Lets go of everything and frees the connection. Requests at work go on without it. */
+static void conn_destroy(struct conn *c) {
+    struct conns *set = c->set;
+    conn_count_unsent(c, 0);
+    struct list *n;
+    while ((n = list_pop_front(&c->requests)) != NULL) {
+        struct request *r = request_of(n);
+        r->conn = NULL;
+        if (r->state == REQUEST_WAITING && r->wake) {
+            void (*wake)(struct request *, bool) = r->wake;
+            r->wake = NULL;
+            wake(r, true);
+        }
+        request_unref(r);
+    }
+    list_remove(&c->node);
+    list_remove(&c->starved);
+    receiver_deinit(&c->receiver);
+    if (c->listener) quota_leave(set->o.quota, c->peer.host);
+    env_conn_close(set->o.env, c->sock, c->abort);
+    metric_gauge_add(set->o.env->metrics, M_CONNECTIONS, -1);
+    set->count--;
+    c->magic = 0;
+    mem_free(set->o.env->mem, c);
+    if (set->count == 0) waitq_wake_all(&set->drained);
+}
+
+static void set_kicked(struct timer *t) {
+    struct conns *set = CONTAINER_OF(t, struct conns, kick);
+    struct list *n;
+    while ((n = list_pop_front(&set->closing)) != NULL) conn_destroy(LIST_ENTRY(n, struct conn, closing));
+    /* All who starved may ask again; those who still get nothing line up anew, in the same order. */
+    struct list again;
+    list_init(&again);
+    list_splice_back(&again, &set->starved);
+    while ((n = list_pop_front(&again)) != NULL) conn_read_on(LIST_ENTRY(n, struct conn, starved));
+    set_arm_sweep(set);
+}
+
+static void set_budget_freed(void *ctx) {
+    struct conns *set = ctx;
+    if (!list_empty(&set->starved)) set_kick(set);
+}
+
+/* Closes connections that have been idle for too long, and, while others wait for memory, those that hold a part of a request and send no more. */
+static void set_swept(struct timer *t) {
+    struct conns *set = CONTAINER_OF(t, struct conns, sweep);
+    uint64_t now = env_now_ns(set->o.env);
+    bool starving = !list_empty(&set->starved);
+    LIST_EACH_SAFE (n, &set->all) {
+        struct conn *c = conn_of(n);
+        uint64_t quiet = now - c->active_ns;
+        if (starving && receiver_partial(&c->receiver) && list_empty(&c->starved) && quiet >= CONN_STALLED_NS) {
+            conn_complain(c, "a part of a request and nothing more for %u s while others wait for memory", (unsigned)(quiet / NS_PER_S));
+            conn_close_soon(c, true);
+        } else if (set->o.idle_ns && quiet >= set->o.idle_ns) {
+            if (list_empty(&c->requests)) {
+                conn_close_soon(c, false);
+            } else { /* A request is under way: not idle. */
+                conn_touch(c);
+            }
+        } else if (!starving) {
+            break;
+        }
+    }
+    set_arm_sweep(set);
+}
+
+void conns_init(struct conns *set, const struct conns_options *o) {
+    memset(set, 0, sizeof(*set));
+    set->o = *o;
+    receive_pool_init(&set->pool, o->env->mem, o->budget_bytes, o->env->metrics, set_budget_freed, set);
+    list_init(&set->all);
+    list_init(&set->starved);
+    list_init(&set->closing);
+    timer_init(&set->kick, set_kicked);
+    timer_init(&set->sweep, set_swept);
+    set->decode.limit_bytes = o->budget_bytes;
+    waitq_init(&set->decode_waiters);
+    waitgroup_init(&set->requests);
+    waitq_init(&set->drained);
+}
+
+void conns_drain(struct conns *set, uint64_t limit_ns) {
+    set->draining = true;
+    uint64_t deadline = env_now_ns(set->o.env) + limit_ns;
+    LIST_EACH_SAFE (n, &set->all) {
+        struct conn *c = conn_of(n);
+        LIST_EACH_SAFE (m, &c->requests) {
+            struct request *r = request_of(m);
+            if (r->state == REQUEST_QUEUED) {
+                list_remove(&r->node);
+                c->request_count--;
+                request_unref(r);
+            } else if (r->state == REQUEST_WAITING && r->wake) {
+                r->wake(r, false);
+            }
+        }
+        conn_drain_check(c);
+    }
+    while (set->count > 0 && waitq_wait_until(&set->drained, deadline)) {}
+    LIST_EACH_SAFE (n, &set->all) conn_close_soon(conn_of(n), true);
+    while (set->count > 0) waitq_wait(&set->drained);
+    waitgroup_wait(&set->requests);
+}
+
+void conns_deinit(struct conns *set) {
+    ASSERT(set->count == 0 && set->draining);
+    timer_disarm(&set->kick);
+    timer_disarm(&set->sweep);
+    receive_pool_deinit(&set->pool);
+}

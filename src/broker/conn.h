@@ -1,0 +1,74 @@
+/* The client connections of one shard: framing, order, back-pressure, time-outs. What requests mean is the handlers' business.
+ *
+ * Memory: an idle connection costs its struct and the environment's; bytes that arrive are receive.h's business. A connection is not read while
+ *   - the budget for requests is used up,
+ *   - CONN_REQUESTS_MAX of its requests are unanswered, or
+ *   - more than CONN_UNSENT_MAX bytes of answers wait to be sent; then its next request does not start either.
+ *
+ * Bytes that follow no protocol close the connection: one log line (at most one a second for all) and M_CONNECTIONS_REFUSED.
+ *
+ * Everything runs on the shard's loop, except struct conn_quota, which all shards share. */
+#ifndef OXBOW_BROKER_CONN_H
+#define OXBOW_BROKER_CONN_H
+
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "broker/request.h"
+#include "rt/env.h"
+
+#define CONN_REQUESTS_MAX 64u
+#define CONN_OVERLAP_MAX 32u /* requests of one connection that are started and not answered */
+#define CONN_UNSENT_MAX ((size_t)1 << 20)
+#define CONN_STALLED_NS (10 * NS_PER_S) /* part of a request, nothing since, and others wait for its memory: closed */
+
+/* Limits over all shards. Thread-safe. */
+struct conn_quota {
+    uint32_t max, max_per_ip;
+    _Atomic uint32_t open;
+    atomic_flag lock; /* held for a few instructions only: guards by_ip */
+    struct mapstr by_ip;
+};
+void conn_quota_init(struct conn_quota *q, struct mem *m, uint32_t max, uint32_t max_per_ip);
+void conn_quota_deinit(struct conn_quota *q);
+
+struct conns_options {
+    struct env *env;
+    struct loop *loop;
+    const struct api *apis; /* ordered by key */
+    size_t api_count;
+    void *shard;
+    struct conn_quota *quota;
+    uint64_t budget_bytes;
+    size_t max_frame_bytes;
+    uint64_t idle_ns; /* 0: never */
+};
+
+struct conns {
+    struct conns_options o;
+    struct receive_pool pool;
+    struct list all;     /* the least recently active first */
+    struct list starved; /* paused because the budget is used up */
+    struct list closing; /* to be closed at the next kick */
+    struct timer kick;   /* closes and resumes outside the callbacks of sockets */
+    struct timer sweep;  /* idle and stalled connections */
+    uint64_t count;
+    size_t unsent_bytes; /* of all answers */
+    struct budget decode;
+    struct waitq decode_waiters;
+    struct waitgroup requests; /* that are being worked on */
+    bool draining;
+    struct waitq drained;
+    int64_t complained;
+    uint64_t complaints_left_out;
+};
+void conns_init(struct conns *set, const struct conns_options *o);
+/* A new client; call it from env's accepted(). */
+void conns_accept(struct conns *set, struct env_conn *sock, const struct listener *listener);
+/* Answers what is under way, reads nothing more, closes; those that take longer than `limit_ns` are cut off. Suspends. No accept may follow. */
+void conns_drain(struct conns *set, uint64_t limit_ns);
+void conns_deinit(struct conns *set); /* after conns_drain */
+
+const struct api *conns_api(const struct conns *set, int16_t key);
+
+#endif

@@ -1,0 +1,453 @@
+/* Fetch: reads record batches of many partitions, and waits for more where there are too few.
+ *
+ *   1. The session (fetch_session.h) says which partitions; routes say where they live. They are put into groups, one per shard.
+ *   2. All groups read, in the order of the request: first what is in memory, then, several at once, what has to come from the store.
+ *   3. If that is less than min.bytes, and nothing went wrong, the bytes are dropped and the request lets go of its fiber and its frame. It leaves a watch on
+ *      every partition, a timer for max.wait, and its `wake`. Whichever comes first starts a fiber that takes the watches off and reads again.
+ *
+ * Watches live on their partitions' shards. A group adds up there what is ready for it and, if it is not the request's own shard, mails that there is news;
+ * the groups' sums are compared with min.bytes on the request's loop. Taking the watches off is a loop_call to each group: when it returns, no more mail of
+ * the group can be under way, as mail from one loop arrives in order. */
+#include <limits.h>
+
+#include "base/assert.h"
+#include "broker/broker_priv.h"
+#include "broker/crew.h"
+#include "kafka/kafka_messages.h"
+
+#define STORE_READS_MAX 16u                 /* at once, for one request and shard */
+#define CONGESTED_BYTES ((size_t)1 << 20)   /* the most that an answer carries while too many bytes wait to be sent */
+
+struct fetch_item {
+    const struct fetch_want *want;
+    struct topic_route *route; /* a reference; NULL: err tells why */
+    enum err err;
+    bool busy; /* has to come from the store */
+    struct partition_fetched fetched;
+    struct slices records;
+};
+
+struct fetch_watch {
+    struct partition_watch watch;
+    struct fetch_group *group;
+    struct stream_id stream;
+    uint64_t offset, ready_bytes;
+};
+
+/* The items of one shard. */
+struct fetch_group {
+    struct fetch *fetch;
+    struct shard *shard;
+    struct fetch_item **items;
+    size_t count;
+    struct fetch_watch *watches;
+    size_t watch_count;
+    /* Written on the group's shard, read on the request's. */
+    _Atomic uint64_t ready_bytes;
+    _Atomic bool urgent; /* a partition has gone */
+    _Atomic bool mailed;
+    struct mail mail;
+};
+
+struct fetch {
+    struct request *r;
+    struct env *env;
+    struct loop *loop;
+    struct fetch_plan plan;
+    struct fetch_item *items;
+    struct fetch_group *groups;
+    size_t group_count;
+    size_t max_bytes, min_bytes;
+    bool read_committed;
+    /* Of one reading. Groups read one after another, so that these are touched by one loop at a time. */
+    size_t bytes, budget;
+    /* Of the waiting. */
+    struct timer timer;
+    bool watching, triggered, cancelled;
+};
+
+/* --- Reading, on a partition's shard. */
+
+static void item_read(struct fetch *f, struct shard *s, struct fetch_item *item, bool cached_only) {
+    struct slot *slot;
+    item->busy = false;
+    item->err = shard_acquire(s, item->route, item->want->index, &slot);
+    if (item->err != OK) return;
+    size_t wanted = item->want->max_bytes > 0 ? (size_t)item->want->max_bytes : 0;
+    size_t granted = wanted < f->budget ? wanted : f->budget;
+    f->budget -= granted; /* others read at the same time */
+    struct partition_fetch how = {
+        .offset = (uint64_t)item->want->offset, /* a negative one is out of any range */
+        .current_leader_epoch = item->want->current_leader_epoch,
+        .last_fetched_epoch = item->want->last_fetched_epoch,
+        .max_bytes = granted,
+        .whole_first = f->bytes == 0,
+        .cached_only = cached_only,
+    };
+    item->err = partition_read(slot_partition(slot), &how, &item->fetched, &item->records);
+    slot_release(slot);
+    size_t got = item->records.size_bytes;
+    f->bytes += got;
+    if (got < granted) f->budget += granted - got;
+    if (item->err == ERR_BUSY && cached_only) {
+        item->busy = true;
+        item->err = OK;
+    }
+}
+
+static void group_read_cached(void *arg) {
+    struct fetch_group *g = arg;
+    for (size_t i = 0; i < g->count; i++) item_read(g->fetch, g->shard, g->items[i], true);
+}
+
+struct store_read {
+    struct fetch_group *group;
+    struct fetch_item **busy;
+};
+
+static void store_read_one(void *ctx, size_t i) {
+    const struct store_read *s = ctx;
+    struct fetch *f = s->group->fetch;
+    if (f->budget == 0 && f->bytes > 0) return; /* its turn comes with the next request */
+    item_read(f, s->group->shard, s->busy[i], false);
+}
+
+/* The first one reads alone: only when it brought nothing may another return a batch above the limits. */
+static void group_read_store(void *arg) {
+    struct fetch_group *g = arg;
+    struct fetch *f = g->fetch;
+    struct store_read s = {g, mem_zalloc(f->env->mem, g->count * sizeof(struct fetch_item *))};
+    size_t count = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        if (g->items[i]->busy) s.busy[count++] = g->items[i];
+    }
+    size_t first = 0;
+    while (first < count && f->bytes == 0) store_read_one(&s, first++);
+    struct store_read rest = {g, s.busy + first};
+    if (first < count) crew_run("fetch", count - first, STORE_READS_MAX, store_read_one, &rest);
+    mem_free(f->env->mem, s.busy);
+}
+
+/* --- Reading, on the request's loop. */
+
+static bool group_is_busy(const struct fetch_group *g) {
+    for (size_t i = 0; i < g->count; i++) {
+        if (g->items[i]->busy) return true;
+    }
+    return false;
+}
+
+static void fetch_drop_records(struct fetch *f) {
+    for (size_t i = 0; i < f->plan.count; i++) slices_clear(&f->items[i].records);
+    f->bytes = 0;
+}
+
+static void fetch_read(struct fetch *f) {
+    fetch_drop_records(f);
+    f->budget = f->max_bytes;
+    for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_read_cached, &f->groups[i]);
+    for (size_t i = 0; i < f->group_count; i++) {
+        if (group_is_busy(&f->groups[i])) loop_call(f->groups[i].shard->loop, group_read_store, &f->groups[i]);
+    }
+}
+
+/* Enough, or something that the client should hear of now. */
+static bool fetch_is_done(const struct fetch *f) {
+    if (f->bytes >= f->min_bytes || f->plan.count == 0) return true;
+    for (size_t i = 0; i < f->plan.count; i++) {
+        if (f->items[i].err != OK || f->items[i].fetched.diverging_epoch >= 0) return true;
+    }
+    return false;
+}
+
+/* --- The answer. */
+
+static int16_t item_error(struct fetch *f, const struct fetch_item *item) {
+    if (item->err == OK) return 0;
+    request_error(f->r, item->err); /* counts it */
+    return kafka_read_error_of(item->err);
+}
+
+static void answer_item(struct fetch *f, const struct fetch_item *item, int16_t error_code, struct kafka_fetch_response_partition *out) {
+    const struct partition_fetched *had = &item->fetched;
+    out->partition_index = item->want->index;
+    out->error_code = error_code;
+    bool known = item->err == OK || item->err == ERR_OFFSET_OUT_OF_RANGE;
+    out->high_watermark = known ? (int64_t)had->high_watermark : -1;
+    out->last_stable_offset = known ? (int64_t)had->last_stable_offset : -1;
+    out->log_start_offset = known ? (int64_t)had->log_start_offset : -1;
+    /* No transactions, so none that were aborted; null says that they were not asked for. */
+    out->aborted_transactions.count = f->read_committed ? 0 : -1;
+    if (known && had->diverging_epoch >= 0) {
+        out->diverging_epoch.epoch = had->diverging_epoch;
+        out->diverging_epoch.end_offset = (int64_t)had->diverging_end_offset;
+    }
+    if (item->err == ERR_FENCED_LEADER_EPOCH && item->route && request_version(f->r) >= 12) {
+        out->current_leader.leader_id = request_shard(f->r)->broker->config->node_id;
+        out->current_leader.leader_epoch = item->route->partitions[item->want->index].leader_epoch;
+    }
+    if (item->err == OK && item->records.count > 0) {
+        out->records.slices = item->records.items;
+        out->records.slice_count = (uint32_t)item->records.count;
+        out->records.size = (int32_t)item->records.size_bytes;
+    } else {
+        out->records = (struct kafka_records){.data = (const uint8_t *)"", .size = 0};
+    }
+}
+
+static bool same_topic(const struct fetch *f, const struct fetch_want *a, const struct fetch_want *b) {
+    return f->plan.by_id ? memcmp(&a->id, &b->id, sizeof(a->id)) == 0 : kafka_string_equal(a->name, b->name);
+}
+
+static void answer_topics(struct fetch *f, const struct fetch_told *told, const bool *include, struct kafka_fetch_response *out) {
+    struct arena *a = &f->r->arena;
+    size_t count = f->plan.count, topics = 0, parts = 0;
+    const struct fetch_want *last = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!include[i]) continue;
+        parts++;
+        if (!last || !same_topic(f, last, f->items[i].want)) topics++;
+        last = f->items[i].want;
+    }
+    out->responses.items = kafka_new(&kafka_fetch_response_topic_type, a, topics);
+    struct kafka_fetch_response_partition *next = kafka_new(&kafka_fetch_response_partition_type, a, parts);
+    last = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!include[i]) continue;
+        const struct fetch_item *item = &f->items[i];
+        if (!last || !same_topic(f, last, item->want)) {
+            struct kafka_fetch_response_topic *t = &out->responses.items[out->responses.count++];
+            t->topic = f->plan.by_id ? kafka_string_of("") : item->want->name;
+            t->topic_id = item->want->id;
+            t->partitions.items = next;
+        }
+        last = item->want;
+        answer_item(f, item, told[i].error_code, next++);
+        out->responses.items[out->responses.count - 1].partitions.count++;
+    }
+}
+
+/* Encodes the answer and hands it over; the records are no longer needed then. */
+static void fetch_answer(struct fetch *f) {
+    struct request *r = f->r;
+    struct kafka_fetch_response *out = kafka_new(&kafka_fetch_response_type, &r->arena, 1);
+    struct fetch_told *told = ARENA_ARRAY(&r->arena, struct fetch_told, f->plan.count);
+    bool *include = ARENA_ARRAY(&r->arena, bool, f->plan.count);
+    for (size_t i = 0; i < f->plan.count; i++) {
+        const struct fetch_item *item = &f->items[i];
+        told[i] = (struct fetch_told){
+            .error_code = item_error(f, item),
+            .high_watermark = (int64_t)item->fetched.high_watermark,
+            .log_start_offset = (int64_t)item->fetched.log_start_offset,
+            .records_bytes = item->err == OK ? item->records.size_bytes : 0,
+            .diverging = item->err == OK && item->fetched.diverging_epoch >= 0,
+        };
+    }
+    enum err e = fetch_plan_finish(&request_shard(r)->sessions, &f->plan, told, include, env_now_ns(f->env), &out->session_id);
+    if (e != OK) {
+        out->error_code = request_error(r, e);
+    } else {
+        answer_topics(f, told, include, out);
+    }
+    request_answer(r, out);
+}
+
+static void fetch_end(struct fetch *f) {
+    for (size_t i = 0; i < f->plan.count; i++) {
+        slices_deinit(&f->items[i].records);
+        topic_route_unref(f->items[i].route);
+    }
+}
+
+/* --- Waiting. */
+
+static void fetch_resume(void *arg);
+
+/* Ends the waiting, whatever the reason: once. */
+static void fetch_trigger(struct fetch *f) {
+    if (f->triggered) return;
+    f->triggered = true;
+    timer_disarm(&f->timer);
+    fiber_spawn(f->loop, "Fetch", fetch_resume, f);
+}
+
+static void fetch_check(struct fetch *f) {
+    if (!f->watching) return; /* still putting watches on: handle_fetch looks afterwards */
+    uint64_t ready = 0;
+    bool urgent = false;
+    for (size_t i = 0; i < f->group_count; i++) {
+        ready += atomic_load_explicit(&f->groups[i].ready_bytes, memory_order_relaxed);
+        urgent |= atomic_load_explicit(&f->groups[i].urgent, memory_order_relaxed);
+    }
+    if (urgent || ready >= f->min_bytes) fetch_trigger(f);
+}
+
+static void group_mail_arrived(struct mail *m) {
+    struct fetch_group *g = CONTAINER_OF(m, struct fetch_group, mail);
+    atomic_store(&g->mailed, false);
+    fetch_check(g->fetch);
+}
+
+/* On the group's shard. */
+static void group_news(struct fetch_group *g) {
+    if (g->shard->loop == g->fetch->loop) {
+        fetch_check(g->fetch);
+    } else if (!atomic_exchange(&g->mailed, true)) {
+        loop_post(g->fetch->loop, &g->mail);
+    }
+}
+
+static void watch_look(struct fetch_watch *w) {
+    struct fetch_group *g = w->group;
+    struct slot *slot = shard_acquire_open(g->shard, w->stream);
+    if (!slot) {
+        atomic_store_explicit(&g->urgent, true, memory_order_relaxed);
+        return;
+    }
+    const struct partition *p = slot_partition(slot);
+    uint64_t ready = partition_ready_bytes(p, w->offset), high_watermark = partition_high_watermark(p);
+    atomic_fetch_add_explicit(&g->ready_bytes, ready - w->ready_bytes, memory_order_relaxed);
+    w->ready_bytes = ready;
+    partition_watch_on(slot_partition(slot), &w->watch, w->offset > high_watermark ? w->offset : high_watermark);
+    slot_release(slot);
+}
+
+static void watch_ready(struct partition_watch *watch) {
+    struct fetch_watch *w = CONTAINER_OF(watch, struct fetch_watch, watch);
+    watch_look(w);
+    group_news(w->group);
+}
+
+static void group_watch(void *arg) {
+    struct fetch_group *g = arg;
+    for (size_t i = 0; i < g->count; i++) {
+        struct fetch_watch *w = &g->watches[g->watch_count++];
+        const struct fetch_item *item = g->items[i];
+        *w = (struct fetch_watch){
+            .group = g, .stream = item->route->partitions[item->want->index].stream, .offset = (uint64_t)item->want->offset};
+        partition_watch_init(&w->watch, watch_ready);
+        watch_look(w);
+    }
+}
+
+static void group_unwatch(void *arg) {
+    struct fetch_group *g = arg;
+    for (size_t i = 0; i < g->watch_count; i++) partition_watch_off(&g->watches[i].watch);
+    g->watch_count = 0;
+}
+
+static void fetch_timed_out(struct timer *t) {
+    fetch_trigger(CONTAINER_OF(t, struct fetch, timer));
+}
+
+static void fetch_woken(struct request *r, bool cancelled) {
+    struct fetch *f = r->waiter;
+    f->cancelled |= cancelled;
+    fetch_trigger(f);
+}
+
+static void fetch_resume(void *arg) {
+    struct fetch *f = arg;
+    struct request *r = f->r;
+    for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_unwatch, &f->groups[i]);
+    if (!f->cancelled) {
+        fetch_read(f);
+        fetch_answer(f);
+    }
+    fetch_end(f);
+    request_end(r);
+}
+
+/* The request lets go of fiber and frame. */
+static enum request_outcome fetch_wait(struct fetch *f, int32_t max_wait_ms) {
+    struct request *r = f->r;
+    fetch_drop_records(f);
+    request_release_frame(r);
+    for (size_t i = 0; i < f->group_count; i++) {
+        struct fetch_group *g = &f->groups[i];
+        g->watches = ARENA_ARRAY(&r->arena, struct fetch_watch, g->count);
+        loop_call(g->shard->loop, group_watch, g);
+    }
+    timer_arm(&f->timer, r->received_ns + (uint32_t)max_wait_ms * NS_PER_MS);
+    f->watching = true;
+    request_wait(r, fetch_woken, f);
+    fetch_check(f);
+    return REQUEST_LATER;
+}
+
+/* --- The beginning. */
+
+static void fetch_resolve(struct fetch *f) {
+    struct request *r = f->r;
+    struct shard *s = request_shard(r);
+    size_t count = f->plan.count;
+    request_charge(r, count * sizeof(struct fetch_item) * 2); /* a small request may stand for a large session */
+    size_t *sizes = ARENA_ARRAY(&r->arena, size_t, s->broker->shard_count);
+    f->items = ARENA_ARRAY(&r->arena, struct fetch_item, count);
+    for (size_t i = 0; i < count; i++) {
+        struct fetch_item *item = &f->items[i];
+        const struct fetch_want *w = &f->plan.wants[i];
+        item->want = w;
+        item->fetched.diverging_epoch = -1;
+        slices_init(&item->records, f->env->mem);
+        struct topic_route *t =
+            f->plan.by_id ? routes_by_id(&s->routes, w->id.bytes) : routes_by_name(&s->routes, w->name.data, (size_t)w->name.size);
+        if (!t || w->index < 0 || w->index >= t->partition_count) {
+            item->err = !t && f->plan.by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
+            continue;
+        }
+        item->route = topic_route_ref(t);
+        sizes[t->partitions[w->index].shard]++;
+    }
+    f->groups = ARENA_ARRAY(&r->arena, struct fetch_group, s->broker->shard_count);
+    for (unsigned i = 0; i < s->broker->shard_count; i++) {
+        if (sizes[i] == 0) continue;
+        struct fetch_group *g = &f->groups[f->group_count++];
+        g->fetch = f;
+        g->shard = &s->broker->shards[i];
+        g->mail.deliver = group_mail_arrived;
+        g->items = ARENA_ARRAY(&r->arena, struct fetch_item *, sizes[i]);
+        for (size_t k = 0; k < count; k++) {
+            struct fetch_item *item = &f->items[k];
+            if (item->route && item->route->partitions[item->want->index].shard == i) g->items[g->count++] = item;
+        }
+    }
+}
+
+/* What the client, the operator and the congestion of the network allow. */
+static size_t fetch_limit(const struct request *r, int32_t asked) {
+    const struct shard *s = request_shard(r);
+    const struct config *c = s->broker->config;
+    size_t limit = asked > 0 ? (size_t)asked : 0;
+    if (limit > (size_t)c->fetch_max_bytes) limit = (size_t)c->fetch_max_bytes;
+    /* Bytes that wait to be sent keep commit blocks in memory, which writers then lack. */
+    bool congested = r->conns->unsent_bytes > (uint64_t)c->cache_log_bytes / 4 / s->broker->shard_count;
+    return congested && limit > CONGESTED_BYTES ? CONGESTED_BYTES : limit;
+}
+
+enum request_outcome handle_fetch(struct request *r, const void *message, void *response) {
+    const struct kafka_fetch_request *in = message;
+    struct kafka_fetch_response *out = response;
+    struct env *env = r->conns->o.env;
+    struct fetch *f = ARENA_NEW(&r->arena, struct fetch);
+    f->r = r;
+    f->env = env;
+    f->loop = r->conns->o.loop;
+    timer_init(&f->timer, fetch_timed_out);
+    enum err e = fetch_plan_make(&request_shard(r)->sessions, in, request_version(r), env_now_ns(env), &r->arena, &f->plan);
+    if (e != OK) {
+        out->error_code = request_error(r, e);
+        return REQUEST_ANSWER;
+    }
+    f->min_bytes = in->min_bytes > 0 ? (size_t)in->min_bytes : 0;
+    f->max_bytes = fetch_limit(r, in->max_bytes);
+    if (f->min_bytes > f->max_bytes) f->min_bytes = f->max_bytes;
+    f->read_committed = in->isolation_level == 1;
+    int32_t max_wait_ms = in->max_wait_ms;
+    fetch_resolve(f);
+    fetch_read(f);
+    if (max_wait_ms > 0 && !fetch_is_done(f)) return fetch_wait(f, max_wait_ms);
+    fetch_answer(f);
+    fetch_end(f);
+    return REQUEST_ANSWER;
+}

@@ -1,0 +1,104 @@
+/* ListOffsets: the ends of partitions, and offsets by time. */
+#include "broker/broker_priv.h"
+#include "broker/crew.h"
+#include "kafka/kafka_messages.h"
+
+#define LOOKUPS_MAX 16u /* at once, for one request and shard: those by time may go to the store */
+
+/* Kafka protocol: ListOffsets, special timestamps, and since when they may be asked for. */
+enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4, LATEST_TIERED = -5, EARLIEST_PENDING_UPLOAD = -6 };
+
+static int16_t special_since(int64_t timestamp) {
+    switch (timestamp) {
+    case LATEST:
+    case EARLIEST: return 1;
+    case MAX_TIMESTAMP: return 7;
+    case EARLIEST_LOCAL: return 8;
+    case LATEST_TIERED: return 9;
+    case EARLIEST_PENDING_UPLOAD: return 11;
+    default: return INT16_MAX;
+    }
+}
+
+struct lookup {
+    const struct kafka_list_offsets_request_partition *want;
+    struct kafka_list_offsets_response_partition *out;
+    struct topic_route *route; /* a reference; NULL: answered already */
+    enum err err;
+};
+
+struct lookups { /* of one shard */
+    struct shard *shard;
+    struct lookup **items;
+    size_t count;
+};
+
+static void lookup_one(void *ctx, size_t i) {
+    const struct lookups *l = ctx;
+    struct lookup *k = l->items[i];
+    struct slot *slot;
+    k->err = shard_acquire(l->shard, k->route, k->want->partition_index, &slot);
+    if (k->err != OK) return;
+    k->err = partition_list_offset(slot_partition(slot), k->want->timestamp, k->want->current_leader_epoch, &k->out->offset, &k->out->timestamp,
+                                   &k->out->leader_epoch);
+    slot_release(slot);
+}
+
+static void lookups_there(void *arg) {
+    struct lookups *l = arg;
+    crew_run("ListOffsets", l->count, LOOKUPS_MAX, lookup_one, l);
+}
+
+/* What can be said without the partition. */
+static void lookup_resolve(struct request *r, struct kafka_string name, struct lookup *k) {
+    struct topic_route *t = routes_by_name(&request_shard(r)->routes, name.data, (size_t)name.size);
+    int32_t index = k->want->partition_index;
+    k->out->partition_index = index;
+    if (k->want->timestamp < 0 && request_version(r) < special_since(k->want->timestamp)) {
+        k->err = ERR_UNSUPPORTED_VERSION;
+    } else if (!t || index < 0 || index >= t->partition_count) {
+        k->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    } else if (k->want->timestamp != LATEST_TIERED && k->want->timestamp != EARLIEST_PENDING_UPLOAD) {
+        k->route = topic_route_ref(t);
+    } /* else there are no tiers: offset -1 */
+}
+
+enum request_outcome handle_list_offsets(struct request *r, const void *message, void *response) {
+    const struct kafka_list_offsets_request *in = message;
+    struct kafka_list_offsets_response *out = response;
+    struct broker *b = request_shard(r)->broker;
+    size_t count = 0, n = 0;
+    for (int32_t t = 0; t < in->topics.count; t++) count += (size_t)in->topics.items[t].partitions.count;
+    struct lookup *lookups = ARENA_ARRAY(&r->arena, struct lookup, count);
+    out->topics.items = kafka_new(&kafka_list_offsets_response_topic_type, &r->arena, (size_t)in->topics.count);
+    out->topics.count = in->topics.count;
+    for (int32_t t = 0; t < in->topics.count; t++) {
+        const struct kafka_list_offsets_request_topic *want = &in->topics.items[t];
+        struct kafka_list_offsets_response_topic *topic = &out->topics.items[t];
+        topic->name = want->name;
+        topic->partitions.items = kafka_new(&kafka_list_offsets_response_partition_type, &r->arena, (size_t)want->partitions.count);
+        topic->partitions.count = want->partitions.count;
+        for (int32_t p = 0; p < want->partitions.count; p++, n++) {
+            lookups[n] = (struct lookup){.want = &want->partitions.items[p], .out = &topic->partitions.items[p]};
+            lookup_resolve(r, want->name, &lookups[n]);
+        }
+    }
+    struct lookup **items = ARENA_ARRAY(&r->arena, struct lookup *, count);
+    for (unsigned s = 0; s < b->shard_count; s++) {
+        struct lookups l = {&b->shards[s], items, 0};
+        for (size_t i = 0; i < count; i++) {
+            if (lookups[i].route && lookups[i].route->partitions[lookups[i].want->partition_index].shard == s) items[l.count++] = &lookups[i];
+        }
+        if (l.count > 0) loop_call(l.shard->loop, lookups_there, &l);
+    }
+    for (size_t i = 0; i < count; i++) {
+        topic_route_unref(lookups[i].route);
+        if (request_version(r) < 4) lookups[i].out->leader_epoch = -1; /* cannot be said */
+        if (lookups[i].err == OK) continue;
+        request_error(r, lookups[i].err); /* counts it */
+        lookups[i].out->error_code = kafka_read_error_of(lookups[i].err);
+        lookups[i].out->offset = lookups[i].out->timestamp = -1;
+        lookups[i].out->leader_epoch = -1;
+    }
+    return REQUEST_ANSWER;
+}

@@ -1,0 +1,266 @@
+#include "broker/receive.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/bytes.h"
+
+#define SIZE_FIELD ((size_t)4)
+#define FRAME_MIN 8 /* api key, version, correlation id */
+
+/* --- The pool. */
+
+void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_bytes, struct metrics *metrics, void (*freed)(void *ctx), void *ctx) {
+    *p = (struct receive_pool){.mem = m, .metrics = metrics, .budget = {.limit_bytes = budget_bytes}, .freed = freed, .ctx = ctx};
+}
+
+void receive_pool_charge(struct receive_pool *p, size_t bytes) {
+    p->budget.used_bytes += bytes;
+    if (p->metrics) metric_gauge_add(p->metrics, M_RECEIVE_BYTES, (int64_t)bytes);
+}
+
+void receive_pool_uncharge(struct receive_pool *p, size_t bytes) {
+    if (bytes == 0) return;
+    budget_give(&p->budget, bytes);
+    if (p->metrics) metric_gauge_add(p->metrics, M_RECEIVE_BYTES, -(int64_t)bytes);
+    if (p->freed) p->freed(p->ctx);
+}
+
+static bool pool_has_room(const struct receive_pool *p, size_t bytes) {
+    return p->budget.used_bytes + bytes <= p->budget.limit_bytes;
+}
+
+static void slab_drop(struct receive_slab *s) {
+    ASSERT(s->refs > 0);
+    if (--s->refs > 0) return;
+    struct receive_pool *p = s->pool;
+    ASSERT(s != p->current);
+    receive_pool_uncharge(p, RECEIVE_SLAB_BYTES);
+    if (!p->spare) {
+        p->spare = s;
+    } else {
+        mem_free(p->mem, s);
+    }
+}
+
+/* The slab to read into, with at least RECEIVE_ROOM_MIN free; NULL when the budget has none and `force` is not set. */
+static struct receive_slab *pool_slab(struct receive_pool *p, bool force) {
+    struct receive_slab *s = p->current;
+    if (s && s->refs == 1) s->used = 0;
+    if (s && RECEIVE_SLAB_BYTES - s->used >= RECEIVE_ROOM_MIN) return s;
+    /* The old one, if nobody refers to it, has just been emptied; so it is still in use: its charge stays. */
+    if (!force && !pool_has_room(p, RECEIVE_SLAB_BYTES)) return NULL;
+    if (s) {
+        p->current = NULL;
+        slab_drop(s);
+    }
+    if (p->spare) {
+        s = p->spare;
+        p->spare = NULL;
+    } else {
+        s = mem_alloc(p->mem, sizeof(*s) + RECEIVE_SLAB_BYTES);
+    }
+    *s = (struct receive_slab){.pool = p, .refs = 1};
+    receive_pool_charge(p, RECEIVE_SLAB_BYTES);
+    p->current = s;
+    return s;
+}
+
+void receive_pool_deinit(struct receive_pool *p) {
+    p->freed = NULL;
+    if (p->current) {
+        struct receive_slab *s = p->current;
+        p->current = NULL;
+        slab_drop(s);
+    }
+    ASSERT(p->budget.used_bytes == 0);
+    mem_free(p->mem, p->spare);
+    p->spare = NULL;
+}
+
+/* --- Frames. */
+
+void receive_frame_release(struct receive_pool *p, struct frame *f) {
+    struct frame old = *f;
+    *f = (struct frame){0};
+    if (old.slab) slab_drop(old.slab);
+    mem_free(p->mem, old.own);
+    receive_pool_uncharge(p, old.charged);
+}
+
+void receive_frame_detach(struct receive_pool *p, struct frame *f) {
+    if (!f->slab) return;
+    struct receive_slab *s = f->slab;
+    f->own = mem_alloc(p->mem, f->size);
+    memcpy(f->own, f->data, f->size);
+    f->data = f->own;
+    f->slab = NULL;
+    f->charged = f->size;
+    receive_pool_charge(p, f->charged);
+    slab_drop(s);
+}
+
+/* --- One connection's receiver. */
+
+void receiver_init(struct receiver *r, struct receive_pool *p, size_t max_frame_bytes) {
+    *r = (struct receiver){.pool = p, .max_frame_bytes = max_frame_bytes};
+}
+
+/* Gives up what is held; the bookkeeping of the connection stays. */
+static void receiver_reset(struct receiver *r) {
+    struct receive_slab *s = r->slab;
+    uint8_t *own = r->own;
+    size_t charged = r->charged;
+    r->slab = NULL;
+    r->own = r->at = NULL;
+    r->have = r->capacity = r->charged = 0;
+    if (s) slab_drop(s);
+    mem_free(r->pool->mem, own);
+    receive_pool_uncharge(r->pool, charged);
+}
+
+static void favourite_leave(struct receiver *r) {
+    struct receive_pool *p = r->pool;
+    if (p->favourite != r) return;
+    p->favourite = NULL;
+    if (p->freed) p->freed(p->ctx);
+}
+
+void receiver_deinit(struct receiver *r) {
+    receiver_reset(r);
+    if (r->pool->lent == r) r->pool->lent = NULL;
+    favourite_leave(r);
+}
+
+/* Bytes of the frame at `at` with its size field; 0 while that is not known. */
+static size_t receiver_needs(const struct receiver *r) {
+    return r->have < SIZE_FIELD ? 0 : SIZE_FIELD + be32_get(r->at);
+}
+
+static size_t own_capacity(const struct receiver *r, size_t needs) {
+    size_t ahead = r->have * RECEIVE_AHEAD;
+    if (ahead < RECEIVE_FIRST_BYTES) ahead = RECEIVE_FIRST_BYTES;
+    if (ahead < r->proven) ahead = r->proven;
+    return needs < ahead ? needs : ahead;
+}
+
+/* May this connection go on when the budget is used up? One may. */
+static bool receiver_favoured(struct receiver *r) {
+    if (!r->pool->favourite) r->pool->favourite = r;
+    return r->pool->favourite == r;
+}
+
+static struct env_bytes room_own(struct receiver *r) {
+    size_t needs = receiver_needs(r);
+    if (needs == 0) return (struct env_bytes){r->at + r->have, SIZE_FIELD - r->have};
+    if (r->have == r->capacity) {
+        r->capacity = own_capacity(r, needs);
+        r->own = r->at = mem_realloc(r->pool->mem, r->own, r->capacity);
+    }
+    ASSERT(r->have < r->capacity && r->capacity <= needs);
+    return (struct env_bytes){r->at + r->have, r->capacity - r->have};
+}
+
+struct env_bytes receiver_room(struct receiver *r) {
+    struct receive_pool *p = r->pool;
+    p->lent = NULL;
+    bool room = pool_has_room(p, 1);
+    if (!room && !receiver_favoured(r)) return (struct env_bytes){NULL, 0};
+    if (r->own) return room_own(r);
+    if (r->slab) return (struct env_bytes){r->at + r->have, r->capacity - r->have};
+    struct receive_slab *s = pool_slab(p, !room);
+    if (!s && receiver_favoured(r)) s = pool_slab(p, true);
+    if (!s) return (struct env_bytes){NULL, 0};
+    p->lent = r;
+    size_t size = RECEIVE_SLAB_BYTES - s->used;
+    return (struct env_bytes){s->data + s->used, r->proven > RECEIVE_SLAB_BYTES / 2 && size > RECEIVE_PEEK_BYTES ? RECEIVE_PEEK_BYTES : size};
+}
+
+void receiver_received(struct receiver *r, size_t size) {
+    struct receive_pool *p = r->pool;
+    if (r->own) {
+        ASSERT(r->have + size <= (r->capacity ? r->capacity : SIZE_FIELD));
+        r->charged += size;
+        receive_pool_charge(p, size);
+    } else if (!r->slab) {
+        ASSERT(p->lent == r && p->current);
+        struct receive_slab *s = p->current;
+        ASSERT(size <= RECEIVE_SLAB_BYTES - s->used);
+        s->refs++;
+        r->slab = s;
+        r->at = s->data + s->used;
+        r->capacity = size;
+        s->used += size;
+    }
+    p->lent = NULL;
+    r->have += size;
+    ASSERT(r->have <= r->capacity);
+}
+
+/* The bytes lie at the end of what is used of their slab: what follows them may be reserved, or they may be given back. */
+static bool receiver_is_last(const struct receiver *r) {
+    return r->at + r->have == r->slab->data + r->slab->used;
+}
+
+/* A part of a frame in the slab: reserves the rest behind it or moves it out. */
+static void receiver_settle(struct receiver *r) {
+    if (!r->slab || r->capacity > r->have) return;
+    struct receive_slab *s = r->slab;
+    size_t needs = receiver_needs(r);
+    size_t position = (size_t)(r->at - s->data);
+    if (needs > 0 && needs <= RECEIVE_SLAB_BYTES - position && r->have >= needs / RECEIVE_AHEAD && receiver_is_last(r)) {
+        r->capacity = needs;
+        s->used = position + needs;
+        return;
+    }
+    if (receiver_is_last(r)) s->used -= r->have;
+    size_t capacity = needs ? own_capacity(r, needs) : SIZE_FIELD;
+    r->own = mem_alloc(r->pool->mem, capacity);
+    memcpy(r->own, r->at, r->have);
+    r->at = r->own;
+    r->capacity = capacity;
+    r->charged = r->have;
+    receive_pool_charge(r->pool, r->charged);
+    r->slab = NULL;
+    slab_drop(s);
+}
+
+/* Takes the first `needs` bytes as a frame. */
+static void receiver_take(struct receiver *r, size_t needs, struct frame *f) {
+    *f = (struct frame){.data = r->at + SIZE_FIELD, .size = needs - SIZE_FIELD};
+    r->proven = needs;
+    if (r->own) {
+        ASSERT(r->have == needs);
+        f->own = r->own;
+        f->charged = r->charged;
+        r->own = r->at = NULL;
+        r->have = r->capacity = r->charged = 0;
+    } else {
+        r->slab->refs++;
+        f->slab = r->slab;
+        r->at += needs;
+        r->have -= needs;
+        r->capacity -= needs;
+        if (r->have == 0) receiver_reset(r);
+    }
+    favourite_leave(r);
+}
+
+enum err receiver_next(struct receiver *r, struct frame *f, int64_t *announced) {
+    if (r->have == 0) {
+        receiver_reset(r);
+        return ERR_NOT_FOUND;
+    }
+    if (r->have >= SIZE_FIELD) {
+        *announced = (int32_t)be32_get(r->at);
+        if (*announced < FRAME_MIN) return ERR_PROTOCOL;
+        if ((uint64_t)*announced > r->max_frame_bytes) return ERR_TOO_LARGE;
+        size_t needs = receiver_needs(r);
+        if (r->have >= needs) {
+            receiver_take(r, needs, f);
+            return OK;
+        }
+    }
+    receiver_settle(r);
+    return ERR_NOT_FOUND;
+}

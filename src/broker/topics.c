@@ -1,0 +1,310 @@
+/* CreateTopics and DeleteTopics. The checks and their words are Kafka's. Everything that looks at or changes the cluster log runs on loop 0, in one
+ * loop_call per request, several topics at a time: their commits share group commits. */
+#include <limits.h>
+
+#include "base/assert.h"
+#include "broker/broker_priv.h"
+#include "broker/crew.h"
+#include "kafka/kafka_messages.h"
+
+#define COMMITS_MAX 64u
+#define PARTITIONS_MAX 10000 /* of one request, as with Kafka's controller */
+
+/* --- Creating. */
+
+struct creation {
+    const struct kafka_create_topics_request_topic *want;
+    struct kafka_create_topics_response_topic *out;
+    const char *name; /* NUL-terminated */
+    struct meta_config *configs;
+    int32_t partition_count;
+    int16_t replication_factor;
+    enum err err;
+    const char *why; /* NULL: the error's own text */
+    bool refused;    /* as a duplicate in the same request */
+};
+
+struct creations {
+    struct request *r;
+    struct broker *broker;
+    struct creation *items;
+    size_t count;
+    bool validate_only;
+    int64_t partitions_total;
+};
+
+static enum err refuse(struct creation *c, enum err e, const char *why) {
+    c->why = why;
+    return e;
+}
+
+static char normal(char c) {
+    return c == '.' ? '_' : c;
+}
+
+/* Names that differ only in '.' and '_' would share the names of their metrics: Kafka allows only one of them. */
+static const char *colliding_topic(const struct meta *m, const char *name) {
+    if (!strpbrk(name, "._")) return NULL;
+    const struct meta_topic *t;
+    for (size_t cursor = 0; (t = meta_topic_next(m, &cursor)) != NULL;) {
+        size_t i = 0;
+        while (name[i] && normal(name[i]) == normal(t->name[i])) i++;
+        if (!name[i] && !t->name[i]) return t->name;
+    }
+    return NULL;
+}
+
+static enum err check_name(struct creations *all, struct creation *c) {
+    struct arena *a = &all->r->arena;
+    struct kafka_string name = c->want->name;
+    if (!meta_topic_name_valid(name.data, (size_t)name.size)) {
+        return refuse(c, ERR_INVALID_TOPIC,
+                      "a topic's name is 1 to 249 characters long, not \".\" or \"..\", and of ASCII letters and digits, '.', '_' and '-' only");
+    }
+    if (meta_topic_by_name(all->broker->meta, name.data, (size_t)name.size)) {
+        return refuse(c, ERR_TOPIC_EXISTS, arena_printf(a, "Topic '%s' already exists.", c->name));
+    }
+    return OK;
+}
+
+static enum err check_collision(struct creations *all, struct creation *c) {
+    const char *other = colliding_topic(all->broker->meta, c->name);
+    if (!other) return OK;
+    return refuse(c, ERR_INVALID_TOPIC, arena_printf(&all->r->arena, "Topic '%s' collides with existing topic: %s", c->name, other));
+}
+
+/* An assignment that the client has made itself: there is one broker, so there is one that is right. */
+static enum err check_assignments(struct creations *all, struct creation *c) {
+    const struct kafka_create_topics_request_topic *w = c->want;
+    int32_t count = w->assignments.count, self = all->broker->config->node_id;
+    if (w->num_partitions != -1 || w->replication_factor != -1) {
+        return refuse(c, ERR_INVALID_REQUEST, "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.");
+    }
+    uint8_t *seen = arena_zalloc(&all->r->arena, (size_t)count);
+    for (int32_t i = 0; i < count; i++) {
+        const struct kafka_create_topics_request_assignment *as = &w->assignments.items[i];
+        if (as->partition_index < 0 || as->partition_index >= count || seen[as->partition_index]++) {
+            return refuse(c, ERR_INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence");
+        }
+        if (as->broker_ids.count != 1 || as->broker_ids.items[0] != self) {
+            return refuse(c, ERR_INVALID_REPLICA_ASSIGNMENT,
+                          arena_printf(&all->r->arena, "each partition must be assigned to broker %d, which is the only one", self));
+        }
+    }
+    c->partition_count = count;
+    c->replication_factor = 1;
+    return OK;
+}
+
+static enum err check_size(struct creations *all, struct creation *c) {
+    const struct kafka_create_topics_request_topic *w = c->want;
+    const struct config *config = all->broker->config;
+    if (w->assignments.count > 0) {
+        enum err e = check_assignments(all, c);
+        if (e != OK) return e;
+    } else {
+        c->partition_count = w->num_partitions == -1 ? config->num_partitions : w->num_partitions;
+        if (c->partition_count <= 0) return refuse(c, ERR_INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.");
+        /* A factor above the number of brokers is remembered, not refused: durability comes from the object store. */
+        c->replication_factor = w->replication_factor == -1 ? (int16_t)config->default_replication_factor : w->replication_factor;
+        if (c->replication_factor <= 0) return refuse(c, ERR_INVALID_REPLICATION_FACTOR, "Replication factor must be larger than 0, or -1 to use the default value.");
+    }
+    if (all->partitions_total + c->partition_count > PARTITIONS_MAX) {
+        return refuse(c, ERR_POLICY_VIOLATION, "Excessively large number of partitions per request.");
+    }
+    all->partitions_total += c->partition_count;
+    return OK;
+}
+
+static enum err check_configs(struct creations *all, struct creation *c) {
+    struct arena *a = &all->r->arena;
+    size_t count = (size_t)c->want->configs.count;
+    if (count > TOPIC_PROPERTIES) return refuse(c, ERR_INVALID_CONFIG, "more configurations than there are");
+    c->configs = ARENA_ARRAY(a, struct meta_config, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct kafka_create_topics_request_config *w = &c->want->configs.items[i];
+        c->configs[i].name = arena_strndup(a, w->name.data, (size_t)w->name.size);
+        if (w->value.size >= 0) c->configs[i].value = arena_strndup(a, w->value.data, (size_t)w->value.size);
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(c->configs[k].name, c->configs[i].name) == 0) return refuse(c, ERR_INVALID_CONFIG, "a configuration is given twice");
+        }
+    }
+    char why[TOPIC_CONFIG_WHY_SIZE];
+    struct topic_config resolved;
+    enum err e = topic_config_resolve(&all->broker->topic_defaults, c->configs, count, &resolved, why, sizeof(why));
+    return e == OK ? OK : refuse(c, e, arena_printf(a, "%s", why));
+}
+
+/* Kafka protocol: CreateTopics 5 and later tells the configuration that the topic has got. */
+static void tell_configs(struct creations *all, struct creation *c) {
+    struct arena *a = &all->r->arena;
+    struct topic_config_entry e;
+    c->out->configs.items = kafka_new(&kafka_create_topics_response_config_type, a, TOPIC_PROPERTIES);
+    c->out->configs.count = 0;
+    for (size_t cursor = 0; topic_config_describe(&all->broker->topic_defaults, c->configs, (size_t)c->want->configs.count, &cursor, &e);) {
+        struct kafka_create_topics_response_config *out = &c->out->configs.items[c->out->configs.count++];
+        out->name = kafka_string_of(e.name);
+        out->value = kafka_string_of(arena_strndup(a, e.value, strlen(e.value)));
+        out->config_source = (int8_t)e.source;
+    }
+}
+
+static void create_one(void *ctx, size_t i) {
+    struct creations *all = ctx;
+    struct creation *c = &all->items[i];
+    if (c->refused) return;
+    c->err = check_name(all, c);
+    if (c->err == OK) c->err = check_size(all, c);
+    if (c->err == OK) c->err = check_collision(all, c);
+    if (c->err == OK) c->err = check_configs(all, c);
+    if (c->err == OK && !all->validate_only) {
+        struct topic_wish wish = {c->name, c->partition_count, c->replication_factor, c->configs, (size_t)c->want->configs.count};
+        struct uuid id;
+        c->err = broker_create_topic(all->broker, &wish, &id);
+        if (c->err == OK) {
+            c->out->topic_id = uuid_to_kafka(&id);
+            log_info(all->broker->env->log, "topic created", "topic=%s partitions=%d by=client", c->name, c->partition_count);
+        }
+    }
+    if (c->err != OK) return;
+    c->out->num_partitions = c->partition_count;
+    c->out->replication_factor = c->replication_factor;
+    if (request_version(all->r) >= 5) tell_configs(all, c);
+}
+
+static void create_there(void *arg) {
+    struct creations *all = arg;
+    crew_run("CreateTopics", all->count, COMMITS_MAX, create_one, all);
+}
+
+/* All that share a name are refused; none of them is more right than another. */
+static void refuse_duplicates(struct creations *all) {
+    struct mapstr seen;
+    mapstr_init(&seen, all->broker->env->mem);
+    for (size_t i = 0; i < all->count; i++) {
+        struct creation *c = &all->items[i];
+        struct creation *other = mapstr_put(&seen, c->want->name.data, (size_t)c->want->name.size, c);
+        if (!other) continue;
+        c->refused = other->refused = true;
+        c->err = other->err = ERR_INVALID_REQUEST;
+        c->why = other->why = "Duplicate topic name.";
+    }
+    mapstr_deinit(&seen);
+}
+
+enum request_outcome handle_create_topics(struct request *r, const void *message, void *response) {
+    const struct kafka_create_topics_request *in = message;
+    struct kafka_create_topics_response *out = response;
+    struct broker *b = request_shard(r)->broker;
+    struct creations all = {.r = r, .broker = b, .count = (size_t)in->topics.count, .validate_only = in->validate_only};
+    all.items = ARENA_ARRAY(&r->arena, struct creation, all.count);
+    out->topics.items = kafka_new(&kafka_create_topics_response_topic_type, &r->arena, all.count);
+    out->topics.count = in->topics.count;
+    for (size_t i = 0; i < all.count; i++) {
+        const struct kafka_create_topics_request_topic *w = &in->topics.items[i];
+        out->topics.items[i].name = w->name;
+        out->topics.items[i].error_message = (struct kafka_string){NULL, -1};
+        out->topics.items[i].configs.count = -1;
+        all.items[i] = (struct creation){
+            .want = w, .out = &out->topics.items[i], .name = arena_strndup(&r->arena, w->name.data, (size_t)w->name.size)};
+    }
+    refuse_duplicates(&all);
+    loop_call(b->o.loop0, create_there, &all);
+    for (size_t i = 0; i < all.count; i++) {
+        const struct creation *c = &all.items[i];
+        if (c->err == OK) continue;
+        c->out->error_code = request_error(r, c->err);
+        c->out->error_message = kafka_string_of(c->why ? c->why : err_text(c->err));
+    }
+    return REQUEST_ANSWER;
+}
+
+/* --- Deleting. */
+
+struct deletion {
+    struct kafka_string name; /* null: by id */
+    struct uuid id;
+    struct kafka_delete_topics_response_topic *out;
+    enum err err;
+    int16_t code; /* instead of err's */
+};
+
+struct deletions {
+    struct request *r;
+    struct broker *broker;
+    struct deletion *items;
+    size_t count;
+};
+
+static void delete_one(void *ctx, size_t i) {
+    struct deletions *all = ctx;
+    struct deletion *d = &all->items[i];
+    struct broker *b = all->broker;
+    if (d->err != OK || d->code != 0) return;
+    bool by_id = d->name.size < 0;
+    const struct meta_topic *t = by_id ? meta_topic_by_id(b->meta, &d->id) : meta_topic_by_name(b->meta, d->name.data, (size_t)d->name.size);
+    if (!t) {
+        d->err = by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
+        return;
+    }
+    char *name = arena_strndup(&all->r->arena, t->name, strlen(t->name));
+    struct uuid id = t->id;
+    d->err = broker_delete_topic(b, &id);
+    /* Gone while this was under way: somebody else deleted it. */
+    if (d->err == ERR_UNKNOWN_TOPIC_ID && !by_id) d->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (d->err != OK) return;
+    d->out->name = kafka_string_of(name);
+    d->out->topic_id = uuid_to_kafka(&id);
+    log_info(b->env->log, "topic deleted", "topic=%s by=client", name);
+}
+
+static void delete_there(void *arg) {
+    struct deletions *all = arg;
+    crew_run("DeleteTopics", all->count, COMMITS_MAX, delete_one, all);
+}
+
+static void deletion_from(struct request *r, const struct kafka_delete_topics_request *in, size_t i, struct deletion *d) {
+    if (request_version(r) < 6) {
+        d->name = in->topic_names.items[i];
+        return;
+    }
+    const struct kafka_delete_topics_request_topic *w = &in->topics.items[i];
+    d->name = w->name;
+    memcpy(d->id.bytes, w->topic_id.bytes, sizeof(d->id.bytes));
+    bool has_id = !kafka_uuid_is_zero(&w->topic_id);
+    if (has_id == (w->name.size >= 0)) d->err = ERR_INVALID_REQUEST; /* exactly one of them says which */
+}
+
+enum request_outcome handle_delete_topics(struct request *r, const void *message, void *response) {
+    const struct kafka_delete_topics_request *in = message;
+    struct kafka_delete_topics_response *out = response;
+    struct broker *b = request_shard(r)->broker;
+    int32_t count = request_version(r) < 6 ? in->topic_names.count : in->topics.count;
+    struct deletions all = {.r = r, .broker = b, .count = (size_t)count};
+    all.items = ARENA_ARRAY(&r->arena, struct deletion, all.count);
+    out->responses.items = kafka_new(&kafka_delete_topics_response_topic_type, &r->arena, all.count);
+    out->responses.count = count;
+    struct mapstr seen;
+    mapstr_init(&seen, b->env->mem);
+    for (size_t i = 0; i < all.count; i++) {
+        struct deletion *d = &all.items[i];
+        d->out = &out->responses.items[i];
+        deletion_from(r, in, i, d);
+        d->out->name = d->name;
+        memcpy(d->out->topic_id.bytes, d->id.bytes, sizeof(d->id.bytes));
+        bool twice = d->name.size >= 0 ? mapstr_put(&seen, d->name.data, (size_t)d->name.size, d) != NULL
+                                       : mapstr_put(&seen, d->id.bytes, sizeof(d->id.bytes), d) != NULL;
+        if (twice && d->err == OK) d->err = ERR_INVALID_REQUEST;
+        if (!b->config->delete_topic_enable) d->code = request_version(r) < 3 ? KAFKA_INVALID_REQUEST : KAFKA_TOPIC_DELETION_DISABLED;
+    }
+    mapstr_deinit(&seen);
+    loop_call(b->o.loop0, delete_there, &all);
+    for (size_t i = 0; i < all.count; i++) {
+        const struct deletion *d = &all.items[i];
+        if (d->err == OK && d->code == 0) continue;
+        int16_t code = request_error(r, d->err);
+        d->out->error_code = d->code ? d->code : code;
+        if (d->code == 0) d->out->error_message = kafka_string_of(err_text(d->err));
+    }
+    return REQUEST_ANSWER;
+}

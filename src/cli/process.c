@@ -1,0 +1,85 @@
+#include "cli/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "cli/commands.h"
+
+enum err process_read_file(const char *path, struct buf *out, char *why, size_t why_size) {
+    bool standard_input = strcmp(path, "-") == 0;
+    int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        enum err e = err_from_errno(errno);
+        (void)snprintf(why, why_size, "cannot open %s: %s", path, strerror(errno));
+        return e;
+    }
+    enum err e = OK;
+    size_t total = 0;
+    for (;;) {
+        buf_reserve(out, 65536);
+        ssize_t n = read(fd, out->data + out->size, 65536);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            e = err_from_errno(errno);
+            (void)snprintf(why, why_size, "cannot read %s: %s", path, strerror(errno));
+        }
+        if (n <= 0) break;
+        out->size += (size_t)n;
+        total += (size_t)n;
+        if (total > PROCESS_FILE_MAX_BYTES) {
+            e = ERR_TOO_LARGE;
+            (void)snprintf(why, why_size, "%s: expected at most 16 MiB", path);
+            break;
+        }
+    }
+    if (!standard_input) (void)close(fd);
+    return e;
+}
+
+/* Passed to the watching thread, which lives as long as the process. */
+struct watch {
+    void (*stop)(void *ctx);
+    void *ctx;
+    sigset_t signals;
+};
+
+static void *watch_main(void *arg) {
+    struct watch w = *(struct watch *)arg;
+    struct mem m;
+    mem_init_heap(&m);
+    mem_free(&m, arg);
+    int number;
+    while (sigwait(&w.signals, &number) != 0) continue;
+    w.stop(w.ctx);
+    while (sigwait(&w.signals, &number) != 0) continue;
+    _exit(EXIT_FAILED);
+}
+
+enum err process_watch_signals(void (*stop)(void *ctx), void *ctx) {
+    ASSERT(stop != NULL);
+    struct mem m;
+    mem_init_heap(&m);
+    struct watch *w = MEM_NEW(&m, struct watch);
+    *w = (struct watch){.stop = stop, .ctx = ctx};
+    sigemptyset(&w->signals);
+    sigaddset(&w->signals, SIGINT);
+    sigaddset(&w->signals, SIGTERM);
+    signal(SIGPIPE, SIG_IGN);
+    int failed = pthread_sigmask(SIG_BLOCK, &w->signals, NULL);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (!failed) failed = pthread_attr_init(&attributes);
+    if (!failed) {
+        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        failed = pthread_create(&thread, &attributes, watch_main, w);
+        (void)pthread_attr_destroy(&attributes);
+    }
+    if (failed) mem_free(&m, w);
+    return err_from_errno(failed);
+}

@@ -1,0 +1,362 @@
+/* Produce: from a client's bytes to a batch with an offset.
+ *
+ *   take a turn -> judge the header -> judge the records (perhaps on a worker) -> recompress (rarely; on a worker) ->
+ *   await the turn -> judge the sequence numbers -> reserve room -> decide offset, time, segment -> append -> end the turn
+ *
+ * Everything up to the turn needs nothing of the partition's state, so several appends prepare side by side; from the turn on they go one by one, in the order in which they
+ * were called. Nothing suspends between the decision and the append. An uncompressed batch that finds room goes through without a system call, a lock or an allocation:
+ * its bytes are read twice (checksum, records) and copied once, by stream_append.
+ *
+ * Checks and their order are Kafka's for Produce 3 and later. */
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "partition/partition_priv.h"
+#include "stream/object.h"
+#include "stream/record.h"
+
+/* Bytes of a batch that its own checksum does not cover, and where that checksum lies. */
+#define UNCHECKED_SIZE ((size_t)21)
+#define CRC_AT 17
+#define LENGTH_AT 8
+
+struct append {
+    struct partition *p;
+    struct topic_config config; /* as it was when the append came: a change takes effect with the next one */
+    uint8_t *data;
+    size_t size;
+    struct batch_header header; /* of data */
+    struct buf repacked;        /* what data points into after recompression */
+    struct batch_check check;
+    struct partition_append_result *out;
+};
+
+static enum err refuse(struct append *a, enum err e, const char *message) {
+    a->out->message = message;
+    return e;
+}
+
+/* The framing: what can be said before the checksum is computed. */
+static enum err judge_frame(struct append *a, int16_t api_version) {
+    const struct batch_header *h = &a->header;
+    if (a->size == 0) return refuse(a, ERR_INVALID_RECORD, "a produce request must carry exactly one record batch for a partition, found none");
+    enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
+    if (e == ERR_TRUNCATED) return refuse(a, ERR_CORRUPT_MESSAGE, "the record batch is longer than the bytes that came");
+    if (e == ERR_INVALID_RECORD) return refuse(a, e, "a record batch must have magic 2");
+    if (e != OK) return refuse(a, e, "the header of the record batch makes no sense");
+    ASSERT(h->size >= BATCH_HEADER_SIZE && h->size <= a->size);
+    if (h->size != a->size) return refuse(a, ERR_INVALID_RECORD, "a produce request must carry exactly one record batch for a partition, found more");
+    if (batch_codec(h) == CODEC_ZSTD && api_version < 7) {
+        return refuse(a, ERR_UNSUPPORTED_COMPRESSION, "zstd needs version 7 or later of the Produce request");
+    }
+    if (h->base_offset != 0) return refuse(a, ERR_INVALID_RECORD, "the base offset of a record batch in a produce request must be 0");
+    if (a->size > (size_t)a->config.max_message_bytes) return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than max.message.bytes");
+    return OK;
+}
+
+static enum err judge_header(struct append *a) {
+    const struct batch_header *h = &a->header;
+    if (crc32c(0, a->data + UNCHECKED_SIZE, a->size - UNCHECKED_SIZE) != h->crc) {
+        return refuse(a, ERR_CORRUPT_MESSAGE, "the checksum of the record batch does not match");
+    }
+    if (h->record_count <= 0 || h->record_count != (int64_t)h->last_offset_delta + 1) {
+        return refuse(a, ERR_INVALID_RECORD, "the number of records does not go with the last offset of the batch");
+    }
+    if (batch_is_control(h)) return refuse(a, ERR_INVALID_RECORD, "clients may not write control records");
+    if (h->attributes & BATCH_DELETE_HORIZON) return refuse(a, ERR_INVALID_RECORD, "clients may not set a delete horizon");
+    if (h->producer_id >= 0 && h->base_sequence < 0) return refuse(a, ERR_INVALID_RECORD, "a batch with a producer id needs a base sequence of at least 0");
+    if (h->producer_id >= 0 && h->producer_epoch < 0) return refuse(a, ERR_INVALID_RECORD, "a batch with a producer id needs a producer epoch of at least 0");
+    if (batch_is_transactional(h)) return refuse(a, ERR_TRANSACTIONAL_ID_AUTHORIZATION, "this broker does not support transactions yet");
+    if (h->attributes & BATCH_LOG_APPEND_TIME) return refuse(a, ERR_INVALID_TIMESTAMP, "the timestamp type LogAppendTime is the broker's to set");
+    return OK;
+}
+
+/* Worker jobs. What they touch is the suspended caller's alone. */
+struct validation {
+    struct append *a;
+    size_t limit;
+    unsigned flags;
+    enum err result;
+};
+
+static void validate_on_worker(void *arg) {
+    struct validation *v = arg;
+    v->result = batch_validate_records(&v->a->header, v->a->p->env->mem, v->limit, v->flags, &v->a->check);
+}
+
+/* May suspend for compressed batches. */
+static enum err validate(struct append *a, unsigned flags) {
+    struct validation v = {a, PARTITION_UNPACK_MAX, flags, OK};
+    bool here = batch_codec(&a->header) == CODEC_NONE;
+    if (!here && a->size <= PARTITION_INLINE_PACKED) {
+        v.limit = PARTITION_INLINE_UNPACKED;
+        here = true;
+    }
+    if (here) {
+        validate_on_worker(&v);
+        if (v.result != ERR_TOO_LARGE) return v.result;
+        v.limit = PARTITION_UNPACK_MAX;
+    }
+    env_offload(a->p->env, validate_on_worker, &v);
+    return v.result;
+}
+
+/* Kafka: record.timestamp - now above the one limit, or now - record.timestamp above the other; records without a timestamp pass. */
+static bool timestamp_fits(int64_t timestamp, int64_t now_ms, int64_t before_max_ms, int64_t after_max_ms) {
+    if (timestamp == BATCH_NO_TIMESTAMP) return true;
+    __int128 ahead = (__int128)timestamp - now_ms;
+    return ahead > 0 ? ahead <= after_max_ms || after_max_ms == INT64_MAX : -ahead <= before_max_ms || before_max_ms == INT64_MAX;
+}
+
+struct timestamp_search {
+    struct append *a;
+    int64_t now_ms;
+    enum err result;
+};
+
+/* Finds the record at fault: only for batches of which the smallest or largest timestamp lies outside. */
+static void find_bad_timestamp(void *arg) {
+    struct timestamp_search *s = arg;
+    struct append *a = s->a;
+    struct batch_iterator it;
+    s->result = batch_iterator_init(&it, a->p->env->mem, &a->header, PARTITION_UNPACK_MAX);
+    if (s->result != OK) return;
+    int64_t before = topic_config_before_max_ms(&a->config), after = topic_config_after_max_ms(&a->config);
+    struct batch_record r;
+    for (int32_t i = 0; batch_iterator_next(&it, &r) == OK; i++) {
+        if (timestamp_fits(r.timestamp, s->now_ms, before, after)) continue;
+        a->out->bad_record = i;
+        s->result = ERR_INVALID_TIMESTAMP;
+        break;
+    }
+    batch_iterator_deinit(&it);
+}
+
+/* May suspend. */
+static enum err judge_timestamps(struct append *a) {
+    if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME) return OK;
+    struct timestamp_search s = {a, env_wall_ms(a->p->env), OK};
+    int64_t before = topic_config_before_max_ms(&a->config), after = topic_config_after_max_ms(&a->config);
+    if (timestamp_fits(a->check.max_timestamp, s.now_ms, before, after) &&
+        (before == INT64_MAX || (a->check.min_timestamp != BATCH_NO_TIMESTAMP && timestamp_fits(a->check.min_timestamp, s.now_ms, before, after)))) {
+        return OK;
+    }
+    if (batch_codec(&a->header) == CODEC_NONE) {
+        find_bad_timestamp(&s);
+    } else {
+        env_offload(a->p->env, find_bad_timestamp, &s);
+    }
+    return s.result == ERR_INVALID_TIMESTAMP ? refuse(a, s.result, "the timestamp of a record lies outside the limits of the topic") : s.result;
+}
+
+/* May suspend for compressed batches. */
+static enum err judge_records(struct append *a) {
+    bool compacted = (a->config.cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
+    enum err e = validate(a, compacted ? BATCH_CHECK_KEYS : 0);
+    if (e == ERR_TOO_LARGE) return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch unfolds to more than the broker takes");
+    if (e == ERR_CORRUPT_MESSAGE) return refuse(a, e, "the record batch cannot be decompressed");
+    if (e == ERR_INVALID_RECORD) {
+        a->out->bad_record = a->check.bad_record;
+        /* Only this tells a missing key from a damaged record. */
+        bool key = compacted && validate(a, 0) == OK;
+        return refuse(a, e, key ? "compacted topics do not take records without a key" : "a record of the batch is malformed");
+    }
+    if (e != OK) return e;
+    return judge_timestamps(a);
+}
+
+static enum kafka_codec wanted_codec(const struct topic_config *c, enum kafka_codec producers) {
+    switch ((enum topic_compression)c->compression_type) {
+    case TOPIC_COMPRESSION_PRODUCER: return producers;
+    case TOPIC_COMPRESSION_NONE: return CODEC_NONE;
+    case TOPIC_COMPRESSION_GZIP: return CODEC_GZIP;
+    case TOPIC_COMPRESSION_SNAPPY: return CODEC_SNAPPY;
+    case TOPIC_COMPRESSION_LZ4: return CODEC_LZ4;
+    case TOPIC_COMPRESSION_ZSTD: return CODEC_ZSTD;
+    }
+    UNREACHABLE();
+}
+
+struct repacking {
+    struct append *a;
+    enum kafka_codec codec;
+    int32_t level;
+    enum err result;
+};
+
+/* Header and records again, with another codec. */
+static void repack_on_worker(void *arg) {
+    struct repacking *r = arg;
+    struct append *a = r->a;
+    const uint8_t *records = a->data + BATCH_HEADER_SIZE;
+    size_t size = a->size - BATCH_HEADER_SIZE;
+    struct buf plain;
+    buf_init(&plain, a->p->env->mem);
+    r->result = OK;
+    if (batch_codec(&a->header) != CODEC_NONE) {
+        r->result = kafka_decompress(batch_codec(&a->header), records, size, PARTITION_UNPACK_MAX, &plain);
+        records = plain.data;
+        size = plain.size;
+    }
+    struct buf *out = &a->repacked;
+    if (r->result == OK) {
+        buf_put(out, a->data, BATCH_HEADER_SIZE);
+        if (r->codec == CODEC_NONE) {
+            buf_put(out, records, size);
+        } else {
+            r->result = kafka_compress(r->codec, r->level, records, size, out);
+        }
+    }
+    buf_deinit(&plain);
+    if (r->result != OK) return;
+    be32_put(out->data + LENGTH_AT, (uint32_t)(out->size - BATCH_LENGTH_OFFSET));
+    be16_put(out->data + UNCHECKED_SIZE, (uint16_t)((a->header.attributes & ~BATCH_CODEC_MASK) | (int)r->codec));
+    be32_put(out->data + CRC_AT, crc32c(0, out->data + UNCHECKED_SIZE, out->size - UNCHECKED_SIZE));
+}
+
+/* Suspends if the topic wants another codec than the producer took. */
+static enum err repack(struct append *a) {
+    struct repacking r = {a, wanted_codec(&a->config, batch_codec(&a->header)), COMPRESS_LEVEL_DEFAULT, OK};
+    if (r.codec == batch_codec(&a->header)) return OK;
+    if (r.codec == CODEC_GZIP) r.level = a->config.compression_gzip_level;
+    if (r.codec == CODEC_LZ4) r.level = a->config.compression_lz4_level;
+    if (r.codec == CODEC_ZSTD) r.level = a->config.compression_zstd_level;
+    env_offload(a->p->env, repack_on_worker, &r);
+    if (r.result != OK) return r.result == ERR_CORRUPT || r.result == ERR_TOO_LARGE ? ERR_CORRUPT_MESSAGE : r.result;
+    a->data = a->repacked.data;
+    a->size = a->repacked.size;
+    enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
+    ASSERT(e == OK && a->header.size == a->size);
+    if (a->size > (size_t)a->config.max_message_bytes) {
+        return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than max.message.bytes in the topic's compression.type");
+    }
+    return OK;
+}
+
+/* Kafka's rule for a new segment: no room for the batch, too old by the records' own time, or offsets that no longer fit 32 bits from its base. */
+static bool rolls(const struct partition *p, const struct append *a, int64_t max_timestamp, int64_t now_ms) {
+    const struct stream_state *s = &p->live;
+    if (s->segment_count == 0) return false;
+    const struct state_segment *active = &s->segments[s->segment_count - 1];
+    /* Everything was deleted: the next segment begins where the log does. */
+    if (!partition_active_in_use(p)) return active->size_bytes > 0;
+    if (active->size_bytes + a->size > (uint64_t)p->config.segment_bytes) return true;
+    uint64_t last_offset = s->end_offset + (uint64_t)a->header.last_offset_delta;
+    if (last_offset - active->base_offset > (uint64_t)INT32_MAX) return true;
+    int64_t waited, limit = p->config.segment_ms - p->roll_jitter_ms;
+    if (active->first_timestamp >= 0) {
+        return !__builtin_sub_overflow(max_timestamp, active->first_timestamp, &waited) && waited > limit;
+    }
+    return !__builtin_sub_overflow(now_ms, p->segment_opened_ms, &waited) && waited > limit;
+}
+
+/* The decision. Does not suspend: between it and the append nobody else may come. */
+static void commit(struct append *a) {
+    struct partition *p = a->p;
+    struct batch_header *h = &a->header;
+    int64_t now_ms = env_wall_ms(p->env);
+    int64_t max_timestamp = a->check.max_timestamp;
+    int16_t attributes = h->attributes;
+    if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME) {
+        max_timestamp = a->out->log_append_time_ms = now_ms;
+        attributes = (int16_t)(attributes | BATCH_LOG_APPEND_TIME);
+    }
+    /* Timestamp lookup and retention believe the header, so it has to be right; Kafka corrects it too. */
+    if (attributes != h->attributes || max_timestamp != h->max_timestamp) batch_set_attributes(a->data, attributes, max_timestamp);
+
+    uint64_t base = p->live.end_offset, end = base + (uint64_t)h->last_offset_delta + 1;
+    ASSERT(base == stream_appended_end(p->stream) && end > base && end <= (uint64_t)INT64_MAX);
+    batch_set_position(a->data, (int64_t)base, p->leader_epoch);
+    struct stream_record r = {
+        .type = STREAM_BATCH,
+        .flags = rolls(p, a, max_timestamp, now_ms) ? STREAM_RECORD_ROLLS : 0,
+        .base_offset = base,
+        .end_offset = end,
+        .max_timestamp = max_timestamp,
+        .payload = a->data,
+        .payload_size = a->size,
+        /* The batch's own checksum covers the rest: nothing is read again. */
+        .payload_crc = crc32c_combine(crc32c(0, a->data, UNCHECKED_SIZE), be32_get(a->data + CRC_AT), a->size - UNCHECKED_SIZE),
+    };
+    DCHECK(r.payload_crc == crc32c(0, a->data, a->size));
+    /* The live state takes the batch by the same function by which the ledger's delta will: they cannot differ. */
+    struct record_header view = {.payload_size = (uint32_t)a->size, .type = r.type, .flags = r.flags, .epoch = p->leader_epoch, .stream = p->id,
+                                 .base_offset = base, .end_offset = end, .max_timestamp = max_timestamp};
+    struct state_batch b;
+    enum err e = object_batch_view(&view, a->data, &b);
+    ASSERT(e == OK);
+    stream_append(p->stream, &r);
+    state_apply_batch(&p->live, &b);
+    ASSERT(p->live.end_offset == end && end == stream_appended_end(p->stream));
+
+    if (p->live.segments[p->live.segment_count - 1].base_offset == base) {
+        p->segment_opened_ms = now_ms;
+        partition_draw_jitter(p);
+    }
+    p->appended_ms = now_ms;
+    partition_mark_note(p, end, a->size);
+    p->counters.bytes_in += a->size;
+    p->counters.batches_in++;
+    p->counters.records_in += (uint64_t)h->record_count;
+    a->out->base_offset = base;
+    a->out->end_offset = end;
+}
+
+/* With the turn. Suspends for room. */
+static enum err append_in_turn(struct append *a) {
+    struct partition *p = a->p;
+    if (a->header.producer_id >= 0) {
+        struct producer_verdict v;
+        enum err e = producer_check(&p->live, &a->header, &v);
+        if (e != OK) return refuse(a, e, v.message);
+        if (v.original_end > 0) {
+            a->out->base_offset = v.original_base;
+            a->out->end_offset = v.original_end;
+            if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME) a->out->log_append_time_ms = v.original_max_timestamp;
+            return OK;
+        }
+    }
+    /* Only appends add to a producer's state and this one has the turn, so the verdict still holds when there is room. */
+    enum err e = stream_reserve(p->stream, a->size);
+    if (e == ERR_CLOSED) return ERR_NOT_LEADER; /* nothing was done: the client may look for another broker */
+    if (e == ERR_TOO_LARGE) return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than the broker's write buffer");
+    if (e != OK) return e;
+    commit(a);
+    return OK;
+}
+
+enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version, struct partition_append_result *out) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    *out = (struct partition_append_result){.log_append_time_ms = -1, .bad_record = -1, .log_start_offset = stream_durable_start(p->stream)};
+    if (!partition_enter(p)) return ERR_NOT_LEADER;
+    struct append a = {.p = p, .config = p->config, .data = records, .size = size, .out = out};
+    buf_init(&a.repacked, p->env->mem);
+    struct partition_turn turn;
+    partition_turn_take(p, &turn);
+    enum err e = judge_frame(&a, api_version);
+    if (e == OK) e = judge_header(&a);
+    if (e == OK) e = judge_records(&a);
+    if (e == OK) e = repack(&a);
+    if (e == OK && a.size > (size_t)a.config.segment_bytes) e = refuse(&a, ERR_RECORD_LIST_TOO_LARGE, "the record batch is larger than segment.bytes");
+    if (e == OK) {
+        partition_turn_await(p, &turn);
+        e = append_in_turn(&a);
+    }
+    partition_turn_end(p, &turn);
+    buf_deinit(&a.repacked);
+    out->log_start_offset = stream_durable_start(p->stream);
+    partition_leave(p);
+    return e;
+}
+
+enum err partition_wait(struct partition *p, uint64_t end_offset) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    ASSERT(end_offset <= p->live.end_offset);
+    if (end_offset <= stream_durable_end(p->stream)) return OK;
+    /* Also while closing: what was appended is answered for. */
+    waitgroup_add(&p->users);
+    enum err e = stream_wait_durable(p->stream, end_offset);
+    ASSERT(e != OK || stream_durable_end(p->stream) >= end_offset);
+    partition_leave(p);
+    /* Whatever the reason: the records may be there later, so the answer must not say that they are not. */
+    return e == OK ? OK : ERR_UNKNOWN_OUTCOME;
+}

@@ -1,0 +1,10 @@
+/* X(id, name, enum sim_store_broken, sentence): deliberate mistakes. Included several times; no include guard on purpose. */
+X(SIM_MUTANT_NONE, "none", SIM_STORE_SOUND, "no mistake")
+X(SIM_MUTANT_UNKNOWN_IS_OK, "unknown-is-ok", SIM_STORE_UNKNOWN_IS_OK, "a PUT whose answer was lost is taken for done")
+X(SIM_MUTANT_EXISTS_IS_OK, "exists-is-ok", SIM_STORE_EXISTS_IS_OK, "an object that lies there is taken for one's own without a look")
+X(SIM_MUTANT_NO_CONDITION, "no-condition", SIM_STORE_NO_CONDITION, "the store ignores the condition of a conditional create")
+X(SIM_MUTANT_NO_LIST_CHECK, "no-list-check", SIM_STORE_LIST_BLIND, "a takeover is believed without the LIST that must follow it")
+X(SIM_MUTANT_TRIM_EARLY, "trim-early", SIM_STORE_SOUND, "numbers are deleted as soon as a checkpoint is durable, before an entry carries it")
+X(SIM_MUTANT_TRIM_TOO_MUCH, "trim-too-much", SIM_STORE_SOUND, "numbers at and above the boundary are deleted")
+X(SIM_MUTANT_ACK_EARLY, "ack-early", SIM_STORE_SOUND, "an append is acknowledged when it is sent")
+X(SIM_MUTANT_FORGET_FENCES, "forget-fences", SIM_STORE_SOUND, "fences and elections below the boundary are deleted though others can still write")

@@ -1,0 +1,93 @@
+/* Scenarios: what is run in a simulated world, and what must hold there. A scenario is one function. It runs in a fiber on a node of its own, the driver, which never
+ * crashes: it makes nodes, starts them, crashes and pauses them, sleeps, and at the end looks at what they say and at what lies in disks and buckets. A broken promise is
+ * told to sim_fail, from wherever it is seen, and ends the run. To add a scenario: write the function, declare it in scenarios.h, add a row in run.c.
+ *
+ *   static void writer_main(void *arg) { ... the code under test, on the node's environment ... }
+ *   void scenario_x(struct sim_run *r) {
+ *       struct sim_node *n = sim_node_create(r->world, "writer");
+ *       sim_node_start(n, writer_main, test);
+ *       fiber_sleep_ns(sim_between(r->world, 0, 10 * NS_PER_S));
+ *       sim_run_crash(r, n);
+ *       ...
+ *       if (lost) sim_fail(r->world, "entry %lu was acknowledged and is lost", number);
+ *   } */
+#ifndef OXBOW_SIM_RUN_H
+#define OXBOW_SIM_RUN_H
+
+#include "sim/node.h"
+#include "sim/sim_store.h"
+
+struct sim_run;
+typedef void sim_scenario_fn(struct sim_run *r);
+
+struct sim_scenario {
+    const char *name, *sentence;
+    sim_scenario_fn *run;
+};
+extern const struct sim_scenario sim_scenarios[];
+extern const size_t sim_scenario_count;
+const struct sim_scenario *sim_scenario_find(const char *name); /* NULL: none */
+
+/* Deliberate mistakes, which a scenario that knows them makes in the code that uses the parts under test, or lets the store make: a run with one must fail
+ * for some seed, or the scenario's checks are worth nothing. */
+enum sim_mutant {
+#define X(id, name, broken, sentence) id,
+#include "sim/mutant_table.h"
+#undef X
+    SIM_MUTANTS
+};
+const char *sim_mutant_name(enum sim_mutant m);
+const char *sim_mutant_sentence(enum sim_mutant m);
+/* SIM_MUTANTS: none of that name. */
+enum sim_mutant sim_mutant_find(const char *name);
+
+struct sim_run_options {
+    uint64_t seed;
+    uint64_t minutes; /* of virtual time that the load lasts; 0: the scenario's own idea */
+    enum sim_mutant mutant;
+    bool calm; /* no faults of disk and store, for finding one's way */
+    void (*trace)(void *ctx, const char *line);
+    void *trace_ctx;
+};
+
+struct sim_run {
+    const struct sim_run_options *options;
+    const struct sim_scenario *scenario;
+    struct sim_world *world;
+    struct sim_node *driver;
+    struct sim_mem scratch; /* of the scenario: outlives all nodes, dropped at the end of the run */
+    uint64_t ops;           /* things tried whose outcome was checked */
+    uint64_t acked;         /* of these, what was acknowledged, and so must never be lost */
+};
+
+struct sim_result {
+    uint64_t hash, ops, acked, faults, steps, virtual_ns;
+    uint64_t fault_counts[SIM_FAULTS];
+    char failure[512]; /* "": every promise was kept */
+};
+
+/* Runs one scenario with one seed. Nothing of it is left afterwards. */
+void sim_run_seed(const struct sim_scenario *s, const struct sim_run_options *o, struct sim_result *out);
+
+/* --- For scenarios. */
+static inline struct mem *sim_run_mem(struct sim_run *r) {
+    return &r->scratch.base;
+}
+/* How long the load lasts: --minutes, or a random time up to `usual_minutes`. */
+uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes);
+/* A handle of the world's bucket for the node whose fiber this is; broken as the mutant wants it. */
+struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive);
+/* Crashes an up node, either way; at once or at some suspension soon. */
+void sim_run_crash(struct sim_run *r, struct sim_node *n);
+/* Ends faults and pauses. What is late stays late; see SIM_RUN_LATE_NS. */
+void sim_run_heal(struct sim_run *r);
+/* Suspends until the node is down; false if it is still up after `limit_ns`. */
+bool sim_run_wait_down(struct sim_run *r, struct sim_node *n, uint64_t limit_ns);
+/* After a heal and this long, nothing that was sent before is still to land. */
+#define SIM_RUN_LATE_NS (900 * NS_PER_S)
+
+/* Bytes that follow from an id, for content that can be checked. */
+void sim_payload_fill(uint64_t id, uint8_t *out, size_t size);
+bool sim_payload_is(uint64_t id, const uint8_t *data, size_t size);
+
+#endif

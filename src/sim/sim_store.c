@@ -1,0 +1,412 @@
+#include "sim/sim_store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/map.h"
+
+#define REQUEST_MAGIC 0x51a0007u
+#define LANDING_MAGIC 0x51a0008u
+#define LATE_NS_MAX (600 * NS_PER_S)
+#define LIST_MAX 1000u
+
+struct handle {
+    struct store base;
+    struct sim_node *node;
+    struct sim_bucket *bucket;
+    struct sim_store_options options;
+};
+
+/* --- Buckets. */
+
+struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name) {
+    struct sim_bucket *b = MEM_NEW(&w->heap, struct sim_bucket);
+    INIT_OBJ(b, SIM_BUCKET_MAGIC);
+    b->world = w;
+    (void)snprintf(b->name, sizeof(b->name), "%s", name);
+    list_push_back(&w->buckets, &b->link);
+    return b;
+}
+
+static void object_free(struct sim_bucket *b, struct sim_object *o) {
+    mem_free(&b->world->heap, o->key);
+    mem_free(&b->world->heap, o->data);
+    mem_free(&b->world->heap, o);
+}
+
+void sim_bucket_destroy(struct sim_bucket *b) {
+    CHECK_OBJ(b, SIM_BUCKET_MAGIC);
+    for (size_t i = 0; i < b->count; i++) object_free(b, b->objects[i]);
+    mem_free(&b->world->heap, b->objects);
+    list_remove(&b->link);
+    b->magic = 0;
+    mem_free(&b->world->heap, b);
+}
+
+size_t sim_bucket_from(const struct sim_bucket *b, const char *key) {
+    size_t low = 0, high = b->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (strcmp(b->objects[middle]->key, key) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char *key) {
+    size_t i = sim_bucket_from(b, key);
+    return i < b->count && strcmp(b->objects[i]->key, key) == 0 ? b->objects[i] : NULL;
+}
+
+static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only) {
+    struct sim_world *w = b->world;
+    size_t i = sim_bucket_from(b, key);
+    bool there = i < b->count && strcmp(b->objects[i]->key, key) == 0;
+    if (there && create_only) return ERR_EXISTS;
+    struct sim_object *o = MEM_NEW(&w->heap, struct sim_object);
+    o->key = mem_strdup(&w->heap, key);
+    o->data = mem_alloc(&w->heap, size);
+    if (size > 0) memcpy(o->data, data, size);
+    o->size = size;
+    o->listed_at_ns = w->now_ns;
+    if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
+    b->created++;
+    if (there) {
+        object_free(b, b->objects[i]);
+        b->objects[i] = o;
+        return OK;
+    }
+    b->objects = mem_grow(&w->heap, b->objects, b->count, &b->capacity, sizeof(*b->objects));
+    memmove(&b->objects[i + 1], &b->objects[i], (b->count - i) * sizeof(*b->objects));
+    b->objects[i] = o;
+    b->count++;
+    return OK;
+}
+
+static void bucket_delete(struct sim_bucket *b, const char *key) {
+    size_t i = sim_bucket_from(b, key);
+    if (i == b->count || strcmp(b->objects[i]->key, key) != 0) return;
+    object_free(b, b->objects[i]);
+    b->count--;
+    memmove(&b->objects[i], &b->objects[i + 1], (b->count - i) * sizeof(*b->objects));
+}
+
+/* --- Landings: what a request will do to the bucket, at its time, whoever still waits for it. */
+
+struct change { /* a PUT, or a DELETE of one key */
+    char *key;
+    uint8_t *data;
+    size_t size;
+    bool put, create_only;
+    unsigned refs;
+};
+
+struct request;
+
+struct landing {
+    unsigned magic;
+    struct sim_event event;
+    struct sim_bucket *bucket;
+    struct change *change;
+    struct request *request; /* that wants the result; NULL: nobody */
+};
+
+/* One request of a fiber, from sending to answer. */
+struct request {
+    unsigned magic;
+    struct sim_op op;
+    struct sim_bucket *bucket;
+    bool exclusive;
+    struct landing *landing; /* still to come, and of interest */
+    enum err landed;         /* what the landing found */
+    enum err answer;         /* overrides what the landing found, unless OK */
+};
+
+static void change_unref(struct sim_world *w, struct change *c) {
+    if (--c->refs > 0) return;
+    mem_free(&w->heap, c->key);
+    mem_free(&w->heap, c->data);
+    mem_free(&w->heap, c);
+}
+
+static struct change *change_make(struct sim_world *w, const char *key, const struct slice *data, size_t count, bool put, bool create_only) {
+    struct change *c = MEM_NEW(&w->heap, struct change);
+    c->refs = 1;
+    c->key = mem_strdup(&w->heap, key);
+    c->put = put;
+    c->create_only = create_only;
+    for (size_t i = 0; i < count; i++) c->size += data[i].size;
+    if (put) c->data = mem_alloc(&w->heap, c->size);
+    for (size_t i = 0, at = 0; i < count; at += data[i].size, i++) {
+        if (data[i].size > 0) memcpy(c->data + at, data[i].data, data[i].size);
+    }
+    return c;
+}
+
+static void landing_free(struct landing *x) {
+    struct sim_world *w = x->bucket->world;
+    change_unref(w, x->change);
+    if (x->request) x->request->landing = NULL;
+    x->magic = 0;
+    mem_free(&w->heap, x);
+}
+
+static void landing_do(struct landing *x) {
+    struct sim_world *w = x->bucket->world;
+    struct change *c = x->change;
+    enum err e = OK;
+    if (c->put) {
+        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
+    } else {
+        bucket_delete(x->bucket, c->key);
+    }
+    const struct sim_node *n = x->request ? x->request->op.node : NULL;
+    sim_trace(w, n, c->put ? (e == OK ? "put-lands" : "put-finds-another") : "delete-lands", c->key, c->size, x->request == NULL);
+    if (x->request) x->request->landed = e;
+    landing_free(x);
+}
+
+static void landing_fire(struct sim_event *e) {
+    struct landing *x = CONTAINER_OF(e, struct landing, event);
+    CHECK_OBJ(x, LANDING_MAGIC);
+    landing_do(x);
+}
+
+static struct landing *landing_at(struct sim_bucket *b, struct change *c, struct request *r, uint64_t at_ns) {
+    struct landing *x = MEM_NEW(&b->world->heap, struct landing);
+    INIT_OBJ(x, LANDING_MAGIC);
+    sim_event_init(&x->event, landing_fire);
+    x->bucket = b;
+    x->change = c;
+    c->refs++;
+    x->request = r;
+    if (r) r->landing = x;
+    sim_event_schedule(b->world, &x->event, at_ns);
+    return x;
+}
+
+/* --- Requests. */
+
+static void request_fire(struct sim_event *e) {
+    sim_op_complete(CONTAINER_OF(e, struct sim_op, event));
+}
+
+/* The connection is gone. What was sent may be on its way, in a queue, or already there. */
+static void request_orphaned(struct sim_op *op, enum sim_crash kind) {
+    (void)kind;
+    struct request *r = CONTAINER_OF(op, struct request, op);
+    struct sim_world *w = op->world;
+    sim_event_cancel(w, &op->event);
+    struct landing *x = r->landing;
+    if (x) {
+        x->request = NULL;
+        if (!r->exclusive && sim_fault(w, SIM_STORE_CRASH_LATE)) {
+            sim_event_schedule(w, &x->event, w->now_ns + sim_between(w, 0, LATE_NS_MAX));
+        } else if (r->exclusive || sim_chance(w, 0.5)) {
+            sim_event_cancel(w, &x->event);
+            if (sim_chance(w, 0.5)) {
+                landing_do(x);
+            } else {
+                landing_free(x);
+            }
+        }
+    }
+    r->magic = 0;
+    mem_free(&w->heap, r);
+}
+
+static struct request *request_begin(struct handle *h) {
+    struct sim_world *w = h->bucket->world;
+    struct request *r = MEM_NEW(&w->heap, struct request);
+    INIT_OBJ(r, REQUEST_MAGIC);
+    r->bucket = h->bucket;
+    r->exclusive = h->options.exclusive;
+    sim_op_init(&r->op, h->node, request_fire, request_orphaned);
+    h->bucket->requests++;
+    return r;
+}
+
+/* Suspends until the answer; frees the request. */
+static enum err request_wait(struct request *r, uint64_t ns) {
+    struct sim_world *w = r->op.world;
+    sim_event_schedule(w, &r->op.event, w->now_ns + ns);
+    sim_op_wait(&r->op);
+    ASSERT(!r->landing || r->answer != OK);
+    if (r->landing) r->landing->request = NULL;
+    enum err e = r->answer != OK ? r->answer : r->landed;
+    r->magic = 0;
+    mem_free(&w->heap, r);
+    return e;
+}
+
+static uint64_t latency(struct sim_world *w, uint64_t low_ms, uint64_t high_ms) {
+    uint64_t us = sim_between(w, low_ms * 1000, high_ms * 1000);
+    if (sim_fault(w, SIM_STORE_SLOW)) us += sim_between(w, 0, 5000000);
+    return us * NS_PER_US;
+}
+
+static enum err unanswered(struct sim_world *w) {
+    uint64_t r = sim_between(w, 0, 9);
+    return r == 0 ? ERR_IO : r < 5 ? ERR_UNKNOWN_OUTCOME : ERR_TIMEOUT;
+}
+
+static struct handle *handle_of(struct store *s) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    return CONTAINER_OF(s, struct handle, base);
+}
+
+/* Decides what the store does to a PUT: makes its landings and sets the answer that the request gets in their place. Returns when it is answered, from now. */
+static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) {
+    struct sim_world *w = h->bucket->world;
+    bool alone = h->options.exclusive;
+    uint64_t lands = latency(w, 1, 60), answer = lands + latency(w, 1, 40), timeout = sim_between(w, 500, 10000) * NS_PER_MS;
+    if (sim_fault(w, SIM_STORE_UNAVAILABLE)) {
+        r->answer = ERR_UNAVAILABLE;
+        return answer;
+    }
+    if (sim_fault(w, SIM_STORE_PUT_LOST)) {
+        r->answer = unanswered(w);
+        return timeout;
+    }
+    if (!alone && sim_fault(w, SIM_STORE_PUT_LATE)) {
+        r->answer = unanswered(w);
+        landing_at(h->bucket, c, NULL, w->now_ns + timeout + sim_between(w, 0, LATE_NS_MAX));
+        return timeout;
+    }
+    landing_at(h->bucket, c, r, w->now_ns + lands);
+    if (sim_fault(w, SIM_STORE_ANSWER_LOST)) {
+        r->answer = unanswered(w);
+        return timeout > lands ? timeout : lands;
+    }
+    if (c->create_only && sim_fault(w, SIM_STORE_EXISTS_MINE)) r->answer = ERR_EXISTS;
+    if (!alone && sim_fault(w, SIM_STORE_PUT_TWICE)) {
+        landing_at(h->bucket, c, NULL, w->now_ns + answer + sim_between(w, 0, LATE_NS_MAX));
+    }
+    return answer;
+}
+
+static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    unsigned broken = h->options.broken;
+    struct change *c = change_make(w, key, data, count, true, create_only && !(broken & SIM_STORE_NO_CONDITION));
+    sim_trace(w, h->node, create_only ? "create" : "put", key, c->size, 0);
+    sim_hash(w, hash_bytes(c->data, c->size));
+    struct request *r = request_begin(h);
+    uint64_t ns = put_fate(h, r, c);
+    change_unref(w, c); /* from here on it is the landings' */
+    enum err e = request_wait(r, ns);
+    sim_trace(w, h->node, "put-answer", err_name(e), 0, 0);
+    if ((broken & SIM_STORE_UNKNOWN_IS_OK) && err_class(e) == ERR_CLASS_UNKNOWN) e = OK;
+    if ((broken & SIM_STORE_EXISTS_IS_OK) && e == ERR_EXISTS) e = OK;
+    return e;
+}
+
+/* The failures of requests that change nothing; suspends for the whole of a failed one. */
+static enum err read_fails(struct handle *h) {
+    struct sim_world *w = h->bucket->world;
+    h->bucket->requests++;
+    if (sim_fault(w, SIM_STORE_UNAVAILABLE)) {
+        sim_suspend(h->node, latency(w, 1, 20));
+        return ERR_UNAVAILABLE;
+    }
+    if (sim_fault(w, SIM_STORE_READ_FAILS)) {
+        sim_suspend(h->node, sim_between(w, 100, 5000) * NS_PER_MS);
+        return ERR_TIMEOUT;
+    }
+    return OK;
+}
+
+static enum err sim_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    *out = (struct slice){0};
+    enum err e = read_fails(h);
+    if (e != OK) return e;
+    sim_suspend(h->node, latency(w, 1, 20));
+    const struct sim_object *o = sim_bucket_find(h->bucket, key);
+    if (o && position < o->size) {
+        if (size > o->size - position) size = (size_t)(o->size - position);
+        struct slab *slab = slab_create(s->env->mem, size, 16);
+        memcpy(slab->data, o->data + position, size);
+        *out = (struct slice){slab->data, size, slab};
+    }
+    e = o ? OK : ERR_NOT_FOUND;
+    sim_trace(w, h->node, o ? "get" : "get-finds-nothing", key, position, out->size);
+    sim_suspend(h->node, latency(w, 1, 20)); /* the answer is of the past when it arrives */
+    return e;
+}
+
+static enum err sim_list(struct store *s, const char *prefix, const char *start_after, size_t max, struct store_listing *out) {
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    struct sim_bucket *b = h->bucket;
+    store_listing_init(out, s->env->mem);
+    enum err e = read_fails(h);
+    if (e != OK) return e;
+    sim_suspend(h->node, latency(w, 2, 40));
+    if (max > LIST_MAX) max = LIST_MAX;
+    size_t prefix_size = strlen(prefix);
+    bool after = start_after && strcmp(start_after, prefix) > 0;
+    bool blind = start_after && (h->options.broken & SIM_STORE_LIST_BLIND);
+    for (size_t i = sim_bucket_from(b, after ? start_after : prefix); i < b->count && !blind; i++) {
+        const struct sim_object *o = b->objects[i];
+        if (strncmp(o->key, prefix, prefix_size) != 0) break;
+        if ((after && strcmp(o->key, start_after) == 0) || o->listed_at_ns > w->now_ns) continue;
+        if (out->count == max) {
+            out->more = true;
+            break;
+        }
+        store_listing_add(out, o->key, o->size);
+    }
+    sim_trace(w, h->node, "list", prefix, out->count, out->more);
+    sim_suspend(h->node, latency(w, 2, 40));
+    return OK;
+}
+
+static enum err sim_delete(struct store *s, const char *const *keys, size_t count) {
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    enum err e = read_fails(h);
+    if (e != OK) return e; /* not even sent */
+    bool unknown = sim_fault(w, SIM_STORE_DELETE_UNKNOWN);
+    sim_suspend(h->node, latency(w, 1, 40));
+    for (size_t i = 0; i < count; i++) {
+        uint64_t fate = unknown ? sim_between(w, 0, 2) : 0;
+        if (fate == 0) {
+            bucket_delete(h->bucket, keys[i]);
+        } else if (fate == 1 && !h->options.exclusive) {
+            struct change *c = change_make(w, keys[i], NULL, 0, false, false);
+            landing_at(h->bucket, c, NULL, w->now_ns + sim_between(w, 0, LATE_NS_MAX));
+            change_unref(w, c);
+        }
+        sim_trace(w, h->node, "delete", keys[i], fate, 0);
+    }
+    sim_suspend(h->node, latency(w, 1, 40));
+    return unknown ? unanswered(w) : OK;
+}
+
+static void sim_close(struct store *s) {
+    struct handle *h = handle_of(s);
+    s->magic = 0;
+    mem_free(&h->node->mem.base, h);
+}
+
+static const struct store_ops sim_store_ops = {sim_put, sim_get, sim_list, sim_delete, sim_close};
+
+struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o) {
+    struct sim_node *n = sim_node_of(e);
+    struct handle *h = MEM_NEW(e->mem, struct handle);
+    h->node = n;
+    h->bucket = b ? b : n->world->bucket;
+    if (o) h->options = *o;
+    h->base = (struct store){.magic = STORE_MAGIC,
+                             .ops = &sim_store_ops,
+                             .env = e,
+                             .exclusive = h->options.exclusive,
+                             .list_consistent = n->world->faults.chance[SIM_STORE_LIST_LAGS] <= 0};
+    return &h->base;
+}

@@ -1,0 +1,56 @@
+/* The simulated object store: buckets that all nodes of a world share, behind `struct store_ops`. A request takes effect at one moment and is answered at a later one,
+ * and either can fail by itself: refused; done but unanswered; unanswered and done minutes later (a condition is judged at the landing); answered and done once more
+ * later; never done. A GET or LIST tells what was true at some moment of its duration. When a node crashes, its PUTs in flight land, vanish, or land later. */
+#ifndef OXBOW_SIM_SIM_STORE_H
+#define OXBOW_SIM_SIM_STORE_H
+
+#include "sim/node.h"
+#include "store/store.h"
+
+#define SIM_BUCKET_MAGIC 0x51a0006u
+
+struct sim_object {
+    char *key;
+    uint8_t *data;
+    size_t size;
+    uint64_t listed_at_ns; /* from when LIST shows it */
+};
+
+struct sim_bucket {
+    unsigned magic;
+    struct list link; /* in world->buckets */
+    struct sim_world *world;
+    char name[32];
+    struct sim_object **objects; /* by key, ascending */
+    size_t count, capacity;
+    uint64_t requests, created; /* so far */
+};
+
+/* Stores that break a promise, to show that checkers notice. */
+enum sim_store_broken {
+    SIM_STORE_SOUND = 0,
+    SIM_STORE_UNKNOWN_IS_OK = 1,   /* a lost answer is taken for success */
+    SIM_STORE_NO_CONDITION = 2,    /* conditional creates overwrite */
+    SIM_STORE_LIST_BLIND = 4,      /* LIST shows only what is at the start of a prefix, nothing after start_after */
+    SIM_STORE_EXISTS_IS_OK = 8,    /* "exists" is taken for success */
+};
+
+struct sim_store_options {
+    /* The handle holds the store alone, like store/dir under its lock: whatever its holder has in flight when it crashes lands at once or never; nothing
+     * is late or done twice. */
+    bool exclusive;
+    unsigned broken;
+};
+
+struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name); /* lives as long as the world */
+void sim_bucket_destroy(struct sim_bucket *b);
+
+/* A handle of that node, in its memory; store_close frees it. bucket NULL: the world's own. o NULL: none. */
+struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o);
+
+/* For checkers, without suspending; what is late does not count. NULL: no such object. */
+const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char *key);
+/* Index of the first key >= `key`; b->count if there is none. */
+size_t sim_bucket_from(const struct sim_bucket *b, const char *key);
+
+#endif

@@ -1,0 +1,275 @@
+/* The folder store's writes: put, conditional create, delete. See dir.c for the rules.
+ *
+ * The order of a create: temporary file, bytes, fsync of the file, (folders, each durable in its parent), link, fsync of the folder. Nothing is visible before the link, so every failure up to
+ * there means that nothing was done. Files over a megabyte have their blocks allocated first, so that a full disk is met before the bytes
+ * are written; and they are handed to the disk while they are being written, so that the fsync at the end has little left to wait for. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "store/dir_priv.h"
+
+#define ALLOCATE_FROM_BYTES (1u << 20)
+#define WRITE_BEHIND_BYTES (8u << 20)
+#define PIECES_MAX 256u
+
+struct put_job {
+    struct dir_store *store;
+    const char *key;
+    const struct slice *data;
+    size_t count;
+    bool create_only;
+    enum err result;
+    /* While it runs: */
+    int fd, folder_fd;
+    char temporary[32]; /* name in tmp/; "": nameless */
+};
+
+static void fd_drop(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+static const char *base_name(const char *key) {
+    const char *slash = strrchr(key, '/');
+    return slash ? slash + 1 : key;
+}
+
+/* Links a nameless file; the kernel's own way without a name (AT_EMPTY_PATH) wants a capability. */
+static int link_nameless(int fd, int folder_fd, const char *name) {
+    char path[40];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, path, folder_fd, name, AT_SYMLINK_FOLLOW);
+}
+
+bool dir_nameless_works(struct dir_store *d) {
+    int fd = openat(d->tmp_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+    if (fd < 0) return false;
+    bool works = link_nameless(fd, d->tmp_fd, "probe") == 0;
+    if (works) (void)unlinkat(d->tmp_fd, "probe", 0);
+    close(fd);
+    return works;
+}
+
+/* A plain put replaces by rename, which needs a name. */
+static enum err temporary_open(struct put_job *j) {
+    struct dir_store *d = j->store;
+    if (d->nameless && j->create_only) {
+        j->fd = openat(d->tmp_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+    } else {
+        (void)snprintf(j->temporary, sizeof(j->temporary), "%" PRIu64, atomic_fetch_add(&d->temporary, 1));
+        j->fd = openat(d->tmp_fd, j->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+        if (j->fd < 0) j->temporary[0] = '\0';
+    }
+    if (j->fd >= 0) return OK;
+    /* tmp/ was deleted, or a file of an older name lies there: either passes when somebody looks after it. */
+    return errno == ENOENT || errno == EEXIST ? ERR_UNAVAILABLE : dir_err(errno);
+}
+
+static enum err temporary_write(struct put_job *j) {
+    uint64_t size = 0, written = 0, handed = 0;
+    for (size_t i = 0; i < j->count; i++) size += j->data[i].size;
+    if (size >= ALLOCATE_FROM_BYTES && fallocate(j->fd, 0, 0, (off_t)size) != 0) {
+        if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR) return dir_err(errno);
+    }
+    size_t at = 0, skip = 0; /* the piece to go on with, and how much of it is written */
+    while (written < size) {
+        struct iovec pieces[PIECES_MAX];
+        int count = 0;
+        size_t bytes = 0;
+        for (size_t i = at; i < j->count && count < (int)PIECES_MAX && bytes < WRITE_BEHIND_BYTES; i++) {
+            size_t from = i == at ? skip : 0, n = j->data[i].size - from;
+            if (n == 0) continue;
+            if (n > WRITE_BEHIND_BYTES) n = WRITE_BEHIND_BYTES;
+            pieces[count++] = (struct iovec){(void *)(uintptr_t)(j->data[i].data + from), n};
+            bytes += n;
+            if (from + n < j->data[i].size) break;
+        }
+        ssize_t n = pwritev(j->fd, pieces, count, (off_t)written);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n == 0 ? ERR_UNAVAILABLE : dir_err(errno);
+        written += (uint64_t)n;
+        for (size_t left = (size_t)n; left > 0;) {
+            size_t here = j->data[at].size - skip;
+            size_t step = left < here ? left : here;
+            skip += step;
+            left -= step;
+            if (skip == j->data[at].size) {
+                at++;
+                skip = 0;
+            }
+        }
+        if (written < size && written - handed >= WRITE_BEHIND_BYTES) {
+            /* Only starts the writing; errors are the fsync's to report. */
+            (void)sync_file_range(j->fd, (off_t)handed, (off_t)(written - handed), SYNC_FILE_RANGE_WRITE);
+            handed = written;
+        }
+    }
+    return OK;
+}
+
+/* Makes the folders above a key, each durable in its parent. */
+static enum err folders_make(struct dir_store *d, const char *key) {
+    enum err e = OK;
+    int parent_fd = d->objects_fd;
+    pthread_mutex_lock(&d->making);
+    for (const char *part = key, *slash; (slash = strchr(part, '/')) != NULL; part = slash + 1) {
+        char name[512];
+        size_t size = (size_t)(slash - part);
+        ASSERT(size > 0 && size < sizeof(name)); /* a valid key's */
+        memcpy(name, part, size);
+        name[size] = '\0';
+        if (mkdirat(parent_fd, name, 0755) == 0) {
+            e = dir_fsync(d, parent_fd);
+            if (e == ERR_UNKNOWN_OUTCOME) e = ERR_UNAVAILABLE; /* of the object nothing was done */
+        } else if (errno != EEXIST) {
+            e = dir_err(errno);
+        }
+        int fd = e == OK ? openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        if (e == OK && fd < 0) e = errno == ENOTDIR || errno == ELOOP ? ERR_UNSUPPORTED : dir_err(errno); /* an object's name as a folder's */
+        if (parent_fd != d->objects_fd) close(parent_fd);
+        parent_fd = fd;
+        if (e != OK) break;
+    }
+    if (parent_fd >= 0 && parent_fd != d->objects_fd) close(parent_fd);
+    pthread_mutex_unlock(&d->making);
+    return e;
+}
+
+static enum err folder_open(struct dir_store *d, const char *key, int *fd) {
+    char path[1024];
+    size_t size = (size_t)(base_name(key) - key);
+    ASSERT(size + 2 < sizeof(path));
+    memcpy(path, key, size);
+    memcpy(path + size, ".", 2);
+    *fd = openat(d->objects_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd >= 0) return OK;
+    return errno == ENOTDIR ? ERR_UNSUPPORTED : dir_err(errno);
+}
+
+/* Gives the finished file its name. Only ERR_UNKNOWN_OUTCOME and ERR_IO leave open whether it has it. */
+static enum err name_give(struct put_job *j) {
+    struct dir_store *d = j->store;
+    const char *name = base_name(j->key);
+    int result;
+    if (!j->create_only) {
+        result = renameat(d->tmp_fd, j->temporary, j->folder_fd, name);
+        if (result == 0) j->temporary[0] = '\0';
+    } else if (j->temporary[0]) {
+        result = linkat(d->tmp_fd, j->temporary, j->folder_fd, name, 0);
+    } else {
+        result = link_nameless(j->fd, j->folder_fd, name);
+    }
+    if (result == 0) return OK;
+    if (errno == EIO) return ERR_IO;
+    if (errno == EISDIR) return ERR_UNSUPPORTED;
+    if (errno != EEXIST) return dir_err(errno);
+    struct stat st;
+    bool object = fstatat(j->folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || S_ISREG(st.st_mode);
+    return object ? ERR_EXISTS : ERR_UNSUPPORTED;
+}
+
+static enum err put_in_order(struct put_job *j) {
+    struct dir_store *d = j->store;
+    if (d->broken) return ERR_UNAVAILABLE;
+    enum err e = dir_check(d);
+    if (e == OK) e = temporary_open(j);
+    if (e == OK) e = temporary_write(j);
+    if (e != OK) return e == ERR_NOT_FOUND ? ERR_UNAVAILABLE : e;
+    /* Asked once; at failure the file goes, and was never visible. */
+    if (fsync(j->fd) != 0) return dir_err(errno) == ERR_FULL ? ERR_FULL : ERR_UNAVAILABLE;
+    e = folder_open(d, j->key, &j->folder_fd);
+    if (e == ERR_NOT_FOUND) {
+        e = folders_make(d, j->key);
+        if (e == OK) e = folder_open(d, j->key, &j->folder_fd);
+    }
+    if (e == OK) e = dir_check(d);
+    if (e == OK && d->broken) e = ERR_UNAVAILABLE;
+    if (e == OK) e = name_give(j);
+    if (e == ERR_NOT_FOUND) return ERR_UNAVAILABLE; /* the folder went away */
+    if (e != OK && e != ERR_EXISTS) return e;
+    /* Also for an object found there: it may be from an attempt whose fsync is not over, and the answer says that it is there to stay. */
+    enum err synced = dir_fsync(d, j->folder_fd);
+    if (synced != OK) return synced;
+    /* Another thread may be making a folder above durable right now: wait for it. */
+    pthread_mutex_lock(&d->making);
+    pthread_mutex_unlock(&d->making);
+    return d->broken ? ERR_UNKNOWN_OUTCOME : e;
+}
+
+static void put_run(void *arg) {
+    struct put_job *j = arg;
+    j->result = put_in_order(j);
+    fd_drop(&j->fd);
+    fd_drop(&j->folder_fd);
+    if (j->temporary[0]) (void)unlinkat(j->store->tmp_fd, j->temporary, 0);
+}
+
+enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+    struct put_job j = {.store = (struct dir_store *)(void *)s, .key = key, .data = data, .count = count, .create_only = create_only};
+    CHECK_OBJ(j.store, DIR_STORE_MAGIC);
+    j.fd = j.folder_fd = -1;
+    s->env->ops->offload(s->env, put_run, &j);
+    return j.result;
+}
+
+/* --- Delete */
+
+struct delete_job {
+    struct dir_store *store;
+    const char *const *keys;
+    size_t count;
+    enum err result;
+};
+
+static bool same_folder(const char *a, const char *b) {
+    size_t n = (size_t)(base_name(a) - a);
+    return n == (size_t)(base_name(b) - b) && memcmp(a, b, n) == 0;
+}
+
+/* Goes through all keys whatever happens to one; the first error is the answer. The folder stays open, and is fsynced once, while keys of the same folder follow each other. */
+static enum err delete_in_order(struct delete_job *j) {
+    struct dir_store *d = j->store;
+    if (d->broken) return ERR_UNAVAILABLE;
+    enum err result = dir_check(d);
+    if (result != OK) return result;
+    int folder_fd = -1;
+    bool changed = false;
+    for (size_t i = 0; i < j->count; i++) {
+        const char *key = j->keys[i];
+        enum err e = OK;
+        if (i == 0 || !same_folder(key, j->keys[i - 1])) {
+            if (changed && dir_fsync(d, folder_fd) != OK) result = ERR_UNKNOWN_OUTCOME;
+            changed = false;
+            fd_drop(&folder_fd);
+            e = folder_open(d, key, &folder_fd);
+        }
+        if (folder_fd >= 0) {
+            if (unlinkat(folder_fd, base_name(key), 0) == 0) {
+                changed = true;
+            } else if (errno != EISDIR) {
+                e = errno == EIO ? ERR_IO : dir_err(errno);
+            }
+        }
+        if (e != OK && e != ERR_NOT_FOUND && e != ERR_UNSUPPORTED && result == OK) result = e;
+    }
+    if (changed && dir_fsync(d, folder_fd) != OK) result = ERR_UNKNOWN_OUTCOME;
+    fd_drop(&folder_fd);
+    return result == OK ? dir_check(d) : result;
+}
+
+static void delete_run(void *arg) {
+    struct delete_job *j = arg;
+    j->result = delete_in_order(j);
+}
+
+enum err dir_delete(struct store *s, const char *const *keys, size_t count) {
+    struct delete_job j = {(struct dir_store *)(void *)s, keys, count, OK};
+    CHECK_OBJ(j.store, DIR_STORE_MAGIC);
+    s->env->ops->offload(s->env, delete_run, &j);
+    return j.result;
+}

@@ -1,0 +1,121 @@
+/* The front of every object store: checks arguments, counts, measures, and passes on. */
+#include "store/store.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+#define KEY_SIZE_MAX 512u
+
+static_assert(STORE_OPS * STORE_PURPOSES <= METRIC_LABELS_MAX, "one label for each operation and purpose");
+static_assert(ERR_COUNT <= METRIC_LABELS_MAX, "one label for each error");
+
+static bool key_byte(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+bool store_key_valid(const char *key) {
+    size_t size = 0, part = 0; /* bytes in the part of the path that is being looked at */
+    for (const char *p = key;; p++) {
+        if (*p == '/' || *p == '\0') {
+            bool dots = (part == 1 && p[-1] == '.') || (part == 2 && p[-1] == '.' && p[-2] == '.');
+            if (part == 0 || dots) return false;
+            if (*p == '\0') return true;
+            part = 0;
+        } else if (key_byte(*p)) {
+            part++;
+        } else {
+            return false;
+        }
+        if (++size > KEY_SIZE_MAX) return false;
+    }
+}
+
+/* The beginning of a key, or nothing. */
+static bool prefix_valid(const char *prefix) {
+    size_t size = 0;
+    for (const char *p = prefix; *p; p++) {
+        if (!key_byte(*p) && *p != '/') return false;
+        if (++size > KEY_SIZE_MAX) return false;
+    }
+    return prefix[0] != '/' && strstr(prefix, "//") == NULL;
+}
+
+/* That a key is there or is not there is an answer, not a failure. */
+static enum err account(struct store *s, enum store_op op, enum store_purpose purpose, uint64_t began_ns, uint64_t bytes, enum err e) {
+    struct metrics *m = s->env->metrics;
+    unsigned label = (unsigned)op * STORE_PURPOSES + (unsigned)purpose;
+    metric_add(m, M_STORE_REQUESTS, label, 1);
+    if (bytes > 0) metric_add(m, M_STORE_BYTES, label, bytes);
+    metric_observe_ns(m, s->env->mem, M_STORE_LATENCY, label, env_now_ns(s->env) - began_ns);
+    if (e != OK && e != ERR_EXISTS && e != ERR_NOT_FOUND) metric_add(m, M_STORE_ERRORS, (unsigned)e, 1);
+    return e;
+}
+
+enum err store_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only, enum store_purpose purpose) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    if (!store_key_valid(key)) return ERR_INVALID;
+    uint64_t bytes = 0, began_ns = env_now_ns(s->env);
+    for (size_t i = 0; i < count; i++) bytes += data[i].size;
+    enum err e = s->ops->put(s, key, data, count, create_only);
+    ASSERT(create_only || e != ERR_EXISTS);
+    return account(s, create_only ? STORE_CREATE : STORE_PUT, purpose, began_ns, bytes, e);
+}
+
+enum err store_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose, struct slice *out) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    *out = (struct slice){0};
+    if (!store_key_valid(key)) return ERR_INVALID;
+    uint64_t began_ns = env_now_ns(s->env);
+    enum err e = s->ops->get(s, key, position, size, out);
+    ASSERT(e == OK ? out->size <= size : out->slab == NULL);
+    return account(s, STORE_GET, purpose, began_ns, out->size, e);
+}
+
+enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max, enum store_purpose purpose,
+                    struct store_listing *out) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES && max > 0);
+    store_listing_init(out, s->env->mem);
+    if (!prefix_valid(prefix) || (start_after && !prefix_valid(start_after))) return ERR_INVALID;
+    uint64_t began_ns = env_now_ns(s->env);
+    enum err e = s->ops->list(s, prefix, start_after, max, out);
+    ASSERT(out->count <= max);
+    return account(s, STORE_LIST, purpose, began_ns, 0, e);
+}
+
+enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    if (count == 0) return OK;
+    for (size_t i = 0; i < count; i++) {
+        if (!store_key_valid(keys[i])) return ERR_INVALID;
+    }
+    uint64_t began_ns = env_now_ns(s->env);
+    enum err e = s->ops->del(s, keys, count);
+    return account(s, STORE_DELETE, purpose, began_ns, 0, e == ERR_NOT_FOUND ? OK : e);
+}
+
+void store_close(struct store *s) {
+    if (!s) return;
+    CHECK_OBJ(s, STORE_MAGIC);
+    s->ops->close(s);
+}
+
+void store_listing_init(struct store_listing *l, struct mem *m) {
+    *l = (struct store_listing){.mem = m};
+}
+
+void store_listing_add(struct store_listing *l, const char *key, uint64_t size_bytes) {
+    l->items = mem_grow(l->mem, l->items, l->count, &l->capacity, sizeof(*l->items));
+    l->items[l->count++] = (struct store_listed){mem_strdup(l->mem, key), size_bytes};
+}
+
+void store_listing_deinit(struct store_listing *l) {
+    for (size_t i = 0; i < l->count; i++) mem_free(l->mem, l->items[i].key);
+    mem_free(l->mem, l->items);
+    store_listing_init(l, l->mem);
+}

@@ -1,0 +1,352 @@
+/* The simulated object store: its answers without faults, and each fault by itself. */
+#include "sim_test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define KEY "a/k"
+
+struct one_put { /* one PUT of a text, and what came of it */
+    const char *text;
+    bool create, exclusive, sent;
+    unsigned broken;
+    enum err result;
+    bool answered;
+};
+
+static enum err put_text(struct store *s, const char *key, const char *text, bool create) {
+    size_t half = strlen(text) / 2;
+    struct slice data[2] = {slice_borrow(text, half), slice_borrow(text + half, strlen(text) - half)};
+    return store_put(s, key, data, 2, create, STORE_FOR_OTHER);
+}
+
+static void one_put_main(void *arg) {
+    struct one_put *p = arg;
+    struct sim_store_options o = {.exclusive = p->exclusive, .broken = p->broken};
+    struct store *s = sim_store_open(NULL, loop_current()->env, &o);
+    assert_int_equal(s->exclusive, p->exclusive);
+    p->sent = true;
+    p->result = put_text(s, KEY, p->text, p->create);
+    p->answered = true;
+    store_close(s);
+}
+
+static bool holds(const struct sim_world *w, const char *key, const char *text) {
+    const struct sim_object *o = sim_bucket_find(w->bucket, key);
+    return o && o->size == strlen(text) && memcmp(o->data, text, o->size) == 0;
+}
+
+static struct sim_world *world_with(uint64_t seed, enum sim_fault f, double chance, struct sim_node **n) {
+    struct sim_world *w = test_world(seed);
+    w->faults.chance[f] = chance;
+    *n = sim_node_create(w, "n");
+    return w;
+}
+
+/* --- Without faults. */
+
+static void plain_main(void *arg) {
+    (void)arg;
+    struct env *env = loop_current()->env;
+    struct store *s = sim_store_open(NULL, env, NULL);
+    struct slice got;
+    assert_true(s->list_consistent);
+    assert_int_equal(store_get(s, KEY, 0, 10, STORE_FOR_OTHER, &got), ERR_NOT_FOUND);
+    assert_int_equal(put_text(s, KEY, "first", true), OK);
+    assert_int_equal(put_text(s, KEY, "second", true), ERR_EXISTS);
+    assert_int_equal(store_get(s, KEY, 1, 3, STORE_FOR_OTHER, &got), OK);
+    assert_memory_equal(got.data, "irs", 3);
+    assert_int_equal(got.size, 3);
+    slice_unref(&got);
+    assert_int_equal(put_text(s, KEY, "second", false), OK);
+    assert_int_equal(store_get(s, KEY, 0, SIZE_MAX, STORE_FOR_OTHER, &got), OK);
+    assert_int_equal(got.size, 6);
+    slice_unref(&got);
+    assert_int_equal(store_get(s, KEY, 6, 1, STORE_FOR_OTHER, &got), OK);
+    assert_int_equal(got.size, 0);
+    slice_unref(&got);
+
+    char key[32];
+    for (int i = 9; i >= 0; i--) {
+        (void)snprintf(key, sizeof(key), "l/%d", i);
+        assert_int_equal(put_text(s, key, "x", true), OK);
+    }
+    struct store_listing l;
+    assert_int_equal(store_list(s, "l/", NULL, 4, STORE_FOR_OTHER, &l), OK);
+    assert_int_equal(l.count, 4);
+    assert_true(l.more);
+    assert_string_equal(l.items[0].key, "l/0");
+    store_listing_deinit(&l);
+    assert_int_equal(store_list(s, "l/", "l/5", 100, STORE_FOR_OTHER, &l), OK);
+    assert_int_equal(l.count, 4);
+    assert_false(l.more);
+    assert_string_equal(l.items[0].key, "l/6");
+    assert_int_equal(l.items[0].size_bytes, 1);
+    store_listing_deinit(&l);
+    const char *keys[] = {"l/1", "l/none", "l/2"};
+    assert_int_equal(store_delete(s, keys, 3, STORE_FOR_OTHER), OK);
+    assert_int_equal(store_list(s, "l", NULL, 100, STORE_FOR_OTHER, &l), OK);
+    assert_int_equal(l.count, 8);
+    store_listing_deinit(&l);
+    store_close(s);
+}
+
+static void answers_without_faults(void **state) {
+    (void)state;
+    struct sim_world *w = test_world(1);
+    test_run(sim_node_create(w, "n"), plain_main, NULL);
+    assert_int_equal(w->bucket->count, 9);
+    assert_int_equal(sim_bucket_from(w->bucket, "l/"), 1);
+    sim_world_destroy(w);
+}
+
+/* --- PUT faults, one at a time. */
+
+static void refused_does_nothing(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(1, SIM_STORE_UNAVAILABLE, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    test_run(n, one_put_main, &p);
+    test_pass(w, 1000 * NS_PER_S);
+    assert_int_equal(p.result, ERR_UNAVAILABLE);
+    assert_int_equal(w->bucket->count, 0);
+    sim_world_destroy(w);
+}
+
+static void lost_answer_has_landed(void **state) {
+    (void)state;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(seed, SIM_STORE_ANSWER_LOST, 1, &n);
+        struct one_put p = {.text = "x", .create = true};
+        test_run(n, one_put_main, &p);
+        assert_int_equal(err_class(p.result), ERR_CLASS_UNKNOWN);
+        assert_true(holds(w, KEY, "x"));
+        sim_world_destroy(w);
+    }
+}
+
+static void lost_put_never_lands(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(1, SIM_STORE_PUT_LOST, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    test_run(n, one_put_main, &p);
+    test_pass(w, 1000 * NS_PER_S);
+    assert_int_equal(err_class(p.result), ERR_CLASS_UNKNOWN);
+    assert_int_equal(w->bucket->count, 0);
+    sim_world_destroy(w);
+}
+
+/* The late one lands where nothing lies; where another was put meanwhile, a create loses and a plain PUT wins. */
+static void late_put_is_judged_when_it_lands(void **state) {
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(7, SIM_STORE_PUT_LATE, 1, &n);
+        struct one_put late = {.text = "late", .create = kind < 2}, between = {.text = "between", .create = true};
+        test_run(n, one_put_main, &late);
+        assert_int_equal(err_class(late.result), ERR_CLASS_UNKNOWN);
+        assert_int_equal(w->bucket->count, 0);
+        w->faults.chance[SIM_STORE_PUT_LATE] = 0;
+        if (kind > 0) {
+            test_run(n, one_put_main, &between);
+            assert_int_equal(between.result, OK);
+            assert_true(holds(w, KEY, "between"));
+        }
+        test_pass(w, 1000 * NS_PER_S);
+        assert_true(holds(w, KEY, kind == 1 ? "between" : "late"));
+        sim_world_destroy(w);
+    }
+}
+
+static void delete_main(void *arg) {
+    enum err *result = arg;
+    struct store *s = sim_store_open(NULL, loop_current()->env, NULL);
+    const char *keys[] = {KEY, "b/1", "b/2", "b/3", "b/4", "b/5", "b/6", "b/7"};
+    *result = store_delete(s, keys, 8, STORE_FOR_OTHER);
+    store_close(s);
+}
+
+static void put_lands_twice(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_PUT_TWICE, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, OK);
+    enum err e;
+    test_run(n, delete_main, &e);
+    assert_int_equal(e, OK);
+    assert_int_equal(w->bucket->count, 0);
+    test_pass(w, 1000 * NS_PER_S);
+    assert_true(holds(w, KEY, "x"));
+    sim_world_destroy(w);
+}
+
+static void own_object_is_answered_as_anothers(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_EXISTS_MINE, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, ERR_EXISTS);
+    assert_true(holds(w, KEY, "x"));
+    p.create = false; /* there is no such answer to a plain PUT */
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, OK);
+    sim_world_destroy(w);
+}
+
+/* --- Reads and deletes. */
+
+struct reads {
+    enum err get, list;
+};
+
+static void reads_main(void *arg) {
+    struct reads *r = arg;
+    struct store *s = sim_store_open(NULL, loop_current()->env, NULL);
+    struct slice got;
+    struct store_listing l;
+    r->get = store_get(s, KEY, 0, 1, STORE_FOR_OTHER, &got);
+    slice_unref(&got);
+    r->list = store_list(s, "", NULL, 10, STORE_FOR_OTHER, &l);
+    store_listing_deinit(&l);
+    store_close(s);
+}
+
+static void reads_fail(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_READ_FAILS, 1, &n);
+    struct reads r;
+    test_run(n, reads_main, &r);
+    assert_int_equal(r.get, ERR_TIMEOUT);
+    assert_int_equal(r.list, ERR_TIMEOUT);
+    sim_world_destroy(w);
+}
+
+static void fill_main(void *arg) {
+    (void)arg;
+    struct store *s = sim_store_open(NULL, loop_current()->env, NULL);
+    char key[32];
+    for (int i = 1; i <= 7; i++) {
+        (void)snprintf(key, sizeof(key), "b/%d", i);
+        assert_int_equal(put_text(s, key, "x", true), OK);
+    }
+    store_close(s);
+}
+
+static void unknown_delete_takes_some_now_some_later(void **state) {
+    (void)state;
+    unsigned now = 0, later = 0, never = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(seed, SIM_STORE_DELETE_UNKNOWN, 1, &n);
+        test_run(n, fill_main, NULL);
+        enum err e;
+        test_run(n, delete_main, &e);
+        assert_int_equal(err_class(e), ERR_CLASS_UNKNOWN);
+        size_t left = w->bucket->count;
+        test_pass(w, 1000 * NS_PER_S);
+        now += (unsigned)(7 - left);
+        later += (unsigned)(left - w->bucket->count);
+        never += (unsigned)w->bucket->count;
+        sim_world_destroy(w);
+    }
+    assert_true(now > 10 && later > 10 && never > 10);
+}
+
+struct listed {
+    size_t count;
+};
+
+static void list_main(void *arg) {
+    struct listed *out = arg;
+    struct store *s = sim_store_open(NULL, loop_current()->env, NULL);
+    assert_false(s->list_consistent);
+    struct store_listing l;
+    assert_int_equal(store_list(s, "b/", NULL, 100, STORE_FOR_OTHER, &l), OK);
+    out->count = l.count;
+    store_listing_deinit(&l);
+    store_close(s);
+}
+
+static void list_lags_when_asked_to(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_LIST_LAGS, 1, &n);
+    struct listed l;
+    test_run(n, fill_main, NULL);
+    test_run(n, list_main, &l);
+    assert_true(l.count < 7);
+    test_pass(w, 61 * NS_PER_S);
+    test_run(n, list_main, &l);
+    assert_int_equal(l.count, 7);
+    sim_world_destroy(w);
+}
+
+/* --- Crashes with a PUT in flight. */
+
+static void crash_in_flight(uint64_t seed, bool exclusive, unsigned *at_once, unsigned *later, unsigned *never) {
+    struct sim_node *n;
+    struct sim_world *w = world_with(seed, SIM_STORE_CRASH_LATE, 0.4, &n);
+    struct one_put p = {.text = "x", .create = true, .exclusive = exclusive};
+    sim_node_start(n, one_put_main, &p);
+    while (!p.sent) assert_int_equal(sim_world_run(w, 1, NULL, NULL), SIM_END_STEPS);
+    sim_node_crash(n, SIM_KILL);
+    assert_false(p.answered);
+    bool there = w->bucket->count > 0;
+    test_pass(w, 1000 * NS_PER_S);
+    *(there ? at_once : w->bucket->count > 0 ? later : never) += 1;
+    assert_false(p.answered);
+    sim_world_destroy(w);
+}
+
+static void put_of_a_crashed_node_lands_later_or_never(void **state) {
+    (void)state;
+    unsigned at_once = 0, later = 0, never = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) crash_in_flight(seed, false, &at_once, &later, &never);
+    assert_true(later > 10 && never > 10);
+    at_once = later = never = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) crash_in_flight(seed, true, &at_once, &later, &never);
+    assert_int_equal(later, 0);
+    assert_true(at_once > 10 && never > 10);
+}
+
+static void broken_stores_break(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_PUT_LOST, 1, &n);
+    struct one_put p = {.text = "x", .create = true, .broken = SIM_STORE_UNKNOWN_IS_OK};
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, OK);
+    assert_int_equal(w->bucket->count, 0);
+    w->faults.chance[SIM_STORE_PUT_LOST] = 0;
+    p.broken = SIM_STORE_NO_CONDITION;
+    test_run(n, one_put_main, &p);
+    p.text = "y";
+    test_run(n, one_put_main, &p);
+    assert_true(holds(w, KEY, "y"));
+    sim_world_destroy(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_without_faults),
+        cmocka_unit_test(refused_does_nothing),
+        cmocka_unit_test(lost_answer_has_landed),
+        cmocka_unit_test(lost_put_never_lands),
+        cmocka_unit_test(late_put_is_judged_when_it_lands),
+        cmocka_unit_test(put_lands_twice),
+        cmocka_unit_test(own_object_is_answered_as_anothers),
+        cmocka_unit_test(reads_fail),
+        cmocka_unit_test(unknown_delete_takes_some_now_some_later),
+        cmocka_unit_test(list_lags_when_asked_to),
+        cmocka_unit_test(put_of_a_crashed_node_lands_later_or_never),
+        cmocka_unit_test(broken_stores_break),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

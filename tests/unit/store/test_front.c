@@ -1,0 +1,188 @@
+/* The front that all stores share: keys, counters, listings; and the check of conditional creation against stores that lie. */
+#include "unit/objlog/fixture.h"
+
+#include <stdio.h>
+
+static void test_keys(void **state) {
+    (void)state;
+    static const char *const good[] = {"a", "a/b", "A-z_0.9/x", "...", "a/...", "..a", "a..", ".a/b.", "-", "a/b/c/d/e/f"};
+    static const char *const bad[] = {"", "/", "/a", "a/", "a//b", ".", "..", "a/.", "a/..", "./a", "../a", "a/../b", "a/./b", "a b", "a\n", "\xc3\xa9", "a*", "a\\b", "a:b"};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) assert_true(store_key_valid(good[i]));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_false(store_key_valid(bad[i]));
+    char key[514];
+    memset(key, 'k', sizeof(key));
+    key[512] = '\0';
+    assert_true(store_key_valid(key));
+    key[512] = 'k';
+    key[513] = '\0';
+    assert_false(store_key_valid(key));
+}
+
+static uint64_t counted(struct fixture *f, enum metric_counter c, enum store_op op, enum store_purpose purpose) {
+    return f->metrics.counters[c][op * STORE_PURPOSES + purpose];
+}
+
+static void body_counts(void *arg) {
+    struct fixture *f = arg;
+    struct slice s[2] = {slice_borrow("abc", 3), slice_borrow("de", 2)}, got;
+    struct store_listing l;
+    const char *key = "test/log/x", *bad = "bad key";
+    assert_int_equal(store_put(&f->store, key, s, 2, true, STORE_FOR_LEDGER), OK);
+    assert_int_equal(store_put(&f->store, key, s, 2, true, STORE_FOR_LEDGER), ERR_EXISTS);
+    assert_int_equal(store_put(&f->store, bad, s, 2, true, STORE_FOR_LEDGER), ERR_INVALID);
+    assert_int_equal(store_get(&f->store, key, 1, 3, STORE_FOR_READ, &got), OK);
+    slice_unref(&got);
+    assert_int_equal(store_get(&f->store, "none", 1, 3, STORE_FOR_READ, &got), ERR_NOT_FOUND);
+    assert_int_equal(store_get(&f->store, bad, 1, 3, STORE_FOR_READ, &got), ERR_INVALID);
+    fixture_plan(f, STORE_GET, UINT64_MAX, (struct plan){.answer = ERR_TIMEOUT});
+    assert_int_equal(store_get(&f->store, "other", 1, 3, STORE_FOR_READ, &got), ERR_TIMEOUT);
+    assert_int_equal(store_list(&f->store, "", NULL, 10, STORE_FOR_OTHER, &l), OK);
+    assert_int_equal(l.count, 1);
+    store_listing_deinit(&l);
+    store_listing_deinit(&l); /* harmless */
+    assert_int_equal(store_list(&f->store, "/a", NULL, 10, STORE_FOR_OTHER, &l), ERR_INVALID);
+    assert_int_equal(store_list(&f->store, "a", "b c", 10, STORE_FOR_OTHER, &l), ERR_INVALID);
+    assert_int_equal(store_delete(&f->store, &key, 1, STORE_FOR_COMPACTION), OK);
+    assert_int_equal(store_delete(&f->store, NULL, 0, STORE_FOR_COMPACTION), OK);
+    assert_int_equal(store_delete(&f->store, &bad, 1, STORE_FOR_COMPACTION), ERR_INVALID);
+}
+static void test_counts(void **state) {
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    fixture_run(f, body_counts, f);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_CREATE, STORE_FOR_LEDGER), 2);
+    assert_int_equal(counted(f, M_STORE_BYTES, STORE_CREATE, STORE_FOR_LEDGER), 10);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_GET, STORE_FOR_READ), 3);
+    assert_int_equal(counted(f, M_STORE_BYTES, STORE_GET, STORE_FOR_READ), 3);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_LIST, STORE_FOR_OTHER), 1);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_DELETE, STORE_FOR_COMPACTION), 1);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_PUT, STORE_FOR_LEDGER), 0);
+    assert_int_equal(f->metrics.counters[M_STORE_ERRORS][ERR_TIMEOUT], 1);
+    assert_int_equal(f->metrics.counters[M_STORE_ERRORS][ERR_EXISTS], 0);
+    assert_int_equal(f->metrics.counters[M_STORE_ERRORS][ERR_NOT_FOUND], 0);
+    fixture_destroy(f);
+}
+
+/* --- Stores that lie. Each is the fixture's, with one thing changed. */
+
+enum lie {
+    HONEST,
+    CREATES_TWICE,      /* ignores the condition and replaces */
+    SAYS_OK_TWICE,      /* keeps the first, and says OK to the second */
+    RACES,              /* checks, then creates: two at once both succeed */
+    ALWAYS_EXISTS,
+    REPLACES_AND_DENIES, /* says "exists", and replaces all the same */
+    LOSES,              /* says OK and keeps nothing */
+};
+static struct {
+    enum lie lie;
+    const struct store_ops *honest;
+} liar;
+
+static struct fixture *fixture_of(struct store *s) {
+    return (struct fixture *)(void *)s->env;
+}
+
+static enum err lying_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+    struct fixture *f = fixture_of(s);
+    struct slice got = {0};
+    enum err there = liar.honest->get(s, key, 0, 1, &got);
+    slice_unref(&got);
+    switch (liar.lie) {
+    case CREATES_TWICE:
+    case REPLACES_AND_DENIES:
+        fixture_object_set(f, key, data[0].data, data[0].size);
+        return there == OK && liar.lie == REPLACES_AND_DENIES ? ERR_EXISTS : OK;
+    case SAYS_OK_TWICE: {
+        enum err e = liar.honest->put(s, key, data, count, create_only);
+        return e == ERR_EXISTS ? OK : e;
+    }
+    case RACES:
+        if (there == OK) return ERR_EXISTS;
+        fiber_sleep_ns(10 * NS_PER_MS);
+        fixture_object_set(f, key, data[0].data, data[0].size);
+        return OK;
+    case ALWAYS_EXISTS:
+        return ERR_EXISTS;
+    case LOSES:
+        return OK;
+    case HONEST:
+        break;
+    }
+    return liar.honest->put(s, key, data, count, create_only);
+}
+
+struct check {
+    struct fixture *fixture;
+    bool full;
+    enum err result;
+    const char *why;
+};
+static void body_check(void *arg) {
+    struct check *c = arg;
+    c->result = store_check_conditional_create(&c->fixture->store, "oxbow/probe", c->full, &c->why);
+}
+
+static void check_says(enum lie lie, bool full, struct plan (*improvise)(struct fixture *, enum store_op, const char *), enum err result,
+                         const char *sentence) {
+    struct fixture *f = fixture_create(lie);
+    struct store_ops ops = *f->store.ops;
+    liar.lie = lie;
+    liar.honest = f->store.ops;
+    ops.put = lying_put;
+    f->store.ops = &ops;
+    f->improvise = improvise;
+    struct check c = {.fixture = f, .full = full, .why = "unset"};
+    fixture_run(f, body_check, &c);
+    assert_int_equal(c.result, result);
+    if (!strstr(c.why, sentence)) fail_msg("expected \"%s\" in \"%s\"", sentence, c.why);
+    if (result == OK) assert_int_equal(f->object_count, 0); /* the probes are gone */
+    fixture_destroy(f);
+}
+
+static struct plan mostly_unclear(struct fixture *f, enum store_op op, const char *key) {
+    (void)op;
+    (void)key;
+    uint64_t roll = rng_below(&f->rng, 100);
+    struct plan p = {.delay_ms = rng_below(&f->rng, 20)};
+    if (roll < 12) p = (struct plan){.delay_ms = 5, .effect = roll < 6 ? DONE : NOT_DONE, .answer = roll < 9 ? ERR_TIMEOUT : ERR_UNAVAILABLE};
+    return p;
+}
+static struct plan never(struct fixture *f, enum store_op op, const char *key) {
+    (void)f;
+    (void)op;
+    (void)key;
+    return (struct plan){.delay_ms = 5, .effect = NOT_DONE, .answer = ERR_UNAVAILABLE};
+}
+static struct plan forbidden(struct fixture *f, enum store_op op, const char *key) {
+    (void)f;
+    (void)op;
+    (void)key;
+    return (struct plan){.delay_ms = 5, .effect = NOT_DONE, .answer = ERR_PERMISSION};
+}
+
+static void test_check(void **state) {
+    (void)state;
+    for (int full = 0; full < 2; full++) {
+        check_says(HONEST, full, NULL, OK, "");
+        check_says(CREATES_TWICE, full, NULL, ERR_UNSUPPORTED, "ignores the condition");
+        check_says(SAYS_OK_TWICE, full, NULL, ERR_UNSUPPORTED, "ignores the condition");
+        check_says(ALWAYS_EXISTS, full, NULL, ERR_UNSUPPORTED, "never there");
+        check_says(REPLACES_AND_DENIES, full, NULL, ERR_UNSUPPORTED, "does not give back");
+        check_says(LOSES, full, NULL, ERR_UNSUPPORTED, "ignores the condition");
+        check_says(HONEST, full, mostly_unclear, OK, "");
+        check_says(HONEST, full, never, ERR_UNAVAILABLE, "clear answer");
+        check_says(HONEST, full, forbidden, ERR_PERMISSION, "clear answer");
+    }
+    check_says(RACES, false, NULL, OK, "");
+    check_says(RACES, true, NULL, ERR_UNSUPPORTED, "ignores the condition");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_check),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
