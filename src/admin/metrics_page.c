@@ -98,7 +98,7 @@ static void counter_print(const struct metrics *m, size_t i, struct buf *out) {
     }
 }
 
-/* Buckets that hold what the ones below hold already are left out, but for the last: queries need no more, and pages stay short. */
+/* All buckets of a histogram that was ever observed: one that turned up later would confuse rates. */
 static void cells_print(const struct row *r, unsigned v, struct metric_cells *c, struct buf *out) {
     char label[96];
     label_text(r->label, v, label, sizeof(label));
@@ -110,7 +110,7 @@ static void cells_print(const struct row *r, unsigned v, struct metric_cells *c,
         below += n;
         if (last) {
             buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", r->name, label, comma, below);
-        } else if (n > 0) {
+        } else {
             buf_printf(out, "%s_bucket{%s%sle=\"%.6f\"} %" PRIu64 "\n", r->name, label, comma, (double)(UINT64_C(1) << b) / 1e6, below);
         }
     }

@@ -1,11 +1,13 @@
 /* The bytes of an object log.
  *
- * A log is the set of objects "<prefix>/<number>", the number as 20 decimal digits, so that byte order is numeric order. One object is one entry:
+ * A log is the set of objects "<prefix>/<number>", the number as 20 decimal digits, so that byte order is numeric
+ * order. One object is one entry:
  *
  *   position  size       what
  *          0  128        header
- *        128  head size  head: small; what a reader that walks the log needs. Checked as a whole by head crc
- *        ...  body size  body: may be large; read by range. The writer of the body keeps checksums of its parts; body crc covers all of it
+ *        128  head size  head: small; what a reader that walks the log needs; head crc covers all of it
+ *        ...  body size  body: may be large; read by range, by parts that have checksums of their own; body crc covers
+ *                        all of it
  *
  * and the object ends there. The header, little-endian:
  *
@@ -14,9 +16,9 @@
  *          4     2  version, 1
  *          6     2  kind: 1 data, 2 checkpoint, 3 fence, 4 election
  *          8     8  number; the same as in the key
- *         16    16  nonce: random, this entry's own
- *         32    16  the predecessor's nonce. Zero for number 0, and for a fence that was made ahead of its place (below)
- *         48     8  boundary: number of the newest checkpoint in the contiguous prefix when the entry was first sent; 0: none
+ *         16    16  nonce: random, this entry's own, never zero
+ *         32    16  the predecessor's nonce; zero for number 0, and for a fence made ahead of its place (below)
+ *         48     8  boundary: the newest checkpoint in the contiguous prefix when the entry was first sent; 0: none
  *         56     8  writer
  *         64     8  head size
  *         72     8  body size
@@ -25,19 +27,21 @@
  *         88    36  zero
  *        124     4  crc32c of bytes 0..123
  *
- * Every later version keeps magic, version, the size of the header and the place of its checksum: so an entry of a newer version is told
- * from a damaged one (the checksum is looked at first), and a damaged one from something that was never an entry (the magic).
+ * Every later version keeps magic, version, the size of the header and the place of its checksum: so an entry of a
+ * newer version is told from a damaged one (the checksum is looked at first), and a damaged one from something that was
+ * never an entry (the magic).
  *
- * An entry is valid if the header's checksum holds, its number is the key's, number 0 has no predecessor, its boundary is below its number (or
- * zero), and the head's checksum holds.
+ * An entry is valid if the header's checksum holds, its number is the key's, number 0 has no predecessor, its boundary
+ * is below its number (or zero), and the head's checksum holds.
  *
- * The log is: the highest boundary among the entries, and from there on numbers without a hole, each naming its predecessor's nonce, up to the first hole or
- * the first fence. What lies below the boundary is garbage that has not been deleted yet, or a fence or an election of the past, kept to stop whoever still believes to
- * be there. What lies behind the first hole was never acknowledged.
+ * The log is: the highest boundary among the entries, and from there on numbers without a hole, each naming its
+ * predecessor's nonce, up to the first hole or the first fence. What lies below the boundary is garbage that has not
+ * been deleted yet, or a fence or an election of the past, kept to stop whoever still believes to be there. What lies
+ * behind the first hole was never acknowledged.
  *
- * A fencer that loses race after race puts a fence 64 numbers ahead of the hole it saw: no writer can have been further, for a writer has at most 64
- * numbers beyond its contiguous prefix. Such a fence cannot know its predecessor and names none. It ends the log all the same if the writer
- * reaches it. */
+ * A fencer that loses race after race puts a fence 64 numbers ahead of the hole it saw: no writer can have been
+ * further, for a writer has at most 64 numbers beyond its contiguous prefix. Such a fence cannot know its predecessor
+ * and names none. It ends the log all the same if the writer reaches it. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -134,7 +138,8 @@ bool objlog_key_parse(const char *prefix, const char *key, uint64_t *number) {
     uint64_t v = 0;
     for (int i = 0; i < 20; i++) {
         if (digits[i] < '0' || digits[i] > '9') return false;
-        if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (uint64_t)(digits[i] - '0'), &v)) return false;
+        if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (uint64_t)(digits[i] - '0'), &v))
+            return false;
     }
     *number = v;
     return true;

@@ -1,12 +1,14 @@
 /* Reading an object log: one entry, and the replay of all that matters.
  *
- * A replay finds the highest number by LIST, takes the boundary that this entry carries, and walks from there to the first hole or fence. Trimming may go on
- * meanwhile, by a writer that is alive or by one that came after; so a hole proves nothing by itself. Where something lies above the hole, each entry there is asked for its
- * boundary: one above the hole says that the hole is no hole but a number that was deleted, and the replay begins again at that boundary. The last entry read may
- * also be an island: a fence or an election that somebody with an old position put into a deleted number. Then the next
- * entry names another predecessor, and the replay begins anew (ERR_STALE).
+ * A replay finds the highest number by LIST, takes the boundary that this entry carries, and walks from there to the
+ * first hole or fence. Trimming may go on meanwhile, by a writer that is alive or by one that came after; so a hole
+ * proves nothing by itself. Where something lies above the hole, each entry there is asked for its boundary: one above
+ * the hole says that the hole is no hole but a number that was deleted, and the replay begins again at that boundary.
+ * The last entry read may also be an island: a fence or an election that somebody with an old position put into a
+ * deleted number. Then the next entry names another predecessor, and the replay begins anew (ERR_STALE).
  *
- * Each new beginning is caused by somebody's progress, except when the log is damaged; so only those without progress are counted. */
+ * Each new beginning is caused by somebody's progress, except when the log is damaged; so only those without progress
+ * are counted. */
 #include <inttypes.h>
 #include <stdint.h>
 #include <string.h>
@@ -19,12 +21,14 @@
 /* A failing device, as opposed to a store that is not there now, is reported after this many attempts. */
 #define IO_ATTEMPTS_MAX 10u
 
-/* After a failed read: true when it is worth repeating, having waited. The store may be gone for hours, and a restart of the broker would not help. */
+/* After a failed read: true when it is worth repeating, having waited. The store may be gone for hours, and a restart
+ * of the broker would not help. */
 static bool read_again(struct objlog *l, enum err e, unsigned *attempt) {
     ASSERT(e != OK);
     if (l->stopped || err_class(e) == ERR_CLASS_FATAL) return false;
     if (e == ERR_IO && *attempt >= IO_ATTEMPTS_MAX) return false;
-    if (*attempt == 0) log_warn(l->env->log, "object log read fails and is repeated", "prefix=%s error=%s", l->prefix, err_name(e));
+    if (*attempt == 0)
+        log_warn(l->env->log, "object log read fails and is repeated", "prefix=%s error=%s", l->prefix, err_name(e));
     *attempt += 1;
     objlog_backoff(l, *attempt);
     return !l->stopped;
@@ -41,16 +45,20 @@ static enum err header_read(struct objlog *l, uint64_t number, struct objlog_hea
     struct slice s = {0};
     unsigned attempt = 0;
     enum err e;
-    while ((e = store_get(l->store, key, 0, OBJLOG_HEADER_SIZE, l->purpose, &s)) != OK && read_again(l, e, &attempt)) {}
+    while ((e = store_get(l->store, key, 0, OBJLOG_HEADER_SIZE, l->purpose, &s)) != OK && read_again(l, e, &attempt)) {
+    }
     if (e != OK) return stopped_or(l, e);
     e = objlog_header_decode(s.data, s.size, out);
     if (e == OK && out->number != number) e = ERR_CORRUPT;
     slice_unref(&s);
-    if (e != OK) log_error(l->env->log, "object log entry refused", "key=%s error=%s reason=\"%s\"", key, err_name(e), err_text(e));
+    if (e != OK)
+        log_error(l->env->log, "object log entry refused", "key=%s error=%s reason=\"%s\"", key, err_name(e),
+                  err_text(e));
     return e;
 }
 
-enum err objlog_read(struct store *s, const char *prefix, uint64_t number, enum store_purpose purpose, struct objlog_entry *out) {
+enum err objlog_read(struct store *s, const char *prefix, uint64_t number, enum store_purpose purpose,
+                     struct objlog_entry *out) {
     *out = (struct objlog_entry){0};
     char key[OBJLOG_KEY_MAX];
     objlog_key(key, sizeof(key), prefix, number);
@@ -96,10 +104,11 @@ static enum err entry_read(struct objlog *l, uint64_t number, struct objlog_entr
     unsigned attempt = 0;
     enum err e;
     while ((e = objlog_read(l->store, l->prefix, number, l->purpose, out)) != OK && e != ERR_NOT_FOUND &&
-           read_again(l, e, &attempt)) {}
+           read_again(l, e, &attempt)) {
+    }
     if (e != OK && e != ERR_NOT_FOUND && !l->stopped) {
-        log_error(l->env->log, "object log entry cannot be read", "prefix=%s number=%" PRIu64 " error=%s reason=\"%s\"", l->prefix,
-                  number, err_name(e), err_text(e));
+        log_error(l->env->log, "object log entry cannot be read", "prefix=%s number=%" PRIu64 " error=%s reason=\"%s\"",
+                  l->prefix, number, err_name(e), err_text(e));
     }
     return stopped_or(l, e);
 }
@@ -119,14 +128,16 @@ static enum err list_page(struct objlog *l, const char *after, struct store_list
     }
 }
 
-/* The highest number that a LIST shows. Elections of the past may be many, so pages are skipped in doubling steps: whether anything lies above x can be asked for any x. */
+/* The highest number that a LIST shows. Elections of the past may be many, so pages are skipped in doubling steps:
+ * whether anything lies above x can be asked for any x. */
 static enum err highest_find(struct objlog *l, bool *found, uint64_t *highest) {
     char after[OBJLOG_KEY_MAX];
     uint64_t step = 0;
     *found = false;
     for (;;) {
         bool from_start = !*found && step == 0;
-        if (!from_start) objlog_key(after, sizeof(after), l->prefix, *highest > UINT64_MAX - step ? UINT64_MAX : *highest + step);
+        if (!from_start)
+            objlog_key(after, sizeof(after), l->prefix, *highest > UINT64_MAX - step ? UINT64_MAX : *highest + step);
         struct store_listing page;
         enum err e = list_page(l, from_start ? NULL : after, &page);
         if (e != OK) return e;
@@ -208,7 +219,8 @@ static enum err entry_apply(struct objlog *l, const struct objlog_replay *replay
     ASSERT(h->number == l->next && !l->at_fence);
     bool ahead = h->kind == OBJLOG_FENCE && objlog_nonce_is_zero(&h->previous);
     if (l->last_known && !ahead && !objlog_nonce_equal(&h->previous, &l->last)) return ERR_STALE;
-    /* A walk begins at a checkpoint. Anything else there is an island in a number that was trimmed after its boundary was read. */
+    /* A walk begins at a checkpoint. Anything else there is an island in a number that was trimmed after its boundary
+     * was read. */
     if (!l->last_known && h->kind != OBJLOG_CHECKPOINT) return ERR_STALE;
     if (l->last_known && h->boundary > l->boundary) {
         log_error(l->env->log, "object log entry names a boundary that is no checkpoint",
@@ -232,7 +244,8 @@ static enum err entry_apply(struct objlog *l, const struct objlog_replay *replay
     return OK;
 }
 
-enum err objlog_walk(struct objlog *l, const struct objlog_replay *replay, const struct objlog_nonce *skip, unsigned *elections) {
+enum err objlog_walk(struct objlog *l, const struct objlog_replay *replay, const struct objlog_nonce *skip,
+                     unsigned *elections) {
     while (!l->at_fence) {
         struct objlog_entry entry;
         enum err e = entry_read(l, l->next, &entry);
@@ -246,7 +259,8 @@ enum err objlog_walk(struct objlog *l, const struct objlog_replay *replay, const
     return OK;
 }
 
-/* One replay from `start` on, with new beginnings at higher boundaries as they are found. `highest`: a number known to be listed. */
+/* One replay from `start` on, with new beginnings at higher boundaries as they are found. `highest`: a number known to
+ * be listed. */
 static enum err replay_from(struct objlog *l, const struct objlog_replay *replay, uint64_t start, uint64_t highest,
                             const struct objlog_nonce *skip, unsigned *elections) {
     for (;;) {
@@ -267,8 +281,8 @@ static enum err replay_from(struct objlog *l, const struct objlog_replay *replay
     }
 }
 
-enum err objlog_reload(struct objlog *l, const struct objlog_replay *replay, uint64_t start, const struct objlog_nonce *skip,
-                       unsigned *elections) {
+enum err objlog_reload(struct objlog *l, const struct objlog_replay *replay, uint64_t start,
+                       const struct objlog_nonce *skip, unsigned *elections) {
     uint64_t furthest = 0;
     unsigned restarts = 0;
     for (bool first = true;; first = false) {
@@ -295,8 +309,8 @@ enum err objlog_reload(struct objlog *l, const struct objlog_replay *replay, uin
             furthest = l->next;
             restarts = 0;
         } else if (++restarts > RESTARTS_MAX) {
-            log_error(l->env->log, "object log does not hold together", "prefix=%s number=%" PRIu64 " restarts=%u", l->prefix, l->next,
-                      restarts);
+            log_error(l->env->log, "object log does not hold together", "prefix=%s number=%" PRIu64 " restarts=%u",
+                      l->prefix, l->next, restarts);
             return ERR_CORRUPT;
         }
         objlog_backoff(l, 1);

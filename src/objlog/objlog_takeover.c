@@ -1,12 +1,14 @@
 /* Taking an object log over: a fence, which ends it for all, or an election, which makes this process its writer.
  *
- * The entry goes to the hole at which the replay stands. If the number is taken meanwhile, what lies there is applied and the next hole is tried. An
- * entry that was put, or a fence that was found, is not believed yet: the number may be one that had been written, acknowledged, trimmed and deleted long ago,
- * for a replay can be arbitrarily old when its last request lands. The LIST begun afterwards tells: had the number been trimmed, then an
- * entry above carries a boundary above it, and is still there, for it or a newer one is what the log now begins with.
+ * The entry goes to the hole at which the replay stands. If the number is taken meanwhile, what lies there is applied
+ * and the next hole is tried. An entry that was put, or a fence that was found, is not believed yet: the number may be
+ * one that had been written, acknowledged, trimmed and deleted long ago, for a replay can be arbitrarily old when its
+ * last request lands. The LIST begun afterwards tells: had the number been trimmed, then an entry above carries a
+ * boundary above it, and is still there, for it or a newer one is what the log now begins with.
  *
- * A fencer may lose race after race against a writer that is alive and fast. After eight it puts a fence where that writer cannot have been
- * yet, OBJLOG_DEPTH_MAX beyond the hole, and walks on: the writer comes to an end within that distance. */
+ * A fencer may lose race after race against a writer that is alive and fast. After eight it puts a fence where that
+ * writer cannot have been yet, OBJLOG_DEPTH_MAX beyond the hole, and walks on: the writer comes to an end within that
+ * distance. */
 #include <inttypes.h>
 
 #include "base/crc32c.h"
@@ -22,8 +24,8 @@ struct takeover {
     struct objlog_nonce made;  /* nonce of the entry put last */
     struct objlog_nonce ahead; /* of the fence put ahead; zero: none */
     uint64_t ahead_number;
-    unsigned lost;             /* races */
-    unsigned elections;        /* of others, applied since the takeover began */
+    unsigned lost;      /* races */
+    unsigned elections; /* of others, applied since the takeover began */
 };
 
 /* Puts the entry at that number. ERR_EXISTS: another lies there. */
@@ -67,7 +69,8 @@ static enum err fence_ahead(struct takeover *t) {
     return e == ERR_EXISTS ? OK : e;
 }
 
-/* One attempt at the hole. OK with *standing: an entry of this kind lies at `next`, made now or (a fence) found. OK without: the position moved. */
+/* One attempt at the hole. OK with *standing: an entry of this kind lies at `next`, made now or (a fence) found. OK
+ * without: the position moved. */
 static enum err attempt(struct takeover *t, bool *made, bool *standing) {
     struct objlog *l = t->log;
     *made = false;
@@ -107,8 +110,8 @@ static void takeover_settle(struct takeover *t, bool made) {
     }
 }
 
-enum err objlog_take_over(struct objlog *l, enum objlog_kind kind, const struct objlog_replay *replay, const struct slice *head,
-                          uint64_t *number, bool *mine) {
+enum err objlog_take_over(struct objlog *l, enum objlog_kind kind, const struct objlog_replay *replay,
+                          const struct slice *head, uint64_t *number, bool *mine) {
     CHECK_OBJ(l, OBJLOG_MAGIC);
     ASSERT(kind == OBJLOG_FENCE || kind == OBJLOG_ELECTION);
     ASSERT(l->appending == 0 && l->last_known);
@@ -131,8 +134,8 @@ enum err objlog_take_over(struct objlog *l, enum objlog_kind kind, const struct 
             return OK;
         }
         if (e != OK && e != ERR_STALE) return e;
-        log_info(l->env->log, "object log takeover begins anew", "prefix=%s number=%" PRIu64 " boundary=%" PRIu64, l->prefix, l->next,
-                 boundary);
+        log_info(l->env->log, "object log takeover begins anew", "prefix=%s number=%" PRIu64 " boundary=%" PRIu64,
+                 l->prefix, l->next, boundary);
         t.lost = 0;
         replay->reset(replay->ctx);
         e = objlog_reload(l, replay, boundary, own_fence(&t), &t.elections);

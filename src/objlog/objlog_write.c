@@ -1,9 +1,9 @@
-/* Writing an object log: numbers are given out in the order of the calls, entries are created several at once, and each call returns when
- * its entry and all before it are durable.
+/* Writing an object log: numbers are given out in the order of the calls, entries are created several at once, and each
+ * call returns when its entry and all before it are durable.
  *
- * An attempt that fails leaves the outcome open or is known to have done nothing; either way the same bytes are sent again. Nothing else may ever be
- * sent to that number: the earlier attempt may still land. So there is nothing to decide until the store answers OK or ERR_EXISTS, and then
- * the header at that number tells whose it is.
+ * An attempt that fails leaves the outcome open or is known to have done nothing; either way the same bytes are sent
+ * again. Nothing else may ever be sent to that number: the earlier attempt may still land. So there is nothing to
+ * decide until the store answers OK or ERR_EXISTS, and then the header at that number tells whose it is.
  *
  * Chains of nonces need no waiting: a number's nonce is drawn when the number is given out. */
 #include <inttypes.h>
@@ -79,8 +79,8 @@ void objlog_backoff(struct objlog *l, unsigned attempt) {
 static void repeating_began(struct objlog *l, uint64_t number, enum err e) {
     if (l->repeating++ > 0) return;
     metric_gauge_add(l->env->metrics, M_STORE_FAILING, 1);
-    log_warn(l->env->log, "object store refuses writes, repeating", "prefix=%s number=%" PRIu64 " error=%s reason=\"%s\"", l->prefix,
-             number, err_name(e), err_text(e));
+    log_warn(l->env->log, "object store refuses writes, repeating",
+             "prefix=%s number=%" PRIu64 " error=%s reason=\"%s\"", l->prefix, number, err_name(e), err_text(e));
 }
 
 static void repeating_ended(struct objlog *l, uint64_t number, bool works) {
@@ -147,8 +147,8 @@ static void entry_done(struct objlog *l, const struct objlog_header *h) {
 }
 
 /* Sends the entry. OK: it lies there and is mine. */
-static enum err entry_send(struct objlog *l, const struct objlog_header *h, const struct slice *head, const struct slice *body,
-                           size_t body_count) {
+static enum err entry_send(struct objlog *l, const struct objlog_header *h, const struct slice *head,
+                           const struct slice *body, size_t body_count) {
     uint8_t header[OBJLOG_HEADER_SIZE];
     objlog_header_encode(h, header);
     struct slice on_stack[PIECES_ON_STACK], *data = on_stack;
@@ -177,8 +177,8 @@ static bool append_waits(const struct objlog *l, uint64_t number) {
     return number < l->durable ? l->answered < number : !append_over(l, number);
 }
 
-enum err objlog_append(struct objlog *l, enum objlog_kind kind, const struct slice *head, const struct slice *body, size_t body_count,
-                       uint32_t body_crc, uint64_t *number) {
+enum err objlog_append(struct objlog *l, enum objlog_kind kind, const struct slice *head, const struct slice *body,
+                       size_t body_count, uint32_t body_crc, uint64_t *number) {
     CHECK_OBJ(l, OBJLOG_MAGIC);
     ASSERT(kind == OBJLOG_DATA || kind == OBJLOG_CHECKPOINT);
     ASSERT(l->writable && l->last_known);

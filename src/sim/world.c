@@ -138,7 +138,7 @@ void sim_trace(struct sim_world *w, const struct sim_node *n, const char *kind, 
 }
 
 void sim_fail(struct sim_world *w, const char *format, ...) {
-    char text[sizeof(w->failure)];
+    char text[sizeof(w->failure)] = {0};
     va_list ap;
     va_start(ap, format);
     (void)vsnprintf(text, sizeof(text), format, ap);

@@ -1,20 +1,23 @@
 /* The object store in a local folder.
  *
- *   <dir>/oxbow-store   marker: "oxbow-store 1\n". A folder with other contents and without it is refused; so is one with a higher number
- *   <dir>/LOCK          flock: one process at a time. The lock goes with the process, however it ends
+ *   <dir>/oxbow-store   marker, "oxbow-store 1\n": what is not empty and has none, or a higher number, is refused
+ *   <dir>/LOCK          flock: one process at a time; the lock goes with the process, however it ends
  *   <dir>/objects/...   one file an object; the key is its path
  *   <dir>/tmp/          unfinished files, where the file system cannot make nameless ones; emptied at open
  *
- * An object appears whole or not at all, for its file is finished and durable before it gets its name. Being durable itself takes the name in the
- * folder, and the folder's name in its parent, and so on up to objects/: each is fsynced before the answer. What a process finds at open may have been named by an earlier one that died before
- * that fsync; so open fsyncs every folder once before anything found is believed.
+ * An object appears whole or not at all, for its file is finished and durable before it gets its name. Being durable
+ * itself takes the name in the folder, and the folder's name in its parent, and so on up to objects/: each is fsynced
+ * before the answer. What a process finds at open may have been named by an earlier one that died before that fsync; so
+ * open fsyncs every folder once before anything found is believed.
  *
- * fsync is asked once. After a failure the kernel may have dropped the bytes and answer the next call with success, so a file that could not
- * be made durable is thrown away (it has no name: nothing was done), and a folder that could not be made durable closes the store for writing until
- * the process begins anew (the object may or may not be there after a power cut: ERR_UNKNOWN_OUTCOME).
+ * fsync is asked once. After a failure the kernel may have dropped the bytes and answer the next call with success, so
+ * a file that could not be made durable is thrown away (it has no name: nothing was done), and a folder that could not
+ * be made durable closes the store for writing until the process begins anew (the object may or may not be there after
+ * a power cut: ERR_UNKNOWN_OUTCOME).
  *
- * The folder may be taken away or replaced under a running process: every call compares the root, objects/ and LOCK with what was locked, and
- * answers ERR_UNAVAILABLE until they are back. Otherwise missing files would read as holes in logs. */
+ * The folder may be taken away or replaced under a running process: every call compares the root, objects/ and LOCK
+ * with what was locked, and answers ERR_UNAVAILABLE until they are back. Otherwise missing files would read as holes in
+ * logs. */
 #include "store/dir.h"
 
 #include <assert.h>
@@ -56,10 +59,12 @@ static bool same_file(const struct stat *a, const struct stat *b) {
 enum err dir_check(struct dir_store *d) {
     struct stat root, objects, lock;
     bool here = stat(d->path, &root) == 0 && same_file(&root, &d->root) &&
-                fstatat(d->root_fd, "objects", &objects, AT_SYMLINK_NOFOLLOW) == 0 && same_file(&objects, &d->objects) &&
-                fstatat(d->root_fd, "LOCK", &lock, AT_SYMLINK_NOFOLLOW) == 0 && same_file(&lock, &d->lock);
+                fstatat(d->root_fd, "objects", &objects, AT_SYMLINK_NOFOLLOW) == 0 &&
+                same_file(&objects, &d->objects) && fstatat(d->root_fd, "LOCK", &lock, AT_SYMLINK_NOFOLLOW) == 0 &&
+                same_file(&lock, &d->lock);
     bool missed = atomic_exchange(&d->missing, !here);
-    if (!here && !missed) log_error(d->base.env->log, "store folder is gone or was replaced: put it back", "path=%s", d->path);
+    if (!here && !missed)
+        log_error(d->base.env->log, "store folder is gone or was replaced: put it back", "path=%s", d->path);
     if (here && missed) log_info(d->base.env->log, "store folder is back", "path=%s", d->path);
     return here ? OK : ERR_UNAVAILABLE;
 }
@@ -72,8 +77,8 @@ enum err dir_fsync(struct dir_store *d, int fd) {
     if (fsync(fd) == 0) return OK;
     int error = errno;
     if (!atomic_exchange(&d->broken, true)) {
-        log_error(d->base.env->log, "fsync of a store folder failed: nothing more is written until a restart", "path=%s reason=\"%s\"",
-                  d->path, strerrordesc_np(error));
+        log_error(d->base.env->log, "fsync of a store folder failed: nothing more is written until a restart",
+                  "path=%s reason=\"%s\"", d->path, strerrordesc_np(error));
     }
     return ERR_UNKNOWN_OUTCOME;
 }
@@ -163,7 +168,8 @@ static enum err refuse(struct open_job *j, enum err e, const char *why) {
 static enum err refuse_errno(struct open_job *j, int error, const char *why) {
     enum err e = dir_err(error);
     if (e == ERR_READ_ONLY) why = "the store folder is on a read-only file system; it must be writable";
-    if (e == ERR_PERMISSION) why = "the store folder may not be read and written by this user; change its owner or its permissions";
+    if (e == ERR_PERMISSION)
+        why = "the store folder may not be read and written by this user; change its owner or its permissions";
     if (e == ERR_FULL) why = "the file system of the store folder is full; make room";
     return refuse(j, e, why);
 }
@@ -171,7 +177,10 @@ static enum err refuse_errno(struct open_job *j, int error, const char *why) {
 /* OK: one of ours. ERR_NOT_FOUND: no marker. */
 static enum err marker_read(struct open_job *j) {
     int fd = openat(j->store->root_fd, MARKER, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return errno == ENOENT ? ERR_NOT_FOUND : refuse_errno(j, errno, "the marker file oxbow-store in the store folder cannot be opened");
+    if (fd < 0)
+        return errno == ENOENT
+                   ? ERR_NOT_FOUND
+                   : refuse_errno(j, errno, "the marker file oxbow-store in the store folder cannot be opened");
     char text[64] = {0};
     ssize_t n = read(fd, text, sizeof(text) - 1);
     int error = errno;
@@ -180,15 +189,20 @@ static enum err marker_read(struct open_job *j) {
     unsigned version = 0;
     char newline = 0;
     if (sscanf(text, MARKER " %9u%c", &version, &newline) != 2 || newline != '\n' || version == 0) {
-        return refuse(j, ERR_FOREIGN, "the file oxbow-store in the store folder is not the marker of an Oxbow store; choose another folder");
+        return refuse(
+            j, ERR_FOREIGN,
+            "the file oxbow-store in the store folder is not the marker of an Oxbow store; choose another folder");
     }
     if (version > FORMAT_VERSION) {
-        return refuse(j, ERR_VERSION, "the store folder was written by a newer version of Oxbow; run that version, or choose another folder");
+        return refuse(
+            j, ERR_VERSION,
+            "the store folder was written by a newer version of Oxbow; run that version, or choose another folder");
     }
     return OK;
 }
 
-/* A folder without marker must be empty, but for what an interrupted first open leaves behind, and what a new file system holds. */
+/* A folder without marker must be empty, but for what an interrupted first open leaves behind, and what a new file
+ * system holds. */
 static enum err vacant_check(struct open_job *j) {
     int fd = openat(j->store->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -203,13 +217,16 @@ static enum err vacant_check(struct open_job *j) {
         static const char *const harmless[] = {".", "..", "LOCK", MARKER, MARKER_NEW, "lost+found"};
         bool known = false;
         for (size_t i = 0; i < ARRAY_LEN(harmless); i++) known |= strcmp(entry->d_name, harmless[i]) == 0;
-        if (!known) e = refuse(j, ERR_FOREIGN, "the store folder holds files that are not an Oxbow store; choose an empty or a new folder");
+        if (!known)
+            e = refuse(j, ERR_FOREIGN,
+                       "the store folder holds files that are not an Oxbow store; choose an empty or a new folder");
     }
     closedir(dir);
     return e;
 }
 
-/* The lock file is opened for reading, so that it does not keep the file system from being made read-only; over NFS a lock wants more. */
+/* The lock file is opened for reading, so that it does not keep the file system from being made read-only; over NFS a
+ * lock wants more. */
 static enum err lock_take(struct open_job *j) {
     struct dir_store *d = j->store;
     int access = O_RDONLY;
@@ -218,18 +235,23 @@ static enum err lock_take(struct open_job *j) {
         d->lock_fd = openat(d->root_fd, "LOCK", access | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
         if (d->lock_fd < 0) return refuse_errno(j, errno, "the file LOCK in the store folder cannot be opened");
         if (flock(d->lock_fd, LOCK_EX | LOCK_NB) == 0) break;
-        if (errno == EWOULDBLOCK) return refuse(j, ERR_LOCKED, "another process uses the store folder; stop it, or choose another folder");
+        if (errno == EWOULDBLOCK)
+            return refuse(j, ERR_LOCKED, "another process uses the store folder; stop it, or choose another folder");
         if (errno == EBADF && access == O_RDONLY) {
             access = O_RDWR;
         } else if (errno != EINTR) {
-            return refuse(j, ERR_UNSUPPORTED, "the file system of the store folder has no file locks (flock); choose another folder");
+            return refuse(j, ERR_UNSUPPORTED,
+                          "the file system of the store folder has no file locks (flock); choose another folder");
         }
     }
     struct stat named;
-    if (fstat(d->lock_fd, &d->lock) != 0 || fstatat(d->root_fd, "LOCK", &named, AT_SYMLINK_NOFOLLOW) != 0 || !same_file(&named, &d->lock)) {
-        return refuse(j, ERR_BUSY, "the file LOCK in the store folder was replaced while it was being locked; try again");
+    if (fstat(d->lock_fd, &d->lock) != 0 || fstatat(d->root_fd, "LOCK", &named, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !same_file(&named, &d->lock)) {
+        return refuse(j, ERR_BUSY,
+                      "the file LOCK in the store folder was replaced while it was being locked; try again");
     }
-    if (faccessat(d->root_fd, ".", W_OK, AT_EACCESS) != 0) return refuse_errno(j, errno, "the store folder cannot be written");
+    if (faccessat(d->root_fd, ".", W_OK, AT_EACCESS) != 0)
+        return refuse_errno(j, errno, "the store folder cannot be written");
     return OK;
 }
 
@@ -248,7 +270,8 @@ static enum err marker_write(struct open_job *j) {
 
 static enum err part_open(struct open_job *j, const char *name, int *fd) {
     int root_fd = j->store->root_fd;
-    if (mkdirat(root_fd, name, 0755) != 0 && errno != EEXIST) return refuse_errno(j, errno, "a folder cannot be made in the store folder");
+    if (mkdirat(root_fd, name, 0755) != 0 && errno != EEXIST)
+        return refuse_errno(j, errno, "a folder cannot be made in the store folder");
     *fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return *fd < 0 ? refuse_errno(j, errno, "a folder in the store folder cannot be opened") : OK;
 }
@@ -256,7 +279,8 @@ static enum err part_open(struct open_job *j, const char *name, int *fd) {
 static enum err open_in_order(struct open_job *j) {
     struct dir_store *d = j->store;
     d->root_fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (d->root_fd < 0 || fstat(d->root_fd, &d->root) != 0) return refuse_errno(j, errno, "the store folder cannot be opened; is it a folder?");
+    if (d->root_fd < 0 || fstat(d->root_fd, &d->root) != 0)
+        return refuse_errno(j, errno, "the store folder cannot be opened; is it a folder?");
     /* Look before making anything in what may be somebody else's folder; look again under the lock. */
     enum err e = marker_read(j);
     if (e == ERR_NOT_FOUND) e = vacant_check(j);
@@ -270,9 +294,11 @@ static enum err open_in_order(struct open_job *j) {
     if (e == OK) e = part_open(j, "tmp", &d->tmp_fd);
     if (e == OK) e = part_open(j, "objects", &d->objects_fd);
     if (e != OK) return e;
-    if (fstat(d->objects_fd, &d->objects) != 0 || fsync(d->root_fd) != 0) return refuse_errno(j, errno, "the store folder cannot be made durable");
+    if (fstat(d->objects_fd, &d->objects) != 0 || fsync(d->root_fd) != 0)
+        return refuse_errno(j, errno, "the store folder cannot be made durable");
     e = dir_tree_settle(d);
-    if (e != OK) return refuse(j, e, "a folder below the store folder cannot be read or made durable; the log has the reason");
+    if (e != OK)
+        return refuse(j, e, "a folder below the store folder cannot be read or made durable; the log has the reason");
     d->nameless = dir_nameless_works(d);
     return OK;
 }
@@ -320,7 +346,8 @@ enum err store_dir_open(struct env *env, const char *path, struct store **out, c
         return e;
     }
     struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
-    d->base = (struct store){.magic = STORE_MAGIC, .ops = &dir_ops, .env = env, .exclusive = true, .list_consistent = true};
+    d->base =
+        (struct store){.magic = STORE_MAGIC, .ops = &dir_ops, .env = env, .exclusive = true, .list_consistent = true};
     INIT_OBJ(d, DIR_STORE_MAGIC);
     d->path = trimmed;
     d->root_fd = d->objects_fd = d->tmp_fd = d->lock_fd = -1;

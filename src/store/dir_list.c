@@ -1,8 +1,9 @@
 /* The folder store's walks over objects/: LIST, and the settling of the tree at open.
  *
- * LIST gives whole keys in byte order. Within one folder that is the order of its entries' names, if a folder's name is taken with the '/' that all keys below it go
- * on with: "a-b" comes before everything in "a/", which comes before "a0". So one level is read and sorted at a time, entries before start_after
- * are left out as they are read, and folders that lie before it as a whole are never opened. */
+ * LIST gives whole keys in byte order. Within one folder that is the order of its entries' names, if a folder's name is
+ * taken with the '/' that all keys below it go on with: "a-b" comes before everything in "a/", which comes before "a0".
+ * So one level is read and sorted at a time, entries before start_after are left out as they are read, and folders that
+ * lie before it as a whole are never opened. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +60,8 @@ static enum err kind_of(int folder_fd, const struct dirent *entry, bool *folder,
     unsigned char type = entry->d_type;
     if (type == DT_UNKNOWN) {
         struct stat st;
-        if (fstatat(folder_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) return errno == ENOENT ? OK : dir_err(errno);
+        if (fstatat(folder_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            return errno == ENOENT ? OK : dir_err(errno);
         type = S_ISDIR(st.st_mode) ? DT_DIR : S_ISREG(st.st_mode) ? DT_REG : DT_LNK;
     }
     *folder = type == DT_DIR;
@@ -67,7 +69,8 @@ static enum err kind_of(int folder_fd, const struct dirent *entry, bool *folder,
     return OK;
 }
 
-/* Reads a folder's entries, those that `j` asks for (j NULL: all folders and files), sorted. path: "" or ends in '/'. Takes folder_fd. */
+/* Reads a folder's entries, those that `j` asks for (j NULL: all folders and files), sorted. path: "" or ends in '/'.
+ * Takes folder_fd. */
 static enum err level_read(struct level *v, int folder_fd, const char *path, const struct list_job *j) {
     DIR *dir = fdopendir(folder_fd);
     if (!dir) {
@@ -164,7 +167,8 @@ static enum err temporaries_remove(struct dir_store *d) {
     struct level level = {.mem = d->base.env->mem};
     enum err e = level_read(&level, fd, "", NULL);
     for (size_t i = 0; e == OK && i < level.count; i++) {
-        if (!level.entries[i].folder && unlinkat(d->tmp_fd, level.entries[i].name, 0) != 0 && errno != ENOENT) e = dir_err(errno);
+        if (!level.entries[i].folder && unlinkat(d->tmp_fd, level.entries[i].name, 0) != 0 && errno != ENOENT)
+            e = dir_err(errno);
     }
     level_deinit(&level);
     return e;
@@ -198,6 +202,8 @@ enum err dir_tree_settle(struct dir_store *d) {
     enum err e = temporaries_remove(d);
     bool empty;
     if (e == OK) e = folder_settle(d, "", &empty);
-    if (e != OK) log_error(d->base.env->log, "store folder cannot be settled", "path=%s error=%s reason=\"%s\"", d->path, err_name(e), err_text(e));
+    if (e != OK)
+        log_error(d->base.env->log, "store folder cannot be settled", "path=%s error=%s reason=\"%s\"", d->path,
+                  err_name(e), err_text(e));
     return e;
 }

@@ -1,4 +1,5 @@
-/* What the files of the folder store share; nobody else includes it. Everything here blocks and runs on worker threads (env->ops->offload). */
+/* What the files of the folder store share; nobody else includes it. Everything here blocks and runs on worker threads
+ * (env->ops->offload). */
 #ifndef OXBOW_STORE_DIR_PRIV_H
 #define OXBOW_STORE_DIR_PRIV_H
 
@@ -19,7 +20,8 @@ struct dir_store {
     struct stat root, objects, lock; /* who they were at open */
     bool nameless;                   /* temporary files need no name (O_TMPFILE, and links from /proc/self/fd) */
     _Atomic uint64_t temporary;      /* number of the next named temporary file */
-    /* Held while folders are made and until they are durable. Whoever has linked a file passes through it before answering. */
+    /* Held while folders are made and until they are durable. Whoever has linked a file passes through it before
+     * answering. */
     pthread_mutex_t making;
     _Atomic bool broken;  /* fsync of a folder failed: what is durable is unknown, so nothing more is written */
     _Atomic bool missing; /* the folder was gone when last looked: one log line a change */
@@ -35,13 +37,15 @@ enum err dir_check_not_found(struct dir_store *d);
 enum err dir_fsync(struct dir_store *d, int fd);
 
 /* dir_write.c */
-enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) WARN_UNUSED;
+enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count,
+                 bool create_only) WARN_UNUSED;
 enum err dir_delete(struct store *s, const char *const *keys, size_t count) WARN_UNUSED;
 /* Finds out which kind of temporary file works here. */
 bool dir_nameless_works(struct dir_store *d);
 
 /* dir_list.c */
-enum err dir_list(struct store *s, const char *prefix, const char *start_after, size_t max, struct store_listing *out) WARN_UNUSED;
+enum err dir_list(struct store *s, const char *prefix, const char *start_after, size_t max,
+                  struct store_listing *out) WARN_UNUSED;
 /* At open: removes what is left in tmp/, removes empty folders, makes all others durable. */
 enum err dir_tree_settle(struct dir_store *d) WARN_UNUSED;
 

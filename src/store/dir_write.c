@@ -1,8 +1,9 @@
 /* The folder store's writes: put, conditional create, delete. See dir.c for the rules.
  *
- * The order of a create: temporary file, bytes, fsync of the file, (folders, each durable in its parent), link, fsync of the folder. Nothing is visible before the link, so every failure up to
- * there means that nothing was done. Files over a megabyte have their blocks allocated first, so that a full disk is met before the bytes
- * are written; and they are handed to the disk while they are being written, so that the fsync at the end has little left to wait for. */
+ * The order of a create: temporary file, bytes, fsync of the file, (folders, each durable in its parent), link, fsync
+ * of the folder. Nothing is visible before the link, so every failure up to there means that nothing was done. Files
+ * over a megabyte have their blocks allocated first, so that a full disk is met before the bytes are written; and they
+ * are handed to the disk while they are being written, so that the fsync at the end has little left to wait for. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -130,7 +131,9 @@ static enum err folders_make(struct dir_store *d, const char *key) {
             e = dir_err(errno);
         }
         int fd = e == OK ? openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-        if (e == OK && fd < 0) e = errno == ENOTDIR || errno == ELOOP ? ERR_UNSUPPORTED : dir_err(errno); /* an object's name as a folder's */
+        if (e == OK && fd < 0)
+            e = errno == ENOTDIR || errno == ELOOP ? ERR_UNSUPPORTED
+                                                   : dir_err(errno); /* an object's name as a folder's */
         if (parent_fd != d->objects_fd) close(parent_fd);
         parent_fd = fd;
         if (e != OK) break;
@@ -192,7 +195,8 @@ static enum err put_in_order(struct put_job *j) {
     if (e == OK) e = name_give(j);
     if (e == ERR_NOT_FOUND) return ERR_UNAVAILABLE; /* the folder went away */
     if (e != OK && e != ERR_EXISTS) return e;
-    /* Also for an object found there: it may be from an attempt whose fsync is not over, and the answer says that it is there to stay. */
+    /* Also for an object found there: it may be from an attempt whose fsync is not over, and the answer says that it is
+     * there to stay. */
     enum err synced = dir_fsync(d, j->folder_fd);
     if (synced != OK) return synced;
     /* Another thread may be making a folder above durable right now: wait for it. */
@@ -210,7 +214,8 @@ static void put_run(void *arg) {
 }
 
 enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
-    struct put_job j = {.store = (struct dir_store *)(void *)s, .key = key, .data = data, .count = count, .create_only = create_only};
+    struct put_job j = {
+        .store = (struct dir_store *)(void *)s, .key = key, .data = data, .count = count, .create_only = create_only};
     CHECK_OBJ(j.store, DIR_STORE_MAGIC);
     j.fd = j.folder_fd = -1;
     s->env->ops->offload(s->env, put_run, &j);
@@ -231,7 +236,8 @@ static bool same_folder(const char *a, const char *b) {
     return n == (size_t)(base_name(b) - b) && memcmp(a, b, n) == 0;
 }
 
-/* Goes through all keys whatever happens to one; the first error is the answer. The folder stays open, and is fsynced once, while keys of the same folder follow each other. */
+/* Goes through all keys whatever happens to one; the first error is the answer. The folder stays open, and is fsynced
+ * once, while keys of the same folder follow each other. */
 static enum err delete_in_order(struct delete_job *j) {
     struct dir_store *d = j->store;
     if (d->broken) return ERR_UNAVAILABLE;

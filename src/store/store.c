@@ -12,7 +12,8 @@ static_assert(STORE_OPS * STORE_PURPOSES <= METRIC_LABELS_MAX, "one label for ea
 static_assert(ERR_COUNT <= METRIC_LABELS_MAX, "one label for each error");
 
 static bool key_byte(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 bool store_key_valid(const char *key) {
@@ -43,7 +44,8 @@ static bool prefix_valid(const char *prefix) {
 }
 
 /* That a key is there or is not there is an answer, not a failure. */
-static enum err account(struct store *s, enum store_op op, enum store_purpose purpose, uint64_t began_ns, uint64_t bytes, enum err e) {
+static enum err account(struct store *s, enum store_op op, enum store_purpose purpose, uint64_t began_ns,
+                        uint64_t bytes, enum err e) {
     struct metrics *m = s->env->metrics;
     unsigned label = (unsigned)op * STORE_PURPOSES + (unsigned)purpose;
     metric_add(m, M_STORE_REQUESTS, label, 1);
@@ -53,7 +55,8 @@ static enum err account(struct store *s, enum store_op op, enum store_purpose pu
     return e;
 }
 
-enum err store_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only, enum store_purpose purpose) {
+enum err store_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                   enum store_purpose purpose) {
     CHECK_OBJ(s, STORE_MAGIC);
     ASSERT(purpose < STORE_PURPOSES);
     if (!store_key_valid(key)) return ERR_INVALID;
@@ -64,7 +67,8 @@ enum err store_put(struct store *s, const char *key, const struct slice *data, s
     return account(s, create_only ? STORE_CREATE : STORE_PUT, purpose, began_ns, bytes, e);
 }
 
-enum err store_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose, struct slice *out) {
+enum err store_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                   struct slice *out) {
     CHECK_OBJ(s, STORE_MAGIC);
     ASSERT(purpose < STORE_PURPOSES);
     *out = (struct slice){0};
@@ -75,8 +79,8 @@ enum err store_get(struct store *s, const char *key, uint64_t position, size_t s
     return account(s, STORE_GET, purpose, began_ns, out->size, e);
 }
 
-enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max, enum store_purpose purpose,
-                    struct store_listing *out) {
+enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max,
+                    enum store_purpose purpose, struct store_listing *out) {
     CHECK_OBJ(s, STORE_MAGIC);
     ASSERT(purpose < STORE_PURPOSES && max > 0);
     store_listing_init(out, s->env->mem);

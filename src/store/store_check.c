@@ -1,8 +1,10 @@
-/* Does this store create conditionally? Everything rests on it, and there are stores, and settings of stores, that take the condition and
- * ignore it. So it is tried before anything is written: a probe is created twice; in full, eight fibers also create one object at once. Exactly one may
- * succeed each time, and what lies there afterwards must be that one's bytes.
+/* Does this store create conditionally? Everything rests on it, and there are stores, and settings of stores, that take
+ * the condition and ignore it. So it is tried before anything is written: a probe is created twice; in full, eight
+ * fibers also create one object at once. Exactly one may succeed each time, and what lies there afterwards must be that
+ * one's bytes.
  *
- * An attempt with an unclear answer (the store was busy or slow) proves nothing either way: it is repeated with another key. */
+ * An attempt with an unclear answer (the store was busy or slow) proves nothing either way: it is repeated with another
+ * key. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,12 +64,14 @@ static enum err judge(struct probe *p, unsigned count, const char **why) {
         }
     }
     if (created > 1) {
-        *why = "the object store lets a second create of one object succeed: it ignores the condition 'only if absent', and cannot be used";
+        *why =
+            "the object store lets a second create of one object succeed: it ignores the condition 'only if absent', and cannot be used";
         return ERR_UNSUPPORTED;
     }
     if (unclear != OK) return unclear;
     if (created == 0) {
-        *why = "the object store says of an object that was never there that it exists: conditional creation does not work";
+        *why =
+            "the object store says of an object that was never there that it exists: conditional creation does not work";
         return ERR_UNSUPPORTED;
     }
     char bytes[32];
@@ -104,7 +108,8 @@ static enum err probe_race(struct probe *p, const char **why) {
     return judge(p, RACERS, why);
 }
 
-static enum err probe_until_clear(struct store *s, const char *prefix, enum err (*run)(struct probe *, const char **), const char **why) {
+static enum err probe_until_clear(struct store *s, const char *prefix, enum err (*run)(struct probe *, const char **),
+                                  const char **why) {
     enum err e = OK;
     for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
         if (attempt > 0) env_backoff(s->env, attempt, 50 * NS_PER_MS, 2 * NS_PER_S);

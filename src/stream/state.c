@@ -31,7 +31,7 @@
  *     producer_id        minus the one before (the first: minus 0)
  *     epoch
  *     u8 batch count     1 to 5
- *     last_timestamp     zigzag
+ *     last_timestamp     zigzag; not below the newest batch's max_timestamp
  *     for each batch, oldest first:
  *       first_sequence, last_sequence
  *       base_offset      minus the end_offset of the one before (the first: minus 0)
@@ -544,7 +544,8 @@ static bool decode_producer(struct state_producer *p, struct reader *r, uint64_t
         p->batches[k].max_timestamp = get_difference(r, p->last_timestamp);
         if (r->failed || p->batches[k].base_offset == p->batches[k].end_offset) return false;
     }
-    return p->batches[p->count - 1].max_timestamp == p->last_timestamp;
+    /* Later than that when the ledger stamped it with the time it was seen. */
+    return p->batches[p->count - 1].max_timestamp <= p->last_timestamp;
 }
 
 static bool decode_producers(struct stream_state *s, struct reader *r) {

@@ -38,7 +38,7 @@ struct state_producer {
     int64_t producer_id;
     int16_t epoch;
     uint8_t count;          /* of batches, the newest last */
-    int64_t last_timestamp; /* max timestamp of the newest batch: for producer.id.expiration.ms */
+    int64_t last_timestamp; /* of the newest batch, or when the ledger saw it if that is later: for producer.id.expiration.ms */
     struct {
         int32_t first_sequence, last_sequence;
         uint64_t base_offset, end_offset;

@@ -29,7 +29,8 @@ static void wake(struct loop *l) {
     (void)l;
 }
 
-static const struct env_ops env_table = {.now_ns = now_ns, .wall_ms = wall_ms, .random = random_bytes, .loop_wake = wake};
+static const struct env_ops env_table = {
+    .now_ns = now_ns, .wall_ms = wall_ms, .random = random_bytes, .loop_wake = wake};
 
 static int64_t log_wall(void *ctx) {
     (void)ctx;
@@ -165,7 +166,8 @@ static enum err fake_get(struct store *s, const char *key, uint64_t position, si
     return OK;
 }
 
-static enum err fake_list(struct store *s, const char *prefix, const char *start_after, size_t max, struct store_listing *out) {
+static enum err fake_list(struct store *s, const char *prefix, const char *start_after, size_t max,
+                          struct store_listing *out) {
     struct fixture *f = of_env(s->env);
     struct plan p = plan_take(f, STORE_LIST, prefix);
     fiber_sleep_ns(p.delay_ms * NS_PER_MS);
@@ -209,7 +211,8 @@ struct fixture *fixture_create(uint64_t seed) {
     mem_init_heap(&f->mem);
     rng_seed(&f->rng, seed);
     f->logger = (struct logger){.level = LOG_INFO, .wall_ms = log_wall, .sink = log_sink, .ctx = f};
-    f->env = (struct env){.magic = ENV_MAGIC, .ops = &env_table, .mem = &f->mem, .log = &f->logger, .metrics = &f->metrics};
+    f->env =
+        (struct env){.magic = ENV_MAGIC, .ops = &env_table, .mem = &f->mem, .log = &f->logger, .metrics = &f->metrics};
     f->store = (struct store){.magic = STORE_MAGIC, .ops = &fake_ops, .env = &f->env, .list_consistent = true};
     loop_init(&f->loop, &f->env, "test", 0);
     loop_set_current(&f->loop);
@@ -237,7 +240,8 @@ void fixture_spawn(struct fixture *f, fiber_fn *fn, void *arg) {
 void fixture_run(struct fixture *f, fiber_fn *fn, void *arg) {
     fixture_spawn(f, fn, arg);
     for (;;) {
-        while (loop_step(&f->loop, f->now_ns)) {}
+        while (loop_step(&f->loop, f->now_ns)) {
+        }
         uint64_t next = loop_next_deadline_ns(&f->loop);
         if (next == UINT64_MAX) break;
         if (next > f->now_ns) f->now_ns = next;
@@ -279,9 +283,10 @@ struct objlog_header fixture_header(struct fixture *f, uint64_t number) {
     return h;
 }
 
-struct objlog_nonce fixture_entry(struct fixture *f, enum objlog_kind kind, uint64_t number, uint64_t boundary, const char *head,
-                                  const struct objlog_nonce *previous) {
-    struct objlog_header h = {.kind = kind, .number = number, .boundary = boundary, .writer = 99, .head_size = strlen(head)};
+struct objlog_nonce fixture_entry(struct fixture *f, enum objlog_kind kind, uint64_t number, uint64_t boundary,
+                                  const char *head, const struct objlog_nonce *previous) {
+    struct objlog_header h = {
+        .kind = kind, .number = number, .boundary = boundary, .writer = 99, .head_size = strlen(head)};
     h.head_crc = crc32c(0, head, strlen(head));
     rng_fill(&f->rng, h.nonce.bytes, sizeof(h.nonce.bytes));
     if (previous) {
@@ -309,8 +314,8 @@ static enum err seen_apply(void *ctx, const struct objlog_entry *e) {
     static const char *const letters[] = {"", "", "c", "f", "e"};
     if (s->sleep_ms) fiber_sleep_ns(s->sleep_ms * NS_PER_MS);
     if (s->fail_with != OK && e->header.number == s->fail_at) return s->fail_with;
-    int n = snprintf(s->text + s->size, sizeof(s->text) - s->size, "%s%" PRIu64 ":%.*s ", letters[e->header.kind], e->header.number,
-                     (int)(e->head.size < 16 ? e->head.size : 16), (const char *)e->head.data);
+    int n = snprintf(s->text + s->size, sizeof(s->text) - s->size, "%s%" PRIu64 ":%.*s ", letters[e->header.kind],
+                     e->header.number, (int)(e->head.size < 16 ? e->head.size : 16), (const char *)e->head.data);
     assert_true(n > 0 && (size_t)n < sizeof(s->text) - s->size);
     s->size += (size_t)n;
     return OK;

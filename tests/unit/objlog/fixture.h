@@ -1,7 +1,9 @@
-/* A world for tests of the object log: one loop on virtual time, real fibers, and an object store in memory whose answers are scripted.
+/* A world for tests of the object log: one loop on virtual time, real fibers, and an object store in memory whose
+ * answers are scripted.
  *
- * Each request takes the next plan made for its operation and number, or the default. A plan says how long the request takes, whether the store does it
- * (now, never, or some time after the answer) and what it answers. Nothing is left to chance but what a test draws from f->rng. */
+ * Each request takes the next plan made for its operation and number, or the default. A plan says how long the request
+ * takes, whether the store does it (now, never, or some time after the answer) and what it answers. Nothing is left to
+ * chance but what a test draws from f->rng. */
 #ifndef OXBOW_TESTS_OBJLOG_FIXTURE_H
 #define OXBOW_TESTS_OBJLOG_FIXTURE_H
 
@@ -78,9 +80,10 @@ unsigned fixture_log_count(const struct fixture *f, const char *text);
 struct object *fixture_object(struct fixture *f, uint64_t number);
 void fixture_object_set(struct fixture *f, const char *key, const void *data, size_t size);
 void fixture_object_remove(struct fixture *f, uint64_t number);
-/* Puts an entry of another writer there. previous NULL: the nonce of the entry below, if there is one. Returns its nonce. */
-struct objlog_nonce fixture_entry(struct fixture *f, enum objlog_kind kind, uint64_t number, uint64_t boundary, const char *head,
-                                  const struct objlog_nonce *previous);
+/* Puts an entry of another writer there. previous NULL: the nonce of the entry below, if there is one. Returns its
+ * nonce. */
+struct objlog_nonce fixture_entry(struct fixture *f, enum objlog_kind kind, uint64_t number, uint64_t boundary,
+                                  const char *head, const struct objlog_nonce *previous);
 struct objlog_header fixture_header(struct fixture *f, uint64_t number);
 
 struct objlog *fixture_log(struct fixture *f, unsigned depth, uint64_t writer);

@@ -1,4 +1,5 @@
-/* Appending: order of numbers, answers in prefix order, the window, unknown outcomes, being fenced, stopping, boundaries. */
+/* Appending: order of numbers, answers in prefix order, the window, unknown outcomes, being fenced, stopping,
+ * boundaries. */
 #include "unit/objlog/fixture.h"
 
 #include <stdio.h>
@@ -29,7 +30,8 @@ static void call_run(void *arg) {
     struct call *c = arg;
     struct fixture *f = c->all->fixture;
     if (c->start_ms) fiber_sleep_ns(c->start_ms * NS_PER_MS);
-    struct slice head = slice_borrow(c->head, strlen(c->head)), body[2] = {slice_borrow("bo", 2), slice_borrow("dy", 2)};
+    struct slice head = slice_borrow(c->head, strlen(c->head)),
+                 body[2] = {slice_borrow("bo", 2), slice_borrow("dy", 2)};
     c->result = objlog_append(c->all->log, c->kind, &head, body, 2, crc32c(0, "body", 4), &c->number);
     c->answered_ns = f->now_ns;
     c->order = c->all->answered++;
@@ -64,7 +66,8 @@ static void expect(const struct calls *all, unsigned first, unsigned end, enum e
     for (unsigned i = first; i < end; i++) assert_int_equal(all->calls[i].result, result);
 }
 
-/* Numbers in the order of the calls; entries complete in any order; answers in order; never more in flight than the depth. */
+/* Numbers in the order of the calls; entries complete in any order; answers in order; never more in flight than the
+ * depth. */
 static void test_pipeline(void **state) {
     (void)state;
     for (unsigned depth = 1; depth <= 64; depth *= 4) {
@@ -152,7 +155,8 @@ static void test_exists_then_unreadable(void **state) {
     calls_end(all);
 }
 
-/* Three seconds of a store that does nothing: one line when it begins, one when it ends, the gauge in between, waits that grow. */
+/* Three seconds of a store that does nothing: one line when it begins, one when it ends, the gauge in between, waits
+ * that grow. */
 static void failing_check(void *arg) {
     struct fixture *f = arg;
     fiber_sleep_ns(1000 * NS_PER_MS);
@@ -262,7 +266,8 @@ static void test_stop(void **state) {
     calls_end(all);
 }
 
-/* A checkpoint is the boundary of what is sent after it is durable, and of nothing sent before; deleting waits for an entry that carries it. */
+/* A checkpoint is the boundary of what is sent after it is durable, and of nothing sent before; deleting waits for an
+ * entry that carries it. */
 static void test_boundary(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
@@ -333,12 +338,18 @@ static void test_many_pieces(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pipeline),        cmocka_unit_test(test_prefix_holds_back),
-        cmocka_unit_test(test_unclear_outcomes), cmocka_unit_test(test_exists_then_unreadable),
-        cmocka_unit_test(test_store_away),      cmocka_unit_test(test_fenced),
-        cmocka_unit_test(test_fenced_by_damage), cmocka_unit_test(test_two_fences),
-        cmocka_unit_test(test_stop),            cmocka_unit_test(test_boundary),
-        cmocka_unit_test(test_deletable_waits), cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_prefix_holds_back),
+        cmocka_unit_test(test_unclear_outcomes),
+        cmocka_unit_test(test_exists_then_unreadable),
+        cmocka_unit_test(test_store_away),
+        cmocka_unit_test(test_fenced),
+        cmocka_unit_test(test_fenced_by_damage),
+        cmocka_unit_test(test_two_fences),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_boundary),
+        cmocka_unit_test(test_deletable_waits),
+        cmocka_unit_test(test_many_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

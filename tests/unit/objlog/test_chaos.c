@@ -1,7 +1,8 @@
-/* Seeded disorder: requests take any time, end in any way that a store allows, and land late; several parties at once. What was answered OK must be found.
+/* Seeded disorder: requests take any time, end in any way that a store allows, and land late; several parties at once.
+ * What was answered OK must be found.
  *
- * The state that the entries make is a set of values. A checkpoint's head is the whole set, a data entry's is one value; so any replay can be compared with what
- * was answered, however much was trimmed. */
+ * The state that the entries make is a set of values. A checkpoint's head is the whole set, a data entry's is one
+ * value; so any replay can be compared with what was answered, however much was trimmed. */
 #include "unit/objlog/fixture.h"
 
 #include <stdio.h>
@@ -45,7 +46,8 @@ static struct plan disorder(struct fixture *f, enum store_op op, const char *key
         static const enum err unknown[] = {ERR_TIMEOUT, ERR_UNKNOWN_OUTCOME, ERR_IO};
         if (roll < 5) p = (struct plan){p.delay_ms, DONE, unknown[roll % 3], 0};
         if (roll >= 5 && roll < 10) p = (struct plan){p.delay_ms, NOT_DONE, unknown[roll % 3], 0};
-        if (roll >= 10 && roll < 20) p = (struct plan){p.delay_ms, DONE_LATER, unknown[roll % 3], rng_below(&f->rng, roll < 15 ? 100 : 3000)};
+        if (roll >= 10 && roll < 20)
+            p = (struct plan){p.delay_ms, DONE_LATER, unknown[roll % 3], rng_below(&f->rng, roll < 15 ? 100 : 3000)};
         if (roll >= 20 && roll < 23) p = (struct plan){p.delay_ms, NOT_DONE, ERR_UNAVAILABLE, 0};
     } else if (roll < 5) {
         p.answer = roll < 3 ? ERR_UNAVAILABLE : ERR_TIMEOUT;
@@ -209,7 +211,8 @@ static void node_run(void *arg) {
         assert_true(e == OK || e == ERR_FENCED);
         if (e == OK) {
             assert_true(mine);
-            /* A leader knows all that was answered below its election. (Above may be more: it may have lost office before it heard of it.) */
+            /* A leader knows all that was answered below its election. (Above may be more: it may have lost office
+             * before it heard of it.) */
             for (unsigned v = 0; v < w->next_value; v++) {
                 bool was = w->answered.bits[v / 8] >> v % 8 & 1, known = s.values.bits[v / 8] >> v % 8 & 1;
                 assert_true(!was || known || w->answered_at[v] > number);

@@ -28,15 +28,15 @@ static struct objlog_header sample(void) {
 }
 
 static const uint8_t golden[124] = {
-    'O', 'X', 'L', 'G', 1, 0, 2, 0, /* magic, version, kind */
-    8, 7, 6, 5, 4, 3, 2, 1, /* number */
+    'O',  'X',  'L',  'G',  1,    0,    2,    0, /* magic, version, kind */
+    8,    7,    6,    5,    4,    3,    2,    1, /* number */
     0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xcb, 0xcc, 0xcd, 0xce, 0xcf, /* nonce */
     0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, /* previous */
-    4, 3, 2, 1, 0, 0, 0, 0, /* boundary */
-    0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, /* writer */
-    3, 2, 0, 0, 0, 0, 0, 0, /* head size */
-    1, 0, 0, 4, 0, 0, 0, 0, /* body size */
-    0xa4, 0xa3, 0xa2, 0xa1, 0xb4, 0xb3, 0xb2, 0xb1, /* checksums */
+    4,    3,    2,    1,    0,    0,    0,    0,                                                    /* boundary */
+    0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,                                                 /* writer */
+    3,    2,    0,    0,    0,    0,    0,    0,                                                    /* head size */
+    1,    0,    0,    4,    0,    0,    0,    0,                                                    /* body size */
+    0xa4, 0xa3, 0xa2, 0xa1, 0xb4, 0xb3, 0xb2, 0xb1,                                                 /* checksums */
 };
 
 static void test_golden(void **state) {
@@ -123,9 +123,15 @@ static void test_keys(void **state) {
     assert_true(objlog_key_parse("a/b", key, &n));
     assert_true(n == UINT64_MAX);
     assert_true(store_key_valid(key));
-    static const char *const bad[] = {"a/b/0000000000000000004", "a/b/000000000000000000042", "a/b/0000000000000000004x",
-                                      "a/c/00000000000000000042", "a/b", "a/b/18446744073709551616", "a/b/99999999999999999999",
-                                      "a/b/00000000000000000042/x", "a/b/-0000000000000000042"};
+    static const char *const bad[] = {"a/b/0000000000000000004",
+                                      "a/b/000000000000000000042",
+                                      "a/b/0000000000000000004x",
+                                      "a/c/00000000000000000042",
+                                      "a/b",
+                                      "a/b/18446744073709551616",
+                                      "a/b/99999999999999999999",
+                                      "a/b/00000000000000000042/x",
+                                      "a/b/-0000000000000000042"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_false(objlog_key_parse("a/b", bad[i], &n));
 }
 

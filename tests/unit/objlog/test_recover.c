@@ -1,4 +1,5 @@
-/* Replays: whole logs, trimmed ones, islands, trimming under the reader, damage by name, large heads, thousands of old elections. */
+/* Replays: whole logs, trimmed ones, islands, trimming under the reader, damage by name, large heads, thousands of old
+ * elections. */
 #include "unit/objlog/fixture.h"
 
 #include <stdio.h>
@@ -73,7 +74,8 @@ static void test_ends_at_fence(void **state) {
     fixture_destroy(f);
 }
 
-/* The highest entry is a fence that was put far ahead by somebody with an old view: what it says of the boundary is old. */
+/* The highest entry is a fence that was put far ahead by somebody with an old view: what it says of the boundary is
+ * old. */
 static void test_old_fence_on_top(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
@@ -102,7 +104,8 @@ static void trim_at(struct fixture *f, enum store_op op, uint64_t number) {
     if (op != STORE_GET || number != t->at || t->done || t->skip-- > 0) return;
     t->done = 1;
     /* While the reader is on its way to number `at`, the writer has gone on, and all below 10 is deleted. */
-    for (unsigned i = 6; i < 14; i++) fixture_entry(f, i == 10 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 12 ? 10 : 3, "n", NULL);
+    for (unsigned i = 6; i < 14; i++)
+        fixture_entry(f, i == 10 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 12 ? 10 : 3, "n", NULL);
     for (unsigned i = 0; i < 10; i++) fixture_object_remove(f, i);
 }
 
@@ -110,14 +113,16 @@ static void test_trimmed_under_reader(void **state) {
     (void)state;
     for (unsigned at = 3; at <= 5; at++) {
         struct fixture *f = fixture_create(at);
-        for (unsigned i = 0; i < 6; i++) fixture_entry(f, i == 3 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 3 ? 3 : 0, "o", NULL);
+        for (unsigned i = 0; i < 6; i++)
+            fixture_entry(f, i == 3 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 3 ? 3 : 0, "o", NULL);
         struct trimmer t = {f, at, at == 5, 0}; /* the highest is also looked at first */
         f->watch = trim_at;
         f->watch_ctx = &t;
         struct run r = {.fixture = f, .log = fixture_log(f, 64, 1)};
         fixture_run(f, recover_run, &r);
         assert_int_equal(t.done, 1);
-        static const char *const seen[] = {"|c10:n 11:n 12:n 13:n ", "c3:o |c10:n 11:n 12:n 13:n ", "c3:o 4:o |c10:n 11:n 12:n 13:n "};
+        static const char *const seen[] = {"|c10:n 11:n 12:n 13:n ", "c3:o |c10:n 11:n 12:n 13:n ",
+                                           "c3:o 4:o |c10:n 11:n 12:n 13:n "};
         assert_int_equal(r.result, OK);
         assert_string_equal(r.seen.text, seen[at - 3]);
         assert_int_equal(objlog_next(r.log), 14);
@@ -130,12 +135,15 @@ static void test_trimmed_under_reader(void **state) {
 static void test_island(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
-    for (unsigned i = 0; i < 12; i++) fixture_entry(f, i == 3 || i == 8 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 10 ? 8 : i > 3 ? 3 : 0, "x", NULL);
-    /* Number 5 was trimmed and then taken by an election with an old view; the highest entry says 8, so that is where to begin. */
+    for (unsigned i = 0; i < 12; i++)
+        fixture_entry(f, i == 3 || i == 8 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 10 ? 8 : i > 3 ? 3 : 0, "x", NULL);
+    /* Number 5 was trimmed and then taken by an election with an old view; the highest entry says 8, so that is where
+     * to begin. */
     fixture_object_remove(f, 5);
     fixture_entry(f, OBJLOG_ELECTION, 5, 3, "island", NULL);
     recover(f, OK, "c8:x 9:x 10:x 11:x ", 12);
-    /* Were 3 still the boundary of all, the island would be damage: the reader begins anew, again and again, and gives up by name. */
+    /* Were 3 still the boundary of all, the island would be damage: the reader begins anew, again and again, and gives
+     * up by name. */
     fixture_object_remove(f, 11);
     recover(f, ERR_CORRUPT, NULL, UINT64_MAX);
     assert_true(fixture_log_count(f, "object log does not hold together") == 1);
@@ -145,7 +153,8 @@ static void test_island(void **state) {
 static void test_boundary_gone(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
-    for (unsigned i = 0; i < 8; i++) fixture_entry(f, i == 3 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 3 ? 3 : 0, "x", NULL);
+    for (unsigned i = 0; i < 8; i++)
+        fixture_entry(f, i == 3 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 3 ? 3 : 0, "x", NULL);
     fixture_object_remove(f, 3);
     recover(f, ERR_CORRUPT, NULL, UINT64_MAX);
     fixture_entry(f, OBJLOG_DATA, 3, 0, "no checkpoint", NULL);
@@ -169,16 +178,21 @@ static void test_damage_by_name(void **state) {
         size_t size;
         enum err result;
     } cases[] = {
-        {0, 1, false, SIZE_MAX, ERR_FOREIGN},          {4, 3, true, SIZE_MAX, ERR_VERSION},
-        {20, 1, false, SIZE_MAX, ERR_CORRUPT},         {OBJLOG_HEADER_SIZE + 2, 1, false, SIZE_MAX, ERR_CORRUPT}, /* the head */
-        {0, 0, false, 100, ERR_TRUNCATED},             {0, 0, false, OBJLOG_HEADER_SIZE + 1, ERR_TRUNCATED},
-        {0, 0, false, 0, ERR_TRUNCATED},               {8, 4, true, SIZE_MAX, ERR_CORRUPT}, /* another number's */
-        {72, 1, true, SIZE_MAX, ERR_TRUNCATED},        /* a byte of body that is not there */
-        {48, 1, true, SIZE_MAX, ERR_CORRUPT},          /* a boundary that is no checkpoint */
+        {0, 1, false, SIZE_MAX, ERR_FOREIGN},
+        {4, 3, true, SIZE_MAX, ERR_VERSION},
+        {20, 1, false, SIZE_MAX, ERR_CORRUPT},
+        {OBJLOG_HEADER_SIZE + 2, 1, false, SIZE_MAX, ERR_CORRUPT}, /* the head */
+        {0, 0, false, 100, ERR_TRUNCATED},
+        {0, 0, false, OBJLOG_HEADER_SIZE + 1, ERR_TRUNCATED},
+        {0, 0, false, 0, ERR_TRUNCATED},
+        {8, 4, true, SIZE_MAX, ERR_CORRUPT},    /* another number's */
+        {72, 1, true, SIZE_MAX, ERR_TRUNCATED}, /* a byte of body that is not there */
+        {48, 1, true, SIZE_MAX, ERR_CORRUPT},   /* a boundary that is no checkpoint */
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         for (uint64_t number = 2; number <= 4; number += 2) { /* in the middle, and the highest */
-            if (cases[i].position == 48 && number == 4) continue; /* the highest one's boundary is where the walk begins */
+            if (cases[i].position == 48 && number == 4)
+                continue; /* the highest one's boundary is where the walk begins */
             struct fixture *f = fixture_create(1);
             for (unsigned k = 0; k < 5; k++) fixture_entry(f, OBJLOG_DATA, k, 0, "head", NULL);
             damage(f, number, cases[i].position, cases[i].flip, cases[i].size, cases[i].reseal);
@@ -237,7 +251,8 @@ static void test_apply_refuses(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
     for (unsigned k = 0; k < 5; k++) fixture_entry(f, OBJLOG_DATA, k, 0, "x", NULL);
-    struct run r = {.fixture = f, .log = fixture_log(f, 1, 1), .seen = {.fail_with = ERR_GAP, .fail_at = 3, .sleep_ms = 5}};
+    struct run r = {
+        .fixture = f, .log = fixture_log(f, 1, 1), .seen = {.fail_with = ERR_GAP, .fail_at = 3, .sleep_ms = 5}};
     fixture_run(f, recover_run, &r);
     assert_int_equal(r.result, ERR_GAP);
     assert_string_equal(r.seen.text, "0:x 1:x 2:x ");
@@ -250,7 +265,8 @@ static void test_reads_repeat(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
     for (unsigned k = 0; k < 4; k++) fixture_entry(f, OBJLOG_DATA, k, 0, "x", NULL);
-    for (unsigned i = 0; i < 50; i++) fixture_plan(f, STORE_GET, 2, (struct plan){.answer = i % 2 ? ERR_TIMEOUT : ERR_UNAVAILABLE});
+    for (unsigned i = 0; i < 50; i++)
+        fixture_plan(f, STORE_GET, 2, (struct plan){.answer = i % 2 ? ERR_TIMEOUT : ERR_UNAVAILABLE});
     for (unsigned i = 0; i < 5; i++) fixture_plan(f, STORE_LIST, 0, (struct plan){.answer = ERR_UNAVAILABLE});
     recover(f, OK, "0:x 1:x 2:x 3:x ", 4);
     for (unsigned i = 0; i < 50; i++) fixture_plan(f, STORE_GET, 2, (struct plan){.answer = ERR_IO});
@@ -302,13 +318,20 @@ static void test_old_elections(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),          cmocka_unit_test(test_from_zero),
-        cmocka_unit_test(test_from_boundary),  cmocka_unit_test(test_ends_at_fence),
-        cmocka_unit_test(test_old_fence_on_top), cmocka_unit_test(test_trimmed_under_reader),
-        cmocka_unit_test(test_island),         cmocka_unit_test(test_boundary_gone),
-        cmocka_unit_test(test_damage_by_name), cmocka_unit_test(test_trailing_bytes),
-        cmocka_unit_test(test_large_heads),    cmocka_unit_test(test_apply_refuses),
-        cmocka_unit_test(test_reads_repeat),   cmocka_unit_test(test_stop_while_away),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_from_zero),
+        cmocka_unit_test(test_from_boundary),
+        cmocka_unit_test(test_ends_at_fence),
+        cmocka_unit_test(test_old_fence_on_top),
+        cmocka_unit_test(test_trimmed_under_reader),
+        cmocka_unit_test(test_island),
+        cmocka_unit_test(test_boundary_gone),
+        cmocka_unit_test(test_damage_by_name),
+        cmocka_unit_test(test_trailing_bytes),
+        cmocka_unit_test(test_large_heads),
+        cmocka_unit_test(test_apply_refuses),
+        cmocka_unit_test(test_reads_repeat),
+        cmocka_unit_test(test_stop_while_away),
         cmocka_unit_test(test_old_elections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Fences and elections: at a free number, found, raced, lost again and again, into a trimmed number, with unclear answers. */
+/* Fences and elections: at a free number, found, raced, lost again and again, into a trimmed number, with unclear
+ * answers. */
 #include "unit/objlog/fixture.h"
 
 #include <stdio.h>
@@ -30,9 +31,11 @@ static void take_over_run(void *arg) {
     }
 }
 
-static struct run *take_over(struct fixture *f, enum objlog_kind kind, void (*between)(struct run *), unsigned appends) {
+static struct run *take_over(struct fixture *f, enum objlog_kind kind, void (*between)(struct run *),
+                             unsigned appends) {
     struct run *r = MEM_NEW(&f->mem, struct run);
-    *r = (struct run){.fixture = f, .kind = kind, .between = between, .appends = appends, .result = ERR_COUNT, .appended = ERR_COUNT};
+    *r = (struct run){
+        .fixture = f, .kind = kind, .between = between, .appends = appends, .result = ERR_COUNT, .appended = ERR_COUNT};
     r->log = fixture_log(f, kind == OBJLOG_ELECTION ? 1 : 64, 7);
     fixture_run(f, take_over_run, r);
     return r;
@@ -149,15 +152,18 @@ static void test_lost_races(void **state) {
     run_end(r);
 }
 
-/* After a replay to 3, everything below 10 was written, checkpointed, and deleted: number 3 is free again, and is not the end. */
+/* After a replay to 3, everything below 10 was written, checkpointed, and deleted: number 3 is free again, and is not
+ * the end. */
 static void trimmed_meanwhile(struct run *r) {
     struct fixture *f = r->fixture;
-    for (unsigned i = 3; i < 14; i++) fixture_entry(f, i == 10 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 12 ? 10 : 0, "n", NULL);
+    for (unsigned i = 3; i < 14; i++)
+        fixture_entry(f, i == 10 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 12 ? 10 : 0, "n", NULL);
     for (unsigned i = 0; i < 10; i++) fixture_object_remove(f, i);
 }
 static void trimmed_and_fenced(struct run *r) {
     trimmed_meanwhile(r);
-    fixture_entry(r->fixture, OBJLOG_FENCE, 3, 0, "stale", &(struct objlog_nonce){{0}}); /* somebody with an old view was faster */
+    fixture_entry(r->fixture, OBJLOG_FENCE, 3, 0, "stale",
+                  &(struct objlog_nonce){{0}}); /* somebody with an old view was faster */
 }
 
 static void test_trimmed_number(void **state) {
@@ -191,7 +197,8 @@ static void test_found_fence_in_trimmed_number(void **state) {
 static void test_in_flight_above(void **state) {
     (void)state;
     struct fixture *f = fixture_create(1);
-    for (unsigned i = 0; i < 9; i++) fixture_entry(f, i == 3 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 4 ? 3 : 0, "x", NULL);
+    for (unsigned i = 0; i < 9; i++)
+        fixture_entry(f, i == 3 ? OBJLOG_CHECKPOINT : OBJLOG_DATA, i, i > 4 ? 3 : 0, "x", NULL);
     fixture_object_remove(f, 5);
     struct run *r = take_over(f, OBJLOG_FENCE, NULL, 0);
     assert_int_equal(r->result, OK);
@@ -219,7 +226,9 @@ static void test_unclear_fence(void **state) {
         for (unsigned race = 0; race < 2; race++) {
             struct fixture *f = some_log(3);
             fixture_plan(f, STORE_CREATE, 3, plans[i]);
-            fixture_plan(f, STORE_CREATE, 3, (struct plan){.delay_ms = 50, .effect = plans[i].effect, .answer = plans[i].answer, .later_ms = 1});
+            fixture_plan(
+                f, STORE_CREATE, 3,
+                (struct plan){.delay_ms = 50, .effect = plans[i].effect, .answer = plans[i].answer, .later_ms = 1});
             if (race && plans[i].effect != DONE) fixture_spawn(f, land_other, f);
             struct run *r = take_over(f, OBJLOG_FENCE, NULL, 0);
             assert_int_equal(r->result, OK);
@@ -286,7 +295,8 @@ static void stop_soon(void *arg) {
 }
 static void stop_between(struct run *r) {
     fixture_spawn(r->fixture, stop_soon, r->log);
-    for (unsigned i = 0; i < 200; i++) fixture_plan(r->fixture, STORE_CREATE, 3, (struct plan){.effect = NOT_DONE, .answer = ERR_TIMEOUT});
+    for (unsigned i = 0; i < 200; i++)
+        fixture_plan(r->fixture, STORE_CREATE, 3, (struct plan){.effect = NOT_DONE, .answer = ERR_TIMEOUT});
 }
 static void test_stop(void **state) {
     (void)state;
@@ -297,11 +307,16 @@ static void test_stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fence_at_hole),     cmocka_unit_test(test_fence_found),
-        cmocka_unit_test(test_election_and_append), cmocka_unit_test(test_lost_races),
-        cmocka_unit_test(test_trimmed_number),    cmocka_unit_test(test_found_fence_in_trimmed_number),
-        cmocka_unit_test(test_in_flight_above),   cmocka_unit_test(test_unclear_fence),
-        cmocka_unit_test(test_eight_lost_races),  cmocka_unit_test(test_fence_ahead_found),
+        cmocka_unit_test(test_fence_at_hole),
+        cmocka_unit_test(test_fence_found),
+        cmocka_unit_test(test_election_and_append),
+        cmocka_unit_test(test_lost_races),
+        cmocka_unit_test(test_trimmed_number),
+        cmocka_unit_test(test_found_fence_in_trimmed_number),
+        cmocka_unit_test(test_in_flight_above),
+        cmocka_unit_test(test_unclear_fence),
+        cmocka_unit_test(test_eight_lost_races),
+        cmocka_unit_test(test_fence_ahead_found),
         cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,8 @@
 #ifndef OXBOW_TESTS_STORE_DIR_FIXTURE_H
 #define OXBOW_TESTS_STORE_DIR_FIXTURE_H
 
+#include <fcntl.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ftw.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

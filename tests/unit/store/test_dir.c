@@ -1,4 +1,5 @@
-/* The folder store as a store: bytes back as they were, LIST in byte order whatever the keys, refusal of what is not ours, the folder taken away. */
+/* The folder store as a store: bytes back as they were, LIST in byte order whatever the keys, refusal of what is not
+ * ours, the folder taken away. */
 #include "unit/store/dir_fixture.h"
 
 #include "base/random.h"
@@ -7,7 +8,8 @@
 static void body_round_trip(struct dir_test *t) {
     dir_open(t);
     assert_true(t->store->exclusive && t->store->list_consistent);
-    struct slice parts[5] = {slice_borrow("ab", 2), slice_borrow("", 0), slice_borrow("cde", 3), slice_borrow("f", 1), slice_borrow(NULL, 0)};
+    struct slice parts[5] = {slice_borrow("ab", 2), slice_borrow("", 0), slice_borrow("cde", 3), slice_borrow("f", 1),
+                             slice_borrow(NULL, 0)};
     assert_int_equal(store_put(t->store, "x/y/z", parts, 5, true, STORE_FOR_OTHER), OK);
     assert_int_equal(store_put(t->store, "x/y/z", parts, 1, true, STORE_FOR_OTHER), ERR_EXISTS);
     dir_expect(t, "x/y/z", "abcdef");
@@ -92,7 +94,8 @@ static int by_bytes(const void *a, const void *b) {
 }
 
 /* Every page of every size after every key, for every prefix, against a sorted list of all keys. */
-static void list_compare(struct dir_test *t, const char **keys, size_t count, const char *prefix, const char *after, size_t max) {
+static void list_compare(struct dir_test *t, const char **keys, size_t count, const char *prefix, const char *after,
+                         size_t max) {
     struct store_listing page;
     assert_int_equal(store_list(t->store, prefix, after, max, STORE_FOR_OTHER, &page), OK);
     size_t n = 0;
@@ -116,20 +119,53 @@ static void list_compare(struct dir_test *t, const char **keys, size_t count, co
 static void body_list(struct dir_test *t) {
     dir_open(t);
     const char *keys[] = {
-        "a/b/c", "a/b-c", "a/b.c", "a/b0", "a/b/0", "a/bb/c", "a/b_/c", "a-/x", "a./x", "a0/x", "a1", "A/b", "a.b", "a-b", "_", "-", "z", "a/B",
-        "a/b/c-d/e", "a/b/c.d", "a/b/c0", "0/00000000000000000001", "0/00000000000000000002", "0/00000000000000000010", "0-", "0.x/y", "0/1/2/3/4/5/6/7/8",
-        "0/1/2/3/4/5/6/7-", "0/1-/2", "0/10", "x..y", "...", "--/-/-", "Z/Z/Z",
+        "a/b/c",
+        "a/b-c",
+        "a/b.c",
+        "a/b0",
+        "a/b/0",
+        "a/bb/c",
+        "a/b_/c",
+        "a-/x",
+        "a./x",
+        "a0/x",
+        "a1",
+        "A/b",
+        "a.b",
+        "a-b",
+        "_",
+        "-",
+        "z",
+        "a/B",
+        "a/b/c-d/e",
+        "a/b/c.d",
+        "a/b/c0",
+        "0/00000000000000000001",
+        "0/00000000000000000002",
+        "0/00000000000000000010",
+        "0-",
+        "0.x/y",
+        "0/1/2/3/4/5/6/7/8",
+        "0/1/2/3/4/5/6/7-",
+        "0/1-/2",
+        "0/10",
+        "x..y",
+        "...",
+        "--/-/-",
+        "Z/Z/Z",
     };
     size_t count = ARRAY_LEN(keys);
     for (size_t i = 0; i < count; i++) assert_int_equal(dir_create(t, keys[i], keys[i]), OK);
     qsort(keys, count, sizeof(*keys), by_bytes);
-    static const char *const prefixes[] = {"", "a", "a/", "a/b", "a/b/", "a/b/c", "0", "0/", "0/1", "0/0000", "-", "none", "none/", "a/none/", "z", "z/", "...", "Z/Z/"};
+    static const char *const prefixes[] = {"",       "a", "a/",   "a/b",   "a/b/",    "a/b/c", "0",  "0/",  "0/1",
+                                           "0/0000", "-", "none", "none/", "a/none/", "z",     "z/", "...", "Z/Z/"};
     for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
         for (size_t i = 0; i < count; i++) {
             list_compare(t, keys, count, prefixes[p], keys[i], 1 + i % 5);
             list_compare(t, keys, count, prefixes[p], keys[i], 1000);
         }
-        static const char *const others[] = {"a/", "a/b", "a/b/", "a/b/b", "a/b/c/d", "0/1/2/", "0/00000000000000000009", "zzz", "!", "a/b/c-"};
+        static const char *const others[] = {
+            "a/", "a/b", "a/b/", "a/b/b", "a/b/c/d", "0/1/2/", "0/00000000000000000009", "zzz", "!", "a/b/c-"};
         for (size_t i = 1; i < ARRAY_LEN(others); i++) {
             if (others[i][0] != '!') list_compare(t, keys, count, prefixes[p], others[i], 7);
         }
@@ -212,7 +248,8 @@ static void body_refusals(struct dir_test *t) {
     assert_false(dir_has(t, "LOCK") || dir_has(t, "objects") || dir_has(t, "oxbow-store") || dir_has(t, "tmp"));
     dir_by_hand(t, "oxbow-store", "oxbow-store 2\n");
     expect_refused(t, ERR_VERSION, "newer version");
-    static const char *const bad[] = {"", "oxbow-store 1", "oxbow-store 0\n", "oxbow-store one\n", "oxbow 1\n", "\0\0\0", "oxbow-store 1x\n"};
+    static const char *const bad[] = {"",          "oxbow-store 1", "oxbow-store 0\n", "oxbow-store one\n",
+                                      "oxbow 1\n", "\0\0\0",        "oxbow-store 1x\n"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         dir_by_hand(t, "oxbow-store", bad[i]);
         expect_refused(t, ERR_FOREIGN, "not the marker");
@@ -275,7 +312,8 @@ static void test_tidy(void **state) {
     dir_test_run(body_tidy);
 }
 
-/* The folder goes away, is replaced, comes back: nothing is "not found" meanwhile, and nothing is written to the other one. */
+/* The folder goes away, is replaced, comes back: nothing is "not found" meanwhile, and nothing is written to the other
+ * one. */
 static void expect_away(struct dir_test *t) {
     struct slice s;
     struct store_listing l;

@@ -1,10 +1,11 @@
-/* The folder store's order of durable steps, and what it answers when one fails. The system calls that matter are wrapped here: each leaves a letter, and may be made to fail.
+/* The folder store's order of durable steps, and what it answers when one fails. The system calls that matter are
+ * wrapped here: each leaves a letter, and may be made to fail.
  *
  *   f fsync of a file   d fsync of a folder   m mkdir   L link   R rename   U unlink */
 #include <errno.h>
-#include <sys/syscall.h>
-#include <sys/mount.h>
 #include <sched.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
 
 #include "unit/store/dir_fixture.h"
 
@@ -103,9 +104,10 @@ static void body_before_link(struct dir_test *t) {
         char letter;
         int error;
         enum err result;
-    } cases[] = {{'f', EIO, ERR_UNAVAILABLE},  {'f', ENOSPC, ERR_FULL},     {'f', EDQUOT, ERR_FULL},     {'m', ENOSPC, ERR_FULL},
-                 {'m', EROFS, ERR_READ_ONLY},  {'m', EIO, ERR_UNAVAILABLE}, {'L', ENOSPC, ERR_FULL},     {'L', EROFS, ERR_READ_ONLY},
-                 {'L', EDQUOT, ERR_FULL},      {'m', EACCES, ERR_PERMISSION}, {'L', ENOENT, ERR_UNAVAILABLE}, {'m', ENOENT, ERR_UNAVAILABLE}};
+    } cases[] = {{'f', EIO, ERR_UNAVAILABLE},   {'f', ENOSPC, ERR_FULL},        {'f', EDQUOT, ERR_FULL},
+                 {'m', ENOSPC, ERR_FULL},       {'m', EROFS, ERR_READ_ONLY},    {'m', EIO, ERR_UNAVAILABLE},
+                 {'L', ENOSPC, ERR_FULL},       {'L', EROFS, ERR_READ_ONLY},    {'L', EDQUOT, ERR_FULL},
+                 {'m', EACCES, ERR_PERMISSION}, {'L', ENOENT, ERR_UNAVAILABLE}, {'m', ENOENT, ERR_UNAVAILABLE}};
     dir_open(t);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char key[64];
@@ -133,7 +135,8 @@ static void test_before_link(void **state) {
     dir_test_run(body_before_link);
 }
 
-/* The fsync of the folder after the link fails: the outcome is unknown, and nothing is written until a restart. Reading goes on. */
+/* The fsync of the folder after the link fails: the outcome is unknown, and nothing is written until a restart. Reading
+ * goes on. */
 static void body_after_link(struct dir_test *t) {
     for (unsigned round = 0; round < 4; round++) {
         char key[64];
@@ -143,8 +146,9 @@ static void body_after_link(struct dir_test *t) {
         snprintf(key, sizeof(key), "first/object%u", round);
         begin('d', round & 1 ? EIO : ENOSPC);
         struct slice y = slice_borrow("y", 1);
-        enum err e = round < 2 ? dir_create(t, key, "y") : round == 2 ? store_put(t->store, key, &y, 1, false, STORE_FOR_OTHER)
-                                                                      : store_delete(t->store, (const char *const[]){"first/object2"}, 1, STORE_FOR_OTHER);
+        enum err e = round < 2    ? dir_create(t, key, "y")
+                     : round == 2 ? store_put(t->store, key, &y, 1, false, STORE_FOR_OTHER)
+                                  : store_delete(t->store, (const char *const[]){"first/object2"}, 1, STORE_FOR_OTHER);
         assert_int_equal(e, ERR_UNKNOWN_OUTCOME);
         assert_int_equal(calls.fail, 0);
         size_t asked = calls.count;
@@ -183,7 +187,8 @@ static void body_after_link(struct dir_test *t) {
     /* At open: the root, and every folder with something in it, once. */
     begin(0, 0);
     dir_open(t);
-    assert_string_equal(calls.letters, "dmmddddLU"); /* root, first, other, objects; then the probe for nameless files */
+    assert_string_equal(calls.letters,
+                        "dmmddddLU"); /* root, first, other, objects; then the probe for nameless files */
 }
 static void test_after_link(void **state) {
     (void)state;
@@ -242,7 +247,8 @@ static void test_full_and_read_only(void **state) {
     (void)state;
     struct dir_test t = {0};
     dir_test_folder(&t);
-    bool mounted = geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    bool mounted = geteuid() == 0 && unshare(CLONE_NEWNS) == 0 &&
+                   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
                    mount("oxbow", t.parent, "tmpfs", 0, "size=2m") == 0;
     if (mounted) {
         dir_test_in(&t, body_full);
