@@ -26,10 +26,11 @@ const struct sim_scenario *sim_scenario_find(const char *name) {
 }
 
 static const struct {
-    const char *name, *sentence;
+    const char *name, *scenarios, *sentence;
     unsigned broken;
+    enum stream_mutant stream;
 } mutant_table[SIM_MUTANTS] = {
-#define X(id, name, broken, sentence) [id] = {name, sentence, broken},
+#define X(id, name, scenarios, broken, stream, sentence) [id] = {name, scenarios, sentence, broken, stream},
 #include "sim/mutant_table.h"
 #undef X
 };
@@ -42,6 +43,21 @@ const char *sim_mutant_name(enum sim_mutant m) {
 const char *sim_mutant_sentence(enum sim_mutant m) {
     ASSERT(m < SIM_MUTANTS);
     return mutant_table[m].sentence;
+}
+
+bool sim_mutant_concerns(enum sim_mutant m, const char *scenario) {
+    ASSERT(m < SIM_MUTANTS);
+    size_t size = strlen(scenario);
+    for (const char *at = mutant_table[m].scenarios; *at;) {
+        size_t word = strcspn(at, " ");
+        if (word == size && memcmp(at, scenario, size) == 0) return true;
+        at += word + strspn(at + word, " ");
+    }
+    return false;
+}
+
+enum stream_mutant sim_run_stream_mutant(const struct sim_run *r) {
+    return mutant_table[r->options->mutant].stream;
 }
 
 enum sim_mutant sim_mutant_find(const char *name) {

@@ -16,6 +16,7 @@
 
 #include "sim/node.h"
 #include "sim/sim_store.h"
+#include "stream/mutant.h"
 
 struct sim_run;
 typedef void sim_scenario_fn(struct sim_run *r);
@@ -31,13 +32,15 @@ const struct sim_scenario *sim_scenario_find(const char *name); /* NULL: none */
 /* Deliberate mistakes, which a scenario that knows them makes in the code that uses the parts under test, or lets the store make: a run with one must fail
  * for some seed, or the scenario's checks are worth nothing. */
 enum sim_mutant {
-#define X(id, name, broken, sentence) id,
+#define X(id, name, scenarios, broken, stream, sentence) id,
 #include "sim/mutant_table.h"
 #undef X
     SIM_MUTANTS
 };
 const char *sim_mutant_name(enum sim_mutant m);
 const char *sim_mutant_sentence(enum sim_mutant m);
+/* Whether that scenario must notice it. */
+bool sim_mutant_concerns(enum sim_mutant m, const char *scenario);
 /* SIM_MUTANTS: none of that name. */
 enum sim_mutant sim_mutant_find(const char *name);
 
@@ -77,6 +80,8 @@ static inline struct mem *sim_run_mem(struct sim_run *r) {
 uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes);
 /* A handle of the world's bucket for the node whose fiber this is; broken as the mutant wants it. */
 struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive);
+/* The mistake that the storage engine is to make. */
+enum stream_mutant sim_run_stream_mutant(const struct sim_run *r);
 /* Crashes an up node, either way; at once or at some suspension soon. */
 void sim_run_crash(struct sim_run *r, struct sim_node *n);
 /* Ends faults and pauses. What is late stays late; see SIM_RUN_LATE_NS. */

@@ -303,7 +303,8 @@ static enum err open_engine(struct broker_life *l) {
                                  .shard_count = 1,
                                  .log_loop = loop,
                                  .fatal = on_fatal,
-                                 .ctx = l};
+                                 .ctx = l,
+                                 .mutant = sim_run_stream_mutant(t->run)};
     e = streams_open(&so, &l->streams, &why);
     if (e != OK) return e;
     struct meta_broker dead[32];

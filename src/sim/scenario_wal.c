@@ -29,6 +29,7 @@ struct wal_test {
     struct sim_file *device;
     const char *path;
     bool shared, over, taken;
+    bool read; /* the newest start has read everything back */
     uint64_t taken_end;
     unsigned life_count;
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
@@ -208,7 +209,7 @@ static void hold(struct holder *h) {
         if (h->life->submitted >= RECORDS_MAX - 8) return;
         uint64_t groups = sim_between(t->world, 1, 6);
         for (uint64_t i = 0; i < groups && !h->failed; i++) submit_group(h);
-        if (sim_chance(t->world, 0.3)) fiber_sleep_ns(sim_between(t->world, 0, 50) * NS_PER_MS);
+        if (sim_chance(t->world, 0.7)) fiber_sleep_ns(sim_between(t->world, 0, 100) * NS_PER_MS);
         /* Full: nobody else trims. */
         while (!h->failed && h->in_flight > 8) {
             trim_some(h, sim_between(t->world, 0, 3));
@@ -226,7 +227,8 @@ static struct wal_options options_of(struct wal_test *t, struct holder *h) {
                                 .no_lock = t->shared,
                                 .confirmed = confirmed,
                                 .failed = failed,
-                                .ctx = h};
+                                .ctx = h,
+                                .mutant = sim_run_stream_mutant(t->run)};
 }
 
 static void holder_main(void *arg) {
@@ -238,8 +240,10 @@ static void holder_main(void *arg) {
     const char *why = NULL;
     struct incarnation last;
     uint64_t end;
+    t->read = false;
     if (wal_open(&o, &h.wal, &why) != OK) return; /* a read failed: the driver starts us again */
     enum err e = read_back(t, h.wal, &last, &end);
+    t->read = e == OK;
     if (e == OK && t->life_count < LIVES_MAX && (!t->shared || last.v == 0)) {
         h.life = t->lives[t->life_count] = MEM_NEW(sim_run_mem(t->run), struct wal_life);
         h.incarnation.v = ++t->life_count;
@@ -320,6 +324,7 @@ void scenario_wal(struct sim_run *r) {
         t->over = true;
         sim_node_start(t->holder, holder_main, t);
         if (!sim_run_wait_down(r, t->holder, 600 * NS_PER_S)) sim_fail(w, "the last start does not end");
+        if (!t->read && !sim_failed(w)) sim_fail(w, "the WAL cannot be read though nothing is broken");
     }
     if (t->device) sim_device_unref(t->device);
 }

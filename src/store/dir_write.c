@@ -3,7 +3,9 @@
  * The order of a create: temporary file, bytes, fsync of the file, (folders, each durable in its parent), link, fsync
  * of the folder. Nothing is visible before the link, so every failure up to there means that nothing was done. Files
  * over a megabyte have their blocks allocated first, so that a full disk is met before the bytes are written; and they
- * are handed to the disk while they are being written, so that the fsync at the end has little left to wait for. */
+ * go round the page cache where the file system allows it: what is uploaded is in the log cache anyway, and new pages
+ * for it would cost more than all the rest of the write. Where it is not allowed they are handed to the disk while they
+ * are being written, so that the fsync at the end has little left to wait for. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,6 +18,8 @@
 
 #define ALLOCATE_FROM_BYTES (1u << 20)
 #define WRITE_BEHIND_BYTES (8u << 20)
+#define DIRECT_BYTES ((size_t)1 << 20) /* one direct write, from an aligned buffer */
+#define DIRECT_ALIGN ((size_t)4096)    /* of its memory, position and size; large enough for every disk */
 #define PIECES_MAX 256u
 
 struct put_job {
@@ -71,19 +75,77 @@ static enum err temporary_open(struct put_job *j) {
     return errno == ENOENT || errno == EEXIST ? ERR_UNAVAILABLE : dir_err(errno);
 }
 
+/* A place in the data: the piece to go on with, and how much of it has been passed. */
+struct cursor {
+    size_t at, skip;
+};
+
+static void cursor_pass(const struct put_job *j, struct cursor *c, size_t n) {
+    while (n > 0) {
+        size_t here = j->data[c->at].size - c->skip;
+        size_t step = n < here ? n : here;
+        c->skip += step;
+        n -= step;
+        if (c->skip == j->data[c->at].size) {
+            c->at++;
+            c->skip = 0;
+        }
+    }
+}
+
+static void cursor_copy(const struct put_job *j, struct cursor c, uint8_t *to, size_t n) {
+    while (n > 0) {
+        size_t here = j->data[c.at].size - c.skip;
+        size_t step = n < here ? n : here;
+        if (step > 0) memcpy(to, j->data[c.at].data + c.skip, step);
+        to += step;
+        n -= step;
+        c.at++;
+        c.skip = 0;
+    }
+}
+
+/* Writes whole multiples of DIRECT_ALIGN past the page cache, as far as that goes: what is left, perhaps everything, is
+ * for the page cache. Returns what was written. */
+static uint64_t write_direct(struct put_job *j, uint64_t size, struct cursor *c) {
+    int flags = fcntl(j->fd, F_GETFL);
+    if (flags < 0 || fcntl(j->fd, F_SETFL, flags | O_DIRECT) != 0) return 0;
+    struct mem *m = j->store->base.env->mem;
+    uint8_t *buffer = mem_aligned(m, DIRECT_BYTES, DIRECT_ALIGN);
+    uint64_t written = 0;
+    while (size - written >= DIRECT_ALIGN) {
+        uint64_t left = (size - written) & ~(uint64_t)(DIRECT_ALIGN - 1);
+        size_t part = left < DIRECT_BYTES ? (size_t)left : DIRECT_BYTES;
+        cursor_copy(j, *c, buffer, part);
+        ssize_t n = pwrite(j->fd, buffer, part, (off_t)written);
+        if (n < 0 && errno == EINTR) continue;
+        /* Refused, or the disk is full: the page cache's write goes on from here, or tells. */
+        if (n <= 0) break;
+        cursor_pass(j, c, (size_t)n);
+        written += (uint64_t)n;
+        if ((size_t)n % DIRECT_ALIGN != 0) break;
+    }
+    mem_free(m, buffer);
+    (void)fcntl(j->fd, F_SETFL, flags);
+    return written;
+}
+
 static enum err temporary_write(struct put_job *j) {
     uint64_t size = 0, written = 0, handed = 0;
+    struct cursor c = {0, 0};
     for (size_t i = 0; i < j->count; i++) size += j->data[i].size;
-    if (size >= ALLOCATE_FROM_BYTES && fallocate(j->fd, 0, 0, (off_t)size) != 0) {
-        if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR) return dir_err(errno);
+    if (size >= ALLOCATE_FROM_BYTES) {
+        if (fallocate(j->fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR) {
+            return dir_err(errno);
+        }
+        written = handed = write_direct(j, size, &c);
     }
-    size_t at = 0, skip = 0; /* the piece to go on with, and how much of it is written */
     while (written < size) {
         struct iovec pieces[PIECES_MAX];
         int count = 0;
         size_t bytes = 0;
-        for (size_t i = at; i < j->count && count < (int)PIECES_MAX && bytes < WRITE_BEHIND_BYTES; i++) {
-            size_t from = i == at ? skip : 0, n = j->data[i].size - from;
+        for (size_t i = c.at; i < j->count && count < (int)PIECES_MAX && bytes < WRITE_BEHIND_BYTES; i++) {
+            size_t from = i == c.at ? c.skip : 0, n = j->data[i].size - from;
             if (n == 0) continue;
             if (n > WRITE_BEHIND_BYTES) n = WRITE_BEHIND_BYTES;
             pieces[count++] = (struct iovec){(void *)(uintptr_t)(j->data[i].data + from), n};
@@ -94,16 +156,7 @@ static enum err temporary_write(struct put_job *j) {
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return n == 0 ? ERR_UNAVAILABLE : dir_err(errno);
         written += (uint64_t)n;
-        for (size_t left = (size_t)n; left > 0;) {
-            size_t here = j->data[at].size - skip;
-            size_t step = left < here ? left : here;
-            skip += step;
-            left -= step;
-            if (skip == j->data[at].size) {
-                at++;
-                skip = 0;
-            }
-        }
+        cursor_pass(j, &c, (size_t)n);
         if (written < size && written - handed >= WRITE_BEHIND_BYTES) {
             /* Only starts the writing; errors are the fsync's to report. */
             (void)sync_file_range(j->fd, (off_t)handed, (off_t)(written - handed), SYNC_FILE_RANGE_WRITE);

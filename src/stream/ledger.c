@@ -70,6 +70,10 @@ static enum err apply_section(struct replay *r, const struct object_section *sec
     struct stream_state delta;
     struct reader reader = reader_of(section->delta, section->delta_size);
     enum err e = state_decode(&delta, r->image->mem, &reader);
+    if (e == OK && !delta.delta) {
+        state_deinit(&delta);
+        e = ERR_CORRUPT;
+    }
     if (e != OK) return e;
     ledger_resolve_ranges(&delta, r->creator, r->number, r->body_position);
     if (section->kind == OBJECT_APPENDED) {
@@ -110,6 +114,10 @@ static enum err load_state(struct replay *r, const struct object_state_pointer *
     struct stream_state state;
     enum err e = state_decode(&state, r->image->mem, &reader);
     if (e != OK) return e;
+    if (state.delta || ledger_image_get(r->image, p->stream)) {
+        state_deinit(&state);
+        return ERR_CORRUPT;
+    }
     struct ledger_stream *s = ledger_image_add(r->image, p->stream, p->epoch);
     state_deinit(&s->state);
     s->state = state;

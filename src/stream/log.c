@@ -38,6 +38,7 @@ static void wal_confirmed(void *ctx, struct block *b) {
     list_push_back(&s->pending, &b->node);
     s->pending_bytes += b->size;
     log_publish_durable(s, b);
+    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_TRIM_EARLY)) wal_trim(s->wal, b->wal_end);
     metric_set(s->env->metrics, M_WAL_USED_BYTES, (int64_t)wal_used_bytes(s->wal));
     upload_poke(s);
 }
@@ -127,7 +128,9 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
                               .path = o->wal_path,
                               .size_bytes = o->wal_size_bytes,
                               .takeover_mark = o->wal_takeover_mark,
-                              .no_lock = o->wal_takeover_mark,
+                              /* Who holds the store alone shares its WAL with nobody either. */
+                              .no_lock = o->wal_takeover_mark && !o->store->exclusive,
+                              .mutant = o->mutant,
                               .depth = WAL_DEPTH,
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,
@@ -156,6 +159,7 @@ enum err streams_start(struct streams *s, const char **why) {
     env_random(s->env, wal_id, sizeof(wal_id));
     *why = "the WAL could not be formatted";
     enum err e = wal_format(s->wal, s->generation, s->options.incarnation, wal_id);
+    if (e == ERR_FENCED) *why = "the WAL was taken over by another broker and is never used again: clear the file or device, or give another wal.url";
     if (e != OK) return e;
     /* From this entry on our ledger names the WAL that a recovery has to ask for; before it is durable nothing is acknowledged. */
     memcpy(s->wal_id, wal_id, sizeof(wal_id));

@@ -120,6 +120,7 @@ static enum err from_piece(struct read *r, const struct state_range *piece) {
         if (e == OK && !r->full && r->offset == before) e = ERR_CORRUPT; /* a block must bring us forward */
         i++;
     }
+    if (e == OK && !r->full && r->offset == from) e = ERR_CORRUPT; /* a piece that does not hold what its range says */
     if (r->offset > from) move_cursor(r->s, from, r->offset, window);
     slice_unref(&hold);
     return e;

@@ -134,9 +134,11 @@ static enum err replay_wal(struct recovery *r, const char **why) {
                  : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
         return ERR_NOT_FOUND;
     }
-    if (s->options.wal_takeover_mark) {
+    /* Who holds the store alone knows that the earlier holder is dead: then the ring needs no mark, and can be used again. */
+    if (s->options.wal_takeover_mark && !s->store->exclusive) {
         *why = "the takeover mark could not be written to the WAL";
         enum err e = wal_mark(s->wal, r->dead, s->options.incarnation);
+        if (e == OK && !wal_is(s, r->last_head.wal_id)) e = ERR_STALE;
         if (e != OK) return e;
     }
     struct wal_found found;

@@ -11,6 +11,7 @@
 #include "base/slice.h"
 #include "store/store.h"
 #include "stream/ids.h"
+#include "stream/mutant.h"
 #include "stream/state.h"
 
 struct streams;
@@ -38,6 +39,7 @@ struct streams_options {
     /* Called on the log loop when this incarnation has been overtaken or an assertion of safety failed: the process must stop. */
     void (*fatal)(void *ctx, enum err why, const char *what);
     void *ctx;
+    enum stream_mutant mutant; /* tests alone */
 };
 
 /* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a sentence for the operator. */

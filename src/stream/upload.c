@@ -136,6 +136,7 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     struct state_batch view;
     enum err e = object_batch_view(h, payload, &view);
     if (e != OK) return e;
+    if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_PRODUCERS)) view.producer_id = -1;
     state_apply_batch(&t->delta, &view);
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
@@ -175,7 +176,7 @@ static void finish_sections(struct upload *u) {
             r.object = t->object;
             r.position = OBJECT_DATA_HEADER;
         } else {
-            r.position = u->body.size_bytes;
+            r.position = OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes;
             slices_push(&u->body, slice_borrow(t->piece.index, t->piece.index_size));
             for (size_t k = 0; k < t->piece.parts.count; k++) {
                 struct slice part = t->piece.parts.items[k];
@@ -325,6 +326,7 @@ enum err upload_blocks(struct streams *s, struct list *blocks) {
 /* ---- checkpoints ---- */
 
 static bool write_whole(const struct streams *s, const struct ledger_stream *c) {
+    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_OLD_STATES)) return !c->written;
     if (c->dirty || !c->written) return true;
     /* What has not changed stays where it was, unless that pins an object that is too old. */
     return s->checkpoint_count == ARRAY_LEN(s->checkpoints) && c->pointer.entry < s->checkpoints[0];

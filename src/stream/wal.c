@@ -91,7 +91,7 @@ static void advance(struct wal *w) {
     for (;;) {
         struct block *last = last_written_of_prefix(w);
         if (!last) break;
-        if (w->options.takeover_mark) {
+        if (w->options.takeover_mark && OX_LIKELY(w->options.mutant != STREAM_MUTANT_NO_MARK)) {
             struct incarnation taken;
             enum err e = wal_read_mark(w, &taken);
             if (e != ERR_NOT_FOUND) {
@@ -144,8 +144,14 @@ void wal_prewrite_begin(struct wal *w) {
     prewrite_ahead(w, w->head % w->ring_size + (4u << 20));
 }
 
+/* Below this position the ring may be written again. */
+static uint64_t usable_from(const struct wal *w) {
+    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) return w->trim_requested;
+    return w->trim_durable;
+}
+
 static bool wait_for_room(struct wal *w, uint64_t size) {
-    while (!w->failed && w->head + size - w->trim_durable > w->ring_size) waitq_wait(&w->space);
+    while (!w->failed && w->head + size - usable_from(w) > w->ring_size) waitq_wait(&w->space);
     if (w->failed) return false;
     uint64_t end = w->head % w->ring_size + size;
     ASSERT(end <= w->ring_size);
@@ -162,6 +168,10 @@ static bool wait_for_room(struct wal *w, uint64_t size) {
 /* Fills the rest of the lap: durable before anything behind it is written. */
 static bool write_pad(struct wal *w, uint64_t size) {
     if (!wait_for_room(w, size)) return false;
+    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_SKIP_PAD)) {
+        w->head += size;
+        return true;
+    }
     struct mem *m = w->env->mem;
     uint8_t *sector = mem_aligned(m, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     memset(sector, 0, ENV_FILE_ALIGN);
@@ -174,12 +184,9 @@ static bool write_pad(struct wal *w, uint64_t size) {
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
     enum err e = env_file_write(w->env, w->file, physical(w, w->head), &piece, 1);
     mem_free(m, sector);
-    if (e != OK) {
-        fail(w, e);
-        return false;
-    }
-    w->head += size;
-    return true;
+    w->head += size; /* also when it failed: it may still reach the device, so nothing else is to be written there (rule 4) */
+    if (e != OK) fail(w, e);
+    return e == OK;
 }
 
 /* Gives the next queued block its place in the ring; NULL when there is none or the WAL has failed. */
@@ -273,6 +280,7 @@ void wal_trim(struct wal *w, uint64_t position) {
     ASSERT(position <= w->confirmed_end || w->failed);
     if (position <= w->trim_requested || w->failed) return;
     w->trim_requested = position;
+    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) waitq_wake_all(&w->space);
     if (w->trimming) return;
     w->trimming = true;
     w->writers++;

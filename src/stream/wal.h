@@ -20,6 +20,7 @@
 #define OXBOW_STREAM_WAL_H
 
 #include "stream/block.h"
+#include "stream/mutant.h"
 
 #define WAL_SUPERBLOCK_SIZE 256u
 #define WAL_RING_START (4u * ENV_FILE_ALIGN)
@@ -50,6 +51,9 @@ struct wal_options {
     void (*confirmed)(void *ctx, struct block *b);
     void (*failed)(void *ctx, enum err why);
     void *ctx;
+    /* For inspection, or NULL: during a replay, each group that was found, after its records, with how many of these verify. */
+    void (*group_found)(void *ctx, const struct group_header *g, uint32_t whole_records);
+    enum stream_mutant mutant; /* tests alone */
 };
 /* Opens and locks; reads the superblock. ERR_LOCKED, ERR_FOREIGN, ERR_VERSION, ... with a sentence in *why. A new or zeroed file is fine: wal_superblock gives NULL. Suspends. */
 enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) WARN_UNUSED;
@@ -58,7 +62,7 @@ const struct wal_superblock *wal_superblock(const struct wal *w); /* NULL: none 
 /* The path opened, for messages. */
 const char *wal_path(const struct wal *w);
 
-/* Takes the ring over by mark: durable when OK. Suspends. */
+/* Takes the ring over by mark: durable when OK. Then the superblock is read again: the holder may have trimmed since wal_open. Suspends. */
 enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation taker) WARN_UNUSED;
 /* The mark, if any. ERR_NOT_FOUND: unmarked. Suspends. */
 enum err wal_read_mark(struct wal *w, struct incarnation *taken) WARN_UNUSED;
@@ -67,12 +71,12 @@ enum err wal_read_mark(struct wal *w, struct incarnation *taken) WARN_UNUSED;
  * Reads ahead in large pieces. Suspends. */
 struct wal_found {
     uint64_t groups, records, end_position;
-    enum err stopped_by; /* why the last place did not verify: ERR_FOREIGN, ERR_CORRUPT, ... */
+    enum err stopped_by; /* why the place at end_position did not verify: ERR_FOREIGN (no group), ERR_STALE (of an earlier lap or incarnation), ERR_CORRUPT, ... */
     bool torn;           /* the last group lacked some of its records */
 };
 enum err wal_replay(struct wal *w, enum err (*record)(void *ctx, const struct record_header *h, const uint8_t *payload), void *ctx, struct wal_found *found) WARN_UNUSED;
 
-/* Begins anew for this incarnation: what was in the ring is given up (the caller has it in the ledger). Suspends. */
+/* Begins anew for this incarnation: what was in the ring is given up (the caller has it in the ledger). ERR_FENCED: the ring carries a mark. Suspends. */
 enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16]) WARN_UNUSED;
 /* After failed(): tries to use the WAL again, at a higher position; everything before must be in the ledger. Suspends. */
 enum err wal_restart(struct wal *w) WARN_UNUSED;

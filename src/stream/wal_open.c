@@ -78,13 +78,13 @@ static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const c
     return worst;
 }
 
-static enum err resolve_path(struct env *env, const char *given, char **out) {
+static enum err resolve_path(struct env *env, const char *given, bool read_only, char **out) {
     struct env_file_info info;
     enum err e = env_file_info(env, given, &info);
     bool folder;
     if (e == OK) {
         folder = info.directory;
-    } else if (e == ERR_NOT_FOUND) {
+    } else if (e == ERR_NOT_FOUND && !read_only) {
         const char *name = strrchr(given, '/');
         folder = strchr(name ? name : given, '.') == NULL || (name && name[1] == '\0');
         if (folder) {
@@ -128,6 +128,7 @@ static enum err open_file(struct wal *w, const char **why) {
     const struct wal_options *o = &w->options;
     unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_CREATE | ENV_FILE_DSYNC);
     if (!o->read_only && !o->no_lock) flags |= ENV_FILE_LOCK;
+    if (OX_UNLIKELY(o->mutant == STREAM_MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
     enum err e = env_file_open(w->env, w->path, flags, &w->file);
     if (e == OK) return OK;
     *why = e == ERR_LOCKED ? "another process uses this WAL: is another broker running on it?" : "the WAL could not be opened";
@@ -166,21 +167,25 @@ static enum err size_ring(struct wal *w, const char **why) {
     return OK;
 }
 
+static enum err read_superblocks(struct wal *w, const char **why) {
+    struct env *env = w->env;
+    uint8_t *sectors = mem_aligned(env->mem, 2 * ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    memset(sectors, 0, 2 * ENV_FILE_ALIGN);
+    size_t got = 0;
+    *why = "the WAL's superblocks could not be read";
+    enum err e = env_file_read(env, w->file, 0, sectors, 2 * ENV_FILE_ALIGN, &got);
+    if (e == OK) e = choose_superblock(w, sectors, why);
+    mem_free(env->mem, sectors);
+    return e;
+}
+
 enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) {
     struct wal *w = wal_new(o);
-    uint8_t *sectors = mem_aligned(o->env->mem, 2 * ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     *why = "the path of the WAL could not be looked up or made";
-    enum err e = resolve_path(o->env, o->path, &w->path);
+    enum err e = resolve_path(o->env, o->path, o->read_only, &w->path);
     if (e == OK) e = open_file(w, why);
-    size_t got = 0;
-    if (e == OK) {
-        *why = "the WAL's superblocks could not be read";
-        memset(sectors, 0, 2 * ENV_FILE_ALIGN);
-        e = env_file_read(o->env, w->file, 0, sectors, 2 * ENV_FILE_ALIGN, &got);
-    }
-    if (e == OK) e = choose_superblock(w, sectors, why);
+    if (e == OK) e = read_superblocks(w, why);
     if (e == OK) e = size_ring(w, why);
-    mem_free(o->env->mem, sectors);
     if (e != OK) {
         wal_free(w);
         return e;
@@ -220,7 +225,8 @@ enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation ta
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
     enum err e = env_file_write(w->env, w->file, 2 * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
     mem_free(w->env->mem, sector);
-    return e;
+    const char *why;
+    return e == OK ? read_superblocks(w, &why) : e;
 }
 
 enum err wal_read_mark(struct wal *w, struct incarnation *taken) {
@@ -242,7 +248,7 @@ enum err wal_read_mark(struct wal *w, struct incarnation *taken) {
 
 /* The file's length and its name in the folder: without them a power cut takes the whole WAL away, however well its sectors were written. */
 static enum err make_durable(struct wal *w) {
-    if (w->block_device) return OK;
+    if (w->block_device || OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_NO_DIR_SYNC)) return OK;
     enum err e = env_file_sync(w->env, w->file);
     const char *slash = strrchr(w->path, '/');
     char *folder = slash ? mem_strndup(w->env->mem, w->path, slash == w->path ? 1 : (size_t)(slash - w->path)) : mem_strdup(w->env->mem, ".");
@@ -253,6 +259,11 @@ static enum err make_durable(struct wal *w) {
 
 enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16]) {
     ASSERT(w->writers == 0 && wal_idle(w));
+    if (w->options.takeover_mark) {
+        struct incarnation taken;
+        enum err marked = wal_read_mark(w, &taken);
+        if (marked != ERR_NOT_FOUND) return marked == OK ? ERR_FENCED : marked;
+    }
     if (w->has_superblock && w->superblock.initialised > w->initialised && w->superblock.ring_size == w->ring_size) {
         w->initialised = w->superblock.initialised;
     }
@@ -313,14 +324,16 @@ static const uint8_t *replay_bytes(struct replay *r, uint64_t position, size_t s
 static enum err replay_group(struct replay *r, const struct group_header *g, const uint8_t *data,
                              enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx, struct wal_found *found) {
     size_t at = GROUP_HEADER_SIZE;
+    uint64_t before = found->records;
     for (uint32_t i = 0; i < g->record_count; i++) {
         struct record_header h;
         const uint8_t *payload;
         enum err e = record_decode(data + at, g->size - at, g->incarnation, g->block_id, &h, &payload);
+        if (e == ERR_CORRUPT && OX_UNLIKELY(r->w->options.mutant == STREAM_MUTANT_KEEP_TORN)) e = OK;
         if (e != OK) {
             found->torn = true;
             found->stopped_by = e;
-            return OK;
+            break;
         }
         e = record(ctx, &h, payload);
         if (e != OK) return e;
@@ -329,10 +342,11 @@ static enum err replay_group(struct replay *r, const struct group_header *g, con
         if (at > g->size) {
             found->torn = true;
             found->stopped_by = ERR_CORRUPT;
-            return OK;
+            break;
         }
     }
-    (void)r;
+    const struct wal_options *o = &r->w->options;
+    if (o->group_found) o->group_found(o->ctx, g, (uint32_t)(found->records - before));
     return OK;
 }
 
@@ -352,7 +366,8 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
             break;
         }
         if (found->stopped_by != OK) break;
-        if (g.incarnation.v != w->superblock.incarnation.v || g.position != position) {
+        bool stale = g.incarnation.v != w->superblock.incarnation.v || g.position != position;
+        if (stale && OX_LIKELY(w->options.mutant != STREAM_MUTANT_KEEP_STALE)) {
             found->stopped_by = ERR_STALE;
             break;
         }
@@ -361,6 +376,7 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
                 found->stopped_by = ERR_CORRUPT;
                 break;
             }
+            if (w->options.group_found) w->options.group_found(w->options.ctx, &g, 0);
             position += g.size;
             continue;
         }

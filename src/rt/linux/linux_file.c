@@ -414,8 +414,8 @@ static enum err make_one(const char *path, const char *parent, bool last) {
     if (stat(path, &st) != 0) return file_err(errno);
     if (!S_ISDIR(st.st_mode)) return last ? ERR_EXISTS : ERR_NOT_FOUND;
     /* Who made it may have ended before it was durable. Where we may not look, somebody else is in charge of it. */
-    if (last) (void)sync_dir(parent);
-    return OK;
+    enum err e = last ? sync_dir(parent) : OK;
+    return e == ERR_PERMISSION ? OK : e;
 }
 
 static void dir_make_job(void *arg) {

@@ -232,8 +232,7 @@ static void broker_life(struct faults_test *t, struct store *s) {
     struct meta_user u = {.test = t};
     enum err e = broker_open(&u, s);
     if (e != OK) {
-        /* The check of the store may take a lost answer for a store that does not keep the condition: refusing is safe.
-         */
+        /* A store whose every answer to the test of conditional creation is wrong is refused, also when that was chance. */
         if (e != ERR_FENCED && e != ERR_UNSUPPORTED && err_class(e) == ERR_CLASS_FATAL)
             sim_fail(t->world, "the cluster cannot be opened: %s", err_name(e));
         return;
