@@ -42,7 +42,7 @@ struct streams_test {
     struct model models[PARTITIONS_MAX];
     size_t value_max;
     uint64_t upload_bytes, cache_bytes, block_cache_bytes;
-    uint32_t upload_interval_ms, checkpoint_entries;
+    uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
     unsigned starts;
 };
 
@@ -298,6 +298,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .upload_bytes = t->upload_bytes,
                                  .upload_interval_ms = t->upload_interval_ms,
                                  .checkpoint_entries = t->checkpoint_entries,
+                                 .checkpoint_interval_ms = t->checkpoint_interval_ms,
                                  .producer_expiration_ms = 86400000,
                                  .shards = &loop,
                                  .shard_count = 1,
@@ -430,6 +431,7 @@ static void load_choose(struct streams_test *t) {
     t->block_cache_bytes = sim_chance(w, 0.5) ? 1000 : 16u << 20;
     t->upload_interval_ms = (uint32_t)sim_between(w, 200, 20000);
     t->checkpoint_entries = (uint32_t)sim_between(w, 1, 12);
+    t->checkpoint_interval_ms = sim_chance(w, 0.5) ? 0 : (uint32_t)sim_between(w, 500, 30000);
 }
 
 void scenario_streams(struct sim_run *r) {

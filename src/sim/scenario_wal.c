@@ -34,6 +34,7 @@ struct wal_test {
     unsigned life_count;
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
     size_t record_max;
+    uint64_t keep_max; /* groups that stay untrimmed; many fill the ring */
 };
 
 struct holder {
@@ -215,7 +216,7 @@ static void hold(struct holder *h) {
             trim_some(h, sim_between(t->world, 0, 3));
             if (!waitq_wait_until(&h->changed, env_now_ns(loop_current()->env) + 20 * NS_PER_MS)) trim_some(h, 0);
         }
-        if (sim_chance(t->world, 0.2)) trim_some(h, sim_between(t->world, 0, 40));
+        if (sim_chance(t->world, 0.2)) trim_some(h, sim_between(t->world, 0, t->keep_max));
     }
 }
 
@@ -298,6 +299,7 @@ void scenario_wal(struct sim_run *r) {
     t->world = w;
     t->shared = sim_chance(w, 0.5);
     t->record_max = sim_chance(w, 0.3) ? 60000 : 1500;
+    t->keep_max = sim_chance(w, 0.5) ? 400 : 40;
     t->path = t->shared ? "/dev/shared" : "/var/wal/ring.wal";
     t->holder = sim_node_create(w, "holder");
     t->survivor = sim_node_create(w, "survivor");

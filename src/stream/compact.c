@@ -164,7 +164,7 @@ static enum err write_entry(struct compaction *k) {
             apply(s, r, mails);
         }
         upload_post_mails(s, mails);
-        s->entries_since_checkpoint++;
+        upload_entry_made(s);
     }
     fiber_mutex_unlock(&s->ledger_lock);
     slices_deinit(&body);

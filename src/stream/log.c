@@ -120,6 +120,8 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     waitq_init(&s->upload_done);
     waitgroup_init(&s->background);
     timer_init(&s->upload_timer, upload_timer_fire);
+    timer_init(&s->checkpoint_timer, upload_checkpoint_due);
+    if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     list_init(&s->pending);
     list_init(&s->unacked);
     ledger_image_init(&s->image, m);
@@ -183,6 +185,7 @@ void streams_close(struct streams *s) {
     }
     s->closing = true;
     timer_disarm(&s->upload_timer);
+    timer_disarm(&s->checkpoint_timer);
     objlog_stop(s->log);
     while (s->uploading) waitq_wait(&s->upload_done);
     waitgroup_wait(&s->background);

@@ -31,7 +31,9 @@ struct streams_options {
     uint64_t cache_log_bytes, cache_block_bytes;
     uint64_t upload_bytes;         /* upload once this much waits */
     uint32_t upload_interval_ms;   /* or once the oldest has waited this long */
+    uint32_t upload_wal_percent;   /* or once the WAL is that full; 0: 50 */
     uint32_t checkpoint_entries;   /* a checkpoint after so many ledger entries */
+    uint32_t checkpoint_interval_ms; /* or once the oldest entry since the last one is that old; 0: never for that reason */
     int64_t producer_expiration_ms; /* producers not seen for so long are forgotten */
     struct loop **shards;          /* homes of streams */
     unsigned shard_count;

@@ -131,11 +131,11 @@ struct streams {
     struct list pending;  /* confirmed by the WAL, not uploaded; in WAL order */
     struct list unacked;  /* the WAL failed: to be confirmed by the ledger */
     uint64_t pending_bytes, unacked_bytes;
-    struct timer upload_timer;
+    struct timer upload_timer, checkpoint_timer;
     bool upload_wanted; /* by a shard without room */
     bool flushing;      /* everything is to be uploaded */
     bool uploading;     /* the fiber is alive */
-    bool compacting;
+    bool compacting, checkpointing;
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
@@ -169,6 +169,9 @@ void upload_want(struct streams *s); /* as soon as possible, any thread's loop: 
 /* Everything that has been submitted is in durable entries when this returns. Suspends. */
 enum err upload_flush(struct streams *s) WARN_UNUSED;
 enum err upload_checkpoint(struct streams *s, bool closed) WARN_UNUSED; /* takes ledger_lock; suspends */
+/* An entry was appended: a checkpoint is due some time. */
+void upload_entry_made(struct streams *s);
+void upload_checkpoint_due(struct timer *t);
 /* An entry that says which WAL we use; the first of a new ledger is a checkpoint. Suspends. */
 enum err upload_announce(struct streams *s) WARN_UNUSED;
 /* Recovery: records of a dead incarnation's WAL, as blocks made by the caller. Uploads them as one entry. Suspends. */

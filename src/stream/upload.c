@@ -274,7 +274,7 @@ static void commit_entry(struct upload *u, bool acknowledge) {
     }
     upload_post_mails(s, mails);
     if (trim > 0 && s->wal_mode == WAL_MODE_ON) wal_trim(s->wal, trim);
-    s->entries_since_checkpoint++;
+    upload_entry_made(s);
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
 
@@ -409,6 +409,30 @@ enum err upload_checkpoint(struct streams *s, bool closed) {
     return e;
 }
 
+static void checkpoint_job(void *arg) {
+    struct streams *s = arg;
+    if (!s->closing && s->entries_since_checkpoint > 0) {
+        enum err e = upload_checkpoint(s, false);
+        if (e != OK && e != ERR_CANCELLED) log_fatal(s, e, "a checkpoint failed for good");
+    }
+    s->checkpointing = false;
+    waitgroup_done(&s->background);
+}
+
+void upload_checkpoint_due(struct timer *t) {
+    struct streams *s = CONTAINER_OF(t, struct streams, checkpoint_timer);
+    if (s->checkpointing || s->closing || s->fenced) return;
+    s->checkpointing = true;
+    waitgroup_add(&s->background);
+    fiber_spawn(loop_current(), "checkpoint", checkpoint_job, s);
+}
+
+void upload_entry_made(struct streams *s) {
+    s->entries_since_checkpoint++;
+    if (s->options.checkpoint_interval_ms == 0 || timer_armed(&s->checkpoint_timer)) return;
+    timer_arm(&s->checkpoint_timer, env_now_ns(s->env) + s->options.checkpoint_interval_ms * NS_PER_MS);
+}
+
 /* ---- when ---- */
 
 static uint64_t oldest_ns(const struct streams *s) {
@@ -420,7 +444,7 @@ static bool triggered(struct streams *s) {
     if (list_empty(&s->pending)) return false;
     if (s->flushing || s->upload_wanted || s->wal_mode == WAL_MODE_FAILED) return true;
     if (s->pending_bytes >= s->options.upload_bytes) return true;
-    if (wal_used_bytes(s->wal) > wal_capacity(s->wal) / 2) return true;
+    if (wal_used_bytes(s->wal) > wal_capacity(s->wal) / 100 * s->options.upload_wal_percent) return true;
     return env_now_ns(s->env) - oldest_ns(s) >= s->options.upload_interval_ms * NS_PER_MS;
 }
 
