@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "admin/metrics_page.h"
@@ -23,8 +24,8 @@ typedef int http_result;
 
 /* The few functions that are used of the library. */
 struct http_functions {
-    struct MHD_Daemon *(*start)(unsigned int flags, uint16_t port, MHD_AcceptPolicyCallback apc, void *apc_cls, MHD_AccessHandlerCallback dh,
-                                void *dh_cls, ...);
+    struct MHD_Daemon *(*start)(unsigned int flags, uint16_t port, MHD_AcceptPolicyCallback apc, void *apc_cls,
+                                MHD_AccessHandlerCallback dh, void *dh_cls, ...);
     void (*stop)(struct MHD_Daemon *daemon);
     const union MHD_DaemonInfo *(*info)(struct MHD_Daemon *daemon, enum MHD_DaemonInfoType type, ...);
     struct MHD_Response *(*response)(size_t size, void *data, enum MHD_ResponseMemoryMode mode);
@@ -67,11 +68,15 @@ static void page_topics(struct broker *b, struct buf *out) {
         const char *name, *type, *help;
         size_t field;
     } columns[] = {
-        {"oxbow_topic_received_bytes_total", "counter", "Bytes of record batches appended, by topic.", offsetof(struct broker_topic_count, bytes_in)},
-        {"oxbow_topic_sent_bytes_total", "counter", "Bytes of record batches read, by topic.", offsetof(struct broker_topic_count, bytes_out)},
-        {"oxbow_topic_received_records_total", "counter", "Records appended, by topic.", offsetof(struct broker_topic_count, records_in)},
+        {"oxbow_topic_received_bytes_total", "counter", "Bytes of record batches appended, by topic.",
+         offsetof(struct broker_topic_count, bytes_in)},
+        {"oxbow_topic_sent_bytes_total", "counter", "Bytes of record batches read, by topic.",
+         offsetof(struct broker_topic_count, bytes_out)},
+        {"oxbow_topic_received_records_total", "counter", "Records appended, by topic.",
+         offsetof(struct broker_topic_count, records_in)},
         {"oxbow_topic_size_bytes", "gauge", "Bytes kept, by topic.", offsetof(struct broker_topic_count, size_bytes)},
-        {"oxbow_topic_open_partitions", "gauge", "Open partitions, by topic.", offsetof(struct broker_topic_count, partitions)},
+        {"oxbow_topic_open_partitions", "gauge", "Open partitions, by topic.",
+         offsetof(struct broker_topic_count, partitions)},
     };
     for (size_t c = 0; c < ARRAY_LEN(columns); c++) {
         metrics_page_head(out, columns[c].name, columns[c].type, columns[c].help);
@@ -94,14 +99,15 @@ static void page_main(void *arg) {
     metrics_page_head(out, "oxbow_memory_allocated_bytes", "gauge", "Bytes taken from the heap.");
     metrics_page_value(out, "oxbow_memory_allocated_bytes", NULL, NULL, atomic_load(&a->o.env->mem->allocated_bytes));
     metrics_page_head(out, "process_resident_memory_bytes", "gauge", "Resident memory of the process.");
-    metrics_page_value(out, "process_resident_memory_bytes", NULL, NULL, a->o.resident_bytes ? a->o.resident_bytes() : 0);
+    metrics_page_value(out, "process_resident_memory_bytes", NULL, NULL,
+                       a->o.resident_bytes ? a->o.resident_bytes() : 0);
     metrics_page_head(out, "oxbow_build_info", "gauge", "1; the labels tell what is running.");
     buf_printf(out, "oxbow_build_info{version=\"%s\",io=\"%s\"} 1\n", a->o.version, a->o.io_name);
     struct broker *b = a->broker; /* stays until this page is done, even if it is taken away meanwhile */
     if (b) {
         metrics_page_head(out, "oxbow_broker_info", "gauge", "1; the labels tell which broker this is.");
-        buf_printf(out, "oxbow_broker_info{node_id=\"%d\",incarnation=\"%" PRIu64 "\",cluster_id=\"%s\"} 1\n", broker_node_id(b),
-                   broker_incarnation(b), broker_cluster_id(b));
+        buf_printf(out, "oxbow_broker_info{node_id=\"%d\",incarnation=\"%" PRIu64 "\",cluster_id=\"%s\"} 1\n",
+                   broker_node_id(b), broker_incarnation(b), broker_cluster_id(b));
         page_topics(b, out);
     }
     atomic_store(&p->made, true);
@@ -113,7 +119,8 @@ static void page_main(void *arg) {
 
 /* --- On the HTTP thread. */
 
-static http_result send_text(struct admin *a, struct MHD_Connection *c, unsigned status, const char *type, const void *data, size_t size) {
+static http_result send_text(struct admin *a, struct MHD_Connection *c, unsigned status, const char *type,
+                             const void *data, size_t size) {
     struct MHD_Response *r = a->http.response(size, (void *)(uintptr_t)data, MHD_RESPMEM_MUST_COPY);
     if (!r) return MHD_NO;
     (void)a->http.header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
@@ -128,7 +135,8 @@ static http_result send_line(struct admin *a, struct MHD_Connection *c, unsigned
 
 static http_result serve_metrics(struct admin *a, struct MHD_Connection *c, void **context) {
     struct page *p = *context;
-    if (p && atomic_load(&p->made)) return send_text(a, c, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", p->text.data, p->text.size);
+    if (p && atomic_load(&p->made))
+        return send_text(a, c, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", p->text.data, p->text.size);
     if (p) return MHD_YES; /* woken for nothing */
     atomic_fetch_add(&a->suspended, 1);
     if (atomic_load(&a->stopping)) {
@@ -145,8 +153,8 @@ static http_result serve_metrics(struct admin *a, struct MHD_Connection *c, void
     return MHD_YES;
 }
 
-static http_result serve(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version, const char *upload,
-                         size_t *upload_size, void **context) {
+static http_result serve(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version,
+                         const char *upload, size_t *upload_size, void **context) {
     struct admin *a = cls;
     (void)version;
     (void)upload;
@@ -190,9 +198,12 @@ static bool load_library(struct admin *a) {
     if (!a->library) return false;
     struct http_functions *h = &a->http;
     return load_function(a, "MHD_start_daemon", &h->start) && load_function(a, "MHD_stop_daemon", &h->stop) &&
-           load_function(a, "MHD_get_daemon_info", &h->info) && load_function(a, "MHD_create_response_from_buffer", &h->response) &&
-           load_function(a, "MHD_destroy_response", &h->response_free) && load_function(a, "MHD_add_response_header", &h->header) &&
-           load_function(a, "MHD_queue_response", &h->answer) && load_function(a, "MHD_suspend_connection", &h->suspend) &&
+           load_function(a, "MHD_get_daemon_info", &h->info) &&
+           load_function(a, "MHD_create_response_from_buffer", &h->response) &&
+           load_function(a, "MHD_destroy_response", &h->response_free) &&
+           load_function(a, "MHD_add_response_header", &h->header) &&
+           load_function(a, "MHD_queue_response", &h->answer) &&
+           load_function(a, "MHD_suspend_connection", &h->suspend) &&
            load_function(a, "MHD_resume_connection", &h->resume);
 }
 
@@ -225,7 +236,9 @@ static void admin_free(struct admin *a) {
 enum err admin_start(const struct admin_options *o, struct admin **out, const char **why) {
     union address address;
     if (!address_parse(o->host, o->port, &address)) {
-        *why = mem_printf(o->env->mem, "http.listen: expected a numeric address or localhost, found '%s'", o->host);
+        (void)snprintf(o->why_text, o->why_size, "http.listen: expected a numeric address or localhost, found '%s'",
+                       o->host);
+        *why = o->why_text;
         return ERR_INVALID;
     }
     struct admin *a = MEM_NEW(o->env->mem, struct admin);
@@ -235,17 +248,20 @@ enum err admin_start(const struct admin_options *o, struct admin **out, const ch
     waitgroup_init(&a->pages);
     if (!load_library(a)) {
         admin_free(a);
-        *why = "http.listen is set, but " LIBRARY " cannot be loaded; install libmicrohttpd12 or leave http.listen empty";
+        *why =
+            "http.listen is set, but " LIBRARY " cannot be loaded; install libmicrohttpd12 or leave http.listen empty";
         return ERR_NOT_FOUND;
     }
     unsigned flags = MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME;
     if (address.any.sa_family == AF_INET6) flags |= MHD_USE_IPv6;
-    a->daemon = a->http.start(flags, o->port, NULL, NULL, serve, a, MHD_OPTION_SOCK_ADDR, &address.any, MHD_OPTION_NOTIFY_COMPLETED, completed, a,
-                              MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
-                              MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+    a->daemon = a->http.start(flags, o->port, NULL, NULL, serve, a, MHD_OPTION_SOCK_ADDR, &address.any,
+                              MHD_OPTION_NOTIFY_COMPLETED, completed, a, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+                              MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_END);
     if (!a->daemon) {
         admin_free(a);
-        *why = mem_printf(o->env->mem, "cannot listen on http.listen=%s:%u; is the port in use?", o->host, o->port);
+        (void)snprintf(o->why_text, o->why_size, "cannot listen on http.listen=%s:%u; is the port in use?", o->host,
+                       o->port);
+        *why = o->why_text;
         return ERR_UNAVAILABLE;
     }
     const union MHD_DaemonInfo *bound = a->http.info(a->daemon, MHD_DAEMON_INFO_BIND_PORT);

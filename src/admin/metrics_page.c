@@ -40,7 +40,8 @@ _Static_assert(ARRAY_LEN(op_names) == STORE_OPS && ARRAY_LEN(purpose_names) == S
 static const char *label_text(enum metric_label kind, unsigned value, char *out, size_t out_size) {
     out[0] = '\0';
     switch (kind) {
-    case METRIC_LABEL_NONE: break;
+    case METRIC_LABEL_NONE:
+        break;
     case METRIC_LABEL_API: {
         const struct kafka_api *api = kafka_api_find((int16_t)value);
         if (api) {
@@ -53,10 +54,13 @@ static const char *label_text(enum metric_label kind, unsigned value, char *out,
     case METRIC_LABEL_PURPOSE:
         (void)snprintf(out, out_size, "purpose=\"%s\"", value < STORE_PURPOSES ? purpose_names[value] : "?");
         break;
-    case METRIC_LABEL_ERR: (void)snprintf(out, out_size, "error=\"%s\"", value < ERR_COUNT ? err_name((enum err)value) : "?"); break;
+    case METRIC_LABEL_ERR:
+        (void)snprintf(out, out_size, "error=\"%s\"", value < ERR_COUNT ? err_name((enum err)value) : "?");
+        break;
     case METRIC_LABEL_STORE_OP: {
         unsigned op = value / STORE_PURPOSES, purpose = value % STORE_PURPOSES;
-        (void)snprintf(out, out_size, "op=\"%s\",purpose=\"%s\"", op < STORE_OPS ? op_names[op] : "?", purpose_names[purpose]);
+        (void)snprintf(out, out_size, "op=\"%s\",purpose=\"%s\"", op < STORE_OPS ? op_names[op] : "?",
+                       purpose_names[purpose]);
         break;
     }
     }
@@ -111,7 +115,8 @@ static void cells_print(const struct row *r, unsigned v, struct metric_cells *c,
         if (last) {
             buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", r->name, label, comma, below);
         } else {
-            buf_printf(out, "%s_bucket{%s%sle=\"%.6f\"} %" PRIu64 "\n", r->name, label, comma, (double)(UINT64_C(1) << b) / 1e6, below);
+            buf_printf(out, "%s_bucket{%s%sle=\"%.6f\"} %" PRIu64 "\n", r->name, label, comma,
+                       (double)(UINT64_C(1) << b) / 1e6, below);
         }
     }
     const char *open = label[0] ? "{" : "", *close = label[0] ? "}" : "";

@@ -5,7 +5,8 @@
 #include "base/bytes.h"
 #include "base/metrics.h"
 
-/* Everything in base/metrics_table.h. Values of labels that never occurred are left out. Any thread: the cells are atomic. */
+/* Everything in base/metrics_table.h. Values of labels that never occurred are left out. Any thread: the cells are
+ * atomic. */
 void metrics_page_table(const struct metrics *m, struct buf *out);
 /* One metric that is not in the table, with its two comment lines. type: "gauge" or "counter". */
 void metrics_page_head(struct buf *out, const char *name, const char *type, const char *help);

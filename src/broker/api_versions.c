@@ -18,7 +18,8 @@ static bool software_name_valid(struct kafka_string s) {
 enum request_outcome handle_api_versions(struct request *r, const void *message, void *response) {
     const struct kafka_api_versions_request *in = message;
     struct kafka_api_versions_response *out = response;
-    if (request_version(r) >= 3 && (!software_name_valid(in->client_software_name) || !software_name_valid(in->client_software_version))) {
+    if (request_version(r) >= 3 &&
+        (!software_name_valid(in->client_software_name) || !software_name_valid(in->client_software_version))) {
         out->error_code = request_error(r, ERR_INVALID_REQUEST);
         return REQUEST_ANSWER;
     }
@@ -27,7 +28,10 @@ enum request_outcome handle_api_versions(struct request *r, const void *message,
     out->api_keys.count = (int32_t)set->o.api_count;
     for (size_t i = 0; i < set->o.api_count; i++) {
         const struct api *a = &set->o.apis[i];
-        out->api_keys.items[i] = (struct kafka_api_versions_response_api){a->key, a->told_min_version, a->max_version};
+        /* Produce is said to begin at version 0: see KAFKA-18659 and kafka/README.md. */
+        int16_t told = kafka_api_find(a->key)->advertised_min_version;
+        int16_t min = told < a->min_version ? told : a->min_version;
+        out->api_keys.items[i] = (struct kafka_api_versions_response_api){a->key, min, a->max_version};
     }
     return REQUEST_ANSWER;
 }

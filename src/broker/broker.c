@@ -75,14 +75,15 @@ static void publication_arrived(struct mail *m) {
     loop_post(p->broker->o.loop0, &p->mail);
 }
 
-/* Mails the topic as the image has it now to all shards. The mail leaves before anything can suspend, so that shards learn of changes in the order of
- * the cluster log. */
+/* Mails the topic as the image has it now to all shards. The mail leaves before anything can suspend, so that shards
+ * learn of changes in the order of the cluster log. */
 static void broker_publish(struct broker *b, const struct uuid *id, struct waitgroup *done) {
     const struct meta_topic *t = meta_topic_by_id(b->meta, id);
     struct topic_route *route = t ? topic_route_create(b->env->mem, t, &b->topic_defaults, b->shard_count) : NULL;
     for (unsigned i = 0; i < b->shard_count; i++) {
         struct publication *p = MEM_NEW(b->env->mem, struct publication);
-        *p = (struct publication){.mail = {NULL, publication_arrived}, .broker = b, .shard = &b->shards[i], .id = *id, .done = done};
+        *p = (struct publication){
+            .mail = {NULL, publication_arrived}, .broker = b, .shard = &b->shards[i], .id = *id, .done = done};
         if (route) p->route = topic_route_ref(route);
         waitgroup_add(done);
         loop_post(b->loops[i], &p->mail);
@@ -104,13 +105,14 @@ static enum err broker_checked(struct broker *b, enum err e) {
 }
 
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) {
-    enum err e = broker_checked(b, meta_topic_create(b->meta, wish->name, wish->partition_count, wish->replication_factor, wish->configs,
-                                                     wish->config_count, id));
+    enum err e = broker_checked(b, meta_topic_create(b->meta, wish->name, wish->partition_count,
+                                                     wish->replication_factor, wish->configs, wish->config_count, id));
     if (e == OK) broker_publish_and_wait(b, id);
     return e;
 }
 
-enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes, size_t count) {
+enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes,
+                                size_t count) {
     enum err e = broker_checked(b, meta_topic_configure(b->meta, id, changes, count));
     if (e == OK) broker_publish_and_wait(b, id);
     return e;
@@ -185,7 +187,8 @@ void broker_topic_counts(struct broker *b, struct broker_topic_count **out, size
     struct broker_topic_count *list = mem_zalloc(b->env->mem, (j.count + 1) * sizeof(*list));
     for (size_t i = 0; i < j.count; i++) {
         const struct shard_topic_count *s = &j.items[i];
-        list[i] = (struct broker_topic_count){s->name, s->bytes_in, s->bytes_out, s->records_in, s->size_bytes, s->partitions};
+        list[i] = (struct broker_topic_count){s->name,       s->bytes_in,   s->bytes_out,
+                                              s->records_in, s->size_bytes, s->partitions};
     }
     mem_free(b->env->mem, j.items);
     qsort(list, j.count, sizeof(*list), count_compare);
@@ -230,7 +233,8 @@ static void broker_topic_defaults(const struct config *c, struct topic_config *t
 }
 
 static const char *why_of(struct broker *b, const char *what, const char *detail) {
-    return mem_printf(b->env->mem, "%s: %s", what, detail);
+    (void)snprintf(b->o.why_text, b->o.why_size, "%s: %s", what, detail);
+    return b->o.why_text;
 }
 
 static enum err broker_parse_listeners(struct broker *b, const char **why) {
@@ -328,15 +332,16 @@ static enum err broker_recover(struct broker *b, const char **why) {
             *why = "the result of the recovery could not be written to the cluster log";
             return e;
         }
-        log_info(b->env->log, "incarnation recovered", "incarnation=%" PRIu64 " state_entry=%" PRIu64 " ms=%" PRIu64, v, entry,
-                 (uint64_t)((env_now_ns(b->env) - began) / NS_PER_MS));
+        log_info(b->env->log, "incarnation recovered", "incarnation=%" PRIu64 " state_entry=%" PRIu64 " ms=%" PRIu64, v,
+                 entry, (uint64_t)((env_now_ns(b->env) - began) / NS_PER_MS));
     }
     return streams_start(b->streams, why);
 }
 
 static enum err broker_make_shards(struct broker *b, const char **why) {
     b->shard_count = (unsigned)b->config->shards;
-    if (b->shard_count == 0) { /* auto: half of the processors, for the rest has work too: the kernel's network, uploads, checksums */
+    if (b->shard_count ==
+        0) { /* auto: half of the processors, for the rest has work too: the kernel's network, uploads, checksums */
         b->shard_count = b->o.processors > 2 ? b->o.processors / 2 : 1;
     }
     b->shards = mem_zalloc(b->env->mem, b->shard_count * sizeof(*b->shards));
@@ -376,8 +381,10 @@ static enum err broker_listen(struct broker *b, const char **why) {
         size_t n = 0;
         while (strcmp(b->listeners[n].name, j.which) != 0) n++;
         broker_listener_text(b, n, text, sizeof(text));
-        const char *reason = j.err == ERR_UNAVAILABLE ? "the address is in use, or not one of this machine's" : err_text(j.err);
-        *why = mem_printf(b->env->mem, "cannot listen on %s: %s", text, reason);
+        const char *reason =
+            j.err == ERR_UNAVAILABLE ? "the address is in use, or not one of this machine's" : err_text(j.err);
+        (void)snprintf(b->o.why_text, b->o.why_size, "cannot listen on %s: %s", text, reason);
+        *why = b->o.why_text;
         return j.err;
     }
     return OK;
@@ -451,7 +458,10 @@ static enum err broker_open(struct broker *b, const char **why) {
     broker_topic_defaults(b->config, &b->topic_defaults);
     e = broker_make_shards(b, why);
     if (e != OK) return e;
-    e = meta_open(&(struct meta_options){.env = b->env, .store = b->o.store, .node_id = b->config->node_id, .rack = b->config->broker_rack}, &b->meta, why);
+    e = meta_open(
+        &(struct meta_options){
+            .env = b->env, .store = b->o.store, .node_id = b->config->node_id, .rack = b->config->broker_rack},
+        &b->meta, why);
     if (e != OK) return e;
     b->cluster_id = mem_strdup(b->env->mem, meta_cluster_id(b->meta));
     b->incarnation = meta_incarnation(b->meta).v;
@@ -468,13 +478,14 @@ static enum err broker_open(struct broker *b, const char **why) {
 }
 
 enum err broker_start(const struct broker_options *o, struct broker **out, const char **why) {
-    ASSERT(o->loop0 == loop_current() && o->fatal);
+    ASSERT(o->loop0 == loop_current() && o->fatal && o->why_size > 0);
     struct broker *b = MEM_NEW(o->env->mem, struct broker);
     INIT_OBJ(b, BROKER_MAGIC);
     b->o = *o;
     b->env = o->env;
     b->config = o->config;
-    conn_quota_init(&b->quota, o->env->mem, (uint32_t)o->config->max_connections, (uint32_t)o->config->max_connections_per_ip);
+    conn_quota_init(&b->quota, o->env->mem, (uint32_t)o->config->max_connections,
+                    (uint32_t)o->config->max_connections_per_ip);
     waitgroup_init(&b->background);
     fiber_mutex_init(&b->producer_ids_lock);
     fiber_mutex_init(&b->configs_lock);

@@ -40,16 +40,16 @@ struct broker {
 extern const struct api api_table[];
 extern const size_t api_table_count;
 
-request_handler handle_produce, handle_fetch, handle_list_offsets, handle_metadata, handle_find_coordinator, handle_api_versions, handle_create_topics,
-    handle_delete_topics, handle_init_producer_id, handle_describe_configs, handle_incremental_alter_configs;
-/* Memory for decoding a Produce request: most of it is records, which are not copied. */
-size_t produce_decode_bound(int16_t version, const uint8_t *body, size_t size);
+request_handler handle_produce, handle_fetch, handle_list_offsets, handle_metadata, handle_find_coordinator,
+    handle_api_versions, handle_create_topics, handle_delete_topics, handle_init_producer_id, handle_describe_configs,
+    handle_incremental_alter_configs;
 
 static inline struct shard *request_shard(const struct request *r) {
     return r->shard;
 }
 
-/* --- On loop 0; suspend until the change is durable and every shard knows it. Errors of meta_*; ERR_FENCED is fatal and reported as such. */
+/* --- On loop 0; suspend until the change is durable and every shard knows it. Errors of meta_*; ERR_FENCED is fatal
+ * and reported as such. */
 struct topic_wish {
     const char *name; /* NUL-terminated */
     int32_t partition_count;
@@ -59,7 +59,8 @@ struct topic_wish {
 };
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) WARN_UNUSED;
 enum err broker_delete_topic(struct broker *b, const struct uuid *id) WARN_UNUSED;
-enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes, size_t count) WARN_UNUSED;
+enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes,
+                                size_t count) WARN_UNUSED;
 /* On loop 0; suspends now and then. */
 enum err broker_new_producer_id(struct broker *b, int64_t *id) WARN_UNUSED;
 

@@ -1,5 +1,6 @@
-/* DescribeConfigs and IncrementalAlterConfigs. A topic's configuration can be changed; the broker's own comes from its file and command line, is shown,
- * and cannot be changed while it runs. What belongs to topics runs on loop 0, where the cluster log's image is. */
+/* DescribeConfigs and IncrementalAlterConfigs. A topic's configuration can be changed; the broker's own comes from its
+ * file and command line, is shown, and cannot be changed while it runs. What belongs to topics runs on loop 0, where
+ * the cluster log's image is. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -66,7 +67,8 @@ static enum err describe_topic(const struct describe *d, const struct kafka_desc
     if (!t) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
     out->configs.items = kafka_new(&kafka_describe_configs_response_config_type, &d->r->arena, TOPIC_PROPERTIES);
     struct topic_config_entry e;
-    for (size_t cursor = 0; topic_config_describe(&d->broker->topic_defaults, t->configs, t->config_count, &cursor, &e);) {
+    for (size_t cursor = 0;
+         topic_config_describe(&d->broker->topic_defaults, t->configs, t->config_count, &cursor, &e);) {
         if (is_wanted(want, e.name)) describe_topic_entry(d, &e, &out->configs.items[out->configs.count++]);
     }
     return OK;
@@ -76,19 +78,25 @@ static enum err describe_topic(const struct describe *d, const struct kafka_desc
 
 static int8_t broker_type(enum config_type t) {
     switch (t) {
-    case CONFIG_TYPE_BOOL: return TYPE_BOOLEAN;
-    case CONFIG_TYPE_INT: return TYPE_INT;
-    case CONFIG_TYPE_LONG: return TYPE_LONG;
-    case CONFIG_TYPE_LIST: return TYPE_LIST;
+    case CONFIG_TYPE_BOOL:
+        return TYPE_BOOLEAN;
+    case CONFIG_TYPE_INT:
+        return TYPE_INT;
+    case CONFIG_TYPE_LONG:
+        return TYPE_LONG;
+    case CONFIG_TYPE_LIST:
+        return TYPE_LIST;
     case CONFIG_TYPE_COUNT: /* may be "auto" */
     case CONFIG_TYPE_SIZE:  /* may be "256MiB" */
     case CONFIG_TYPE_STRING:
-    case CONFIG_TYPE_ENUM: return TYPE_STRING;
+    case CONFIG_TYPE_ENUM:
+        return TYPE_STRING;
     }
     UNREACHABLE();
 }
 
-static void describe_broker_entry(const struct describe *d, const struct config *defaults, enum config_property p, answer_config *c) {
+static void describe_broker_entry(const struct describe *d, const struct config *defaults, enum config_property p,
+                                  answer_config *c) {
     struct request *r = d->r;
     const struct config *config = d->broker->config;
     const struct config_row *row = config_row(p);
@@ -135,7 +143,8 @@ static void describe_there(void *arg) {
     mapstr_init(&seen, d->broker->env->mem);
     for (int32_t i = 0; i < d->in->resources.count; i++) {
         const struct kafka_describe_configs_request_resource *want = &d->in->resources.items[i];
-        char *key = arena_printf(&d->r->arena, "%d/%.*s", want->resource_type, (int)want->resource_name.size, want->resource_name.data);
+        char *key = arena_printf(&d->r->arena, "%d/%.*s", want->resource_type, (int)want->resource_name.size,
+                                 want->resource_name.data);
         if (mapstr_put(&seen, key, strlen(key), key)) continue;
         struct kafka_describe_configs_response_result *out = &d->out->results.items[d->out->results.count++];
         out->resource_type = want->resource_type;
@@ -160,7 +169,8 @@ static void describe_there(void *arg) {
 
 enum request_outcome handle_describe_configs(struct request *r, const void *message, void *response) {
     struct describe d = {.r = r, .broker = request_shard(r)->broker, .in = message, .out = response};
-    d.out->results.items = kafka_new(&kafka_describe_configs_response_result_type, &r->arena, (size_t)d.in->resources.count);
+    d.out->results.items =
+        kafka_new(&kafka_describe_configs_response_result_type, &r->arena, (size_t)d.in->resources.count);
     loop_call(d.broker->o.loop0, describe_there, &d);
     return REQUEST_ANSWER;
 }
@@ -175,8 +185,8 @@ struct alter {
 };
 
 /* The overrides as they would be: for the check of all together. */
-static struct meta_config *overrides_with(struct arena *a, const struct meta_topic *t, const struct meta_config *changes, size_t change_count,
-                                          size_t *count) {
+static struct meta_config *overrides_with(struct arena *a, const struct meta_topic *t,
+                                          const struct meta_config *changes, size_t change_count, size_t *count) {
     struct meta_config *all = ARENA_ARRAY(a, struct meta_config, t->config_count + change_count);
     *count = 0;
     for (size_t i = 0; i < t->config_count; i++) {
@@ -191,8 +201,9 @@ static struct meta_config *overrides_with(struct arena *a, const struct meta_top
 }
 
 /* One operation after the other; what they amount to in `changes`. */
-static enum err make_changes(const struct alter *al, const struct kafka_incremental_alter_configs_request_resource *want, const struct meta_topic *t,
-                             struct meta_config *changes, char *why, size_t why_size) {
+static enum err make_changes(const struct alter *al,
+                             const struct kafka_incremental_alter_configs_request_resource *want,
+                             const struct meta_topic *t, struct meta_config *changes, char *why, size_t why_size) {
     struct arena *a = &al->r->arena;
     struct buf value;
     buf_init(&value, al->broker->env->mem);
@@ -209,15 +220,16 @@ static enum err make_changes(const struct alter *al, const struct kafka_incremen
         const char *operand = c->value.size >= 0 ? arena_strndup(a, c->value.data, (size_t)c->value.size) : NULL;
         bool remove = false;
         value.size = 0;
-        e = topic_config_alter(&al->broker->topic_defaults, t->configs, t->config_count, c->config_operation, changes[i].name, operand, &value, &remove,
-                               why, why_size);
+        e = topic_config_alter(&al->broker->topic_defaults, t->configs, t->config_count, c->config_operation,
+                               changes[i].name, operand, &value, &remove, why, why_size);
         if (e == OK && !remove) changes[i].value = arena_strndup(a, (const char *)value.data, value.size);
     }
     buf_deinit(&value);
     return e;
 }
 
-static enum err alter_topic(const struct alter *al, const struct kafka_incremental_alter_configs_request_resource *want, char *why, size_t why_size) {
+static enum err alter_topic(const struct alter *al, const struct kafka_incremental_alter_configs_request_resource *want,
+                            char *why, size_t why_size) {
     struct broker *b = al->broker;
     struct kafka_string name = want->resource_name;
     const struct meta_topic *t = meta_topic_by_name(b->meta, name.data, (size_t)name.size);
@@ -263,7 +275,8 @@ static void alter_there(void *arg) {
     fiber_mutex_lock(&al->broker->configs_lock);
     for (int32_t i = 0; i < al->in->resources.count; i++) {
         const struct kafka_incremental_alter_configs_request_resource *want = &al->in->resources.items[i];
-        char *key = arena_printf(&al->r->arena, "%d/%.*s", want->resource_type, (int)want->resource_name.size, want->resource_name.data);
+        char *key = arena_printf(&al->r->arena, "%d/%.*s", want->resource_type, (int)want->resource_name.size,
+                                 want->resource_name.data);
         bool twice = mapstr_put(&seen, key, strlen(key), key) != NULL;
         alter_one(al, want, &al->out->responses.items[i], twice);
     }
@@ -273,7 +286,8 @@ static void alter_there(void *arg) {
 
 enum request_outcome handle_incremental_alter_configs(struct request *r, const void *message, void *response) {
     struct alter al = {.r = r, .broker = request_shard(r)->broker, .in = message, .out = response};
-    al.out->responses.items = kafka_new(&kafka_incremental_alter_configs_response_topic_type, &r->arena, (size_t)al.in->resources.count);
+    al.out->responses.items =
+        kafka_new(&kafka_incremental_alter_configs_response_topic_type, &r->arena, (size_t)al.in->resources.count);
     al.out->responses.count = al.in->resources.count;
     loop_call(al.broker->o.loop0, alter_there, &al);
     return REQUEST_ANSWER;

@@ -10,8 +10,9 @@
 
 #define CONN_MAGIC 0xc0221ec7u
 #define REQUEST_COST ((size_t)1024) /* charged to the budget for a waiting request, beside its bytes */
-#define DETACH_BELOW ((size_t)4096) /* smaller frames are copied out of the slab (except Produce, which lets go of it soon) */
-#define DECODE_UNCOUNTED ((size_t)2 << 20)
+#define DETACH_BELOW                                                                                                   \
+    ((size_t)4096) /* smaller frames are copied out of the slab (except Produce, which lets go of it soon) */
+#define DECODE_UNCOUNTED ((size_t)1 << 20) /* what decoding a request may take without asking the budget */
 #define COMPLAIN_EVERY_MS 1000
 
 struct conn {
@@ -20,9 +21,9 @@ struct conn {
     struct env_conn *sock;
     const struct listener *listener;
     struct env_address peer, local;
-    struct list node;    /* in set->all */
-    struct list starved; /* in set->starved */
-    struct list closing; /* in set->closing */
+    struct list node;     /* in set->all */
+    struct list starved;  /* in set->starved */
+    struct list closing;  /* in set->closing */
     struct list requests; /* unanswered, in order */
     unsigned request_count;
     struct receiver receiver;
@@ -54,7 +55,8 @@ void conn_quota_deinit(struct conn_quota *q) {
 /* Changes the count of an address by one; false if that would pass the limit. Counts are kept as pointers' values. */
 static bool quota_count_ip(struct conn_quota *q, const char *ip, bool add) {
     if (q->max_per_ip >= INT32_MAX) return true;
-    while (atomic_flag_test_and_set_explicit(&q->lock, memory_order_acquire)) {}
+    while (atomic_flag_test_and_set_explicit(&q->lock, memory_order_acquire)) {
+    }
     size_t size = strlen(ip);
     uintptr_t n = (uintptr_t)mapstr_get(&q->by_ip, ip, size);
     bool ok = true;
@@ -120,8 +122,8 @@ __attribute__((format(printf, 2, 3))) static void conn_complain(struct conn *c, 
     if (n < 0) n = 0;
     if ((size_t)n >= sizeof(why)) n = (int)sizeof(why) - 1;
     log_quote(quoted, sizeof(quoted), why, (size_t)n);
-    log_warn(set->o.env->log, "connection closed", "peer=%s:%u why=%s more_not_shown=%" PRIu64, c->peer.host, c->peer.port, quoted,
-             set->complaints_left_out);
+    log_warn(set->o.env->log, "connection closed", "peer=%s:%u why=%s more_not_shown=%" PRIu64, c->peer.host,
+             c->peer.port, quoted, set->complaints_left_out);
     set->complaints_left_out = 0;
 }
 
@@ -218,7 +220,8 @@ static void conn_flush(struct conn *c) {
         if (r->api) { /* Else the key may be anything. */
             unsigned key = (unsigned)r->api->key;
             metric_add(set->o.env->metrics, M_REQUESTS, key, 1);
-            metric_observe_ns(set->o.env->metrics, set->o.env->mem, M_REQUEST_LATENCY, key, c->active_ns - r->received_ns);
+            metric_observe_ns(set->o.env->metrics, set->o.env->mem, M_REQUEST_LATENCY, key,
+                              c->active_ns - r->received_ns);
         }
         if (r->outcome == REQUEST_CLOSE) {
             conn_close_soon(c, false);
@@ -259,7 +262,8 @@ static bool request_encode(struct request *r, int16_t version, const void *respo
     if (e == OK) outbuf_finish(&out, &r->answer);
     outbuf_deinit(&out);
     if (e != OK) {
-        log_error(r->conns->o.env->log, "answer cannot be encoded", "api=%s version=%d err=%s", r->info.api->name, version, err_name(e));
+        log_error(r->conns->o.env->log, "answer cannot be encoded", "api=%s version=%d err=%s", r->info.api->name,
+                  version, err_name(e));
     }
     return e == OK;
 }
@@ -291,30 +295,40 @@ void request_wait(struct request *r, void (*wake)(struct request *r, bool cancel
 
 /* --- Running a request. */
 
-/* Grants memory for decoding before it is used; false if the frame can never be granted any. Suspends. */
-static bool decode_grant(struct request *r, size_t *granted) {
+/* Decodes the body. Hardly any request takes much memory for that, whatever its size, for most of it is records and
+ * names; one that does is decoded again with memory that was granted to it. Suspends then. *granted: to be given back.
+ */
+static enum err request_decode(struct request *r, void *in, size_t *granted) {
     struct conns *set = r->conns;
     const struct kafka_request_info *i = &r->info;
-    size_t bound = r->api->decode_bound ? r->api->decode_bound(i->api_version, i->body, i->body_size) : kafka_decode_bound(i->body_size);
-    *granted = 0;
-    if (bound <= DECODE_UNCOUNTED) return true;
-    if (bound > set->decode.limit_bytes) return false;
-    while (!budget_take(&set->decode, bound)) waitq_wait(&set->decode_waiters);
-    *granted = bound;
-    return true;
+    r->arena.limit_bytes = r->arena.used_bytes + DECODE_UNCOUNTED;
+    enum err e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
+    if (e == ERR_TOO_LARGE) {
+        size_t bound = kafka_decode_bound(i->body_size);
+        if (bound > set->decode.limit_bytes) bound = (size_t)set->decode.limit_bytes;
+        while (!budget_take(&set->decode, bound)) waitq_wait(&set->decode_waiters);
+        *granted = bound;
+        r->arena.limit_bytes = r->arena.used_bytes + bound;
+        e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
+    }
+    r->arena.limit_bytes = SIZE_MAX;
+    return e;
 }
 
-static enum request_outcome request_handle(struct request *r) {
+static enum request_outcome request_handle(struct request *r, size_t *granted) {
     const struct kafka_request_info *i = &r->info;
     void *in = arena_zalloc(&r->arena, i->api->request->size);
     void *out = kafka_new(i->api->response, &r->arena, 1);
-    enum err e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
+    enum err e = request_decode(r, in, granted);
     if (e != OK) {
-        if (r->conn) conn_complain(r->conn, "a %s request of version %d that cannot be read: %s", i->api->name, i->api_version, err_text(e));
+        if (r->conn)
+            conn_complain(r->conn, "a %s request of version %d that cannot be read: %s", i->api->name, i->api_version,
+                          err_text(e));
         return REQUEST_CLOSE;
     }
     enum request_outcome outcome = r->api->handle(r, in, out);
-    if (outcome == REQUEST_ANSWER && !r->answered && r->conn && !request_encode(r, i->api_version, out)) outcome = REQUEST_CLOSE;
+    if (outcome == REQUEST_ANSWER && !r->answered && r->conn && !request_encode(r, i->api_version, out))
+        outcome = REQUEST_CLOSE;
     return outcome;
 }
 
@@ -323,12 +337,7 @@ static void request_main(void *arg) {
     CHECK_OBJ(r, REQUEST_MAGIC);
     struct conns *set = r->conns;
     size_t granted = 0;
-    enum request_outcome outcome = REQUEST_CLOSE;
-    if (decode_grant(r, &granted)) {
-        outcome = request_handle(r);
-    } else if (r->conn) {
-        conn_complain(r->conn, "a %s request of %zu bytes would take more memory than queued.max.request.bytes", r->info.api->name, r->frame.size);
-    }
+    enum request_outcome outcome = request_handle(r, &granted);
     if (granted) {
         budget_give(&set->decode, granted);
         waitq_wake_all(&set->decode_waiters);
@@ -340,8 +349,8 @@ static void request_main(void *arg) {
     request_end(r);
 }
 
-/* ApiVersions in a version that is not known here is answered in version 0, with error 35 and the range of ApiVersions itself, so that the client
- * can ask again (KIP-511). */
+/* ApiVersions in a version that is not known here is answered in version 0, with error 35 and the range of ApiVersions
+ * itself, so that the client can ask again (KIP-511). */
 static void request_answer_versions(struct request *r) {
     static const struct api nothing;
     const struct api *api = r->api ? r->api : &nothing;
@@ -429,7 +438,8 @@ static void conn_take_frame(struct conn *c, struct frame *f) {
 
     enum err e = kafka_request_open(r->frame.data, r->frame.size, &r->arena, &r->info);
     r->api = r->info.api ? conns_api(set, r->info.api_key) : NULL;
-    bool served = e == OK && r->api && r->info.api_version >= r->api->min_version && r->info.api_version <= r->api->max_version;
+    bool served =
+        e == OK && r->api && r->info.api_version >= r->api->min_version && r->info.api_version <= r->api->max_version;
     if (served) return;
     if (e == ERR_PROTOCOL) {
         conn_complain(c, "%zu bytes that begin with no request header", r->frame.size);
@@ -458,8 +468,9 @@ static void conn_received(void *ctx, size_t size) {
     while (!c->dead && (e = receiver_next(&c->receiver, &f, &announced)) == OK) conn_take_frame(c, &f);
     if (c->dead) return;
     if (e == ERR_PROTOCOL || e == ERR_TOO_LARGE) {
-        conn_complain(c, "a request of %" PRId64 " bytes was announced; at most %zu are accepted (socket.request.max.bytes)", announced,
-                      set->o.max_frame_bytes);
+        conn_complain(
+            c, "a request of %" PRId64 " bytes was announced; at most %zu are accepted (socket.request.max.bytes)",
+            announced, set->o.max_frame_bytes);
         conn_close_soon(c, false);
         return;
     }
@@ -569,16 +580,18 @@ static void set_budget_freed(void *ctx) {
     if (!list_empty(&set->starved)) set_kick(set);
 }
 
-/* Closes connections that have been idle for too long, and, while others wait for memory, those that hold a part of a request and send no more. */
+/* Closes connections that have been idle for too long, and, while others wait for memory, those that hold a part of a
+ * request and send no more. */
 static void set_swept(struct timer *t) {
     struct conns *set = CONTAINER_OF(t, struct conns, sweep);
     uint64_t now = env_now_ns(set->o.env);
     bool starving = !list_empty(&set->starved);
-    LIST_EACH_SAFE (n, &set->all) {
+    LIST_EACH_SAFE(n, &set->all) {
         struct conn *c = conn_of(n);
         uint64_t quiet = now - c->active_ns;
         if (starving && receiver_partial(&c->receiver) && list_empty(&c->starved) && quiet >= CONN_STALLED_NS) {
-            conn_complain(c, "a part of a request and nothing more for %u s while others wait for memory", (unsigned)(quiet / NS_PER_S));
+            conn_complain(c, "a part of a request and nothing more for %u s while others wait for memory",
+                          (unsigned)(quiet / NS_PER_S));
             conn_close_soon(c, true);
         } else if (set->o.idle_ns && quiet >= set->o.idle_ns) {
             if (list_empty(&c->requests)) {
@@ -611,9 +624,9 @@ void conns_init(struct conns *set, const struct conns_options *o) {
 void conns_drain(struct conns *set, uint64_t limit_ns) {
     set->draining = true;
     uint64_t deadline = env_now_ns(set->o.env) + limit_ns;
-    LIST_EACH_SAFE (n, &set->all) {
+    LIST_EACH_SAFE(n, &set->all) {
         struct conn *c = conn_of(n);
-        LIST_EACH_SAFE (m, &c->requests) {
+        LIST_EACH_SAFE(m, &c->requests) {
             struct request *r = request_of(m);
             if (r->state == REQUEST_QUEUED) {
                 list_remove(&r->node);
@@ -625,8 +638,9 @@ void conns_drain(struct conns *set, uint64_t limit_ns) {
         }
         conn_drain_check(c);
     }
-    while (set->count > 0 && waitq_wait_until(&set->drained, deadline)) {}
-    LIST_EACH_SAFE (n, &set->all) conn_close_soon(conn_of(n), true);
+    while (set->count > 0 && waitq_wait_until(&set->drained, deadline)) {
+    }
+    LIST_EACH_SAFE(n, &set->all) conn_close_soon(conn_of(n), true);
     while (set->count > 0) waitq_wait(&set->drained);
     waitgroup_wait(&set->requests);
 }

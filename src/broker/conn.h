@@ -1,11 +1,14 @@
-/* The client connections of one shard: framing, order, back-pressure, time-outs. What requests mean is the handlers' business.
+/* The client connections of one shard: framing, order, back-pressure, time-outs. What requests mean is the handlers'
+ * business.
  *
- * Memory: an idle connection costs its struct and the environment's; bytes that arrive are receive.h's business. A connection is not read while
+ * Memory: an idle connection costs its struct and the environment's; bytes that arrive are receive.h's business. A
+ * connection is not read while
  *   - the budget for requests is used up,
  *   - CONN_REQUESTS_MAX of its requests are unanswered, or
  *   - more than CONN_UNSENT_MAX bytes of answers wait to be sent; then its next request does not start either.
  *
- * Bytes that follow no protocol close the connection: one log line (at most one a second for all) and M_CONNECTIONS_REFUSED.
+ * Bytes that follow no protocol close the connection: one log line (at most one a second for all) and
+ * M_CONNECTIONS_REFUSED.
  *
  * Everything runs on the shard's loop, except struct conn_quota, which all shards share. */
 #ifndef OXBOW_BROKER_CONN_H
@@ -65,7 +68,8 @@ struct conns {
 void conns_init(struct conns *set, const struct conns_options *o);
 /* A new client; call it from env's accepted(). */
 void conns_accept(struct conns *set, struct env_conn *sock, const struct listener *listener);
-/* Answers what is under way, reads nothing more, closes; those that take longer than `limit_ns` are cut off. Suspends. No accept may follow. */
+/* Answers what is under way, reads nothing more, closes; those that take longer than `limit_ns` are cut off. Suspends.
+ * No accept may follow. */
 void conns_drain(struct conns *set, uint64_t limit_ns);
 void conns_deinit(struct conns *set); /* after conns_drain */
 

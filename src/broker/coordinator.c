@@ -1,5 +1,6 @@
-/* FindCoordinator. There are no group and transaction coordinators here: the answer says so, in the words in which clients expect it. For
- * transactions that is the error that producer_id.c gives, for the same reason: it comes first, and would be retried in vain otherwise. */
+/* FindCoordinator. There are no group and transaction coordinators here: the answer says so, in the words in which
+ * clients expect it. For transactions that is the error that producer_id.c gives, for the same reason: it comes first,
+ * and would be retried in vain otherwise. */
 #include "broker/broker_priv.h"
 #include "kafka/kafka_messages.h"
 
@@ -10,7 +11,8 @@ enum { KEY_TRANSACTION = 1 };
 enum request_outcome handle_find_coordinator(struct request *r, const void *message, void *response) {
     const struct kafka_find_coordinator_request *in = message;
     struct kafka_find_coordinator_response *out = response;
-    int16_t code = request_error(r, in->key_type == KEY_TRANSACTION ? ERR_TRANSACTIONAL_ID_AUTHORIZATION : ERR_COORDINATOR_NOT_AVAILABLE);
+    int16_t code = request_error(r, in->key_type == KEY_TRANSACTION ? ERR_TRANSACTIONAL_ID_AUTHORIZATION
+                                                                    : ERR_COORDINATOR_NOT_AVAILABLE);
     if (request_version(r) < 4) {
         out->error_code = code;
         if (request_version(r) >= 1) out->error_message = kafka_string_of(NO_COORDINATOR);

@@ -6,8 +6,8 @@
 
 #include "rt/loop.h"
 
-/* Calls fn(ctx, 0), ..., fn(ctx, count - 1), begun in this order, at most `width` at once, in fibers of the current loop; suspends until all have
- * returned. A single job runs in the calling fiber. */
+/* Calls fn(ctx, 0), ..., fn(ctx, count - 1), begun in this order, at most `width` at once, in fibers of the current
+ * loop; suspends until all have returned. A single job runs in the calling fiber. */
 void crew_run(const char *name, size_t count, size_t width, void (*fn)(void *ctx, size_t i), void *ctx);
 
 #endif

@@ -1,13 +1,17 @@
 /* Fetch: reads record batches of many partitions, and waits for more where there are too few.
  *
- *   1. The session (fetch_session.h) says which partitions; routes say where they live. They are put into groups, one per shard.
- *   2. All groups read, in the order of the request: first what is in memory, then, several at once, what has to come from the store.
- *   3. If that is less than min.bytes, and nothing went wrong, the bytes are dropped and the request lets go of its fiber and its frame. It leaves a watch on
- *      every partition, a timer for max.wait, and its `wake`. Whichever comes first starts a fiber that takes the watches off and reads again.
+ *   1. The session (fetch_session.h) says which partitions; routes say where they live. They are put into groups, one
+ * per shard.
+ *   2. All groups read, in the order of the request: first what is in memory, then, several at once, what has to come
+ * from the store.
+ *   3. If that is less than min.bytes, and nothing went wrong, the bytes are dropped and the request lets go of its
+ * fiber and its frame. It leaves a watch on every partition, a timer for max.wait, and its `wake`. Whichever comes
+ * first starts a fiber that takes the watches off and reads again.
  *
- * Watches live on their partitions' shards. A group adds up there what is ready for it and, if it is not the request's own shard, mails that there is news;
- * the groups' sums are compared with min.bytes on the request's loop. Taking the watches off is a loop_call to each group: when it returns, no more mail of
- * the group can be under way, as mail from one loop arrives in order. */
+ * Watches live on their partitions' shards. A group adds up there what is ready for it and, if it is not the request's
+ * own shard, mails that there is news; the groups' sums are compared with min.bytes on the request's loop. Taking the
+ * watches off is a loop_call to each group: when it returns, no more mail of the group can be under way, as mail from
+ * one loop arrives in order. */
 #include <limits.h>
 
 #include "base/assert.h"
@@ -15,8 +19,8 @@
 #include "broker/crew.h"
 #include "kafka/kafka_messages.h"
 
-#define STORE_READS_MAX 16u                 /* at once, for one request and shard */
-#define CONGESTED_BYTES ((size_t)1 << 20)   /* the most that an answer carries while too many bytes wait to be sent */
+#define STORE_READS_MAX 16u               /* at once, for one request and shard */
+#define CONGESTED_BYTES ((size_t)1 << 20) /* the most that an answer carries while too many bytes wait to be sent */
 
 struct fetch_item {
     const struct fetch_want *want;
@@ -168,7 +172,8 @@ static int16_t item_error(struct fetch *f, const struct fetch_item *item) {
     return kafka_read_error_of(item->err);
 }
 
-static void answer_item(struct fetch *f, const struct fetch_item *item, int16_t error_code, struct kafka_fetch_response_partition *out) {
+static void answer_item(struct fetch *f, const struct fetch_item *item, int16_t error_code,
+                        struct kafka_fetch_response_partition *out) {
     const struct partition_fetched *had = &item->fetched;
     out->partition_index = item->want->index;
     out->error_code = error_code;
@@ -199,7 +204,8 @@ static bool same_topic(const struct fetch *f, const struct fetch_want *a, const 
     return f->plan.by_id ? memcmp(&a->id, &b->id, sizeof(a->id)) == 0 : kafka_string_equal(a->name, b->name);
 }
 
-static void answer_topics(struct fetch *f, const struct fetch_told *told, const bool *include, struct kafka_fetch_response *out) {
+static void answer_topics(struct fetch *f, const struct fetch_told *told, const bool *include,
+                          struct kafka_fetch_response *out) {
     struct arena *a = &f->r->arena;
     size_t count = f->plan.count, topics = 0, parts = 0;
     const struct fetch_want *last = NULL;
@@ -243,7 +249,8 @@ static void fetch_answer(struct fetch *f) {
             .diverging = item->err == OK && item->fetched.diverging_epoch >= 0,
         };
     }
-    enum err e = fetch_plan_finish(&request_shard(r)->sessions, &f->plan, told, include, env_now_ns(f->env), &out->session_id);
+    enum err e =
+        fetch_plan_finish(&request_shard(r)->sessions, &f->plan, told, include, env_now_ns(f->env), &out->session_id);
     if (e != OK) {
         out->error_code = request_error(r, e);
     } else {
@@ -323,8 +330,9 @@ static void group_watch(void *arg) {
     for (size_t i = 0; i < g->count; i++) {
         struct fetch_watch *w = &g->watches[g->watch_count++];
         const struct fetch_item *item = g->items[i];
-        *w = (struct fetch_watch){
-            .group = g, .stream = item->route->partitions[item->want->index].stream, .offset = (uint64_t)item->want->offset};
+        *w = (struct fetch_watch){.group = g,
+                                  .stream = item->route->partitions[item->want->index].stream,
+                                  .offset = (uint64_t)item->want->offset};
         partition_watch_init(&w->watch, watch_ready);
         watch_look(w);
     }
@@ -390,8 +398,8 @@ static void fetch_resolve(struct fetch *f) {
         item->want = w;
         item->fetched.diverging_epoch = -1;
         slices_init(&item->records, f->env->mem);
-        struct topic_route *t =
-            f->plan.by_id ? routes_by_id(&s->routes, w->id.bytes) : routes_by_name(&s->routes, w->name.data, (size_t)w->name.size);
+        struct topic_route *t = f->plan.by_id ? routes_by_id(&s->routes, w->id.bytes)
+                                              : routes_by_name(&s->routes, w->name.data, (size_t)w->name.size);
         if (!t || w->index < 0 || w->index >= t->partition_count) {
             item->err = !t && f->plan.by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
             continue;
@@ -434,7 +442,8 @@ enum request_outcome handle_fetch(struct request *r, const void *message, void *
     f->env = env;
     f->loop = r->conns->o.loop;
     timer_init(&f->timer, fetch_timed_out);
-    enum err e = fetch_plan_make(&request_shard(r)->sessions, in, request_version(r), env_now_ns(env), &r->arena, &f->plan);
+    enum err e =
+        fetch_plan_make(&request_shard(r)->sessions, in, request_version(r), env_now_ns(env), &r->arena, &f->plan);
     if (e != OK) {
         out->error_code = request_error(r, e);
         return REQUEST_ANSWER;

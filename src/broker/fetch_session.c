@@ -34,9 +34,11 @@ struct fetch_session {
     size_t count;
 };
 
-void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, size_t max, unsigned index, unsigned stride, uint64_t seed) {
+void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, size_t max, unsigned index, unsigned stride,
+                         uint64_t seed) {
     ASSERT(stride > 0 && index < stride);
-    *s = (struct fetch_sessions){.mem = m, .max = max, .parts_max = FETCH_SESSION_PARTS_MAX, .index = index, .stride = stride};
+    *s = (struct fetch_sessions){
+        .mem = m, .max = max, .parts_max = FETCH_SESSION_PARTS_MAX, .index = index, .stride = stride};
     rng_seed(&s->rng, seed);
     map64_init(&s->by_id, m);
     list_init(&s->by_use);
@@ -49,7 +51,8 @@ static const void *topic_key(bool by_id, const struct kafka_string *name, const 
     return by_id ? (const void *)id->bytes : (const void *)name->data;
 }
 
-static struct session_part *part_find(const struct fetch_session *s, const struct kafka_string *name, const struct kafka_uuid *id, int32_t index) {
+static struct session_part *part_find(const struct fetch_session *s, const struct kafka_string *name,
+                                      const struct kafka_uuid *id, int32_t index) {
     size_t size;
     const void *key = topic_key(s->by_id, name, id, &size);
     const struct session_topic *t = mapstr_get(&s->topics, key, size);
@@ -62,7 +65,8 @@ static void topic_free(struct fetch_session *s, struct session_topic *t) {
     mem_free(s->mem, t);
 }
 
-static struct session_part *part_add(struct fetch_session *s, const struct kafka_string *name, const struct kafka_uuid *id, int32_t index) {
+static struct session_part *part_add(struct fetch_session *s, const struct kafka_string *name,
+                                     const struct kafka_uuid *id, int32_t index) {
     size_t size;
     const void *key = topic_key(s->by_id, name, id, &size);
     struct session_topic *t = mapstr_get(&s->topics, key, size);
@@ -138,7 +142,7 @@ static bool sessions_make_room(struct fetch_sessions *all, size_t count, uint64_
         return true;
     }
     struct fetch_session *smallest = NULL;
-    LIST_EACH (n, &all->by_use) {
+    LIST_EACH(n, &all->by_use) {
         struct fetch_session *s = LIST_ENTRY(n, struct fetch_session, node);
         if (now_ns - s->made_ns < FETCH_SESSION_STALE_NS || s->count >= count) continue;
         if (!smallest || s->count < smallest->count) smallest = s;
@@ -169,7 +173,8 @@ static void part_update(struct session_part *p, const struct kafka_fetch_request
     p->last_fetched_epoch = in->last_fetched_epoch;
 }
 
-static void plan_from_request(const struct kafka_fetch_request *in, bool by_id, struct arena *a, struct fetch_plan *plan) {
+static void plan_from_request(const struct kafka_fetch_request *in, bool by_id, struct arena *a,
+                              struct fetch_plan *plan) {
     size_t total = 0;
     for (int32_t i = 0; i < in->topics.count; i++) total += (size_t)in->topics.items[i].partitions.count;
     plan->wants = ARENA_ARRAY(a, struct fetch_want, total);
@@ -179,8 +184,13 @@ static void plan_from_request(const struct kafka_fetch_request *in, bool by_id, 
         if (!by_id) name = (struct kafka_string){arena_strndup(a, t->topic.data, (size_t)t->topic.size), t->topic.size};
         for (int32_t k = 0; k < t->partitions.count; k++) {
             const struct kafka_fetch_request_partition *p = &t->partitions.items[k];
-            plan->wants[plan->count++] = (struct fetch_want){
-                name, t->topic_id, p->partition, p->fetch_offset, p->partition_max_bytes, p->current_leader_epoch, p->last_fetched_epoch};
+            plan->wants[plan->count++] = (struct fetch_want){name,
+                                                             t->topic_id,
+                                                             p->partition,
+                                                             p->fetch_offset,
+                                                             p->partition_max_bytes,
+                                                             p->current_leader_epoch,
+                                                             p->last_fetched_epoch};
         }
     }
 }
@@ -189,7 +199,7 @@ static void plan_from_session(const struct fetch_session *s, struct arena *a, st
     plan->wants = ARENA_ARRAY(a, struct fetch_want, s->count);
     const struct session_topic *last = NULL;
     struct kafka_string name = {NULL, -1};
-    LIST_EACH (n, &s->order) {
+    LIST_EACH(n, &s->order) {
         const struct session_part *p = LIST_ENTRY(n, struct session_part, node);
         if (p->topic != last) {
             last = p->topic;
@@ -212,13 +222,14 @@ static void session_apply(struct fetch_session *s, const struct kafka_fetch_requ
     for (int32_t i = 0; i < in->topics.count; i++) {
         const struct kafka_fetch_request_topic *t = &in->topics.items[i];
         for (int32_t k = 0; k < t->partitions.count; k++) {
-            part_update(part_add(s, &t->topic, &t->topic_id, t->partitions.items[k].partition), &t->partitions.items[k]);
+            part_update(part_add(s, &t->topic, &t->topic_id, t->partitions.items[k].partition),
+                        &t->partitions.items[k]);
         }
     }
 }
 
-enum err fetch_plan_make(struct fetch_sessions *all, const struct kafka_fetch_request *in, int16_t version, uint64_t now_ns, struct arena *a,
-                         struct fetch_plan *plan) {
+enum err fetch_plan_make(struct fetch_sessions *all, const struct kafka_fetch_request *in, int16_t version,
+                         uint64_t now_ns, struct arena *a, struct fetch_plan *plan) {
     *plan = (struct fetch_plan){.by_id = version >= 13};
     struct fetch_session *s = in->session_id > 0 ? map64_get(&all->by_id, (uint32_t)in->session_id) : NULL;
     if (version < 7 || in->session_epoch <= 0) {
@@ -256,11 +267,12 @@ static void part_tell(struct session_part *p, const struct fetch_told *told) {
 }
 
 static bool told_differs(const struct session_part *p, const struct fetch_told *told) {
-    return told->records_bytes > 0 || told->error_code != 0 || told->diverging || p->high_watermark != told->high_watermark ||
-           p->log_start_offset != told->log_start_offset;
+    return told->records_bytes > 0 || told->error_code != 0 || told->diverging ||
+           p->high_watermark != told->high_watermark || p->log_start_offset != told->log_start_offset;
 }
 
-static int32_t session_create(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told, uint64_t now_ns) {
+static int32_t session_create(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told,
+                              uint64_t now_ns) {
     if (plan->count == 0 || all->max == 0 || all->parts + plan->count > all->parts_max) return 0;
     if (!sessions_make_room(all, plan->count, now_ns)) return 0;
     struct fetch_session *s = MEM_NEW(all->mem, struct fetch_session);
@@ -287,8 +299,8 @@ static int32_t session_create(struct fetch_sessions *all, const struct fetch_pla
     return s->id;
 }
 
-enum err fetch_plan_finish(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told, bool *include, uint64_t now_ns,
-                           int32_t *session_id) {
+enum err fetch_plan_finish(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told,
+                           bool *include, uint64_t now_ns, int32_t *session_id) {
     *session_id = 0;
     for (size_t i = 0; i < plan->count; i++) include[i] = true;
     if (plan->kind == FETCH_FULL) *session_id = session_create(all, plan, told, now_ns);

@@ -6,17 +6,30 @@
 #define LOOKUPS_MAX 16u /* at once, for one request and shard: those by time may go to the store */
 
 /* Kafka protocol: ListOffsets, special timestamps, and since when they may be asked for. */
-enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4, LATEST_TIERED = -5, EARLIEST_PENDING_UPLOAD = -6 };
+enum {
+    LATEST = -1,
+    EARLIEST = -2,
+    MAX_TIMESTAMP = -3,
+    EARLIEST_LOCAL = -4,
+    LATEST_TIERED = -5,
+    EARLIEST_PENDING_UPLOAD = -6
+};
 
 static int16_t special_since(int64_t timestamp) {
     switch (timestamp) {
     case LATEST:
-    case EARLIEST: return 1;
-    case MAX_TIMESTAMP: return 7;
-    case EARLIEST_LOCAL: return 8;
-    case LATEST_TIERED: return 9;
-    case EARLIEST_PENDING_UPLOAD: return 11;
-    default: return INT16_MAX;
+    case EARLIEST:
+        return 1;
+    case MAX_TIMESTAMP:
+        return 7;
+    case EARLIEST_LOCAL:
+        return 8;
+    case LATEST_TIERED:
+        return 9;
+    case EARLIEST_PENDING_UPLOAD:
+        return 11;
+    default:
+        return INT16_MAX;
     }
 }
 
@@ -39,8 +52,8 @@ static void lookup_one(void *ctx, size_t i) {
     struct slot *slot;
     k->err = shard_acquire(l->shard, k->route, k->want->partition_index, &slot);
     if (k->err != OK) return;
-    k->err = partition_list_offset(slot_partition(slot), k->want->timestamp, k->want->current_leader_epoch, &k->out->offset, &k->out->timestamp,
-                                   &k->out->leader_epoch);
+    k->err = partition_list_offset(slot_partition(slot), k->want->timestamp, k->want->current_leader_epoch,
+                                   &k->out->offset, &k->out->timestamp, &k->out->leader_epoch);
     slot_release(slot);
 }
 
@@ -76,7 +89,8 @@ enum request_outcome handle_list_offsets(struct request *r, const void *message,
         const struct kafka_list_offsets_request_topic *want = &in->topics.items[t];
         struct kafka_list_offsets_response_topic *topic = &out->topics.items[t];
         topic->name = want->name;
-        topic->partitions.items = kafka_new(&kafka_list_offsets_response_partition_type, &r->arena, (size_t)want->partitions.count);
+        topic->partitions.items =
+            kafka_new(&kafka_list_offsets_response_partition_type, &r->arena, (size_t)want->partitions.count);
         topic->partitions.count = want->partitions.count;
         for (int32_t p = 0; p < want->partitions.count; p++, n++) {
             lookups[n] = (struct lookup){.want = &want->partitions.items[p], .out = &topic->partitions.items[p]};
@@ -87,7 +101,8 @@ enum request_outcome handle_list_offsets(struct request *r, const void *message,
     for (unsigned s = 0; s < b->shard_count; s++) {
         struct lookups l = {&b->shards[s], items, 0};
         for (size_t i = 0; i < count; i++) {
-            if (lookups[i].route && lookups[i].route->partitions[lookups[i].want->partition_index].shard == s) items[l.count++] = &lookups[i];
+            if (lookups[i].route && lookups[i].route->partitions[lookups[i].want->partition_index].shard == s)
+                items[l.count++] = &lookups[i];
         }
         if (l.count > 0) loop_call(l.shard->loop, lookups_there, &l);
     }

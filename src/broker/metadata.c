@@ -11,7 +11,8 @@
 
 typedef struct kafka_metadata_response_topic answer_topic;
 
-static void fill_topic(struct request *r, const struct kafka_metadata_request *in, const struct topic_route *t, answer_topic *out) {
+static void fill_topic(struct request *r, const struct kafka_metadata_request *in, const struct topic_route *t,
+                       answer_topic *out) {
     struct broker *b = request_shard(r)->broker;
     out->error_code = 0;
     out->name = kafka_string_view(arena_strndup(&r->arena, t->name, t->name_size), t->name_size);
@@ -42,11 +43,14 @@ static void auto_create_there(void *arg) {
     struct topic_wish wish = {a->name, c->num_partitions, (int16_t)c->default_replication_factor, NULL, 0};
     struct uuid id;
     a->err = broker_create_topic(a->broker, &wish, &id);
-    if (a->err == OK) log_info(a->broker->env->log, "topic created", "topic=%s partitions=%d by=metadata", a->name, wish.partition_count);
+    if (a->err == OK)
+        log_info(a->broker->env->log, "topic created", "topic=%s partitions=%d by=metadata", a->name,
+                 wish.partition_count);
 }
 
 /* Creates it if that is allowed and wanted. Suspends. */
-static enum err topic_auto_create(struct request *r, const struct kafka_metadata_request *in, struct kafka_string name) {
+static enum err topic_auto_create(struct request *r, const struct kafka_metadata_request *in,
+                                  struct kafka_string name) {
     struct broker *b = request_shard(r)->broker;
     if (!meta_topic_name_valid(name.data, (size_t)name.size)) return ERR_INVALID_TOPIC;
     if (!b->config->auto_create_topics_enable || !in->allow_auto_topic_creation) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
@@ -57,7 +61,8 @@ static enum err topic_auto_create(struct request *r, const struct kafka_metadata
     return err_class(a.err) == ERR_CLASS_FATAL ? a.err : ERR_UNKNOWN_TOPIC_OR_PARTITION;
 }
 
-static void answer_named(struct request *r, const struct kafka_metadata_request *in, struct kafka_string name, answer_topic *out) {
+static void answer_named(struct request *r, const struct kafka_metadata_request *in, struct kafka_string name,
+                         answer_topic *out) {
     struct shard *s = request_shard(r);
     out->name = name;
     enum err e = OK;
@@ -70,7 +75,8 @@ static void answer_named(struct request *r, const struct kafka_metadata_request 
     }
 }
 
-static void answer_one(struct request *r, const struct kafka_metadata_request *in, const struct kafka_metadata_request_topic *want, answer_topic *out) {
+static void answer_one(struct request *r, const struct kafka_metadata_request *in,
+                       const struct kafka_metadata_request_topic *want, answer_topic *out) {
     bool by_id = !kafka_uuid_is_zero(&want->topic_id) || want->name.size < 0;
     if (!by_id) {
         answer_named(r, in, want->name, out);
@@ -90,12 +96,14 @@ static void answer_one(struct request *r, const struct kafka_metadata_request *i
     }
 }
 
-static void answer_all(struct request *r, const struct kafka_metadata_request *in, struct kafka_metadata_response *out) {
+static void answer_all(struct request *r, const struct kafka_metadata_request *in,
+                       struct kafka_metadata_response *out) {
     struct shard *s = request_shard(r);
     size_t count = s->routes.by_id.count, n = 0;
     out->topics.items = kafka_new(&kafka_metadata_response_topic_type, &r->arena, count);
     const struct topic_route *t;
-    for (size_t cursor = 0; (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;) fill_topic(r, in, t, &out->topics.items[n++]);
+    for (size_t cursor = 0; (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;)
+        fill_topic(r, in, t, &out->topics.items[n++]);
     ASSERT(n == count);
     out->topics.count = (int32_t)n;
 }

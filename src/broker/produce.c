@@ -1,10 +1,12 @@
-/* Produce (versions 3 and later), in two steps. The append step orders the batches of all partitions and copies them; when it is over, the frame's memory
- * goes back and the connection's next Produce may start. The second step waits until everything is durable.
+/* Produce (versions 3 and later), in two steps. The append step orders the batches of all partitions and copies them;
+ * when it is over, the frame's memory goes back and the connection's next Produce may start. The second step waits
+ * until everything is durable.
  *
- * Each partition's part runs on its home shard: one loop_call per shard and step. What remote shards write is looked at only after their call has
- * returned (`settled`), for a time-out may answer in between: then REQUEST_TIMED_OUT for every partition that is not settled, since its records may
- * be there later. The time-out counts in the second step only: a request that waits for room in the first holds its connection back, since an
- * answer would let the next one overtake it. */
+ * Each partition's part runs on its home shard: one loop_call per shard and step. What remote shards write is looked at
+ * only after their call has returned (`settled`), for a time-out may answer in between: then REQUEST_TIMED_OUT for
+ * every partition that is not settled, since its records may be there later. The time-out counts in the second step
+ * only: a request that waits for room in the first holds its connection back, since an answer would let the next one
+ * overtake it. */
 #include "base/assert.h"
 #include "broker/broker_priv.h"
 #include "kafka/kafka_messages.h"
@@ -158,13 +160,16 @@ static enum err request_check(const struct kafka_produce_request *in) {
     return OK;
 }
 
-static void part_resolve(struct request *r, const struct kafka_produce_request_topic *t, enum err refused, struct part *part) {
+static void part_resolve(struct request *r, const struct kafka_produce_request_topic *t, enum err refused,
+                         struct part *part) {
     const struct routes *routes = &request_shard(r)->routes;
     bool by_id = request_version(r) >= 13;
-    struct topic_route *route = by_id ? routes_by_id(routes, t->topic_id.bytes) : routes_by_name(routes, t->name.data, (size_t)t->name.size);
+    struct topic_route *route =
+        by_id ? routes_by_id(routes, t->topic_id.bytes) : routes_by_name(routes, t->name.data, (size_t)t->name.size);
     part->err = refused;
     if (part->err == OK && !route) part->err = by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
-    if (part->err == OK && (part->index < 0 || part->index >= route->partition_count)) part->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (part->err == OK && (part->index < 0 || part->index >= route->partition_count))
+        part->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (part->err == OK) {
         part->route = topic_route_ref(route);
     } else {
@@ -177,13 +182,16 @@ static void produce_resolve(struct produce *p, const struct kafka_produce_reques
     enum err refused = request_check(in);
     p->topic_count = (size_t)in->topic_data.count;
     p->topic_sizes = ARENA_ARRAY(&r->arena, size_t, p->topic_count);
-    for (size_t t = 0; t < p->topic_count; t++) p->count += p->topic_sizes[t] = (size_t)in->topic_data.items[t].partition_data.count;
+    for (size_t t = 0; t < p->topic_count; t++)
+        p->count += p->topic_sizes[t] = (size_t)in->topic_data.items[t].partition_data.count;
     p->parts = ARENA_ARRAY(&r->arena, struct part, p->count);
     struct part *part = p->parts;
     for (size_t t = 0; t < p->topic_count; t++) {
         const struct kafka_produce_request_topic *topic = &in->topic_data.items[t];
         struct kafka_string name = {NULL, 0};
-        if (topic->name.size > 0) name = kafka_string_view(arena_strndup(&r->arena, topic->name.data, (size_t)topic->name.size), (size_t)topic->name.size);
+        if (topic->name.size > 0)
+            name = kafka_string_view(arena_strndup(&r->arena, topic->name.data, (size_t)topic->name.size),
+                                     (size_t)topic->name.size);
         for (size_t i = 0; i < p->topic_sizes[t]; i++, part++) {
             const struct kafka_produce_request_partition *want = &topic->partition_data.items[i];
             part->name = name;
@@ -226,85 +234,4 @@ enum request_outcome handle_produce(struct request *r, const void *message, void
     enum request_outcome outcome = acks != 0 ? REQUEST_ANSWER : produce_failed(p) ? REQUEST_CLOSE : REQUEST_NO_ANSWER;
     for (size_t i = 0; i < p->count; i++) topic_route_unref(p->parts[i].route);
     return outcome;
-}
-
-/* --- How much memory decoding takes: the arrays of topics and partitions, as far as they can be believed, and not the records. */
-
-struct scan {
-    const uint8_t *at, *end;
-    bool flexible, failed;
-    size_t bytes;
-};
-
-static size_t scan_left(const struct scan *s) {
-    return (size_t)(s->end - s->at);
-}
-
-static void scan_skip(struct scan *s, size_t n) {
-    if (n > scan_left(s)) {
-        s->failed = true;
-        n = scan_left(s);
-    }
-    s->at += n;
-}
-
-static uint32_t scan_uvarint(struct scan *s) {
-    uint32_t v = 0;
-    for (unsigned shift = 0; shift < 35 && s->at < s->end; shift += 7) {
-        uint8_t byte = *s->at++;
-        v |= (uint32_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) return v;
-    }
-    s->failed = true;
-    return 0;
-}
-
-/* A length or count in front of something: null and nothing are both 0. */
-static size_t scan_length(struct scan *s, size_t plain_bytes) {
-    if (s->flexible) {
-        uint32_t v = scan_uvarint(s);
-        return v > 0 ? v - 1 : 0;
-    }
-    if (scan_left(s) < plain_bytes) {
-        s->failed = true;
-        return 0;
-    }
-    int32_t v = plain_bytes == 2 ? (int16_t)be16_get(s->at) : (int32_t)be32_get(s->at);
-    s->at += plain_bytes;
-    return v > 0 ? (size_t)v : 0;
-}
-
-static void scan_tags(struct scan *s) {
-    if (!s->flexible) return;
-    for (uint32_t n = scan_uvarint(s); n > 0 && !s->failed; n--) {
-        scan_uvarint(s);
-        scan_skip(s, scan_uvarint(s));
-    }
-}
-
-/* The decoder refuses an array that claims more elements than bytes are left, before it allocates anything. */
-static size_t scan_array(struct scan *s, size_t element_size) {
-    size_t n = scan_length(s, 4);
-    if (n > scan_left(s)) s->failed = true;
-    if (s->failed) return 0;
-    s->bytes += n * element_size + 16;
-    return n;
-}
-
-size_t produce_decode_bound(int16_t version, const uint8_t *body, size_t size) {
-    struct scan s = {.at = body, .end = body + size, .flexible = version >= 9};
-    scan_skip(&s, scan_length(&s, 2)); /* transactional id */
-    scan_skip(&s, 2 + 4);              /* acks, timeout */
-    for (size_t t = scan_array(&s, sizeof(struct kafka_produce_request_topic)); t > 0 && !s.failed; t--) {
-        scan_skip(&s, version >= 13 ? 16 : scan_length(&s, 2));
-        for (size_t p = scan_array(&s, sizeof(struct kafka_produce_request_partition)); p > 0 && !s.failed; p--) {
-            scan_skip(&s, 4);
-            scan_skip(&s, scan_length(&s, 4));
-            scan_tags(&s);
-        }
-        scan_tags(&s);
-    }
-    /* What the handler makes of each partition, and its answer, count as well. */
-    size_t per_partition = sizeof(struct part) + sizeof(struct kafka_produce_response_partition);
-    return 2 * (s.bytes + s.bytes / sizeof(struct kafka_produce_request_partition) * per_partition) + ARENA_CHUNK_MAX;
 }

@@ -1,8 +1,9 @@
 /* InitProducerId, for idempotent producers: an id that nobody has had before, with epoch 0.
  *
- * With a transactional id it is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED: there is no transaction coordinator, and of the codes that
- * clients know, this is the one on which all of them give up at once with an error that names transactions. NOT_COORDINATOR or
- * COORDINATOR_NOT_AVAILABLE would be retried until the application's patience ends. */
+ * With a transactional id it is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED: there is no transaction
+ * coordinator, and of the codes that clients know, this is the one on which all of them give up at once with an error
+ * that names transactions. NOT_COORDINATOR or COORDINATOR_NOT_AVAILABLE would be retried until the application's
+ * patience ends. */
 #include "broker/broker_priv.h"
 #include "kafka/kafka_messages.h"
 

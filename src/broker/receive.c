@@ -10,8 +10,10 @@
 
 /* --- The pool. */
 
-void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_bytes, struct metrics *metrics, void (*freed)(void *ctx), void *ctx) {
-    *p = (struct receive_pool){.mem = m, .metrics = metrics, .budget = {.limit_bytes = budget_bytes}, .freed = freed, .ctx = ctx};
+void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_bytes, struct metrics *metrics,
+                       void (*freed)(void *ctx), void *ctx) {
+    *p = (struct receive_pool){
+        .mem = m, .metrics = metrics, .budget = {.limit_bytes = budget_bytes}, .freed = freed, .ctx = ctx};
 }
 
 void receive_pool_charge(struct receive_pool *p, size_t bytes) {
@@ -43,11 +45,11 @@ static void slab_drop(struct receive_slab *s) {
     }
 }
 
-/* The slab to read into, with at least RECEIVE_ROOM_MIN free; NULL when the budget has none and `force` is not set. */
-static struct receive_slab *pool_slab(struct receive_pool *p, bool force) {
+/* The slab to read into, with at least room_min free; NULL when the budget has none and `force` is not set. */
+static struct receive_slab *pool_slab(struct receive_pool *p, size_t room_min, bool force) {
     struct receive_slab *s = p->current;
     if (s && s->refs == 1) s->used = 0;
-    if (s && RECEIVE_SLAB_BYTES - s->used >= RECEIVE_ROOM_MIN) return s;
+    if (s && RECEIVE_SLAB_BYTES - s->used >= room_min) return s;
     /* The old one, if nobody refers to it, has just been emptied; so it is still in use: its charge stays. */
     if (!force && !pool_has_room(p, RECEIVE_SLAB_BYTES)) return NULL;
     if (s) {
@@ -168,12 +170,16 @@ struct env_bytes receiver_room(struct receiver *r) {
     if (!room && !receiver_favoured(r)) return (struct env_bytes){NULL, 0};
     if (r->own) return room_own(r);
     if (r->slab) return (struct env_bytes){r->at + r->have, r->capacity - r->have};
-    struct receive_slab *s = pool_slab(p, !room);
-    if (!s && receiver_favoured(r)) s = pool_slab(p, true);
+    /* Where a frame like the last one would not fit, most of it would have to be moved. */
+    bool fits = r->proven > RECEIVE_ROOM_MIN && r->proven <= RECEIVE_SLAB_BYTES / 2;
+    size_t room_min = fits ? r->proven : RECEIVE_ROOM_MIN;
+    struct receive_slab *s = pool_slab(p, room_min, !room);
+    if (!s && receiver_favoured(r)) s = pool_slab(p, room_min, true);
     if (!s) return (struct env_bytes){NULL, 0};
     p->lent = r;
     size_t size = RECEIVE_SLAB_BYTES - s->used;
-    return (struct env_bytes){s->data + s->used, r->proven > RECEIVE_SLAB_BYTES / 2 && size > RECEIVE_PEEK_BYTES ? RECEIVE_PEEK_BYTES : size};
+    return (struct env_bytes){
+        s->data + s->used, r->proven > RECEIVE_SLAB_BYTES / 2 && size > RECEIVE_PEEK_BYTES ? RECEIVE_PEEK_BYTES : size};
 }
 
 void receiver_received(struct receiver *r, size_t size) {
@@ -197,23 +203,20 @@ void receiver_received(struct receiver *r, size_t size) {
     ASSERT(r->have <= r->capacity);
 }
 
-/* The bytes lie at the end of what is used of their slab: what follows them may be reserved, or they may be given back. */
-static bool receiver_is_last(const struct receiver *r) {
-    return r->at + r->have == r->slab->data + r->slab->used;
-}
-
-/* A part of a frame in the slab: reserves the rest behind it or moves it out. */
+/* A part of a frame in the slab: reserves the rest behind it or moves it out. It has just arrived, so that nothing lies
+ * behind it. */
 static void receiver_settle(struct receiver *r) {
     if (!r->slab || r->capacity > r->have) return;
     struct receive_slab *s = r->slab;
     size_t needs = receiver_needs(r);
     size_t position = (size_t)(r->at - s->data);
-    if (needs > 0 && needs <= RECEIVE_SLAB_BYTES - position && r->have >= needs / RECEIVE_AHEAD && receiver_is_last(r)) {
+    ASSERT(position + r->have == s->used);
+    if (needs > 0 && needs <= RECEIVE_SLAB_BYTES - position && r->have >= needs / RECEIVE_AHEAD) {
         r->capacity = needs;
         s->used = position + needs;
         return;
     }
-    if (receiver_is_last(r)) s->used -= r->have;
+    s->used -= r->have;
     size_t capacity = needs ? own_capacity(r, needs) : SIZE_FIELD;
     r->own = mem_alloc(r->pool->mem, capacity);
     memcpy(r->own, r->at, r->have);

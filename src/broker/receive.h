@@ -1,15 +1,17 @@
-/* Receiving: turns the bytes of a socket into whole request frames (int32 size, then that many bytes; Kafka protocol: framing).
+/* Receiving: turns the bytes of a socket into whole request frames (int32 size, then that many bytes; Kafka protocol:
+ * framing).
  *
- * Bytes are read into the shard's current slab, one after another for all connections, so that a frame that arrives whole is used where it lies:
- * its payload is not copied before the append. A frame of which only a part has come
+ * Bytes are read into the shard's current slab, one after another for all connections, so that a frame that arrives
+ * whole is used where it lies: its payload is not copied before the append. A frame of which only a part has come
  *   - keeps its place in the slab, the rest of it reserved behind it, when much of it is there already and it fits;
- *   - else moves to a buffer of its own, which grows with what has arrived and never by what the client announced alone: at most
- *     RECEIVE_FIRST_BYTES (or the size of its last whole frame) before there is any data, at most RECEIVE_AHEAD times the data afterwards.
- * A slab is used again when nothing refers to it any more.
+ *   - else moves to a buffer of its own, which grows with what has arrived and never by what the client announced
+ * alone: at most RECEIVE_FIRST_BYTES (or the size of its last whole frame) before there is any data, at most
+ * RECEIVE_AHEAD times the data afterwards. A slab is used again when nothing refers to it any more.
  *
- * The budget (queued.max.request.bytes) is charged with slabs, with the arrived bytes in buffers of their own, and with requests that wait. When it is
- * used up, receiver_room gives nothing and the connection waits; one connection at a time, the pool's favourite, may go on regardless, for if all
- * held parts of requests and none could be completed, none would ever end.
+ * The budget (queued.max.request.bytes) is charged with slabs, with the arrived bytes in buffers of their own, and with
+ * requests that wait. When it is used up, receiver_room gives nothing and the connection waits; one connection at a
+ * time, the pool's favourite, may go on regardless, for if all held parts of requests and none could be completed, none
+ * would ever end.
  *
  * Pure bookkeeping: no I/O, no clock. Everything belongs to one loop. */
 #ifndef OXBOW_BROKER_RECEIVE_H
@@ -25,8 +27,8 @@
 #include "base/metrics.h"
 #include "rt/env.h"
 
-#define RECEIVE_SLAB_BYTES ((size_t)256 << 10)
-#define RECEIVE_ROOM_MIN ((size_t)16 << 10)   /* a slab with less room is not read into any more */
+#define RECEIVE_SLAB_BYTES ((size_t)512 << 10)
+#define RECEIVE_ROOM_MIN ((size_t)16 << 10) /* a slab with less room is not read into any more */
 #define RECEIVE_FIRST_BYTES ((size_t)256 << 10)
 #define RECEIVE_AHEAD 8u
 #define RECEIVE_PEEK_BYTES ((size_t)4096) /* read into the slab when a large frame is expected: it will move anyway */
@@ -48,17 +50,20 @@ struct receive_pool {
     struct receive_slab *spare;
     struct receiver *lent;      /* whom receiver_room gave a part of the slab last */
     struct receiver *favourite; /* goes on though the budget is used up */
-    void (*freed)(void *ctx);   /* the budget has room again, or the favourite's place is free; must not call back into the pool */
+    void (*freed)(
+        void *ctx); /* the budget has room again, or the favourite's place is free; must not call back into the pool */
     void *ctx;
 };
-void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_bytes, struct metrics *metrics, void (*freed)(void *ctx), void *ctx);
+void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_bytes, struct metrics *metrics,
+                       void (*freed)(void *ctx), void *ctx);
 /* All receivers and frames must be gone. */
 void receive_pool_deinit(struct receive_pool *p);
 /* Charges that are not tied to a slab: requests that wait. The budget may be overdrawn by them. */
 void receive_pool_charge(struct receive_pool *p, size_t bytes);
 void receive_pool_uncharge(struct receive_pool *p, size_t bytes);
 
-/* A whole frame, without its size field. Owned by whoever got it: receive_frame_release. The bytes may be changed in place. */
+/* A whole frame, without its size field. Owned by whoever got it: receive_frame_release. The bytes may be changed in
+ * place. */
 struct frame {
     uint8_t *data;
     size_t size;
@@ -67,7 +72,8 @@ struct frame {
     size_t charged;
 };
 void receive_frame_release(struct receive_pool *p, struct frame *f); /* NULL data: harmless; empties *f */
-/* Moves a frame out of its slab into an allocation of its own size, so that a small one does not keep a slab from being used again. */
+/* Moves a frame out of its slab into an allocation of its own size, so that a small one does not keep a slab from being
+ * used again. */
 void receive_frame_detach(struct receive_pool *p, struct frame *f);
 
 struct receiver {
@@ -89,8 +95,9 @@ void receiver_deinit(struct receiver *r);
 struct env_bytes receiver_room(struct receiver *r);
 /* `size` bytes arrived where receiver_room said. Then take frames with receiver_next until there is none. */
 void receiver_received(struct receiver *r, size_t size);
-/* OK: a frame. ERR_NOT_FOUND: no more whole frames; what is left has been put where it can wait. ERR_TOO_LARGE: the client announced more than
- * max_frame_bytes, or ERR_PROTOCOL: a negative or impossibly small size; *announced tells; close the connection. */
+/* OK: a frame. ERR_NOT_FOUND: no more whole frames; what is left has been put where it can wait. ERR_TOO_LARGE: the
+ * client announced more than max_frame_bytes, or ERR_PROTOCOL: a negative or impossibly small size; *announced tells;
+ * close the connection. */
 enum err receiver_next(struct receiver *r, struct frame *f, int64_t *announced) WARN_UNUSED;
 /* A part of a frame is here. */
 static inline bool receiver_partial(const struct receiver *r) {

@@ -1,12 +1,14 @@
 /* One request of a client, from its complete frame to its answer, and what a handler does with it.
  *
- * A handler runs in a fiber on the loop of the connection. It gets the decoded message and a response set to its defaults, fills the
- * response in and returns REQUEST_ANSWER; the response is encoded before the arena goes. The message, its strings and records are views into
- * the frame: after request_release_frame nothing of it may be touched. The client may go away at any time; a handler does not notice,
- * except through `wake` when it has left its request waiting without a fiber.
+ * A handler runs in a fiber on the loop of the connection. It gets the decoded message and a response set to its
+ * defaults, fills the response in and returns REQUEST_ANSWER; the response is encoded before the arena goes. The
+ * message, its strings and records are views into the frame: after request_release_frame nothing of it may be touched.
+ * The client may go away at any time; a handler does not notice, except through `wake` when it has left its request
+ * waiting without a fiber.
  *
- * Order (conn.c keeps it): requests of one connection are answered in the order they came, and each starts when all before it are answered. Only
- * those with API_OVERLAPS start earlier: when every request before them overlaps too and has called request_append_done. */
+ * Order (conn.c keeps it): requests of one connection are answered in the order they came, and each starts when all
+ * before it are answered. Only those with API_OVERLAPS start earlier: when every request before them overlaps too and
+ * has called request_append_done. */
 #ifndef OXBOW_BROKER_REQUEST_H
 #define OXBOW_BROKER_REQUEST_H
 
@@ -26,7 +28,8 @@ enum request_outcome {
     REQUEST_ANSWER,    /* encode the response and send it in its turn */
     REQUEST_NO_ANSWER, /* the client expects none (acks=0) */
     REQUEST_CLOSE,     /* close the connection when it would be this request's turn */
-    REQUEST_LATER,     /* it waits without a fiber: request_wait has been called, request_answer will be; or it has been answered already */
+    REQUEST_LATER,     /* it waits without a fiber: request_wait has been called, request_answer will be; or it has been
+                          answered already */
 };
 
 /* in, out: the structs of the API's request and response. May suspend. */
@@ -38,18 +41,15 @@ enum { API_OVERLAPS = 1 };
 struct api {
     int16_t key;
     int16_t min_version, max_version; /* that are served */
-    int16_t told_min_version;         /* that ApiVersions names, see api_table.c */
     unsigned flags;
     request_handler *handle;
-    /* Memory that decoding this frame may take; NULL: kafka_decode_bound of the body. */
-    size_t (*decode_bound)(int16_t version, const uint8_t *body, size_t size);
 };
 
 /* Where a client came in: decides what Metadata tells it. Lives as long as the broker. */
 struct listener {
     char name[64];
-    char host[256]; /* "": all addresses */
-    uint16_t port;  /* the one it is bound to */
+    char host[256];            /* "": all addresses */
+    uint16_t port;             /* the one it is bound to */
     char advertised_host[256]; /* "": the address that the client has connected to */
     uint16_t advertised_port;
 };
@@ -75,8 +75,8 @@ struct request {
     bool appended, answered;
     enum request_outcome outcome;
     struct slices answer;
-    /* While it waits. cancelled: the client has gone; the waiter cleans up, and calls request_end. Otherwise the broker stops: answer soon. Outside
-     * any fiber; must not suspend. */
+    /* While it waits. cancelled: the client has gone; the waiter cleans up, and calls request_end. Otherwise the broker
+     * stops: answer soon. Outside any fiber; must not suspend. */
     void (*wake)(struct request *r, bool cancelled);
     void *waiter;
 };
@@ -90,14 +90,15 @@ void request_release_frame(struct request *r);
 void request_append_done(struct request *r);
 /* From now on the request holds no fiber; the handler then returns REQUEST_LATER. */
 void request_wait(struct request *r, void (*wake)(struct request *r, bool cancelled), void *waiter);
-/* Encodes the response and sends it in its turn. For REQUEST_LATER, once; a later call does nothing, so that a time-out and the real end may race.
- * On the request's loop; does not suspend. */
+/* Encodes the response and sends it in its turn. For REQUEST_LATER, once; a later call does nothing, so that a time-out
+ * and the real end may race. On the request's loop; does not suspend. */
 void request_answer(struct request *r, const void *response);
 /* The waiter lets go of a request that it has answered or whose client has gone: the request may be freed. */
 void request_end(struct request *r);
 /* Keeps the request (its arena, its frame) until request_end. */
 void request_hold(struct request *r);
-/* Counts memory that the request holds until its end against queued.max.request.bytes: nobody is read from while that is overdrawn. */
+/* Counts memory that the request holds until its end against queued.max.request.bytes: nobody is read from while that
+ * is overdrawn. */
 void request_charge(struct request *r, size_t bytes);
 /* Kafka's code for e; counts it. */
 int16_t request_error(struct request *r, enum err e);

@@ -1,8 +1,10 @@
 #include "broker/route.h"
 
 #include "base/assert.h"
+#include "stream/stream.h"
 
-struct topic_route *topic_route_create(struct mem *m, const struct meta_topic *t, const struct topic_config *defaults, unsigned shard_count) {
+struct topic_route *topic_route_create(struct mem *m, const struct meta_topic *t, const struct topic_config *defaults,
+                                       unsigned shard_count) {
     ASSERT(shard_count > 0 && t->partition_count > 0);
     struct topic_route *r = mem_zalloc(m, sizeof(*r) + (size_t)t->partition_count * sizeof(r->partitions[0]));
     INIT_OBJ(r, TOPIC_ROUTE_MAGIC);
@@ -16,7 +18,7 @@ struct topic_route *topic_route_create(struct mem *m, const struct meta_topic *t
     r->partition_count = t->partition_count;
     for (int32_t i = 0; i < t->partition_count; i++) {
         const struct meta_partition *p = &t->partitions[i];
-        r->partitions[i] = (struct partition_route){p->stream, p->epoch, (unsigned)(hash64(p->stream.v) % shard_count)};
+        r->partitions[i] = (struct partition_route){p->stream, p->epoch, stream_home(p->stream, shard_count)};
     }
     return r;
 }

@@ -1,7 +1,9 @@
-/* Routes: what a shard must know of the topics to answer clients without asking loop 0: names, ids, partitions, their streams and epochs, configs.
+/* Routes: what a shard must know of the topics to answer clients without asking loop 0: names, ids, partitions, their
+ * streams and epochs, configs.
  *
- * The cluster log's image lives on loop 0. Whenever it changes, loop 0 makes a new, immutable `struct topic_route` and mails it to every shard
- * (broker.c); shards share the object by counting references, and each has maps of its own. So the hot path takes no lock and sends no mail. */
+ * The cluster log's image lives on loop 0. Whenever it changes, loop 0 makes a new, immutable `struct topic_route` and
+ * mails it to every shard (broker.c); shards share the object by counting references, and each has maps of its own. So
+ * the hot path takes no lock and sends no mail. */
 #ifndef OXBOW_BROKER_ROUTE_H
 #define OXBOW_BROKER_ROUTE_H
 
@@ -34,7 +36,8 @@ struct topic_route {
 };
 
 /* A route with one reference. Any loop, as it only reads what it is given. */
-struct topic_route *topic_route_create(struct mem *m, const struct meta_topic *t, const struct topic_config *defaults, unsigned shard_count);
+struct topic_route *topic_route_create(struct mem *m, const struct meta_topic *t, const struct topic_config *defaults,
+                                       unsigned shard_count);
 struct topic_route *topic_route_ref(struct topic_route *t);
 void topic_route_unref(struct topic_route *t); /* any thread; NULL is fine */
 

@@ -42,20 +42,23 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
     timer_init(&s->retain, retain_fired);
     uint64_t seed;
     env_random(b->env, &seed, sizeof(seed));
-    fetch_sessions_init(&s->sessions, b->env->mem, (size_t)b->config->max_incremental_fetch_session_cache_slots / b->shard_count, index, b->shard_count, seed);
+    fetch_sessions_init(&s->sessions, b->env->mem,
+                        (size_t)b->config->max_incremental_fetch_session_cache_slots / b->shard_count, index,
+                        b->shard_count, seed);
     const struct config *c = b->config;
     uint64_t budget = (uint64_t)c->queued_max_request_bytes / b->shard_count;
-    conns_init(&s->conns, &(struct conns_options){
-                              .env = b->env,
-                              .loop = loop,
-                              .apis = api_table,
-                              .api_count = api_table_count,
-                              .shard = s,
-                              .quota = &b->quota,
-                              .budget_bytes = budget > (1u << 20) ? budget : 1u << 20,
-                              .max_frame_bytes = (size_t)c->socket_request_max_bytes,
-                              .idle_ns = c->connections_max_idle_ms > 0 ? (uint64_t)c->connections_max_idle_ms * NS_PER_MS : 0,
-                          });
+    conns_init(&s->conns,
+               &(struct conns_options){
+                   .env = b->env,
+                   .loop = loop,
+                   .apis = api_table,
+                   .api_count = api_table_count,
+                   .shard = s,
+                   .quota = &b->quota,
+                   .budget_bytes = budget > (1u << 20) ? budget : 1u << 20,
+                   .max_frame_bytes = (size_t)c->socket_request_max_bytes,
+                   .idle_ns = c->connections_max_idle_ms > 0 ? (uint64_t)c->connections_max_idle_ms * NS_PER_MS : 0,
+               });
 }
 
 /* --- Clients. */
@@ -137,8 +140,8 @@ static enum err slot_open(struct slot *slot) {
     };
     enum err e = partition_open(&o, &slot->partition);
     if (e != OK && log_due(&s->open_complained, env_wall_ms(s->env), OPEN_COMPLAIN_EVERY_MS)) {
-        log_error(s->env->log, "partition cannot be opened", "topic=%s partition=%d stream=%" PRIu64 " err=%s", t->name, slot->index, slot->stream.v,
-                  err_name(e));
+        log_error(s->env->log, "partition cannot be opened", "topic=%s partition=%d stream=%" PRIu64 " err=%s", t->name,
+                  slot->index, slot->stream.v, err_name(e));
     }
     topic_route_unref(t);
     return e;
@@ -260,7 +263,8 @@ struct chore {
     int32_t index;
 };
 
-/* All partitions of this shard, with a reference to their routes each: a walk that suspends cannot use the maps themselves. */
+/* All partitions of this shard, with a reference to their routes each: a walk that suspends cannot use the maps
+ * themselves. */
 static size_t shard_list_partitions(struct shard *s, struct chore **out) {
     size_t count = 0, capacity = 0;
     struct chore *list = NULL;
@@ -292,7 +296,9 @@ static void shard_visit_partitions(struct shard *s, bool retain) {
 }
 
 static void retain_arm(struct shard *s) {
-    if (!s->stopping) timer_arm(&s->retain, env_now_ns(s->env) + (uint64_t)s->broker->config->log_retention_check_interval_ms * NS_PER_MS);
+    if (!s->stopping)
+        timer_arm(&s->retain,
+                  env_now_ns(s->env) + (uint64_t)s->broker->config->log_retention_check_interval_ms * NS_PER_MS);
 }
 
 static void retain_main(void *arg) {

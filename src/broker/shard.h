@@ -1,4 +1,5 @@
-/* A shard: a loop with its connections and the partitions that have their home here. Everything in it is touched on its own loop only. */
+/* A shard: a loop with its connections and the partitions that have their home here. Everything in it is touched on its
+ * own loop only. */
 #ifndef OXBOW_BROKER_SHARD_H
 #define OXBOW_BROKER_SHARD_H
 
@@ -55,8 +56,8 @@ void broker_shard_deinit(struct shard *s);
 void shard_topic_changed(struct shard *s, struct topic_route *t);
 void shard_topic_removed(struct shard *s, const struct uuid *id);
 
-/* The partition `index` of the topic, which must have its home here; opens it if need be (then suspends). Holds it open until slot_release.
- * ERR_UNKNOWN_TOPIC_OR_PARTITION: the topic has gone; else what partition_open says. */
+/* The partition `index` of the topic, which must have its home here; opens it if need be (then suspends). Holds it open
+ * until slot_release. ERR_UNKNOWN_TOPIC_OR_PARTITION: the topic has gone; else what partition_open says. */
 enum err shard_acquire(struct shard *s, const struct topic_route *t, int32_t index, struct slot **out) WARN_UNUSED;
 /* The same for one that is open already; NULL if it is not. Does not suspend. */
 struct slot *shard_acquire_open(struct shard *s, struct stream_id stream);

@@ -1,5 +1,6 @@
-/* CreateTopics and DeleteTopics. The checks and their words are Kafka's. Everything that looks at or changes the cluster log runs on loop 0, in one
- * loop_call per request, several topics at a time: their commits share group commits. */
+/* CreateTopics and DeleteTopics. The checks and their words are Kafka's. Everything that looks at or changes the
+ * cluster log runs on loop 0, in one loop_call per request, several topics at a time: their commits share group
+ * commits. */
 #include <limits.h>
 
 #include "base/assert.h"
@@ -58,8 +59,9 @@ static enum err check_name(struct creations *all, struct creation *c) {
     struct arena *a = &all->r->arena;
     struct kafka_string name = c->want->name;
     if (!meta_topic_name_valid(name.data, (size_t)name.size)) {
-        return refuse(c, ERR_INVALID_TOPIC,
-                      "a topic's name is 1 to 249 characters long, not \".\" or \"..\", and of ASCII letters and digits, '.', '_' and '-' only");
+        return refuse(
+            c, ERR_INVALID_TOPIC,
+            "a topic's name is 1 to 249 characters long, not \".\" or \"..\", and of ASCII letters and digits, '.', '_' and '-' only");
     }
     if (meta_topic_by_name(all->broker->meta, name.data, (size_t)name.size)) {
         return refuse(c, ERR_TOPIC_EXISTS, arena_printf(a, "Topic '%s' already exists.", c->name));
@@ -70,7 +72,8 @@ static enum err check_name(struct creations *all, struct creation *c) {
 static enum err check_collision(struct creations *all, struct creation *c) {
     const char *other = colliding_topic(all->broker->meta, c->name);
     if (!other) return OK;
-    return refuse(c, ERR_INVALID_TOPIC, arena_printf(&all->r->arena, "Topic '%s' collides with existing topic: %s", c->name, other));
+    return refuse(c, ERR_INVALID_TOPIC,
+                  arena_printf(&all->r->arena, "Topic '%s' collides with existing topic: %s", c->name, other));
 }
 
 /* An assignment that the client has made itself: there is one broker, so there is one that is right. */
@@ -78,17 +81,21 @@ static enum err check_assignments(struct creations *all, struct creation *c) {
     const struct kafka_create_topics_request_topic *w = c->want;
     int32_t count = w->assignments.count, self = all->broker->config->node_id;
     if (w->num_partitions != -1 || w->replication_factor != -1) {
-        return refuse(c, ERR_INVALID_REQUEST, "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.");
+        return refuse(
+            c, ERR_INVALID_REQUEST,
+            "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.");
     }
     uint8_t *seen = arena_zalloc(&all->r->arena, (size_t)count);
     for (int32_t i = 0; i < count; i++) {
         const struct kafka_create_topics_request_assignment *as = &w->assignments.items[i];
         if (as->partition_index < 0 || as->partition_index >= count || seen[as->partition_index]++) {
-            return refuse(c, ERR_INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence");
+            return refuse(c, ERR_INVALID_REPLICA_ASSIGNMENT,
+                          "partitions should be a consecutive 0-based integer sequence");
         }
         if (as->broker_ids.count != 1 || as->broker_ids.items[0] != self) {
             return refuse(c, ERR_INVALID_REPLICA_ASSIGNMENT,
-                          arena_printf(&all->r->arena, "each partition must be assigned to broker %d, which is the only one", self));
+                          arena_printf(&all->r->arena,
+                                       "each partition must be assigned to broker %d, which is the only one", self));
         }
     }
     c->partition_count = count;
@@ -104,10 +111,14 @@ static enum err check_size(struct creations *all, struct creation *c) {
         if (e != OK) return e;
     } else {
         c->partition_count = w->num_partitions == -1 ? config->num_partitions : w->num_partitions;
-        if (c->partition_count <= 0) return refuse(c, ERR_INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.");
+        if (c->partition_count <= 0)
+            return refuse(c, ERR_INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.");
         /* A factor above the number of brokers is remembered, not refused: durability comes from the object store. */
-        c->replication_factor = w->replication_factor == -1 ? (int16_t)config->default_replication_factor : w->replication_factor;
-        if (c->replication_factor <= 0) return refuse(c, ERR_INVALID_REPLICATION_FACTOR, "Replication factor must be larger than 0, or -1 to use the default value.");
+        c->replication_factor =
+            w->replication_factor == -1 ? (int16_t)config->default_replication_factor : w->replication_factor;
+        if (c->replication_factor <= 0)
+            return refuse(c, ERR_INVALID_REPLICATION_FACTOR,
+                          "Replication factor must be larger than 0, or -1 to use the default value.");
     }
     if (all->partitions_total + c->partition_count > PARTITIONS_MAX) {
         return refuse(c, ERR_POLICY_VIOLATION, "Excessively large number of partitions per request.");
@@ -126,7 +137,8 @@ static enum err check_configs(struct creations *all, struct creation *c) {
         c->configs[i].name = arena_strndup(a, w->name.data, (size_t)w->name.size);
         if (w->value.size >= 0) c->configs[i].value = arena_strndup(a, w->value.data, (size_t)w->value.size);
         for (size_t k = 0; k < i; k++) {
-            if (strcmp(c->configs[k].name, c->configs[i].name) == 0) return refuse(c, ERR_INVALID_CONFIG, "a configuration is given twice");
+            if (strcmp(c->configs[k].name, c->configs[i].name) == 0)
+                return refuse(c, ERR_INVALID_CONFIG, "a configuration is given twice");
         }
     }
     char why[TOPIC_CONFIG_WHY_SIZE];
@@ -141,7 +153,8 @@ static void tell_configs(struct creations *all, struct creation *c) {
     struct topic_config_entry e;
     c->out->configs.items = kafka_new(&kafka_create_topics_response_config_type, a, TOPIC_PROPERTIES);
     c->out->configs.count = 0;
-    for (size_t cursor = 0; topic_config_describe(&all->broker->topic_defaults, c->configs, (size_t)c->want->configs.count, &cursor, &e);) {
+    for (size_t cursor = 0; topic_config_describe(&all->broker->topic_defaults, c->configs,
+                                                  (size_t)c->want->configs.count, &cursor, &e);) {
         struct kafka_create_topics_response_config *out = &c->out->configs.items[c->out->configs.count++];
         out->name = kafka_string_of(e.name);
         out->value = kafka_string_of(arena_strndup(a, e.value, strlen(e.value)));
@@ -158,12 +171,14 @@ static void create_one(void *ctx, size_t i) {
     if (c->err == OK) c->err = check_collision(all, c);
     if (c->err == OK) c->err = check_configs(all, c);
     if (c->err == OK && !all->validate_only) {
-        struct topic_wish wish = {c->name, c->partition_count, c->replication_factor, c->configs, (size_t)c->want->configs.count};
+        struct topic_wish wish = {c->name, c->partition_count, c->replication_factor, c->configs,
+                                  (size_t)c->want->configs.count};
         struct uuid id;
         c->err = broker_create_topic(all->broker, &wish, &id);
         if (c->err == OK) {
             c->out->topic_id = uuid_to_kafka(&id);
-            log_info(all->broker->env->log, "topic created", "topic=%s partitions=%d by=client", c->name, c->partition_count);
+            log_info(all->broker->env->log, "topic created", "topic=%s partitions=%d by=client", c->name,
+                     c->partition_count);
         }
     }
     if (c->err != OK) return;
@@ -205,8 +220,9 @@ enum request_outcome handle_create_topics(struct request *r, const void *message
         out->topics.items[i].name = w->name;
         out->topics.items[i].error_message = (struct kafka_string){NULL, -1};
         out->topics.items[i].configs.count = -1;
-        all.items[i] = (struct creation){
-            .want = w, .out = &out->topics.items[i], .name = arena_strndup(&r->arena, w->name.data, (size_t)w->name.size)};
+        all.items[i] = (struct creation){.want = w,
+                                         .out = &out->topics.items[i],
+                                         .name = arena_strndup(&r->arena, w->name.data, (size_t)w->name.size)};
     }
     refuse_duplicates(&all);
     loop_call(b->o.loop0, create_there, &all);
@@ -242,7 +258,8 @@ static void delete_one(void *ctx, size_t i) {
     struct broker *b = all->broker;
     if (d->err != OK || d->code != 0) return;
     bool by_id = d->name.size < 0;
-    const struct meta_topic *t = by_id ? meta_topic_by_id(b->meta, &d->id) : meta_topic_by_name(b->meta, d->name.data, (size_t)d->name.size);
+    const struct meta_topic *t =
+        by_id ? meta_topic_by_id(b->meta, &d->id) : meta_topic_by_name(b->meta, d->name.data, (size_t)d->name.size);
     if (!t) {
         d->err = by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
         return;
@@ -263,7 +280,8 @@ static void delete_there(void *arg) {
     crew_run("DeleteTopics", all->count, COMMITS_MAX, delete_one, all);
 }
 
-static void deletion_from(struct request *r, const struct kafka_delete_topics_request *in, size_t i, struct deletion *d) {
+static void deletion_from(struct request *r, const struct kafka_delete_topics_request *in, size_t i,
+                          struct deletion *d) {
     if (request_version(r) < 6) {
         d->name = in->topic_names.items[i];
         return;
@@ -295,7 +313,8 @@ enum request_outcome handle_delete_topics(struct request *r, const void *message
         bool twice = d->name.size >= 0 ? mapstr_put(&seen, d->name.data, (size_t)d->name.size, d) != NULL
                                        : mapstr_put(&seen, d->id.bytes, sizeof(d->id.bytes), d) != NULL;
         if (twice && d->err == OK) d->err = ERR_INVALID_REQUEST;
-        if (!b->config->delete_topic_enable) d->code = request_version(r) < 3 ? KAFKA_INVALID_REQUEST : KAFKA_TOPIC_DELETION_DISABLED;
+        if (!b->config->delete_topic_enable)
+            d->code = request_version(r) < 3 ? KAFKA_INVALID_REQUEST : KAFKA_TOPIC_DELETION_DISABLED;
     }
     mapstr_deinit(&seen);
     loop_call(b->o.loop0, delete_there, &all);

@@ -1,5 +1,6 @@
-/* `oxbow serve`: puts the parts of a broker together on a real machine: environment, store, broker, admin server; and takes them apart again when told to
- * stop. All that a broker does lies below; here is only the order of things, what an operator is told, and how the process ends. */
+/* `oxbow serve`: puts the parts of a broker together on a real machine: environment, store, broker, admin server; and
+ * takes them apart again when told to stop. All that a broker does lies below; here is only the order of things, what
+ * an operator is told, and how the process ends. */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,10 +26,11 @@ struct serve {
     struct store *store;
     struct broker *broker;
     struct admin *admin;
+    char why[1024];
     uint64_t began_ns;
     int status;
     /* The thread that watches for signals meets the loop here. */
-    _Atomic bool stop_wanted;
+    _Atomic bool stop_wanted, stop_told;
     _Atomic(struct loop *) loop0; /* NULL before it runs and after it has ended */
     struct waitq stop;            /* on loop 0 */
 };
@@ -46,13 +48,15 @@ static void stop_signalled(void *ctx) {
     atomic_store(&s->stop_wanted, true);
     struct loop *l = atomic_load(&s->loop0);
     if (l) loop_spawn(l, "stop", stop_arrived, s);
+    atomic_store(&s->stop_told, true);
 }
 
 /* Nothing may be acknowledged any more, so nothing is tidied up either: the next start recovers. */
 static void serve_fatal(void *ctx, enum err why, const char *what) {
     struct serve *s = ctx;
     char text[256];
-    log_error(s->env->log, "stopped at once", "why=%s err=%s", log_quote(text, sizeof(text), what, strlen(what)), err_name(why));
+    log_error(s->env->log, "stopped at once", "why=%s err=%s", log_quote(text, sizeof(text), what, strlen(what)),
+              err_name(why));
     _Exit(EXIT_FAILED);
 }
 
@@ -70,12 +74,15 @@ static int serve_start(struct serve *s) {
     char text[CONFIG_WHY_SIZE], host[256];
     struct env *env = s->env;
     struct loop *loop0 = loop_current();
-    if (storage_url_parse(s->config.storage_url, &s->storage, text, sizeof(text)) != OK) return serve_fails(s, "storage.url is wrong", text, ERR_INVALID);
+    if (storage_url_parse(s->config.storage_url, &s->storage, text, sizeof(text)) != OK)
+        return serve_fails(s, "storage.url is wrong", text, ERR_INVALID);
     enum err e = OK;
     if (s->config.http_listen[0]) {
         struct admin_options o = {.env = env,
                                   .loop0 = loop0,
                                   .host = host,
+                                  .why_text = s->why,
+                                  .why_size = sizeof(s->why),
                                   .version = OXBOW_VERSION,
                                   .io_name = linux_env_io_name(env),
                                   .resident_bytes = linux_resident_bytes};
@@ -92,6 +99,8 @@ static int serve_start(struct serve *s) {
                                .loop0 = loop0,
                                .store = s->store,
                                .config = &s->config,
+                               .why_text = s->why,
+                               .why_size = sizeof(s->why),
                                .processors = processors > 0 ? (unsigned)processors : 0,
                                .fatal = serve_fatal,
                                .ctx = s};
@@ -105,16 +114,18 @@ static void serve_say_ready(const struct serve *s) {
     char listeners[2048] = "", one[512], storage[1100], wal[1100];
     for (size_t i = 0; i < broker_listeners(s->broker); i++) {
         size_t used = strlen(listeners);
-        (void)snprintf(listeners + used, sizeof(listeners) - used, "%s%s", i ? "," : "", broker_listener_text(s->broker, i, one, sizeof(one)));
+        (void)snprintf(listeners + used, sizeof(listeners) - used, "%s%s", i ? "," : "",
+                       broker_listener_text(s->broker, i, one, sizeof(one)));
     }
     char http[32] = "none";
     if (s->admin) (void)snprintf(http, sizeof(http), "%u", admin_port(s->admin));
     log_info(s->env->log, "ready",
-             "listeners=%s storage=%s wal=%s io=%s shards=%u http_port=%s node_id=%d incarnation=%" PRIu64 " cluster_id=%s version=%s start_ms=%" PRIu64,
+             "listeners=%s storage=%s wal=%s io=%s shards=%u http_port=%s node_id=%d incarnation=%" PRIu64
+             " cluster_id=%s version=%s start_ms=%" PRIu64,
              listeners, log_quote(storage, sizeof(storage), s->config.storage_url, strlen(s->config.storage_url)),
-             log_quote(wal, sizeof(wal), s->config.wal_url, strlen(s->config.wal_url)), linux_env_io_name(s->env), broker_shards(s->broker), http,
-             broker_node_id(s->broker), broker_incarnation(s->broker), broker_cluster_id(s->broker), OXBOW_VERSION,
-             (uint64_t)((env_now_ns(s->env) - s->began_ns) / NS_PER_MS));
+             log_quote(wal, sizeof(wal), s->config.wal_url, strlen(s->config.wal_url)), linux_env_io_name(s->env),
+             broker_shards(s->broker), http, broker_node_id(s->broker), broker_incarnation(s->broker),
+             broker_cluster_id(s->broker), OXBOW_VERSION, (uint64_t)((env_now_ns(s->env) - s->began_ns) / NS_PER_MS));
 }
 
 /* For people at a terminal: where it is and what to try. */
@@ -126,11 +137,12 @@ static void serve_say_hello(const struct serve *s) {
     const char *address = strstr(text, "://") + 3;
     char server[300];
     (void)snprintf(server, sizeof(server), "%s%s", address[0] == ':' ? "127.0.0.1" : "", address);
-    printf("\nOxbow listens on %s. Its data is in %s,\nits write-ahead log in %s. Ctrl-C stops it.\n\nTry, in another terminal:\n\n"
-           "  kcat -b %s -L\n"
-           "  echo hello | kcat -b %s -t greetings -P\n"
-           "  kcat -b %s -t greetings -C -o beginning -e\n\n",
-           server, s->config.storage_url, s->config.wal_url, server, server, server);
+    printf(
+        "\nOxbow listens on %s. Its data is in %s,\nits write-ahead log in %s. Ctrl-C stops it.\n\nTry, in another terminal:\n\n"
+        "  kcat -b %s -L\n"
+        "  echo hello | kcat -b %s -t greetings -P\n"
+        "  kcat -b %s -t greetings -C -o beginning -e\n\n",
+        server, s->config.storage_url, s->config.wal_url, server, server, server);
     (void)fflush(stdout);
 }
 
@@ -151,13 +163,17 @@ static void serve_main(void *arg) {
     if (s->broker) broker_stop(s->broker);
     if (s->store) store_close(s->store);
     if (s->admin) admin_stop(s->admin);
-    if (s->status == EXIT_DONE) log_info(s->env->log, "stopped", "stop_ms=%" PRIu64, (uint64_t)((env_now_ns(s->env) - began_ns) / NS_PER_MS));
+    if (s->status == EXIT_DONE)
+        log_info(s->env->log, "stopped", "stop_ms=%" PRIu64, (uint64_t)((env_now_ns(s->env) - began_ns) / NS_PER_MS));
     atomic_store(&s->loop0, NULL);
+    /* A signal that came just now may still be on its way to the loop, which must not go before. */
+    while (atomic_load(&s->stop_wanted) && !atomic_load(&s->stop_told)) fiber_sleep_ns(NS_PER_MS);
     loop_stop(loop_current());
 }
 
 static int serve_in_env(struct serve *s) {
-    static const enum linux_io io[] = {[CONFIG_IO_AUTO] = LINUX_IO_AUTO, [CONFIG_IO_URING] = LINUX_IO_URING, [CONFIG_IO_EPOLL] = LINUX_IO_EPOLL};
+    static const enum linux_io io[] = {
+        [CONFIG_IO_AUTO] = LINUX_IO_AUTO, [CONFIG_IO_URING] = LINUX_IO_URING, [CONFIG_IO_EPOLL] = LINUX_IO_EPOLL};
     struct linux_env_options o = {.io = io[s->config.io_backend], .level = (enum log_level)s->config.log_level};
     const char *why = NULL;
     enum err e = linux_env_create(&o, &s->env, &why);

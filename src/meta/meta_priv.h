@@ -9,12 +9,11 @@
 
 #include "base/assert.h"
 #include "base/list.h"
+#include "meta/meta_cluster.h"
 #include "meta/meta_image.h"
 #include "rt/fiber.h"
 
 #define META_MAGIC 0x3e7a0001u
-#define META_CLUSTER_KEY "oxbow.cluster"
-#define META_GENERATION_SIZE 26u
 #define META_PREFIX_MAX 48u
 
 /* A snapshot is due after that many records or bytes of records, or when a start had to read that many entries. */
@@ -73,12 +72,6 @@ struct meta {
 /* --- meta_cluster.c */
 /* Reads or makes the object that names the cluster. Suspends; repeats while the store is not there. */
 enum err meta_cluster_open(struct meta *m, const char **why) WARN_UNUSED;
-/* Pure, for tests: the object's bytes. */
-#define META_CLUSTER_SIZE 56u
-void meta_cluster_encode(const char generation[META_GENERATION_SIZE], const struct uuid *id,
-                         uint8_t out[META_CLUSTER_SIZE]);
-enum err meta_cluster_decode(const uint8_t *data, size_t size, char generation[META_GENERATION_SIZE + 1],
-                             struct uuid *id) WARN_UNUSED;
 
 /* --- meta_commit.c */
 /* Puts one record into the log and the image. r is borrowed until the call returns; what the log gives out (stream ids,

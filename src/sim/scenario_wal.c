@@ -26,7 +26,6 @@ struct wal_test {
     struct sim_run *run;
     struct sim_world *world;
     struct sim_node *holder, *survivor;
-    struct sim_file *device;
     const char *path;
     bool shared, over, taken;
     bool read; /* the newest start has read everything back */
@@ -34,7 +33,7 @@ struct wal_test {
     unsigned life_count;
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
     size_t record_max;
-    uint64_t keep_max; /* groups that stay untrimmed; many fill the ring */
+    double trim_chance; /* small: the ring fills up */
 };
 
 struct holder {
@@ -78,7 +77,8 @@ static void check_reading(struct reading *r) {
     struct wal_life *l = r->life;
     uint64_t first = r->begun ? r->first : l->trimmed, end = r->begun ? r->next : l->trimmed;
     r->test->run->ops++;
-    if (first > l->trimmed && l->confirmed > l->trimmed) sim_fail(r->test->world, "the WAL begins at record %lu; %lu was the first not trimmed", first, l->trimmed);
+    if (l->confirmed == l->trimmed) return; /* nothing is needed of it (a restart after an error has saved the rest elsewhere) */
+    if (first > l->trimmed) sim_fail(r->test->world, "the WAL begins at record %lu; %lu was the first not trimmed", first, l->trimmed);
     if (end < l->confirmed) sim_fail(r->test->world, "the WAL ends before record %lu; %lu were confirmed", end, l->confirmed);
 }
 
@@ -214,9 +214,11 @@ static void hold(struct holder *h) {
         /* Full: nobody else trims. */
         while (!h->failed && h->in_flight > 8) {
             trim_some(h, sim_between(t->world, 0, 3));
+            /* The moment when space is being freed and waited for is short, and worth many crashes. */
+            if (!t->shared && sim_chance(t->world, 0.02)) sim_run_crash(t->run, t->holder);
             if (!waitq_wait_until(&h->changed, env_now_ns(loop_current()->env) + 20 * NS_PER_MS)) trim_some(h, 0);
         }
-        if (sim_chance(t->world, 0.2)) trim_some(h, sim_between(t->world, 0, t->keep_max));
+        if (sim_chance(t->world, t->trim_chance)) trim_some(h, sim_between(t->world, 0, 40));
     }
 }
 
@@ -298,15 +300,16 @@ void scenario_wal(struct sim_run *r) {
     t->run = r;
     t->world = w;
     t->shared = sim_chance(w, 0.5);
-    t->record_max = sim_chance(w, 0.3) ? 60000 : 1500;
-    t->keep_max = sim_chance(w, 0.5) ? 400 : 40;
+    t->record_max = sim_chance(w, 0.4) ? 1500 : sim_chance(w, 0.5) ? 60000 : 250000;
+    t->trim_chance = sim_chance(w, 0.5) ? 0 : 0.2;
     t->path = t->shared ? "/dev/shared" : "/var/wal/ring.wal";
     t->holder = sim_node_create(w, "holder");
     t->survivor = sim_node_create(w, "survivor");
     if (t->shared) {
-        t->device = sim_device_create(w, WAL_SIZE);
-        sim_device_attach(t->holder, t->path, t->device);
-        sim_device_attach(t->survivor, t->path, t->device);
+        struct sim_file *device = sim_device_create(w, WAL_SIZE);
+        sim_device_attach(t->holder, t->path, device);
+        sim_device_attach(t->survivor, t->path, device);
+        sim_device_unref(device); /* now it is the nodes' */
     }
     uint64_t end_ns = w->now_ns + sim_run_load_ns(r, 1), take_ns = w->now_ns + sim_between(w, 1, 40) * NS_PER_S;
     while (w->now_ns < end_ns && !sim_failed(w)) {
@@ -328,5 +331,4 @@ void scenario_wal(struct sim_run *r) {
         if (!sim_run_wait_down(r, t->holder, 600 * NS_PER_S)) sim_fail(w, "the last start does not end");
         if (!t->read && !sim_failed(w)) sim_fail(w, "the WAL cannot be read though nothing is broken");
     }
-    if (t->device) sim_device_unref(t->device);
 }

@@ -34,6 +34,9 @@
 #define MARKER "oxbow-store"
 #define MARKER_NEW "oxbow-store.new"
 #define FORMAT_VERSION 1u
+#define DIRECT_FROM_BYTES                                                                                              \
+    ((size_t)128 << 10) /* so much is read past the page cache: the block cache keeps what is wanted again */
+#define DIRECT_ALIGN ((size_t)4096) /* of position, size and memory of such a read */
 
 enum err dir_err(int errno_value) {
     switch (errno_value) {
@@ -94,6 +97,51 @@ struct get_job {
     enum err result;
 };
 
+/* Reads data[0 .. size) from `position`, or less at the end of the file; *done grows. */
+static enum err read_fully(int fd, uint8_t *data, size_t size, uint64_t position, size_t *done) {
+    while (*done < size) {
+        ssize_t n = pread(fd, data + *done, size - *done, (off_t)(position + *done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno == EIO ? ERR_IO : errno == EINVAL ? ERR_UNSUPPORTED : dir_err(errno);
+        if (n == 0) return OK;
+        *done += (size_t)n;
+        /* A direct read that ends between two blocks was the file's last. */
+        if ((size_t)n % DIRECT_ALIGN != 0 && size % DIRECT_ALIGN == 0) return OK;
+    }
+    return OK;
+}
+
+/* A large part of an object: past the page cache where the file system can do that. */
+static enum err get_large(int fd, uint64_t position, size_t size, struct slice *out, struct mem *m) {
+    uint64_t from = position & ~(uint64_t)(DIRECT_ALIGN - 1);
+    size_t lead = (size_t)(position - from), whole = (lead + size + DIRECT_ALIGN - 1) & ~(DIRECT_ALIGN - 1), done = 0;
+    /* Aligned by hand: the allocator reuses memory that it aligned itself badly. */
+    struct slab *slab = slab_create(m, whole + DIRECT_ALIGN, 16);
+    size_t shift = (size_t)(-(uintptr_t)slab->data & (DIRECT_ALIGN - 1));
+    uint8_t *data = slab->data + shift;
+    int flags = fcntl(fd, F_GETFL);
+    enum err e = ERR_UNSUPPORTED;
+    if (flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
+        e = read_fully(fd, data, whole, from, &done);
+        (void)fcntl(fd, F_SETFL, flags);
+    }
+    if (e == ERR_UNSUPPORTED || (e == OK && done < lead + size)) e = read_fully(fd, data, lead + size, from, &done);
+    if (e == OK && done < lead + size) e = ERR_IO;
+    if (e == OK) *out = slice_of(slab, shift + lead, size);
+    slab_unref(slab);
+    return e;
+}
+
+static enum err get_small(int fd, uint64_t position, size_t size, struct slice *out, struct mem *m) {
+    struct slab *slab = slab_create(m, size, 16);
+    size_t done = 0;
+    enum err e = read_fully(fd, slab->data, size, position, &done);
+    if (e == OK && done < size) e = ERR_IO;
+    if (e == OK) *out = slice_of(slab, 0, size);
+    slab_unref(slab);
+    return e;
+}
+
 static enum err get_open(struct dir_store *d, const char *key, uint64_t position, size_t size, struct slice *out) {
     enum err e = dir_check(d);
     if (e != OK) return e;
@@ -103,8 +151,6 @@ static enum err get_open(struct dir_store *d, const char *key, uint64_t position
         return e == ERR_NOT_FOUND ? dir_check_not_found(d) : e;
     }
     struct stat st;
-    struct slab *slab = NULL;
-    size_t done = 0;
     if (fstat(fd, &st) != 0) {
         e = dir_err(errno);
         goto out;
@@ -117,19 +163,9 @@ static enum err get_open(struct dir_store *d, const char *key, uint64_t position
     if (position >= length) goto out;
     if (size > length - position) size = (size_t)(length - position);
     if (size == 0) goto out;
-    slab = slab_create(d->base.env->mem, size, 16);
-    while (done < size) {
-        ssize_t n = pread(fd, slab->data + done, size - done, (off_t)(position + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            e = n == 0 || errno == EIO ? ERR_IO : dir_err(errno);
-            goto out;
-        }
-        done += (size_t)n;
-    }
-    *out = slice_of(slab, 0, size);
+    e = size >= DIRECT_FROM_BYTES ? get_large(fd, position, size, out, d->base.env->mem)
+                                  : get_small(fd, position, size, out, d->base.env->mem);
 out:
-    slab_unref(slab);
     close(fd);
     return e;
 }
@@ -328,6 +364,58 @@ static void dir_close(struct store *s) {
 
 static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete, dir_close};
 
+/* --- For looking only. */
+
+static enum err put_refused(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+    (void)s, (void)key, (void)data, (void)count, (void)create_only;
+    return ERR_READ_ONLY;
+}
+
+static enum err delete_refused(struct store *s, const char *const *keys, size_t count) {
+    (void)s, (void)keys, (void)count;
+    return ERR_READ_ONLY;
+}
+
+static const struct store_ops dir_read_only_ops = {put_refused, dir_get, dir_list, delete_refused, dir_close};
+
+static void open_read_only_run(void *arg) {
+    struct open_job *j = arg;
+    struct dir_store *d = j->store;
+    d->root_fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (d->root_fd < 0 || fstat(d->root_fd, &d->root) != 0) {
+        j->result = refuse_errno(j, errno, "the store folder cannot be opened; is it a folder?");
+        return;
+    }
+    j->result = marker_read(j);
+    if (j->result == ERR_NOT_FOUND) j->result = refuse(j, ERR_FOREIGN, "the folder is not an Oxbow store: it has no file oxbow-store");
+    if (j->result != OK) return;
+    d->objects_fd = openat(d->root_fd, "objects", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (d->objects_fd < 0 || fstat(d->objects_fd, &d->objects) != 0 || fstatat(d->root_fd, "LOCK", &d->lock, AT_SYMLINK_NOFOLLOW) != 0) {
+        j->result = refuse_errno(j, errno, "the folder objects or the file LOCK in the store folder is missing or cannot be opened");
+    }
+}
+
+static enum err dir_store_open(struct env *env, const char *path, const struct store_ops *ops, fiber_fn *run,
+                               struct store **out, const char **why) {
+    struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
+    d->base = (struct store){.magic = STORE_MAGIC, .ops = ops, .env = env, .exclusive = ops == &dir_ops, .list_consistent = true};
+    INIT_OBJ(d, DIR_STORE_MAGIC);
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/') size--;
+    d->path = mem_strndup(env->mem, path, size);
+    d->root_fd = d->objects_fd = d->tmp_fd = d->lock_fd = -1;
+    pthread_mutex_init(&d->making, NULL);
+    struct open_job j = {d, OK, ""};
+    env->ops->offload(env, run, &j);
+    if (j.result != OK) {
+        *why = j.why;
+        dir_free(d);
+        return j.result;
+    }
+    *out = &d->base;
+    return OK;
+}
+
 enum err store_dir_open(struct env *env, const char *path, struct store **out, const char **why) {
     CHECK_OBJ(env, ENV_MAGIC);
     *out = NULL;
@@ -340,25 +428,18 @@ enum err store_dir_open(struct env *env, const char *path, struct store **out, c
     }
     char *trimmed = mem_strndup(env->mem, path, size);
     enum err e = env->ops->dir_make(env, trimmed);
-    if (e != OK) {
+    if (e == OK) {
+        e = dir_store_open(env, trimmed, &dir_ops, open_run, out, why);
+    } else {
         *why = "the store folder does not exist and cannot be made; is its parent a folder that this user may write?";
-        mem_free(env->mem, trimmed);
-        return e;
     }
-    struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
-    d->base =
-        (struct store){.magic = STORE_MAGIC, .ops = &dir_ops, .env = env, .exclusive = true, .list_consistent = true};
-    INIT_OBJ(d, DIR_STORE_MAGIC);
-    d->path = trimmed;
-    d->root_fd = d->objects_fd = d->tmp_fd = d->lock_fd = -1;
-    pthread_mutex_init(&d->making, NULL);
-    struct open_job j = {d, OK, ""};
-    env->ops->offload(env, open_run, &j);
-    if (j.result != OK) {
-        *why = j.why;
-        dir_free(d);
-        return j.result;
-    }
-    *out = &d->base;
-    return OK;
+    mem_free(env->mem, trimmed);
+    return e;
+}
+
+enum err store_dir_open_read_only(struct env *env, const char *path, struct store **out, const char **why) {
+    CHECK_OBJ(env, ENV_MAGIC);
+    *out = NULL;
+    *why = "";
+    return dir_store_open(env, path, &dir_read_only_ops, open_read_only_run, out, why);
 }

@@ -32,7 +32,12 @@ static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
     h->cache_bytes -= slab->slab.size;
     metric_gauge_add(h->engine->env->metrics, M_LOG_CACHE_BYTES, -(int64_t)slab->slab.size);
     if (h->slab == slab) h->slab = NULL;
-    slab_unref(&slab->slab);
+    /* What is evicted makes room for the next one: with its pages, which the kernel would otherwise have to find and clear. */
+    if (!h->spare && slab->slab.size == COMMIT_SLAB_SIZE && atomic_load_explicit(&slab->slab.refs, memory_order_acquire) == 1) {
+        h->spare = slab;
+    } else {
+        slab_unref(&slab->slab);
+    }
 }
 
 void shard_deinit(struct stream_shard *h) {
@@ -40,6 +45,7 @@ void shard_deinit(struct stream_shard *h) {
     ASSERT(h->streams.count == 0);
     if (h->open) block_destroy(h->open);
     while (!list_empty(&h->slabs)) slab_drop(h, LIST_ENTRY(h->slabs.next, struct commit_slab, node));
+    if (h->spare) slab_unref(&h->spare->slab);
     map64_deinit(&h->streams);
     mem_free(h->engine->mem, h->fifo);
     read_cache_destroy(h->blocks);
@@ -171,7 +177,13 @@ static void open_block(struct stream_shard *h, size_t payload_size) {
     struct streams *s = h->engine;
     if (!slab_has_room(h->slab, payload_size)) {
         size_t size = slab_size_for(payload_size);
-        struct commit_slab *slab = commit_slab_create(s->mem, size);
+        struct commit_slab *slab = h->spare;
+        if (slab && size == COMMIT_SLAB_SIZE) {
+            h->spare = NULL;
+            slab->filled = 0;
+        } else {
+            slab = commit_slab_create(s->mem, size);
+        }
         list_push_back(&h->slabs, &slab->node);
         h->cache_bytes += slab->slab.size;
         metric_gauge_add(s->env->metrics, M_LOG_CACHE_BYTES, (int64_t)slab->slab.size);

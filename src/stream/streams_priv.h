@@ -32,6 +32,7 @@ struct stream_shard {
     struct map64 streams; /* stream id -> struct stream * */
     /* Filling. */
     struct commit_slab *slab; /* the newest; also in `slabs` */
+    struct commit_slab *spare; /* evicted last, for the next one; or NULL */
     struct block *open;       /* or NULL */
     uint64_t next_sequence;   /* of the next block; from 1 */
     uint64_t sealed_sequence; /* newest handed to the log loop */

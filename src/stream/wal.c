@@ -45,6 +45,7 @@ static void fail(struct wal *w, enum err why) {
         metric_add(w->env->metrics, M_WAL_ERRORS, (unsigned)why, 1);
         metric_set(w->env->metrics, M_WAL_FAILED, 1);
     }
+    if (why == ERR_FENCED) w->failed_why = why; /* whatever else went wrong: this ring is not to be used again */
     waitq_wake_all(&w->space);
     waitq_wake_all(&w->initialised_grown);
 }
@@ -261,6 +262,7 @@ void wal_take_unconfirmed(struct wal *w, struct list *out) {
 static void trimmer(void *arg) {
     struct wal *w = arg;
     while (!w->failed && w->trim_requested > w->trim_durable) {
+        if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
         uint64_t position = w->trim_requested;
         enum err e = wal_write_superblock(w, position, false);
         if (e != OK) {
@@ -291,6 +293,11 @@ enum err wal_restart(struct wal *w) {
     ASSERT(w->failed && w->reported && w->writers == 0);
     ASSERT(list_empty(&w->queued) && list_empty(&w->placed));
     if (w->failed_why == ERR_FENCED) return ERR_FENCED;
+    if (w->options.takeover_mark) {
+        struct incarnation taken;
+        enum err marked = wal_read_mark(w, &taken);
+        if (marked != ERR_NOT_FOUND) return marked == OK ? ERR_FENCED : marked;
+    }
     /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go on behind it. */
     uint64_t position = w->head;
     enum err e = wal_write_superblock(w, position, false);

@@ -144,6 +144,11 @@ static enum err size_ring(struct wal *w, const char **why) {
         return e;
     }
     uint64_t size = info.size_bytes;
+    /* Before it is grown: zeros in place of what was cut off would look like the end of the log. */
+    if (w->has_superblock && (size < WAL_RING_START || w->superblock.ring_size > size - WAL_RING_START)) {
+        *why = "the WAL file is shorter than its superblock says: it was truncated; restore it";
+        return ERR_TRUNCATED;
+    }
     if (!info.block_device && !w->options.read_only && size < w->options.size_bytes) {
         size = w->options.size_bytes;
         e = env_file_grow(w->env, w->file, size);
@@ -156,10 +161,6 @@ static enum err size_ring(struct wal *w, const char **why) {
     if (ring < WAL_RING_MIN) {
         *why = "the WAL is smaller than 17 MiB: give it a larger size in wal.url";
         return ERR_INVALID;
-    }
-    if (w->has_superblock && w->superblock.ring_size > ring) {
-        *why = "the WAL file is shorter than its superblock says: it was truncated; restore it";
-        return ERR_TRUNCATED;
     }
     w->ring_size = ring;
     w->block_device = info.block_device;

@@ -9,6 +9,8 @@ import pytest
 
 import harness
 
+harness.private_mounts()
+
 
 @pytest.fixture
 def folder():
@@ -69,6 +71,7 @@ def processes():
 
 @pytest.fixture
 def mounts(folder):
+    """Name it before `brokers` in a test's arguments: what is named first ends last."""
     if not harness.can_mount():
         pytest.skip("needs root and loop devices")
     m = harness.Mounts(folder)

@@ -7,6 +7,7 @@ their parent (PR_SET_PDEATHSIG), and only processes that were started here are e
 import contextlib
 import ctypes
 import os
+import queue
 import random
 import re
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -225,25 +227,32 @@ class Process:
     def __init__(self, command, **options):
         self.command = [str(c) for c in command]
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                        bufsize=1, preexec_fn=die_with_parent, **options)
-        self.output = []
+                                        preexec_fn=die_with_parent, **options)
+        self.output, self.lines = [], queue.Queue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
-    def line(self):
+    def _read(self):
+        for text in self.process.stdout:
+            self.output.append(text)
+            self.lines.put(text.rstrip("\n"))
+        self.lines.put(None)
+
+    def line(self, seconds=60):
         """The next line; None at the end."""
-        text = self.process.stdout.readline()
-        if not text:
-            return None
-        self.output.append(text)
-        return text.rstrip("\n")
+        try:
+            return self.lines.get(timeout=seconds)
+        except queue.Empty:
+            raise AssertionError(f"{' '.join(self.command)} said nothing for {seconds} s; its last words:\n{''.join(self.output[-30:])}") from None
 
     def finish(self, seconds=300):
-        """Reads to the end; returns the whole output. A bad exit fails the test."""
+        """Waits for the end; returns the whole output. A bad exit fails the test."""
         try:
-            rest, _ = self.process.communicate(timeout=seconds)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.end()
             raise AssertionError(f"{' '.join(self.command)} did not end within {seconds} s; its last words:\n{''.join(self.output[-30:])}") from None
-        self.output.append(rest or "")
+        self.reader.join(10)
         text = "".join(self.output)
         assert self.process.returncode == 0, f"{' '.join(self.command)} ended with {self.process.returncode}:\n{text[-4000:]}"
         return text
@@ -252,6 +261,7 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        self.reader.join(10)
         self.process.stdout.close()
 
 
@@ -278,22 +288,38 @@ def can_mount():
     return os.geteuid() == 0 and os.path.exists("/dev/loop-control") and shutil.which("losetup") and shutil.which("mkfs.ext4")
 
 
+def private_mounts():
+    """Mounts of this process and its children are their own from here on, and end with them, however they end."""
+    if can_mount() and LIBC.unshare(0x20000) == 0:  # CLONE_NEWNS
+        LIBC.mount(None, b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
+
+
 class Mounts:
-    """Loop devices and mounts of one test; close() takes all down, latest first."""
+    """Loop devices and mounts of one test; close() takes all down, latest first.
+
+    A loop device is marked for removal as soon as it is made, and kept alive by an open descriptor and by what is mounted on it:
+    a killed test leaves none behind."""
 
     def __init__(self, folder):
         self.folder = str(folder)
         self.stack = []  # ("mount", path) or ("loop", device)
+        self.fds = {}
 
-    def image(self, name, size):
+    def sparse(self, name, size):
         path = os.path.join(self.folder, name)
         with open(path, "wb") as f:
             f.truncate(size)
+        return path
+
+    def image(self, name, size):
+        path = self.sparse(name, size)
         run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path])
         return path
 
-    def loop(self, path):
-        device = run(["losetup", "--find", "--show", path])[1].strip()
+    def loop(self, path, *options):
+        device = run(["losetup", "--find", "--show", *options, path])[1].strip()
+        self.fds[device] = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        run(["losetup", "-d", device])  # when the last user is gone
         self.stack.append(("loop", device))
         return device
 
@@ -302,18 +328,19 @@ class Mounts:
         run(["mount", *options, source, target])
         self.stack.append(("mount", target))
 
-    def drop(self, what, name):
-        run(["umount", name] if what == "mount" else ["losetup", "-d", name])
-        self.stack.remove((what, name))
-
     def unmount(self, target):
-        self.drop("mount", target)
+        # What a killed process had under way in io_uring holds its files for a moment longer than it lives.
+        eventually(lambda: run(["umount", target], check=False)[0] == 0, 20, what=f"umount {target}")
+        self.stack.remove(("mount", target))
 
     def detach(self, device):
-        self.drop("loop", device)
+        os.close(self.fds.pop(device))
+        self.stack.remove(("loop", device))
 
     def close(self):
         for what, name in reversed(self.stack):
-            command = ["umount", "-l", name] if what == "mount" else ["losetup", "-d", name]
-            subprocess.run(command, check=False, stdout=sys.stderr, stderr=sys.stderr)
+            if what == "mount":
+                subprocess.run(["umount", "-l", name], check=False, stdout=sys.stderr, stderr=sys.stderr)
+            else:
+                os.close(self.fds.pop(name))
         self.stack = []

@@ -1,4 +1,5 @@
-/* The metrics page: every metric of the table is on it, with the names that people search for, in Prometheus' text format. */
+/* The metrics page: every metric of the table is on it, with the names that people search for, in Prometheus' text
+ * format. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

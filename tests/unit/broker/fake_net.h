@@ -1,4 +1,5 @@
-/* An environment for connections without a network: sockets are structs that a test feeds and reads. The clock stands still until it is moved. */
+/* An environment for connections without a network: sockets are structs that a test feeds and reads. The clock stands
+ * still until it is moved. */
 #ifndef OXBOW_TESTS_BROKER_FAKE_NET_H
 #define OXBOW_TESTS_BROKER_FAKE_NET_H
 
@@ -124,7 +125,8 @@ static inline void net_deinit(struct fake_net *f) {
 }
 /* Runs what is ready and due. */
 static inline void net_settle(struct fake_net *f) {
-    while (loop_step(&f->loop, f->now_ns)) {}
+    while (loop_step(&f->loop, f->now_ns)) {
+    }
 }
 /* Moves the clock, stopping at each timer on the way. */
 static inline void net_pass(struct fake_net *f, uint64_t ns) {

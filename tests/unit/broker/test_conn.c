@@ -74,15 +74,16 @@ static enum request_outcome fake_find(struct request *r, const void *in, void *o
     size_t n = (size_t)f->key_type;
     o->coordinators.items = kafka_new(&kafka_find_coordinator_response_coordinator_type, &r->arena, n * 4);
     o->coordinators.count = (int32_t)n * 4;
-    for (size_t i = 0; i < n * 4; i++) o->coordinators.items[i].key = kafka_string_view(memset(arena_alloc(&r->arena, 25000), 'x', 25000), 25000);
+    for (size_t i = 0; i < n * 4; i++)
+        o->coordinators.items[i].key = kafka_string_view(memset(arena_alloc(&r->arena, 25000), 'x', 25000), 25000);
     return REQUEST_ANSWER;
 }
 
 static const struct api apis[] = {
-    {KAFKA_API_PRODUCE, 3, 13, 0, API_OVERLAPS, fake_produce, NULL},
-    {KAFKA_API_METADATA, 0, 13, 0, 0, fake_metadata, NULL},
-    {KAFKA_API_FIND_COORDINATOR, 4, 6, 4, 0, fake_find, NULL},
-    {KAFKA_API_API_VERSIONS, 0, 4, 0, 0, fake_metadata, NULL},
+    {KAFKA_API_PRODUCE, 3, 13, API_OVERLAPS, fake_produce},
+    {KAFKA_API_METADATA, 0, 13, 0, fake_metadata},
+    {KAFKA_API_FIND_COORDINATOR, 4, 6, 0, fake_find},
+    {KAFKA_API_API_VERSIONS, 0, 4, 0, fake_metadata},
 };
 static const struct listener listener = {.name = "PLAINTEXT"};
 static struct conns set;
@@ -160,7 +161,8 @@ static void put_request(struct buf *b, int16_t key, int16_t version, int id, int
     arena_init(&a, &net.mem);
     void *m = kafka_new(api->request, &a, 1);
     if (key == KAFKA_API_PRODUCE) ((struct kafka_produce_request *)m)->acks = acks_or_size;
-    if (key == KAFKA_API_FIND_COORDINATOR) ((struct kafka_find_coordinator_request *)m)->key_type = (int8_t)acks_or_size;
+    if (key == KAFKA_API_FIND_COORDINATOR)
+        ((struct kafka_find_coordinator_request *)m)->key_type = (int8_t)acks_or_size;
     assert_int_equal(kafka_request_encode(api, version, id, kafka_string_of("test"), m, &o), OK);
     struct slices s;
     slices_init(&s, &net.mem);
@@ -309,14 +311,14 @@ static void expect_closed(const void *data, size_t size, size_t answered) {
 
 static void test_garbage_closes(void **state) {
     (void)state;
-    expect_closed("GET / HTTP/1.1\r\n\r\n", 18, 1);                                                   /* announces 1.2 GB */
-    expect_closed("\xff\xff\xff\xff", 4, 1);                                                          /* a negative size */
-    expect_closed("\0\0\0\0", 4, 1);                                                                  /* nothing */
-    expect_closed("\0\0\0\x0c\x7f\x7f\0\0\0\0\0\2\0\0\0\0", 16, 1);                                   /* no such API */
-    expect_closed("\0\0\0\x0a\0\3\0\x63\0\0\0\2\xff\xff", 14, 1);                                     /* Metadata 99 */
-    expect_closed("\0\0\0\x0a\0\0\0\2\0\0\0\2\xff\xff", 14, 1);                                       /* Produce 2 */
-    expect_closed("\0\0\0\x0a\0\3\0\0\0\0\0\2\x7f\xff", 14, 1);                                       /* a client id that is too long */
-    expect_closed("\0\0\0\x0e\0\3\0\1\0\0\0\2\xff\xff\x7f\xff\xff\xff", 18, 1);                       /* 2^31 topics */
+    expect_closed("GET / HTTP/1.1\r\n\r\n", 18, 1);                             /* announces 1.2 GB */
+    expect_closed("\xff\xff\xff\xff", 4, 1);                                    /* a negative size */
+    expect_closed("\0\0\0\0", 4, 1);                                            /* nothing */
+    expect_closed("\0\0\0\x0c\x7f\x7f\0\0\0\0\0\2\0\0\0\0", 16, 1);             /* no such API */
+    expect_closed("\0\0\0\x0a\0\3\0\x63\0\0\0\2\xff\xff", 14, 1);               /* Metadata 99 */
+    expect_closed("\0\0\0\x0a\0\0\0\2\0\0\0\2\xff\xff", 14, 1);                 /* Produce 2 */
+    expect_closed("\0\0\0\x0a\0\3\0\0\0\0\0\2\x7f\xff", 14, 1);                 /* a client id that is too long */
+    expect_closed("\0\0\0\x0e\0\3\0\1\0\0\0\2\xff\xff\x7f\xff\xff\xff", 18, 1); /* 2^31 topics */
 }
 
 static void test_complaints_are_few(void **state) {
@@ -339,7 +341,8 @@ static void test_unknown_api_versions(void **state) {
     (void)state;
     begin(16 << 20, 0, 100, INT32_MAX);
     struct env_conn *c = accept_one("10.0.0.1");
-    static const uint8_t request[] = {0, 0, 0, 20, 0, 18, 0, 99, 0, 0, 0, 5, 0, 4, 't', 'e', 's', 't', 0, 9, 'x', 9, 'y', 0};
+    static const uint8_t request[] = {0, 0, 0,   20,  0,   18,  0, 99, 0,   0, 0,   5,
+                                      0, 4, 't', 'e', 's', 't', 0, 9,  'x', 9, 'y', 0};
     assert_int_equal(net_feed(c, request, sizeof(request), sizeof(request)), sizeof(request));
     net_settle(&net);
     assert_false(c->closed);
@@ -349,6 +352,39 @@ static void test_unknown_api_versions(void **state) {
     gates[6].done_go = true;
     send_request(c, KAFKA_API_METADATA, 6, 0); /* and the connection goes on */
     check_answers(c, 2, 5);
+    end();
+}
+
+/* A frame that decodes to far more than it is: refused at the budget, after which the memory is free again. */
+static void test_decoding_is_limited(void **state) {
+    (void)state;
+    begin(2 << 20, 0, 100, INT32_MAX);
+    struct env_conn *c = accept_one("10.0.0.1"), *d = accept_one("10.0.0.2");
+    enum { SIZE = 1000000 };
+    uint8_t *frame = mem_zalloc(&net.mem, SIZE);
+    be32_put(frame, SIZE - 4);
+    static const uint8_t head[] = {0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff}; /* Metadata 0 ... */
+    memcpy(frame + 4, head, sizeof(head));
+    be32_put(frame + 14, (SIZE - 18) / 2); /* ... of half a million topics without a name: 20 bytes and more each */
+    net_feed(c, frame, SIZE, SIZE);
+    net_settle(&net);
+    assert_true(c->closed);
+    assert_false(gates[1].started);
+    assert_int_equal(set.decode.used_bytes, 0);
+    /* One that needs more than goes uncounted, and gets it. */
+    enum { FEWER = 40000 };
+    gates[1].done_go = true;
+    be32_put(frame, 14 + 2 * FEWER);
+    be32_put(frame + 14, FEWER);
+    assert_int_equal(net_feed(d, frame, 18 + 2 * FEWER, SIZE), 18 + 2 * FEWER);
+    net_settle(&net);
+    assert_true(gates[1].started);
+    check_answers(d, 1, 1);
+    assert_int_equal(set.decode.used_bytes, 0);
+    mem_free(&net.mem, frame);
+    gates[2].done_go = true;
+    send_request(d, KAFKA_API_METADATA, 2, 0);
+    check_answers(d, 2, 1);
     end();
 }
 
@@ -525,6 +561,7 @@ int main(void) {
         cmocka_unit_test(test_garbage_closes),
         cmocka_unit_test(test_complaints_are_few),
         cmocka_unit_test(test_unknown_api_versions),
+        cmocka_unit_test(test_decoding_is_limited),
         cmocka_unit_test(test_unsent_answers_hold_back),
         cmocka_unit_test(test_too_many_requests_hold_back),
         cmocka_unit_test(test_stalled_parts_make_way),

@@ -30,7 +30,8 @@ static int teardown(void **state) {
 }
 
 /* Partitions first..first+count-1 of a topic, at `offset`. */
-static struct kafka_fetch_request *request(int32_t id, int32_t epoch, const char *topic, int32_t first, int32_t count, int64_t offset) {
+static struct kafka_fetch_request *request(int32_t id, int32_t epoch, const char *topic, int32_t first, int32_t count,
+                                           int64_t offset) {
     struct kafka_fetch_request *r = kafka_fetch_request_new(&arena, 1);
     r->session_id = id;
     r->session_epoch = epoch;
@@ -65,7 +66,8 @@ static enum err make(const struct kafka_fetch_request *r, int16_t version, struc
     return fetch_plan_make(&sessions, r, version, now, &arena, plan);
 }
 
-/* Answers: every partition has that high watermark, and those below `with_records` bring some. Returns what is included, as bits. */
+/* Answers: every partition has that high watermark, and those below `with_records` bring some. Returns what is
+ * included, as bits. */
 static unsigned finish(const struct fetch_plan *plan, int64_t high_watermark, size_t with_records, int32_t *id) {
     struct fetch_told told[32] = {0};
     bool include[32];
@@ -171,18 +173,21 @@ static void test_wrong_epochs_and_ids(void **state) {
     assert_int_equal(make(request(id, 2, "a", 0, 0, 0), 12, &plan), ERR_INVALID_FETCH_SESSION_EPOCH);
     assert_int_equal(make(request(id, 1, "a", 0, 0, 0), 13, &plan), ERR_FETCH_SESSION_TOPIC_ID);
     assert_int_equal(make(request(id, 1, "a", 0, 0, 0), 12, &plan), OK);
-    assert_int_equal(make(request(id, 1, "a", 0, 0, 0), 12, &other), ERR_INVALID_FETCH_SESSION_EPOCH); /* the same again */
+    assert_int_equal(make(request(id, 1, "a", 0, 0, 0), 12, &other),
+                     ERR_INVALID_FETCH_SESSION_EPOCH); /* the same again */
     /* Somebody goes on with the session while the first waits: the first is told so. */
     assert_int_equal(make(request(id, 2, "a", 0, 0, 0), 12, &other), OK);
     struct fetch_told told[3] = {0};
     bool include[3];
     int32_t answered;
-    assert_int_equal(fetch_plan_finish(&sessions, &plan, told, include, now, &answered), ERR_INVALID_FETCH_SESSION_EPOCH);
+    assert_int_equal(fetch_plan_finish(&sessions, &plan, told, include, now, &answered),
+                     ERR_INVALID_FETCH_SESSION_EPOCH);
     assert_int_equal(fetch_plan_finish(&sessions, &other, told, include, now, &answered), OK);
     /* And when it was closed meanwhile. */
     assert_int_equal(make(request(id, 3, "a", 0, 0, 0), 12, &plan), OK);
     assert_int_equal(make(request(id, -1, "a", 0, 0, 0), 12, &other), OK);
-    assert_int_equal(fetch_plan_finish(&sessions, &plan, told, include, now, &answered), ERR_FETCH_SESSION_ID_NOT_FOUND);
+    assert_int_equal(fetch_plan_finish(&sessions, &plan, told, include, now, &answered),
+                     ERR_FETCH_SESSION_ID_NOT_FOUND);
 }
 
 static void test_epochs_rise(void **state) {
@@ -246,9 +251,15 @@ int main(void) {
     mem_init_heap(&mem);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_without_session),       T(test_only_changes_are_told), T(test_an_error_is_told_and_what_follows_it),
-        T(test_updates_and_forgotten_ones), T(test_wrong_epochs_and_ids), T(test_epochs_rise),
-        T(test_closing),               T(test_slots),                 T(test_all_together_are_limited),
+        T(test_without_session),
+        T(test_only_changes_are_told),
+        T(test_an_error_is_told_and_what_follows_it),
+        T(test_updates_and_forgotten_ones),
+        T(test_wrong_epochs_and_ids),
+        T(test_epochs_rise),
+        T(test_closing),
+        T(test_slots),
+        T(test_all_together_are_limited),
     };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Framing: whatever the pieces in which bytes arrive, the same frames come out; memory follows what arrived, not what was announced. */
+/* Framing: whatever the pieces in which bytes arrive, the same frames come out; memory follows what arrived, not what
+ * was announced. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +20,8 @@ static void count_freed(void *ctx) {
 }
 
 /* Feeds `size` bytes in pieces of 1..chunk and gives each frame to check(). Returns the number of frames. */
-static size_t feed(struct receiver *r, struct rng *rng, const uint8_t *data, size_t size, size_t chunk, const uint8_t *expected, bool detach) {
+static size_t feed(struct receiver *r, struct rng *rng, const uint8_t *data, size_t size, size_t chunk,
+                   const uint8_t *expected, bool detach) {
     size_t frames = 0, at = 0;
     for (size_t done = 0; done < size;) {
         struct env_bytes room = receiver_room(r);
@@ -143,7 +145,7 @@ static void test_bad_sizes(void **state) {
     static const struct {
         uint32_t size;
         enum err err;
-    } cases[] = {{0xffffffffu, ERR_PROTOCOL}, {0x80000000u, ERR_PROTOCOL}, {0, ERR_PROTOCOL},      {7, ERR_PROTOCOL},
+    } cases[] = {{0xffffffffu, ERR_PROTOCOL}, {0x80000000u, ERR_PROTOCOL},  {0, ERR_PROTOCOL},     {7, ERR_PROTOCOL},
                  {1001, ERR_TOO_LARGE},       {0x7fffffffu, ERR_TOO_LARGE}, {1000, ERR_NOT_FOUND}, {8, ERR_NOT_FOUND}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct receive_pool pool;
@@ -224,7 +226,8 @@ static void test_favourite(void **state) {
             size_t n = room.size < 50000 ? room.size : 50000;
             if (n > SIZE + 4 - got[i]) n = SIZE + 4 - got[i];
             memset(room.data, 5, n);
-            for (size_t k = got[i]; k < 4 && k < got[i] + n; k++) ((uint8_t *)room.data)[k - got[i]] = (uint8_t)(SIZE >> (24 - 8 * k));
+            for (size_t k = got[i]; k < 4 && k < got[i] + n; k++)
+                ((uint8_t *)room.data)[k - got[i]] = (uint8_t)(SIZE >> (24 - 8 * k));
             receiver_received(&r[i], n);
             got[i] += n;
             struct frame f;
@@ -246,8 +249,9 @@ static void test_favourite(void **state) {
 int main(void) {
     mem_init_heap(&mem);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_splits),        cmocka_unit_test(test_kept_frames_stay),    cmocka_unit_test(test_bad_sizes),
-        cmocka_unit_test(test_announcing_costs_nothing), cmocka_unit_test(test_buffer_follows_data), cmocka_unit_test(test_favourite),
+        cmocka_unit_test(test_random_splits),       cmocka_unit_test(test_kept_frames_stay),
+        cmocka_unit_test(test_bad_sizes),           cmocka_unit_test(test_announcing_costs_nothing),
+        cmocka_unit_test(test_buffer_follows_data), cmocka_unit_test(test_favourite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

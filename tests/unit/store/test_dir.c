@@ -82,6 +82,29 @@ static void body_large(struct dir_test *t) {
     assert_int_equal(s.size, size);
     assert_memory_equal(s.data, bytes, size);
     slice_unref(&s);
+    /* Parts of it: large ones and small ones, wherever they begin, and up to the end and beyond. */
+    for (unsigned i = 0; i < 100; i++) {
+        size_t position = i == 0 ? size - 1 : i == 1 ? size - (200u << 10) : rng_below(&r, size);
+        size_t wanted = i % 2 ? rng_below(&r, 2u << 20) + 1 : rng_below(&r, 10000) + 1;
+        size_t expected = wanted < size - position ? wanted : size - position;
+        assert_int_equal(store_get(t->store, "large", position, wanted, STORE_FOR_READ, &s), OK);
+        assert_int_equal(s.size, expected);
+        assert_memory_equal(s.data, bytes + position, expected);
+        slice_unref(&s);
+    }
+    /* Sizes around those where the way of writing changes. */
+    static const size_t sizes[] = {4095,           4096,     4097,           (128u << 10) - 1,  128u << 10,
+                                   (1u << 20) - 1, 1u << 20, (1u << 20) + 1, (3u << 19) + 4096, (2u << 20) - 4097};
+    for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
+        char key[32];
+        (void)snprintf(key, sizeof(key), "sizes/%u", i);
+        struct slice two[] = {slice_borrow(bytes, 777), slice_borrow(bytes + 777, sizes[i] - 777)};
+        assert_int_equal(store_put(t->store, key, two, 2, i % 2 == 0, STORE_FOR_UPLOAD), OK);
+        assert_int_equal(store_get(t->store, key, 0, SIZE_MAX, STORE_FOR_READ, &s), OK);
+        assert_int_equal(s.size, sizes[i]);
+        assert_memory_equal(s.data, bytes, sizes[i]);
+        slice_unref(&s);
+    }
     mem_free(m, bytes);
 }
 static void test_large(void **state) {
