@@ -209,8 +209,10 @@ static int serve_run(int argc, char **argv) {
             status = serve_in_env(s);
         }
         config_deinit(&s->config);
+    } else {
+        mem_free(&m, s);
     }
-    /* The watching thread may still use s: it goes with the process. */
+    /* The watching thread, once there is one, may still use s: it goes with the process. */
     return status;
 }
 

@@ -7,6 +7,9 @@
  *  - the state after a start (end, producers, leader epochs, log start) is the state of exactly the batches that are there;
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
  *  - while nothing is broken everything can be read; no object that is referred to is missing; objects stay bounded. */
+#include <stdio.h>
+#include <string.h>
+
 #include "base/crc32c.h"
 #include "kafka/batch.h"
 #include "meta/meta.h"
@@ -44,6 +47,12 @@ struct streams_test {
     uint64_t upload_bytes, cache_bytes, block_cache_bytes;
     uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
     unsigned starts;
+    unsigned shards;          /* loops of their own; 0: everything on one */
+    double crash_recovering;  /* chance of a crash between a recovery and the record of it in the cluster log */
+    double drop;              /* chance that the topic is deleted and made anew */
+    double slow_open;         /* chance of a pause between two opens */
+    double trim;              /* chance of a trim after a read */
+    unsigned topic_number;
 };
 
 struct part {
@@ -54,7 +63,10 @@ struct part {
     struct stream_state live;
     int32_t epoch;
     int32_t sequences[PRODUCERS];
-    bool busy;
+    bool busy, gone;
+    struct loop *home;
+    enum err opened;
+    bool ok;
 };
 
 struct broker_life {
@@ -65,6 +77,9 @@ struct broker_life {
     struct streams *streams;
     struct part parts[PARTITIONS_MAX];
     struct waitgroup group;
+    struct loop *loops[3];
+    unsigned loop_count;
+    char topic[16];
     bool fatal;
 };
 
@@ -173,7 +188,7 @@ static bool trim_one(struct part *p) {
     uint64_t low = stream_durable_start(p->stream), high = stream_durable_end(p->stream);
     if (high <= low || stream_reserve(p->stream, 0) != OK) return false;
     high = stream_durable_end(p->stream);
-    uint64_t to = sim_between(t->world, low, high);
+    uint64_t to = sim_chance(t->world, 0.3) ? high : sim_between(t->world, low, high);
     if (to <= p->model->trim_asked) return true;
     p->model->trim_asked = to;
     struct stream_record r = {.type = STREAM_TRIM, .base_offset = to, .end_offset = to};
@@ -238,23 +253,44 @@ static bool read_some(struct part *p, bool everything) {
     return ok;
 }
 
-static void producer(void *arg) {
+static bool goes_on(const struct part *p) {
+    const struct streams_test *t = p->life->test;
+    return !t->over && !t->stop_asked && !p->life->fatal && !p->gone && !sim_failed(t->world);
+}
+
+static void producer_there(void *arg) {
     struct part *p = arg;
     struct streams_test *t = p->life->test;
-    while (!t->over && !t->stop_asked && !p->life->fatal && append_one(p)) {
+    while (goes_on(p) && append_one(p)) {
         if (sim_chance(t->world, 0.3)) fiber_sleep_ns(sim_between(t->world, 0, 60) * NS_PER_MS);
     }
+}
+
+static void reader_there(void *arg) {
+    struct part *p = arg;
+    struct streams_test *t = p->life->test;
+    while (goes_on(p)) {
+        fiber_sleep_ns(sim_between(t->world, 10, 800) * NS_PER_MS);
+        (void)read_some(p, false);
+        if (sim_chance(t->world, t->trim)) (void)trim_one(p);
+    }
+}
+
+static void read_all_there(void *arg) {
+    struct part *p = arg;
+    p->ok = read_some(p, true);
+}
+
+/* On the log loop, where the group is counted. */
+static void producer(void *arg) {
+    struct part *p = arg;
+    loop_call(p->home, producer_there, p);
     waitgroup_done(&p->life->group);
 }
 
 static void reader(void *arg) {
     struct part *p = arg;
-    struct streams_test *t = p->life->test;
-    while (!t->over && !t->stop_asked && !p->life->fatal && !sim_failed(t->world)) {
-        fiber_sleep_ns(sim_between(t->world, 10, 800) * NS_PER_MS);
-        (void)read_some(p, false);
-        if (sim_chance(t->world, 0.05)) (void)trim_one(p);
-    }
+    loop_call(p->home, reader_there, p);
     waitgroup_done(&p->life->group);
 }
 
@@ -287,6 +323,11 @@ static enum err open_engine(struct broker_life *l) {
     enum err e = meta_open(&mo, &l->meta, &why);
     if (e != OK) return e;
     struct loop *loop = loop_current();
+    l->loops[0] = loop;
+    l->loop_count = t->shards ? t->shards : 1;
+    for (unsigned i = 0; i < t->shards; i++) {
+        if (env_loop_start(l->env, "shard", &l->loops[i]) != OK) return ERR_IO;
+    }
     struct streams_options so = {.env = l->env,
                                  .store = l->store,
                                  .generation = meta_generation(l->meta),
@@ -300,8 +341,8 @@ static enum err open_engine(struct broker_life *l) {
                                  .checkpoint_entries = t->checkpoint_entries,
                                  .checkpoint_interval_ms = t->checkpoint_interval_ms,
                                  .producer_expiration_ms = 86400000,
-                                 .shards = &loop,
-                                 .shard_count = 1,
+                                 .shards = l->loops,
+                                 .shard_count = l->loop_count,
                                  .log_loop = loop,
                                  .fatal = on_fatal,
                                  .ctx = l,
@@ -314,6 +355,11 @@ static enum err open_engine(struct broker_life *l) {
         struct owner_query q = {l->meta, dead[i].incarnation};
         uint64_t entry = 0;
         e = streams_recover(l->streams, dead[i].incarnation, is_current, &q, &entry, &why);
+        if (e == OK && !t->over && !t->stop_asked && sim_chance(t->world, t->crash_recovering)) {
+            fiber_sleep_ns(sim_between(t->world, 0, 500) * NS_PER_MS);
+            sim_node_crash(t->broker, SIM_KILL);
+            fiber_sleep_ns(NS_PER_S);
+        }
         if (e == OK) e = meta_recovered(l->meta, dead[i].incarnation, entry);
     }
     if (n == ARRAY_LEN(dead)) return ERR_BUSY;
@@ -360,23 +406,60 @@ static void nothing(void *ctx) {
     (void)ctx;
 }
 
+static void open_there(void *arg) {
+    struct part *p = arg;
+    struct broker_life *l = p->life;
+    const struct meta_topic *topic = meta_topic_by_name(l->meta, l->topic, strlen(l->topic));
+    p->opened = stream_open(l->streams, topic->partitions[p->index].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
+    if (p->opened != OK) {
+        sim_fail(l->test->world, "partition %u cannot be opened: %s", p->index, err_name(p->opened));
+        p->stream = NULL;
+        return;
+    }
+    check_start(p);
+}
+
+static void close_there(void *arg) {
+    struct part *p = arg;
+    stream_close(p->stream);
+    state_deinit(&p->live);
+    p->stream = NULL;
+}
+
+static void start_load(struct part *p) {
+    struct streams_test *t = p->life->test;
+    unsigned producers = (unsigned)sim_between(t->world, 1, 3);
+    for (unsigned k = 0; k <= producers; k++) {
+        waitgroup_add(&p->life->group);
+        fiber_spawn(loop_current(), k < producers ? "producer" : "reader", k < producers ? producer : reader, p);
+    }
+}
+
 static bool open_parts(struct broker_life *l) {
     struct streams_test *t = l->test;
-    if (!meta_topic_by_name(l->meta, "t", 1)) {
+    for (;; t->topic_number++) { /* a deletion that was under way at a crash may have been done */
+        (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number);
+        if (meta_topic_by_name(l->meta, l->topic, strlen(l->topic)) || !t->topic_number) break;
+        for (unsigned i = 0; i < PARTITIONS_MAX; i++) memset(&t->models[i], 0, sizeof(t->models[i]));
+        (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number + 1);
+        if (!meta_topic_by_name(l->meta, l->topic, strlen(l->topic))) {
+            (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number);
+            break;
+        }
+    }
+    if (!meta_topic_by_name(l->meta, l->topic, strlen(l->topic))) {
         struct uuid id;
-        if (meta_topic_create(l->meta, "t", (int32_t)t->partitions, 1, NULL, 0, &id) != OK) return false;
+        if (meta_topic_create(l->meta, l->topic, (int32_t)t->partitions, 1, NULL, 0, &id) != OK) return false;
     }
     for (unsigned i = 0; i < t->partitions; i++) {
-        const struct meta_topic *topic = meta_topic_by_name(l->meta, "t", 1);
+        const struct meta_topic *topic = meta_topic_by_name(l->meta, l->topic, strlen(l->topic));
         struct part *p = &l->parts[i];
         *p = (struct part){.life = l, .model = &t->models[i], .index = i, .epoch = topic->partitions[i].epoch};
-        enum err e = stream_open(l->streams, topic->partitions[i].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
-        if (e != OK) {
-            sim_fail(t->world, "partition %u cannot be opened: %s", i, err_name(e));
-            p->stream = NULL;
-            return false;
-        }
-        check_start(p);
+        p->home = l->loops[stream_home(topic->partitions[i].stream, l->loop_count)];
+        loop_call(p->home, open_there, p);
+        if (p->opened != OK) return false;
+        if (!t->over) start_load(p); /* at once: the others are opened while it runs */
+        if (!t->over && sim_chance(t->world, t->slow_open)) fiber_sleep_ns(sim_between(t->world, 0, 3000) * NS_PER_MS);
     }
     return !sim_failed(t->world);
 }
@@ -385,8 +468,7 @@ static void close_engine(struct broker_life *l) {
     for (unsigned i = 0; i < l->test->partitions; i++) {
         struct part *p = &l->parts[i];
         if (!p->stream) continue;
-        stream_close(p->stream);
-        state_deinit(&p->live);
+        loop_call(p->home, close_there, p);
     }
     if (l->streams) streams_close(l->streams);
     if (l->meta) meta_close(l->meta);
@@ -405,20 +487,18 @@ static void broker_main(void *arg) {
     }
     if (e == OK && open_parts(&l)) {
         for (unsigned i = 0; i < t->partitions; i++) {
-            if (t->over && !read_some(&l.parts[i], true)) sim_fail(t->world, "partition %u cannot be read though nothing is broken", i);
-            unsigned producers = (unsigned)sim_between(t->world, 1, 3);
-            for (unsigned k = 0; k <= producers && !t->over; k++) {
-                waitgroup_add(&l.group);
-                fiber_spawn(loop_current(), k < producers ? "producer" : "reader", k < producers ? producer : reader, &l.parts[i]);
+            if (t->over) {
+                loop_call(l.parts[i].home, read_all_there, &l.parts[i]);
+                if (!l.parts[i].ok) sim_fail(t->world, "partition %u cannot be read though nothing is broken", i);
             }
         }
         struct incarnation oldest;
         if (sim_chance(t->world, 0.7) || t->over) {
             e = streams_sweep(l.streams, &oldest); /* a sweep that fails leaves it to the next start */
         }
-        waitgroup_wait(&l.group);
         if (t->over) t->audited = true;
     }
+    waitgroup_wait(&l.group);
     close_engine(&l);
 }
 
@@ -432,6 +512,12 @@ static void load_choose(struct streams_test *t) {
     t->upload_interval_ms = (uint32_t)sim_between(w, 200, 20000);
     t->checkpoint_entries = (uint32_t)sim_between(w, 1, 12);
     t->checkpoint_interval_ms = sim_chance(w, 0.5) ? 0 : (uint32_t)sim_between(w, 500, 30000);
+    t->slow_open = sim_chance(w, 0.5) ? 0.5 : 0;
+    t->trim = sim_chance(w, 0.3) ? 0.5 : 0.05;
+    if (sim_chance(w, 0.3)) t->checkpoint_entries = 100;
+    t->shards = sim_chance(w, 0.5) ? (unsigned)sim_between(w, 1, 3) : 0;
+    t->crash_recovering = sim_chance(w, 0.3) ? 0.3 : 0;
+    if (sim_chance(w, 0.2)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.05;
 }
 
 void scenario_streams(struct sim_run *r) {

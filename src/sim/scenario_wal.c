@@ -285,6 +285,8 @@ static void survivor_main(void *arg) {
     if (e != OK) return;
     /* The superblock is read after the mark: one read before it may be older than a trim. */
     if (wal_open(&o, &w, &why) != OK) return;
+    /* It may be long on its way: meanwhile the holder, who does not know yet, trims. */
+    if (sim_chance(t->world, 0.5)) fiber_sleep_ns(sim_between(t->world, 0, 3000) * NS_PER_MS);
     if (read_back(t, w, &last, &end) == OK && !sim_failed(t->world)) {
         t->taken = true;
         t->taken_end = end;

@@ -152,9 +152,9 @@ static enum err write_entry(struct compaction *k) {
         state_deinit(&delta);
     }
     fiber_mutex_lock(&s->ledger_lock);
-    uint64_t number;
+    uint64_t number = 0;
     struct slice head_slice = slice_borrow(head.data, head.size);
-    enum err e = objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
+    enum err e = s->ended ? ERR_CANCELLED : objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
     if (e == OK) {
         struct commit_mail **mails = upload_mails_create(s);
         for (size_t n = 0; n < k->count; n++) {

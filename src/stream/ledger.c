@@ -1,5 +1,7 @@
 #include "stream/ledger.h"
 
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "base/crc32c.h"
 
@@ -125,6 +127,30 @@ static enum err load_state(struct replay *r, const struct object_state_pointer *
     return OK;
 }
 
+static int by_entry(const void *a, const void *b) {
+    const struct object_state_pointer *x = a, *y = b;
+    if (x->entry != y->entry) return x->entry < y->entry ? -1 : 1;
+    return x->position < y->position ? -1 : x->position > y->position;
+}
+
+static enum err load_states(struct replay *r, struct reader *reader, uint32_t count) {
+    struct mem *m = r->image->mem;
+    struct object_state_pointer *pointers = NULL;
+    size_t capacity = 0, n = 0;
+    enum err e = OK;
+    for (; n < count && e == OK; n++) { /* grows with what is there, not with what is claimed */
+        pointers = mem_grow(m, pointers, n, &capacity, sizeof(*pointers));
+        e = object_state_decode(reader, &pointers[n]);
+    }
+    if (e == OK && n > 1) qsort(pointers, n, sizeof(*pointers), by_entry);
+    struct slice cached = {0};
+    uint64_t cached_entry = OBJECT_THIS_ENTRY;
+    for (size_t k = 0; k < n && e == OK; k++) e = load_state(r, &pointers[k], &cached, &cached_entry);
+    slice_unref(&cached);
+    mem_free(m, pointers);
+    return e;
+}
+
 enum err ledger_apply_entry(struct ledger_image *image, struct store *store, const char *generation, struct incarnation creator, const struct objlog_entry *entry,
                             const struct ledger_filter *filter, struct object_head *head) {
     struct replay r = {image, store, generation, creator, entry->header.number, OBJLOG_HEADER_SIZE + entry->header.head_size, filter};
@@ -139,15 +165,7 @@ enum err ledger_apply_entry(struct ledger_image *image, struct store *store, con
     if (e != OK || entry->header.kind != OBJLOG_CHECKPOINT) return e;
     ledger_image_deinit(image);
     ledger_image_init(image, image->mem);
-    struct slice cached = {0};
-    uint64_t cached_entry = OBJECT_THIS_ENTRY;
-    for (uint32_t k = 0; k < head->state_count && e == OK; k++) {
-        struct object_state_pointer p;
-        e = object_state_decode(&reader, &p);
-        if (e == OK) e = load_state(&r, &p, &cached, &cached_entry);
-    }
-    slice_unref(&cached);
-    return e;
+    return load_states(&r, &reader, head->state_count);
 }
 
 /* ---- who needs what ---- */

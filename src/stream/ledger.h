@@ -10,6 +10,7 @@ struct ledger_stream {
     int32_t epoch;
     struct stream_state state;
     bool refused;  /* recovery found a gap: nothing of it is served or changed */
+    bool opened;   /* in this life of the broker */
     bool dirty;    /* changed since its state was last written whole */
     bool written;  /* `pointer` says where the last whole state lies */
     struct object_state_pointer pointer;

@@ -33,6 +33,10 @@ void log_submit(struct streams *s, struct block *b) {
     upload_poke(s);
 }
 
+static void wal_full(void *ctx) {
+    upload_want(ctx);
+}
+
 static void wal_confirmed(void *ctx, struct block *b) {
     struct streams *s = ctx;
     list_push_back(&s->pending, &b->node);
@@ -52,6 +56,13 @@ static void stop_shard(void *arg) {
     struct stop_call *c = arg;
     if (!c->shard->stopped && c->shard->open && c->shard->open->records > 0) shard_seal(c->shard);
     shard_stop(c->shard, c->why);
+}
+
+/* On the shard's own loop: reads ahead may still be under way there. */
+static void deinit_shard(void *arg) {
+    struct stop_call *c = arg;
+    shard_stop(c->shard, c->why);
+    shard_deinit(c->shard);
 }
 
 static void stop_shard_and_free(void *arg) {
@@ -75,6 +86,8 @@ void log_fatal(struct streams *s, enum err why, const char *what) {
 
 static void wal_went_wrong(void *ctx, enum err why) {
     struct streams *s = ctx;
+    if (s->closing) return; /* nobody waits any more: the blocks stay in the WAL's lists until it is closed */
+    s->wal_mode = WAL_MODE_FAILED;
     if (why == ERR_FENCED) {
         log_fatal(s, why, "the WAL carries a takeover mark: another broker has taken it over");
         return;
@@ -82,7 +95,6 @@ static void wal_went_wrong(void *ctx, enum err why) {
     char path[300];
     log_error(s->env->log, "wal write failed: its outcome is unknown; acknowledging from the object store until it works again", "error=%s path=%s", err_name(why),
               log_quote(path, sizeof(path), wal_path(s->wal), strlen(wal_path(s->wal))));
-    s->wal_mode = WAL_MODE_FAILED;
     struct list back;
     list_init(&back);
     wal_take_unconfirmed(s->wal, &back);
@@ -106,6 +118,7 @@ static void upload_timer_fire(struct timer *t) {
 }
 
 enum err streams_open(const struct streams_options *o, struct streams **out, const char **why) {
+    ASSERT(o->producer_expiration_ms > 0);
     ASSERT(o->shard_count > 0 && o->incarnation.v != 0 && loop_current() == o->log_loop);
     struct mem *m = o->env->mem;
     struct streams *s = MEM_NEW(m, struct streams);
@@ -118,6 +131,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     s->shard_count = o->shard_count;
     fiber_mutex_init(&s->ledger_lock);
     waitq_init(&s->upload_done);
+    waitq_init(&s->upload_wake);
     waitgroup_init(&s->background);
     timer_init(&s->upload_timer, upload_timer_fire);
     timer_init(&s->checkpoint_timer, upload_checkpoint_due);
@@ -136,6 +150,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
                               .depth = WAL_DEPTH,
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,
+                              .full = wal_full,
                               .ctx = s};
     enum err e = wal_open(&wal, &s->wal, why);
     if (e != OK) {
@@ -157,6 +172,11 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
 enum err streams_start(struct streams *s, const char **why) {
     CHECK_OBJ(s, STREAMS_MAGIC);
     ASSERT(s->wal_mode == WAL_MODE_OFF);
+    const struct wal_superblock *before = wal_superblock(s->wal);
+    if (before && !before->closed && strcmp(before->generation, s->generation) != 0) {
+        *why = "wal.url holds the WAL of another cluster that was not stopped in order: it may have records that are nowhere else; give another wal.url, or start that cluster once with it";
+        return ERR_FOREIGN;
+    }
     uint8_t wal_id[16];
     env_random(s->env, wal_id, sizeof(wal_id));
     *why = "the WAL could not be formatted";
@@ -168,7 +188,7 @@ enum err streams_start(struct streams *s, const char **why) {
     *why = "the ledger entry that names the WAL could not be written";
     e = upload_announce(s);
     if (e != OK) return e;
-    s->wal_mode = WAL_MODE_ON;
+    if (s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON; /* else it has failed already, while it was prepared in the background */
     *why = NULL;
     return OK;
 }
@@ -187,16 +207,18 @@ void streams_close(struct streams *s) {
     timer_disarm(&s->upload_timer);
     timer_disarm(&s->checkpoint_timer);
     objlog_stop(s->log);
+    waitq_wake_all(&s->upload_wake);
     while (s->uploading) waitq_wait(&s->upload_done);
     waitgroup_wait(&s->background);
+    in_order = in_order && s->wal_mode == WAL_MODE_ON;
+    if (!in_order) wal_abandon(s->wal, &s->unacked);
+    wal_close(s->wal, in_order);
     for (struct list *n; (n = list_pop_front(&s->pending)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
     for (struct list *n; (n = list_pop_front(&s->unacked)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
-    if (s->wal) wal_close(s->wal, in_order && s->wal_mode == WAL_MODE_ON);
     /* Commit mail for the shards may still be on its way: a call behind it finds it delivered. */
     for (unsigned i = 0; i < s->shard_count; i++) {
         struct stop_call c = {&s->shards[i], ERR_CLOSED};
-        loop_call(s->shards[i].loop, stop_shard, &c);
-        shard_deinit(&s->shards[i]);
+        loop_call(s->shards[i].loop, deinit_shard, &c);
     }
     objlog_destroy(s->log);
     object_uses_deinit(&s->uses);

@@ -169,7 +169,7 @@ static enum err find_in_piece(struct stream *s, const struct state_range *piece,
     const struct object_block *blocks;
     struct slice hold;
     enum err e = read_cache_index(s->shard->blocks, piece, &blocks, &hold);
-    if (e != OK) return e;
+    if (e != OK) return e == ERR_NOT_FOUND ? ERR_STALE : e; /* a missing object is not a missing timestamp */
     e = ERR_NOT_FOUND;
     for (uint32_t i = block_of(blocks, piece->block_count, from); i < piece->block_count && e == ERR_NOT_FOUND; i++) {
         if (blocks[i].max_timestamp < timestamp) continue;

@@ -110,7 +110,10 @@ static void finish(struct read_cache *c, struct cached *e, enum err error, struc
         list_push_back(&c->lru, &e->lru);
     } else {
         (void)mapstr_remove(&c->map, e->key, sizeof(e->key));
-        if (e->waiting == 0) mem_free(c->env->mem, e);
+        if (e->waiting == 0) {
+            mem_free(c->env->mem, e);
+            return;
+        }
     }
     if (e->waiting > 0) waitq_wake_all(&e->loaded);
 }

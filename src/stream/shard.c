@@ -322,6 +322,10 @@ void shard_on_commit(struct commit_mail *m) {
         struct commit_item *c = &m->items[i];
         struct stream *s = map64_get(&h->streams, c->stream.v);
         if (!s) continue;
+        if (!s->loaded) { /* being opened: the copy that is on its way may or may not have this */
+            s->missed = true;
+            continue;
+        }
         s->ranges_version++;
         if (c->has_range) {
             if (c->replaces) replace_ranges(s, &c->range);
@@ -336,8 +340,9 @@ void shard_on_commit(struct commit_mail *m) {
     }
     if (m->uploaded_sequence > h->uploaded_sequence) {
         h->uploaded_sequence = m->uploaded_sequence;
-        waitq_wake_one(&h->room);
     }
+    /* Also when nothing of ours was in it: it used up the wish for an upload, and whoever waits for room has to utter it again. */
+    waitq_wake_one(&h->room);
     mem_free(h->engine->mem, m->items);
     mem_free(h->engine->mem, m);
 }

@@ -15,7 +15,7 @@ struct open_call {
     enum err error;
 };
 
-/* On the log loop: a copy of the committed state. Commit mail sent before this is in the copy, mail sent after it follows the answer. */
+/* On the log loop: a copy of the committed state. What is committed after it was taken and before the opening fiber runs again is seen by `missed`. */
 static void open_on_log(void *arg) {
     struct open_call *c = arg;
     struct streams *s = c->engine;
@@ -33,25 +33,26 @@ static void open_on_log(void *arg) {
         c->error = ERR_STALE;
         return;
     }
+    /* Opened again in one life: what it appended before must be in the committed state, or offsets would be given twice. */
+    if (committed->opened) {
+        c->error = upload_flush(s);
+        if (c->error != OK) return;
+        committed = ledger_image_get(&s->image, c->stream->id);
+        if (!committed) {
+            c->error = ERR_CLOSED;
+            return;
+        }
+    }
+    committed->opened = true;
     state_copy(&c->copy, &committed->state, s->mem);
 }
 
 static void load(struct stream *s, struct stream_state *copy) {
-    struct mem *m = s->shard->engine->mem;
-    /* Ranges that arrived by mail while the copy was on its way lie behind it, if they are not in it. */
-    struct state_range *late = s->ranges;
-    size_t late_count = s->range_count;
     s->ranges = copy->ranges;
     s->range_count = copy->range_count;
     s->range_capacity = copy->range_capacity;
     copy->ranges = NULL;
     copy->range_count = copy->range_capacity = 0;
-    for (size_t i = 0; i < late_count; i++) {
-        if (s->range_count > 0 && late[i].end_offset <= s->ranges[s->range_count - 1].end_offset) continue;
-        s->ranges = mem_grow(m, s->ranges, s->range_count, &s->range_capacity, sizeof(*s->ranges));
-        s->ranges[s->range_count++] = late[i];
-    }
-    mem_free(m, late);
     s->appended_end = s->durable_end = copy->end_offset;
     s->durable_start = copy->start_offset;
     s->loaded = true;
@@ -74,10 +75,13 @@ enum err stream_open(struct streams *engine, struct stream_id id, int32_t epoch,
     waitq_init(&s->quiet);
     (void)map64_put(&h->streams, id.v, s);
     struct open_call call = {.engine = engine, .stream = s, .error = OK};
-    loop_call(engine->options.log_loop, open_on_log, &call);
+    do {
+        if (s->missed) state_deinit(&call.copy);
+        s->missed = false;
+        loop_call(engine->options.log_loop, open_on_log, &call);
+    } while (s->missed && call.error == OK);
     if (call.error != OK) {
         (void)map64_remove(&h->streams, id.v);
-        mem_free(engine->mem, s->ranges);
         mem_free(engine->mem, s);
         return call.error;
     }

@@ -71,6 +71,7 @@ struct stream {
     struct stream_id id;
     int32_t epoch;
     bool loaded;
+    bool missed; /* a commit came before the copy of the committed state was taken over: another copy is needed */
     uint64_t appended_end, durable_end, durable_start;
     struct cache_entry *cache; /* ring, in offset order */
     size_t cache_head, cache_count, cache_capacity;
@@ -140,7 +141,9 @@ struct streams {
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
+    bool ended; /* the closing checkpoint has been made: no entry may follow. Under ledger_lock */
     struct waitq upload_done;
+    struct waitq upload_wake; /* the uploader, while it waits to try the WAL again */
     struct waitgroup background;
     uint64_t *shard_durable; /* per shard: newest durable sequence */
     bool collecting;

@@ -237,7 +237,7 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
         for (size_t i = 0; i < t->delta.range_count; i++) object_uses_check(&s->uses, object_uses_add(&s->uses, t->delta.ranges[i].object));
         return;
     }
-    ASSERT(c->epoch == t->epoch && !c->refused);
+    ASSERT(c->epoch == t->epoch && (u->recovering || !c->refused)); /* what came before a gap is kept */
     ASSERT(c->state.end_offset == t->delta.first_offset);
     /* New references before old ones go, so that no object in use is listed as garbage in between. */
     for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, t->delta.ranges[i].object, 1);
@@ -403,7 +403,9 @@ static enum err checkpoint_locked(struct streams *s, bool closed) {
 
 enum err upload_checkpoint(struct streams *s, bool closed) {
     fiber_mutex_lock(&s->ledger_lock);
-    enum err e = checkpoint_locked(s, closed);
+    /* The closing checkpoint is the last entry of a ledger: what comes behind it would undo what it says. */
+    enum err e = s->ended ? ERR_CLOSED : checkpoint_locked(s, closed);
+    if (closed) s->ended = true;
     fiber_mutex_unlock(&s->ledger_lock);
     if (e == OK) collect_poke(s);
     return e;
@@ -413,7 +415,7 @@ static void checkpoint_job(void *arg) {
     struct streams *s = arg;
     if (!s->closing && s->entries_since_checkpoint > 0) {
         enum err e = upload_checkpoint(s, false);
-        if (e != OK && e != ERR_CANCELLED) log_fatal(s, e, "a checkpoint failed for good");
+        if (e != OK && e != ERR_CANCELLED && e != ERR_CLOSED) log_fatal(s, e, "a checkpoint failed for good");
     }
     s->checkpointing = false;
     waitgroup_done(&s->background);
@@ -492,11 +494,22 @@ static bool restart_wal(struct streams *s) {
     return true;
 }
 
+static uint64_t wal_retry_at(struct streams *s, unsigned attempt) {
+    uint64_t limit = attempt < 7 ? (100 * NS_PER_MS) << attempt : 10 * NS_PER_S, r;
+    env_random(s->env, &r, sizeof(r));
+    return env_now_ns(s->env) + limit / 2 + r % (limit / 2);
+}
+
 static void uploader(void *arg) {
     struct streams *s = arg;
     unsigned wal_attempt = 0;
+    uint64_t retry_ns = wal_retry_at(s, wal_attempt++);
     while (!s->closing && !s->fenced) {
-        if (triggered(s)) {
+        bool retry = s->wal_mode == WAL_MODE_FAILED && !s->flushing;
+        if (retry && list_empty(&s->pending) && env_now_ns(s->env) >= retry_ns) {
+            /* Also while blocks wait: under a steady load some always do, and they go into the WAL. */
+            if (!restart_wal(s)) retry_ns = wal_retry_at(s, wal_attempt++);
+        } else if (triggered(s)) {
             enum err e = upload_once(s);
             if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
             if (e != OK && e != ERR_FENCED && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
@@ -504,9 +517,8 @@ static void uploader(void *arg) {
             compact_poke(s);
             waitq_wake_all(&s->upload_done);
             if (e != OK) break;
-        } else if (s->wal_mode == WAL_MODE_FAILED && !s->flushing) {
-            env_backoff(s->env, wal_attempt++, 100 * NS_PER_MS, 10 * NS_PER_S);
-            if (!s->closing && !triggered(s)) (void)restart_wal(s);
+        } else if (retry) {
+            (void)waitq_wait_until(&s->upload_wake, retry_ns); /* what comes meanwhile is acknowledged at once */
         } else {
             break;
         }
@@ -517,6 +529,7 @@ static void uploader(void *arg) {
 }
 
 void upload_poke(struct streams *s) {
+    if (s->uploading) waitq_wake_all(&s->upload_wake);
     if (s->uploading || s->closing || s->fenced || s->wal_mode == WAL_MODE_OFF) return;
     if (triggered(s) || (s->wal_mode == WAL_MODE_FAILED && !s->flushing)) {
         s->uploading = true;

@@ -50,6 +50,13 @@ static void fail(struct wal *w, enum err why) {
     waitq_wake_all(&w->initialised_grown);
 }
 
+void wal_give_up(struct wal *w) {
+    if (!w->failed) w->failed_why = ERR_CLOSED;
+    w->failed = w->reported = true; /* the owner knows */
+    waitq_wake_all(&w->space);
+    waitq_wake_all(&w->initialised_grown);
+}
+
 /* The last fiber that touches blocks reports the failure: until then their memory is in use. */
 static void leave(struct wal *w) {
     ASSERT(w->writers > 0);
@@ -152,7 +159,10 @@ static uint64_t usable_from(const struct wal *w) {
 }
 
 static bool wait_for_room(struct wal *w, uint64_t size) {
-    while (!w->failed && w->head + size - usable_from(w) > w->ring_size) waitq_wait(&w->space);
+    while (!w->failed && w->head + size - usable_from(w) > w->ring_size) {
+        if (w->options.full) w->options.full(w->options.ctx);
+        waitq_wait(&w->space);
+    }
     if (w->failed) return false;
     uint64_t end = w->head % w->ring_size + size;
     ASSERT(end <= w->ring_size);
@@ -259,12 +269,23 @@ void wal_take_unconfirmed(struct wal *w, struct list *out) {
     list_splice_back(out, &w->queued);
 }
 
+/* OK: no mark was there after everything written so far, so that a survivor reads what we have just written. */
+static enum err look_for_mark(struct wal *w) {
+    if (!w->options.takeover_mark || OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_NO_MARK)) return OK;
+    struct incarnation taken;
+    enum err e = wal_read_mark(w, &taken);
+    if (e == ERR_NOT_FOUND) return OK;
+    return e == OK ? ERR_FENCED : e;
+}
+
 static void trimmer(void *arg) {
     struct wal *w = arg;
     while (!w->failed && w->trim_requested > w->trim_durable) {
         if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
         uint64_t position = w->trim_requested;
         enum err e = wal_write_superblock(w, position, false);
+        /* A survivor that read the superblock before begins its replay further down: that part must then not be written again. */
+        if (e == OK) e = look_for_mark(w);
         if (e != OK) {
             fail(w, e);
             break;
@@ -301,6 +322,7 @@ enum err wal_restart(struct wal *w) {
     /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go on behind it. */
     uint64_t position = w->head;
     enum err e = wal_write_superblock(w, position, false);
+    if (e == OK) e = look_for_mark(w);
     if (e != OK) return e;
     w->trim_requested = w->trim_durable = w->confirmed_end = position;
     w->failed = w->reported = false;

@@ -50,6 +50,7 @@ struct wal_options {
     /* On the log loop; must not suspend. Called in order of submission. */
     void (*confirmed)(void *ctx, struct block *b);
     void (*failed)(void *ctx, enum err why);
+    void (*full)(void *ctx); /* a block waits for space: trim something. May be NULL */
     void *ctx;
     /* For inspection, or NULL: during a replay, each group that was found, after its records, with how many of these verify. */
     void (*group_found)(void *ctx, const struct group_header *g, uint32_t whole_records);
@@ -58,6 +59,8 @@ struct wal_options {
 /* Opens and locks; reads the superblock. ERR_LOCKED, ERR_FOREIGN, ERR_VERSION, ... with a sentence in *why. A new or zeroed file is fine: wal_superblock gives NULL. Suspends. */
 enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) WARN_UNUSED;
 void wal_close(struct wal *w, bool in_order); /* in_order: everything is trimmed; says so in the superblock. Suspends. */
+/* Before a close that is not in order: no more writes begin; what is in flight ends; blocks that were not confirmed are moved to `left`. Suspends. */
+void wal_abandon(struct wal *w, struct list *left);
 const struct wal_superblock *wal_superblock(const struct wal *w); /* NULL: none yet */
 /* The path opened, for messages. */
 const char *wal_path(const struct wal *w);

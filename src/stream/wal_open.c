@@ -196,6 +196,13 @@ enum err wal_open(const struct wal_options *o, struct wal **out, const char **wh
     return OK;
 }
 
+void wal_abandon(struct wal *w, struct list *left) {
+    wal_give_up(w);
+    while (w->writers > 0) waitq_wait(&w->idle);
+    list_splice_back(left, &w->placed);
+    list_splice_back(left, &w->queued);
+}
+
 void wal_close(struct wal *w, bool in_order) {
     while (w->writers > 0) waitq_wait(&w->idle);
     if (in_order && !w->failed && w->has_superblock && !w->options.read_only) {

@@ -31,6 +31,8 @@ struct wal {
 };
 
 enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed) WARN_UNUSED;
+/* No more writes begin; those that wait for space end. */
+void wal_give_up(struct wal *w);
 /* Makes the first part of the ring ready in the background. */
 void wal_prewrite_begin(struct wal *w);
 

@@ -1,0 +1,442 @@
+/* The engine, whole, over the simulator's store and disk without faults: append, upload, read back, restart, small ranges, deletion, checkpoints, a failing WAL. The simulator's scenario
+ * "streams" does the same with faults and crashes at random; here each thing is looked at by itself. */
+#include "unit/sim/sim_test.h"
+
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "kafka/batch.h"
+#include "sim/disk.h"
+#include "stream/stream.h"
+
+#define STREAMS 3u
+
+struct engine {
+    struct sim_node *node;
+    struct env *env;
+    struct store *store;
+    struct streams *streams;
+    struct stream *open[STREAMS + 1]; /* by id */
+    struct stream_state live[STREAMS + 1];
+    struct streams_options options;
+    unsigned told; /* calls of durable() */
+    bool fatal;
+};
+
+/* What survives a crash: which incarnation owns the streams, with which epoch. */
+struct cluster {
+    uint64_t owner, incarnation;
+    int32_t epoch;
+};
+
+static void on_fatal(void *ctx, enum err why, const char *what) {
+    struct engine *e = ctx;
+    print_message("fatal: %s: %s\n", err_name(why), what);
+    e->fatal = true;
+}
+
+static void on_durable(void *ctx) {
+    struct engine *e = ctx;
+    e->told++;
+}
+
+static bool is_current(void *ctx, struct stream_id id, int32_t *epoch) {
+    struct cluster *c = ctx;
+    *epoch = c->epoch;
+    return id.v <= STREAMS;
+}
+
+static void options_init(struct engine *e) {
+    e->options = (struct streams_options){.wal_path = "/var/wal/broker.wal",
+                                          .wal_size_bytes = 17u << 20,
+                                          .cache_log_bytes = 64u << 20,
+                                          .cache_block_bytes = 16u << 20,
+                                          .upload_bytes = 1u << 20,
+                                          .upload_interval_ms = 1000,
+                                          .checkpoint_entries = 8,
+                                          .producer_expiration_ms = 86400000};
+}
+
+static void start(struct engine *e, struct cluster *c) {
+    struct loop *loop = loop_current();
+    e->env = loop->env;
+    e->store = sim_store_open(NULL, e->env, &(struct sim_store_options){.exclusive = true});
+    struct streams_options *o = &e->options;
+    o->env = e->env;
+    o->store = e->store;
+    o->generation = "gen";
+    o->incarnation.v = ++c->incarnation;
+    o->shards = &loop;
+    o->shard_count = 1;
+    o->log_loop = loop;
+    o->fatal = on_fatal;
+    o->ctx = e;
+    const char *why = NULL;
+    assert_int_equal(streams_open(o, &e->streams, &why), OK);
+    if (c->owner) {
+        uint64_t entry;
+        assert_int_equal(streams_recover(e->streams, (struct incarnation){c->owner}, is_current, c, &entry, &why), OK);
+        c->epoch++;
+    }
+    c->owner = c->incarnation;
+    assert_int_equal(streams_start(e->streams, &why), OK);
+    for (uint64_t id = 1; id <= STREAMS; id++) {
+        assert_int_equal(stream_open(e->streams, (struct stream_id){id}, c->epoch, on_durable, e, &e->live[id], &e->open[id]), OK);
+    }
+}
+
+static void stop(struct engine *e) {
+    for (uint64_t id = 1; id <= STREAMS; id++) {
+        if (e->open[id]) stream_close(e->open[id]);
+        state_deinit(&e->live[id]);
+        e->open[id] = NULL;
+    }
+    streams_close(e->streams);
+    store_close(e->store);
+}
+
+/* One batch of one record whose value is `size` bytes that follow from the offset. */
+static void append(struct engine *e, uint64_t id, size_t size) {
+    struct stream *s = e->open[id];
+    assert_int_equal(stream_reserve(s, size + 200), OK);
+    struct batch_options o = BATCH_OPTIONS_DEFAULT;
+    o.base_offset = (int64_t)stream_appended_end(s);
+    struct batch_builder builder;
+    struct buf bytes;
+    buf_init(&bytes, e->env->mem);
+    batch_builder_init(&builder, e->env->mem, &o);
+    uint8_t *value = mem_alloc(e->env->mem, size + 1);
+    memset(value, (int)((o.base_offset + (int64_t)id) & 0xff), size);
+    batch_builder_add(&builder, 1000 + o.base_offset, NULL, 0, value, size, NULL, 0);
+    assert_int_equal(batch_builder_finish(&builder, &bytes), OK);
+    batch_builder_deinit(&builder);
+    struct stream_record r = {.type = STREAM_BATCH,
+                              .base_offset = (uint64_t)o.base_offset,
+                              .end_offset = (uint64_t)o.base_offset + 1,
+                              .max_timestamp = 1000 + o.base_offset,
+                              .payload = bytes.data,
+                              .payload_size = bytes.size,
+                              .payload_crc = crc32c(0, bytes.data, bytes.size)};
+    stream_append(s, &r);
+    buf_deinit(&bytes);
+    mem_free(e->env->mem, value);
+    assert_int_equal(stream_wait_durable(s, r.end_offset), OK);
+}
+
+static void trim(struct engine *e, uint64_t id, uint64_t to) {
+    assert_int_equal(stream_reserve(e->open[id], 0), OK);
+    struct stream_record r = {.type = STREAM_TRIM, .base_offset = to, .end_offset = to};
+    stream_append(e->open[id], &r);
+    while (stream_durable_start(e->open[id]) < to) fiber_sleep_ns(NS_PER_MS);
+}
+
+/* Reads [from, durable end) and checks every batch. */
+static void read_all(struct engine *e, uint64_t id, uint64_t from) {
+    struct stream *s = e->open[id];
+    uint64_t offset = from, end = stream_durable_end(s);
+    while (offset < end) {
+        struct slices got;
+        slices_init(&got, e->env->mem);
+        assert_int_equal(stream_read(s, offset, end, 300000, true, false, &got), OK);
+        assert_true(got.count > 0);
+        for (size_t i = 0; i < got.count; i++) {
+            for (size_t at = 0; at < got.items[i].size;) {
+                struct batch_header h;
+                assert_int_equal(batch_parse(got.items[i].data + at, got.items[i].size - at, &h), OK);
+                assert_int_equal(h.base_offset, offset);
+                struct batch_iterator it;
+                struct batch_record r;
+                assert_int_equal(batch_iterator_init(&it, e->env->mem, &h, 1u << 24), OK);
+                assert_int_equal(batch_iterator_next(&it, &r), OK);
+                for (int32_t k = 0; k < r.value_size; k++) assert_int_equal(r.value[k], (offset + id) & 0xff);
+                batch_iterator_deinit(&it);
+                offset++;
+                at += h.size;
+            }
+        }
+        slices_deinit(&got);
+    }
+}
+
+static size_t objects(struct engine *e, const char *prefix) {
+    const struct sim_bucket *b = e->node->world->bucket;
+    size_t n = 0;
+    for (size_t i = sim_bucket_from(b, prefix); i < b->count && strncmp(b->objects[i]->key, prefix, strlen(prefix)) == 0; i++) n++;
+    return n;
+}
+
+struct test {
+    struct sim_node *node;
+    struct cluster cluster;
+    struct sim_world *world;
+};
+
+static struct test test_begin(void) {
+    struct test t = {.world = test_world(3)};
+    t.node = sim_node_create(t.world, "broker");
+    return t;
+}
+
+/* --- */
+
+static void reads_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    e.options.cache_log_bytes = 0; /* as little as can be: four slabs */
+    e.options.cache_block_bytes = 1000;
+    start(&e, &t->cluster);
+    for (unsigned i = 0; i < 400; i++) append(&e, 1 + i % 2, 40000);
+    assert_true(e.told > 0);
+    assert_int_equal(stream_durable_end(e.open[1]), 200);
+    /* 16 MB went through 8 MB of cache: the beginning comes from objects, the end from the cache. */
+    assert_true(objects(&e, "gen/ledger/") > 3);
+    read_all(&e, 1, 0);
+    read_all(&e, 2, 0);
+    read_all(&e, 1, 77);
+    /* Limits. */
+    struct slices got;
+    slices_init(&got, e.env->mem);
+    assert_int_equal(stream_read(e.open[1], 200, 200, 1000, true, false, &got), OK);
+    assert_int_equal(got.count, 0);
+    assert_int_equal(stream_read(e.open[1], 10, 20, 1, false, false, &got), OK); /* nothing fits */
+    assert_int_equal(got.count, 0);
+    assert_int_equal(stream_read(e.open[1], 10, 20, 1, true, false, &got), OK); /* the first one all the same */
+    assert_int_equal(got.count, 1);
+    assert_int_equal(stream_read(e.open[1], 0, 20, 1u << 20, true, true, &got), ERR_BUSY); /* not cached */
+    assert_int_equal(stream_read(e.open[1], 150, 20, 1, true, false, &got), ERR_OFFSET_OUT_OF_RANGE);
+    slices_deinit(&got);
+    /* By timestamp, in objects and in the cache. */
+    static const uint64_t wanted[] = {0, 3, 150, 199};
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+        struct slice batch;
+        struct batch_header h;
+        assert_int_equal(stream_find_timestamp(e.open[1], 0, 200, (int64_t)(1000 + wanted[i]), &batch), OK);
+        assert_int_equal(batch_parse(batch.data, batch.size, &h), OK);
+        assert_int_equal(h.base_offset, wanted[i]);
+        slice_unref(&batch);
+    }
+    struct slice none;
+    assert_int_equal(stream_find_timestamp(e.open[1], 0, 200, 5000, &none), ERR_NOT_FOUND);
+    stop(&e);
+    assert_false(e.fatal);
+}
+static void what_is_appended_is_read_from_cache_and_objects(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, reads_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+static void killed_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine *e = MEM_NEW(loop_current()->env->mem, struct engine);
+    e->node = t->node;
+    options_init(e);
+    start(e, &t->cluster);
+    for (unsigned i = 0; i < 30; i++) append(e, 1 + i % 3, 3000);
+    fiber_sleep_ns(3 * NS_PER_S); /* uploaded */
+    for (unsigned i = 0; i < 30; i++) append(e, 1 + i % 3, 3000);
+    trim(e, 2, 7);
+    sim_node_crash(t->node, SIM_POWER_CUT);
+    fiber_sleep_ns(NS_PER_S);
+}
+static void again_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    start(&e, &t->cluster);
+    for (uint64_t id = 1; id <= 3; id++) {
+        assert_int_equal(stream_durable_end(e.open[id]), 20);
+        assert_int_equal(stream_durable_start(e.open[id]), id == 2 ? 7 : 0);
+        assert_int_equal(e.live[id].end_offset, 20);
+        read_all(&e, id, id == 2 ? 7 : 0);
+    }
+    append(&e, 1, 10);
+    stop(&e);
+    start(&e, &t->cluster); /* after an orderly stop, too */
+    assert_int_equal(stream_durable_end(e.open[1]), 21);
+    read_all(&e, 1, 0);
+    stop(&e);
+}
+static void a_power_cut_loses_nothing(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, killed_fiber, &t);
+    test_run(t.node, again_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+static void device_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine *e = MEM_NEW(loop_current()->env->mem, struct engine);
+    e->node = t->node;
+    options_init(e);
+    e->options.wal_path = "/dev/wal";
+    e->options.wal_takeover_mark = true; /* the default of block devices */
+    for (unsigned life = 0; life < 3; life++) {
+        start(e, &t->cluster);
+        assert_int_equal(stream_durable_end(e->open[1]), t->cluster.incarnation - 1);
+        append(e, 1, 100);
+        read_all(e, 1, 0);
+        if (life == 2 || t->cluster.incarnation == 2) break;
+        stop(e);
+    }
+    sim_node_crash(t->node, SIM_KILL);
+    fiber_sleep_ns(NS_PER_S);
+}
+static void a_device_read_with_a_mark_is_used_again(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    struct sim_file *device = sim_device_create(t.world, 17u << 20);
+    sim_device_attach(t.node, "/dev/wal", device);
+    sim_device_unref(device);
+    test_run(t.node, device_fiber, &t); /* stops in order once, then is killed with a record in the WAL */
+    test_run(t.node, device_fiber, &t);
+    assert_int_equal(t.cluster.incarnation, 5);
+    sim_world_destroy(t.world);
+}
+
+static void restarts_fiber(void *arg) {
+    struct test *t = arg;
+    size_t most = 0;
+    for (unsigned life = 0; life < 120; life++) {
+        struct engine e = {.node = t->node};
+        options_init(&e);
+        start(&e, &t->cluster);
+        for (uint64_t id = 1; id <= 2; id++) append(&e, id, 50);
+        struct incarnation oldest;
+        assert_int_equal(streams_sweep(e.streams, &oldest), OK);
+        fiber_sleep_ns(5 * NS_PER_S); /* uploads, merges, deletes */
+        size_t n = objects(&e, "gen/");
+        if (n > most) most = n;
+        if (life % 40 == 39) {
+            for (uint64_t id = 1; id <= 2; id++) read_all(&e, id, 0);
+        }
+        stop(&e);
+    }
+    assert_true(most < 60); /* 120 starts with two small ranges each */
+}
+static void restarts_leave_a_bounded_number_of_objects(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, restarts_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+static void merge_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    e.options.upload_interval_ms = 10;
+    e.options.checkpoint_entries = 1; /* each entry is followed by a checkpoint: what is idle must not pin old ones */
+    start(&e, &t->cluster);
+    append(&e, 2, 100); /* idle from now on */
+    for (unsigned i = 0; i < 300; i++) {
+        append(&e, 1, 200);
+        fiber_sleep_ns(50 * NS_PER_MS);
+    }
+    fiber_sleep_ns(5 * NS_PER_S);
+    assert_true(objects(&e, "gen/ledger/") < 60);
+    read_all(&e, 1, 0);
+    read_all(&e, 2, 0);
+    stop(&e);
+    /* As another start sees it. */
+    start(&e, &t->cluster);
+    e.options.cache_log_bytes = 0;
+    assert_int_equal(stream_durable_end(e.open[1]), 300);
+    read_all(&e, 1, 0);
+    read_all(&e, 2, 0);
+    stop(&e);
+}
+static void small_ranges_are_merged_and_old_checkpoints_go(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, merge_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+static void drop_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    e.options.upload_bytes = 20u << 20;
+    start(&e, &t->cluster);
+    /* Enough of one stream for an object of its own. */
+    for (unsigned i = 0; i < 30; i++) append(&e, 1, 400000);
+    for (unsigned i = 0; i < 5; i++) append(&e, 2, 1000);
+    fiber_sleep_ns(10 * NS_PER_S);
+    assert_true(objects(&e, "gen/data/") > 0);
+    read_all(&e, 1, 0);
+    stream_close(e.open[1]);
+    e.open[1] = NULL;
+    streams_drop(e.streams, (struct stream_id){1});
+    fiber_sleep_ns(10 * NS_PER_S);
+    assert_int_equal(objects(&e, "gen/data/"), 0);
+    read_all(&e, 2, 0);
+    /* Trimmed to the end, the other one's objects go as well. */
+    trim(&e, 2, 5);
+    for (unsigned i = 0; i < 20; i++) {
+        append(&e, 3, 10);
+        fiber_sleep_ns(2 * NS_PER_S);
+    }
+    assert_true(objects(&e, "gen/ledger/") < 40);
+    assert_int_equal(stream_durable_start(e.open[2]), 5);
+    stop(&e);
+}
+static void dropped_streams_free_their_objects(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, drop_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+static void wal_fails_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine *e = MEM_NEW(loop_current()->env->mem, struct engine);
+    e->node = t->node;
+    options_init(e);
+    start(e, &t->cluster);
+    for (unsigned i = 0; i < 5; i++) append(e, 1, 100);
+    t->world->faults.chance[SIM_DISK_WRITE_FAILS] = 1;
+    size_t before = objects(e, "gen/ledger/");
+    for (unsigned i = 0; i < 5; i++) append(e, 1, 100); /* acknowledged from the ledger */
+    assert_true(objects(e, "gen/ledger/") > before);
+    sim_faults_none(&t->world->faults);
+    fiber_sleep_ns(60 * NS_PER_S);
+    before = objects(e, "gen/ledger/");
+    append(e, 1, 100); /* from the WAL again */
+    assert_int_equal(objects(e, "gen/ledger/"), before);
+    assert_false(e->fatal);
+    sim_node_crash(t->node, SIM_POWER_CUT);
+    fiber_sleep_ns(NS_PER_S);
+}
+static void wal_failed_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    start(&e, &t->cluster);
+    assert_int_equal(stream_durable_end(e.open[1]), 11);
+    read_all(&e, 1, 0);
+    stop(&e);
+}
+static void without_a_wal_the_ledger_acknowledges(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, wal_fails_fiber, &t);
+    test_run(t.node, wal_failed_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_appended_is_read_from_cache_and_objects),
+        cmocka_unit_test(a_power_cut_loses_nothing),
+        cmocka_unit_test(a_device_read_with_a_mark_is_used_again),
+        cmocka_unit_test(restarts_leave_a_bounded_number_of_objects),
+        cmocka_unit_test(small_ranges_are_merged_and_old_checkpoints_go),
+        cmocka_unit_test(dropped_streams_free_their_objects),
+        cmocka_unit_test(without_a_wal_the_ledger_acknowledges),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
