@@ -75,6 +75,7 @@ fuzz: fuzz-build
 	@BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests --fuzz-seconds $(FUZZ_SECONDS) fuzz
 
 bench: all
+	@tools/deps build run bench
 	@bench/run --oxbow $(BUILD)/oxbow
 
 fmt:

@@ -1,5 +1,6 @@
-/* Counts the allocations of the process it is preloaded into (LD_PRELOAD): calls, and bytes asked for. The counters lie in the file
- * that OXBOW_BENCH_COUNTS names (four uint64, shared), so that the bench can read them at any moment. The calls go on to glibc. */
+/* Counts the allocations of the process it is preloaded into (LD_PRELOAD): calls, and bytes asked for. The counters lie
+ * in the file that OXBOW_BENCH_COUNTS names (four uint64, shared), so that the bench can read them at any moment. The
+ * calls go on to glibc. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>

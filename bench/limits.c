@@ -1,16 +1,17 @@
-/* What this machine can do without any broker: the yardstick that the bench's figures are printed beside, taken in the same run.
+/* What this machine can do without any broker: the yardstick that the bench's figures are printed beside, taken in the
+ * same run.
  *
  *   limits FOLDER
  *
- * One line of name=value pairs for each measurement on standard output. "cpu" is processor seconds (user and system) per GB (10^9
- * bytes) of whoever does the work:
+ * One line of name=value pairs for each measurement on standard output. "cpu" is processor seconds (user and system)
+ * per GB (10^9 bytes) of whoever does the work:
  *
  *   memcpy      64 KiB pieces between two buffers that do not fit the caches
  *   crc32c      ISA-L over 64 KiB pieces
  *   tcp         a loopback socket, 64 KiB sends; the sender's and the receiver's processor time apart
- *   sync_write  O_DIRECT|O_DSYNC writes one after the other into a file that was written before, at several sizes: latency
- *   file        a new file of 32 MiB written through the page cache, fsynced, deleted; again and again
- *   direct      the same with O_DIRECT from an aligned buffer that the bytes are copied into first
+ *   sync_write  O_DIRECT|O_DSYNC writes one after the other into a file that was written before, at several sizes:
+ * latency file        a new file of 32 MiB written through the page cache, fsynced, deleted; again and again direct the
+ * same with O_DIRECT from an aligned buffer that the bytes are copied into first
  *
  * FOLDER must be on the file system that the broker's data will be on. Its files are deleted at the end. */
 #include <errno.h>
@@ -89,7 +90,9 @@ static void tcp(void) {
     int l = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(a);
-    if (l < 0 || bind(l, (struct sockaddr *)&a, n) != 0 || listen(l, 1) != 0 || getsockname(l, (struct sockaddr *)&a, &n) != 0) die("listen");
+    if (l < 0 || bind(l, (struct sockaddr *)&a, n) != 0 || listen(l, 1) != 0 ||
+        getsockname(l, (struct sockaddr *)&a, &n) != 0)
+        die("listen");
     pid_t child = fork();
     if (child < 0) die("fork");
     if (child == 0) {
@@ -111,7 +114,8 @@ static void tcp(void) {
     struct rusage u;
     int status;
     if (wait4(child, &status, 0, &u) != child || status != 0) die("the sender");
-    double sender = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    double sender =
+        (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
     printf("tcp cpu=%.3f sender_cpu=%.3f gb_per_s=%.3f\n", used / (got / 1e9), sender / (got / 1e9), got / 1e9 / took);
     fflush(stdout);
     close(s);
@@ -142,8 +146,8 @@ static void sync_writes(void) {
         }
         double used = cpu() - began_cpu, whole = seconds() - began, bytes = (double)(count * size);
         qsort(took, count, sizeof(*took), by_size);
-        printf("sync_write size=%zu p50_us=%.0f p99_us=%.0f cpu=%.3f gb_per_s=%.3f\n", size, took[count / 2], took[count * 99 / 100], used / (bytes / 1e9),
-               bytes / 1e9 / whole);
+        printf("sync_write size=%zu p50_us=%.0f p99_us=%.0f cpu=%.3f gb_per_s=%.3f\n", size, took[count / 2],
+               took[count * 99 / 100], used / (bytes / 1e9), bytes / 1e9 / whole);
         fflush(stdout);
         free(took);
     }

@@ -1,17 +1,18 @@
-/* A load generator that costs little: it speaks just enough of Kafka's protocol to produce and to fetch, so that on a small machine
- * nearly all of the processor is left to the broker.
+/* A load generator that costs little: it speaks just enough of Kafka's protocol to produce and to fetch, so that on a
+ * small machine nearly all of the processor is left to the broker.
  *
  *   load produce HOST PORT TOPIC PARTITIONS CONNECTIONS IN_FLIGHT RECORDS_PER_BATCH BYTES
  *   load fetch   HOST PORT TOPIC PARTITIONS CONNECTIONS BYTES [tail]
  *
- * Produce: one record batch (format v2, records of exactly 1 KiB with their framing) is made once, its checksum too, and sent again and
- * again, each time behind a request header of its own; every answer is checked for its error and for offsets that rise. Fetch: every
- * connection reads its share of the partitions from offset 0 (`tail`: from the end at the start), follows the batches' own headers, and
- * checks that offsets are contiguous; when all is read it begins anew, until BYTES have come.
+ * Produce: one record batch (format v2, records of exactly 1 KiB with their framing) is made once, its checksum too,
+ * and sent again and again, each time behind a request header of its own; every answer is checked for its error and for
+ * offsets that rise. Fetch: every connection reads its share of the partitions from offset 0 (`tail`: from the end at
+ * the start), follows the batches' own headers, and checks that offsets are contiguous; when all is read it begins
+ * anew, until BYTES have come.
  *
- * One thread, epoll, no librdkafka. The result is one line of name=value pairs on standard output: bytes (of record batches), seconds,
- * cpu_seconds of this process, and for produce the latency from the first byte sent to the answer read, in microseconds. Only for the
- * bench: an answer that it does not expect ends it with a message and status 1. */
+ * One thread, epoll, no librdkafka. The result is one line of name=value pairs on standard output: bytes (of record
+ * batches), seconds, cpu_seconds of this process, and for produce the latency from the first byte sent to the answer
+ * read, in microseconds. Only for the bench: an answer that it does not expect ends it with a message and status 1. */
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
@@ -153,7 +154,8 @@ static int connect_to(void) {
     struct addrinfo want = {.ai_socktype = SOCK_STREAM}, *found;
     if (getaddrinfo(g.host, g.port, &want, &found) != 0) die("%s:%s is no address", g.host, g.port);
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0) die("cannot connect to %s:%s: %s", g.host, g.port, strerror(errno));
+    if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0)
+        die("cannot connect to %s:%s: %s", g.host, g.port, strerror(errno));
     freeaddrinfo(found);
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -251,7 +253,8 @@ static void ends_ask(int fd) {
 static void watch(struct conn *c, uint32_t events) {
     if (c->watched == events) return;
     struct epoll_event e = {.events = events, .data.ptr = c};
-    if (epoll_ctl(g.epoll_fd, c->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &e) != 0) die("epoll_ctl: %s", strerror(errno));
+    if (epoll_ctl(g.epoll_fd, c->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &e) != 0)
+        die("epoll_ctl: %s", strerror(errno));
     c->watched = events;
 }
 
@@ -414,7 +417,8 @@ static void produce_take(struct conn *c, const uint8_t *data, size_t size) {
     int64_t base = (int64_t)get(&i, 8);
     if (error != 0) die("produce to partition %u failed with error %u", (unsigned)partition, (unsigned)error);
     /* Connections that share a partition see each other's batches between their own. */
-    if (g.connections <= g.partitions && base < g.offsets[partition]) die("offsets of partition %u do not rise", (unsigned)partition);
+    if (g.connections <= g.partitions && base < g.offsets[partition])
+        die("offsets of partition %u do not rise", (unsigned)partition);
     g.offsets[partition] = base + g.records;
     uint64_t us = (now_ns() - c->started_ns[c->answered++ % IN_FLIGHT_MAX]) / 1000;
     if (g.latency_count < g.latency_capacity) g.latencies_us[g.latency_count++] = (uint32_t)us;
@@ -470,7 +474,8 @@ static void fetch_batches(unsigned p, const uint8_t *at, size_t size) {
         size_t whole = 12 + peek(at + 8, 4);
         if (whole > size) break; /* an incomplete one at the end */
         int64_t base = (int64_t)peek(at, 8);
-        if (base != g.offsets[p]) die("partition %u: offset %lld where %lld was expected", p, (long long)base, (long long)g.offsets[p]);
+        if (base != g.offsets[p])
+            die("partition %u: offset %lld where %lld was expected", p, (long long)base, (long long)g.offsets[p]);
         g.offsets[p] = base + (int64_t)peek(at + 23, 4) + 1;
         g.bytes_done += whole;
         at += whole;
@@ -526,11 +531,13 @@ static unsigned number(const char *text, unsigned long max) {
 
 static void say(uint64_t began_ns, double began_cpu) {
     double seconds = (double)(now_ns() - began_ns) / 1e9;
-    printf("bytes=%llu seconds=%.6f cpu_seconds=%.6f", (unsigned long long)g.bytes_done, seconds, cpu_seconds() - began_cpu);
+    printf("bytes=%llu seconds=%.6f cpu_seconds=%.6f", (unsigned long long)g.bytes_done, seconds,
+           cpu_seconds() - began_cpu);
     if (g.latency_count > 0) {
         qsort(g.latencies_us, g.latency_count, sizeof(*g.latencies_us), by_size);
         size_t n = g.latency_count;
-        printf(" requests=%zu p50_us=%u p99_us=%u max_us=%u", n, g.latencies_us[n / 2], g.latencies_us[n * 99 / 100], g.latencies_us[n - 1]);
+        printf(" requests=%zu p50_us=%u p99_us=%u max_us=%u", n, g.latencies_us[n / 2], g.latencies_us[n * 99 / 100],
+               g.latencies_us[n - 1]);
     }
     putchar('\n');
 }

@@ -106,7 +106,7 @@ static enum err wal_parameter(struct wal_url *out, const char *name, const char 
         if (!size_parse(value, &bytes) || bytes % 4096 != 0 || (uint64_t)bytes < WAL_SIZE_MIN ||
             (uint64_t)bytes > WAL_SIZE_MAX) {
             return refuse(ERR_INVALID, why, why_size,
-                          "expected size= as a multiple of 4KiB from 1MiB to 1TiB, such as 1GiB; found '%s'", value);
+                          "expected size= as a multiple of 4KiB from 16MiB to 1TiB, such as 1GiB; found '%s'", value);
         }
         out->size_bytes = (uint64_t)bytes;
         return OK;

@@ -24,7 +24,7 @@ enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK };
 enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
 
 #define WAL_SIZE_DEFAULT ((uint64_t)1 << 30)
-#define WAL_SIZE_MIN ((uint64_t)1 << 20)
+#define WAL_SIZE_MIN ((uint64_t)16 << 20)
 #define WAL_SIZE_MAX ((uint64_t)1 << 40)
 
 /* file://FOLDER-OR-FILE?size=1GiB&takeover=lock|mark (default lock), block:///dev/DEVICE?takeover=lock|mark (default

@@ -13,6 +13,8 @@
  *
  * In every version the magic comes first and the last four bytes are the checksum of all before them: so a newer
  * version is told from a damaged one. */
+#include "meta/meta_cluster.h"
+
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "meta/meta_priv.h"

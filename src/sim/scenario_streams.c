@@ -333,7 +333,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .generation = meta_generation(l->meta),
                                  .incarnation = meta_incarnation(l->meta),
                                  .wal_path = "/var/wal/broker.wal",
-                                 .wal_size_bytes = 17u << 20,
+                                 .wal_size_bytes = 9u << 20,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
                                  .upload_bytes = t->upload_bytes,

@@ -13,7 +13,7 @@
 
 #define LIVES_MAX 64u
 #define RECORDS_MAX 6000u
-#define WAL_SIZE (17u << 20)
+#define WAL_SIZE (9u << 20)
 
 struct wal_life { /* one incarnation's use of the ring */
     uint64_t ids[RECORDS_MAX];

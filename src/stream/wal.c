@@ -8,7 +8,7 @@
 
 #define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
 #define WAL_ZERO_SIZE (256u << 10)
-#define WAL_ZERO_PIECES 16u
+#define WAL_ZERO_PIECES 4u /* 1 MiB: larger writes would hold groups up */
 
 static uint64_t physical(const struct wal *w, uint64_t position) {
     return WAL_RING_START + position % w->ring_size;

@@ -24,7 +24,7 @@
 
 #define WAL_SUPERBLOCK_SIZE 256u
 #define WAL_RING_START (4u * ENV_FILE_ALIGN)
-#define WAL_RING_MIN (16u << 20)
+#define WAL_RING_MIN (8u << 20)
 
 struct wal;
 

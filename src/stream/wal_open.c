@@ -159,7 +159,7 @@ static enum err size_ring(struct wal *w, const char **why) {
     }
     uint64_t ring = size < WAL_RING_START ? 0 : (size - WAL_RING_START) & ~(uint64_t)(ENV_FILE_ALIGN - 1);
     if (ring < WAL_RING_MIN) {
-        *why = "the WAL is smaller than 17 MiB: give it a larger size in wal.url";
+        *why = "the WAL is smaller than 9 MiB: give it a larger size in wal.url";
         return ERR_INVALID;
     }
     w->ring_size = ring;

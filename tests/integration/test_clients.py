@@ -46,7 +46,8 @@ def test_kcat(broker):
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_python_pass(brokers, shards):
-    """The same as client.c does, with other eyes: every codec, three partitions, keys, headers, timestamps."""
+    """The same as client.c does, with other eyes: every codec, three partitions, keys, headers, timestamps. (No null headers: reading
+    them back makes this version of confluent-kafka lose references to None; client.c has them.)"""
     b = brokers({"shards": shards, "num.partitions": 3})
     codecs, each = ["none", "gzip", "snappy", "lz4", "zstd"], 600
     base = int(time.time() * 1000) - 100_000
@@ -54,7 +55,7 @@ def test_python_pass(brokers, shards):
     def record(p, n):
         h = hashlib.sha256(b"%d/%d" % (p, n)).digest()
         return {"key": h[:h[0] % 16] if h[1] % 8 else None, "value": (h * (h[2] % 40))[:h[3] * 5] if h[4] % 16 else None,
-                "headers": [(f"h{i}", h[i:i + 4] if h[i] % 4 else None) for i in range(h[5] % 3)], "timestamp": base + 10 * n}
+                "headers": [(f"h{i}", h[i:i + h[i] % 5]) for i in range(h[5] % 3)], "timestamp": base + 10 * n}
     failures = []
     for k, codec in enumerate(codecs):
         p = Producer({"bootstrap.servers": b.address, "enable.idempotence": True, "compression.type": codec, "linger.ms": 2, "batch.num.messages": 50})
@@ -115,7 +116,8 @@ def test_incremental_alter_configs(broker):
         API_KEY, API_VERSION, RESPONSE_TYPE = 44, 0, AlterResponse
         SCHEMA = Schema(("resources", Array(("type", Int8), ("name", String("utf-8")), ("configs", Array(("name", String("utf-8")), ("op", Int8), ("value", String("utf-8")))))),
                         ("validate_only", Boolean))
-    AdminClient({"bootstrap.servers": broker.address}).create_topics([NewTopic("t", 1, 1)])["t"].result(20)
+    confluent = AdminClient({"bootstrap.servers": broker.address})
+    confluent.create_topics([NewTopic("t", 1, 1)])["t"].result(20)
     admin = KafkaAdminClient(bootstrap_servers=broker.address)
 
     def alter(*changes, validate_only=False):
@@ -125,7 +127,7 @@ def test_incremental_alter_configs(broker):
 
     def value(name):
         r = ConfigResource("topic", "t")
-        return AdminClient({"bootstrap.servers": broker.address}).describe_configs([r])[r].result(20)[name].value
+        return confluent.describe_configs([r])[r].result(20)[name].value
     assert alter(("max.message.bytes", 0, "5000")) == 0 and value("max.message.bytes") == "5000"
     p = Producer({"bootstrap.servers": broker.address})
     errors = []
