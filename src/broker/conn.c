@@ -24,6 +24,7 @@ struct conn {
     struct list node;     /* in set->all */
     struct list starved;  /* in set->starved */
     struct list closing;  /* in set->closing */
+    struct list flushing; /* in set->flushing */
     struct list requests; /* unanswered, in order */
     unsigned request_count;
     struct receiver receiver;
@@ -207,6 +208,17 @@ static void conn_drain_check(struct conn *c) {
     if (c->set->draining && !c->dead && list_empty(&c->requests) && conn_queued(c) == 0) conn_close_soon(c, false);
 }
 
+static void conn_send_outgoing(struct conn *c) {
+    struct conns *set = c->set;
+    struct slices *out = &set->outgoing;
+    if (out->count == 0) return;
+    metric_add(set->o.env->metrics, M_BYTES_SENT, 0, out->size_bytes);
+    env_conn_send(set->o.env, c->sock, out->items, out->count);
+    out->count = 0;
+    out->size_bytes = 0;
+    conn_count_unsent(c, conn_queued(c));
+}
+
 /* Sends the answers whose turn it is. */
 static void conn_flush(struct conn *c) {
     struct conns *set = c->set;
@@ -225,20 +237,34 @@ static void conn_flush(struct conn *c) {
         }
         if (r->outcome == REQUEST_CLOSE) {
             conn_close_soon(c, false);
-        } else if (r->answer.count > 0) {
-            size_t size = r->answer.size_bytes;
-            env_conn_send(set->o.env, c->sock, r->answer.items, r->answer.count);
+        } else {
+            for (size_t i = 0; i < r->answer.count; i++) slices_push(&set->outgoing, r->answer.items[i]);
             r->answer.count = 0;
             r->answer.size_bytes = 0;
-            metric_add(set->o.env->metrics, M_BYTES_SENT, 0, size);
-            conn_count_unsent(c, conn_queued(c));
         }
         request_unref(r);
     }
+    conn_send_outgoing(c);
     conn_drain_check(c);
     if (c->dead) return;
     conn_advance(c);
     conn_read_on(c);
+}
+
+static void set_flush(struct mail *m) {
+    struct conns *set = CONTAINER_OF(m, struct conns, flush_mail);
+    set->flush_posted = false;
+    struct list *n;
+    while ((n = list_pop_front(&set->flushing)) != NULL) conn_flush(LIST_ENTRY(n, struct conn, flushing));
+}
+
+/* At the end of this turn of the loop: what else becomes ready in it goes out with it. */
+static void conn_flush_soon(struct conn *c) {
+    struct conns *set = c->set;
+    if (list_empty(&c->flushing)) list_push_back(&set->flushing, &c->flushing);
+    if (set->flush_posted) return;
+    set->flush_posted = true;
+    loop_post(set->o.loop, &set->flush_mail);
 }
 
 static void request_done(struct request *r, enum request_outcome outcome) {
@@ -249,7 +275,7 @@ static void request_done(struct request *r, enum request_outcome outcome) {
     r->appended = true;
     r->wake = NULL;
     if (r->conn) {
-        conn_flush(r->conn);
+        conn_flush_soon(r->conn);
     } else {
         slices_clear(&r->answer);
     }
@@ -518,6 +544,7 @@ void conns_accept(struct conns *set, struct env_conn *sock, const struct listene
     list_init(&c->node);
     list_init(&c->starved);
     list_init(&c->closing);
+    list_init(&c->flushing);
     list_init(&c->requests);
     receiver_init(&c->receiver, &set->pool, set->o.max_frame_bytes);
     env_conn_peer(env, sock, &c->peer, &c->local);
@@ -553,6 +580,7 @@ static void conn_destroy(struct conn *c) {
     }
     list_remove(&c->node);
     list_remove(&c->starved);
+    list_remove(&c->flushing);
     receiver_deinit(&c->receiver);
     if (c->listener) quota_leave(set->o.quota, c->peer.host);
     env_conn_close(set->o.env, c->sock, c->abort);
@@ -613,6 +641,9 @@ void conns_init(struct conns *set, const struct conns_options *o) {
     list_init(&set->all);
     list_init(&set->starved);
     list_init(&set->closing);
+    list_init(&set->flushing);
+    set->flush_mail.deliver = set_flush;
+    slices_init(&set->outgoing, o->env->mem);
     timer_init(&set->kick, set_kicked);
     timer_init(&set->sweep, set_swept);
     set->decode.limit_bytes = o->budget_bytes;
@@ -643,11 +674,13 @@ void conns_drain(struct conns *set, uint64_t limit_ns) {
     LIST_EACH_SAFE(n, &set->all) conn_close_soon(conn_of(n), true);
     while (set->count > 0) waitq_wait(&set->drained);
     waitgroup_wait(&set->requests);
+    while (set->flush_posted) fiber_yield();
 }
 
 void conns_deinit(struct conns *set) {
     ASSERT(set->count == 0 && set->draining);
     timer_disarm(&set->kick);
     timer_disarm(&set->sweep);
+    slices_deinit(&set->outgoing);
     receive_pool_deinit(&set->pool);
 }

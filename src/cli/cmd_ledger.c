@@ -1,4 +1,5 @@
-/* `oxbow ledger inspect`: the cluster log and the ledgers of a store: entries in order, how they hang together, and what each says. */
+/* `oxbow ledger inspect`: the cluster log and the ledgers of a store: entries in order, how they hang together, and
+ * what each says. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,8 @@ static enum err find_boundary(struct inspect *x, struct log_walk *w, const struc
         struct objlog_header h;
         enum err e = store_get(x->store, l->items[i].key, 0, OBJLOG_HEADER_SIZE, STORE_FOR_OTHER, &s);
         if (e != OK && e != ERR_NOT_FOUND) return e;
-        if (e == OK && objlog_header_decode(s.data, s.size, &h) == OK && h.boundary > w->boundary) w->boundary = h.boundary;
+        if (e == OK && objlog_header_decode(s.data, s.size, &h) == OK && h.boundary > w->boundary)
+            w->boundary = h.boundary;
         slice_unref(&s);
     }
     return OK;
@@ -59,7 +61,9 @@ static void walk_entry(struct inspect *x, struct log_walk *w, const char *key, c
         w->first = h->number;
         if (h->number != w->boundary) {
             (void)snprintf(w->how, sizeof(w->how), "its beginning, entry %" PRIu64 ", is missing", w->boundary);
-            inspect_bad(x, key, 0, ERR_GAP, "the log begins at entry %" PRIu64 "; its boundary, entry %" PRIu64 ", is not there", h->number, w->boundary);
+            inspect_bad(x, key, 0, ERR_GAP,
+                        "the log begins at entry %" PRIu64 "; its boundary, entry %" PRIu64 ", is not there", h->number,
+                        w->boundary);
         }
     } else if (h->number != w->next) {
         w->ended = true;
@@ -67,7 +71,8 @@ static void walk_entry(struct inspect *x, struct log_walk *w, const char *key, c
         (void)snprintf(w->how, sizeof(w->how), "hole at %" PRIu64, w->next);
         return;
     } else if (!nonce_is(&h->previous, &w->last) && !(h->kind == OBJLOG_FENCE && nonce_is(&h->previous, &zero))) {
-        inspect_bad(x, key, 32, ERR_CORRUPT, "entry %" PRIu64 " names another predecessor than entry %" PRIu64, h->number, h->number - 1);
+        inspect_bad(x, key, 32, ERR_CORRUPT, "entry %" PRIu64 " names another predecessor than entry %" PRIu64,
+                    h->number, h->number - 1);
     }
     w->next = h->number + 1;
     w->last = h->nonce;
@@ -83,8 +88,10 @@ static enum err list_all(struct inspect *x, const char *prefix, struct store_lis
     enum err e = OK;
     while (e == OK && more) {
         struct store_listing page;
-        e = store_list(x->store, prefix, out->count ? out->items[out->count - 1].key : NULL, 1000, STORE_FOR_OTHER, &page);
-        for (size_t i = 0; e == OK && i < page.count; i++) store_listing_add(out, page.items[i].key, page.items[i].size_bytes);
+        e = store_list(x->store, prefix, out->count ? out->items[out->count - 1].key : NULL, 1000, STORE_FOR_OTHER,
+                       &page);
+        for (size_t i = 0; e == OK && i < page.count; i++)
+            store_listing_add(out, page.items[i].key, page.items[i].size_bytes);
         more = e == OK && page.more && page.count > 0;
         store_listing_deinit(&page);
     }
@@ -112,8 +119,9 @@ static void inspect_log(struct inspect *x, const char *prefix, bool ledger) {
         }
     }
     store_listing_deinit(&l);
-    printf("log %s entries=%" PRIu64 " boundary=%" PRIu64 " log=%" PRIu64 "..%" PRIu64 " below_boundary=%" PRIu64 " behind_the_end=%" PRIu64 " end=%s\n", prefix, w.entries, w.boundary, w.first, w.next,
-           w.below, w.behind, w.how[0] ? w.how : "open");
+    printf("log %s entries=%" PRIu64 " boundary=%" PRIu64 " log=%" PRIu64 "..%" PRIu64 " below_boundary=%" PRIu64
+           " behind_the_end=%" PRIu64 " end=%s\n",
+           prefix, w.entries, w.boundary, w.first, w.next, w.below, w.behind, w.how[0] ? w.how : "open");
 }
 
 static void ledger_main(struct inspect *x, void *arg) {
@@ -141,7 +149,8 @@ static void ledger_main(struct inspect *x, void *arg) {
         }
         store_listing_deinit(&l);
     }
-    printf("objects=%" PRIu64 " blocks=%" PRIu64 " batches=%" PRIu64 " bad=%" PRIu64 "\n", x->objects, x->blocks, x->batches, x->bad);
+    printf("objects=%" PRIu64 " blocks=%" PRIu64 " batches=%" PRIu64 " bad=%" PRIu64 "\n", x->objects, x->blocks,
+           x->batches, x->bad);
 }
 
 static int ledger_run(int argc, char **argv) {
@@ -155,7 +164,8 @@ static int ledger_run(int argc, char **argv) {
         if (i == OPTIONS_ERROR) return EXIT_USAGE;
         if (i == 0) {
             j.one = true;
-            if (!options_u64(o.value, 1, UINT64_MAX, &j.incarnation)) return options_refuse(&o, "an incarnation: a number");
+            if (!options_u64(o.value, 1, UINT64_MAX, &j.incarnation))
+                return options_refuse(&o, "an incarnation: a number");
         } else if (i == 1) {
             x.verbose = true;
         } else if (!verb) {

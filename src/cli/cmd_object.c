@@ -36,10 +36,13 @@ static void object_main(struct inspect *x, void *arg) {
     if (!inspect_open_store(x, j->where)) return;
     if (j->all) inspect_listed(x);
     for (size_t i = 0; i < j->count; i++) {
-        if (store_key_valid(j->keys[i])) inspect_object(x, j->keys[i], false);
-        else inspect_fails(x, j->keys[i], "this is no key of an object", ERR_INVALID);
+        if (store_key_valid(j->keys[i]))
+            inspect_object(x, j->keys[i], false);
+        else
+            inspect_fails(x, j->keys[i], "this is no key of an object", ERR_INVALID);
     }
-    printf("objects=%" PRIu64 " blocks=%" PRIu64 " batches=%" PRIu64 " bad=%" PRIu64 "\n", x->objects, x->blocks, x->batches, x->bad);
+    printf("objects=%" PRIu64 " blocks=%" PRIu64 " batches=%" PRIu64 " bad=%" PRIu64 "\n", x->objects, x->blocks,
+           x->batches, x->bad);
 }
 
 static int object_run(int argc, char **argv) {

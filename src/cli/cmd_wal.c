@@ -1,5 +1,6 @@
-/* `oxbow wal inspect`: what lies in a write-ahead log: superblocks, takeover mark, groups, and where and why reading stops. A broker may be writing it: then what is read is a moment of it,
- * and is read again when the superblock has moved meanwhile. */
+/* `oxbow wal inspect`: what lies in a write-ahead log: superblocks, takeover mark, groups, and where and why reading
+ * stops. A broker may be writing it: then what is read is a moment of it, and is read again when the superblock has
+ * moved meanwhile. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,15 +32,20 @@ struct wal_job {
 
 static void bad_line(struct wal_job *j, uint64_t position, enum err e, const char *what) {
     j->bad++;
-    if (!j->json) buf_printf(&j->out, "BAD object=%s position=%" PRIu64 " error=%s: %s\n", j->path, position, err_name(e), what);
+    if (!j->json)
+        buf_printf(&j->out, "BAD object=%s position=%" PRIu64 " error=%s: %s\n", j->path, position, err_name(e), what);
 }
 
 static void superblock_say(struct wal_job *j, unsigned slot, const struct wal_superblock *s, enum err e, bool empty) {
     if (j->json) {
         buf_printf(&j->out, "%s{\"slot\":%u,\"status\":\"%s\"", slot ? "," : "", slot, empty ? "EMPTY" : err_name(e));
         if (e == OK) {
-            buf_printf(&j->out, ",\"sequence\":%" PRIu64 ",\"incarnation\":%" PRIu64 ",\"generation\":\"%s\",\"trim_position\":%" PRIu64 ",\"ring_size\":%" PRIu64 ",\"initialised\":%" PRIu64 ",\"closed\":%s",
-                       s->sequence, s->incarnation.v, s->generation, s->trim_position, s->ring_size, s->initialised, s->closed ? "true" : "false");
+            buf_printf(&j->out,
+                       ",\"sequence\":%" PRIu64 ",\"incarnation\":%" PRIu64
+                       ",\"generation\":\"%s\",\"trim_position\":%" PRIu64 ",\"ring_size\":%" PRIu64
+                       ",\"initialised\":%" PRIu64 ",\"closed\":%s",
+                       s->sequence, s->incarnation.v, s->generation, s->trim_position, s->ring_size, s->initialised,
+                       s->closed ? "true" : "false");
         }
         buf_printf(&j->out, "}");
         return;
@@ -50,9 +56,11 @@ static void superblock_say(struct wal_job *j, unsigned slot, const struct wal_su
     } else if (e != OK) {
         buf_printf(&j->out, "does not verify: %s\n", err_text(e));
     } else {
-        buf_printf(&j->out, "sequence=%" PRIu64 " incarnation=%" PRIu64 " generation=%s wal_id=", s->sequence, s->incarnation.v, s->generation);
+        buf_printf(&j->out, "sequence=%" PRIu64 " incarnation=%" PRIu64 " generation=%s wal_id=", s->sequence,
+                   s->incarnation.v, s->generation);
         for (unsigned i = 0; i < 16; i++) buf_printf(&j->out, "%02x", s->wal_id[i]);
-        buf_printf(&j->out, " trim=%" PRIu64 " ring=%" PRIu64 " initialised=%" PRIu64 " %s\n", s->trim_position, s->ring_size, s->initialised, s->closed ? "closed" : "open");
+        buf_printf(&j->out, " trim=%" PRIu64 " ring=%" PRIu64 " initialised=%" PRIu64 " %s\n", s->trim_position,
+                   s->ring_size, s->initialised, s->closed ? "closed" : "open");
     }
 }
 
@@ -77,26 +85,33 @@ static void say_front(struct wal_job *j, const uint8_t *sectors, uint64_t *newes
         if (e != OK && !empty) bad_line(j, (uint64_t)slot * ENV_FILE_ALIGN, e, "superblock does not verify");
     }
     const uint8_t *mark = sectors + 2 * (size_t)ENV_FILE_ALIGN;
-    bool marked = !all_zero(mark, MARK_SIZE), sound = memcmp(mark, "OXBWMARK", 8) == 0 && le32_get(mark + MARK_SIZE - 4) == crc32c(0, mark, MARK_SIZE - 4);
+    bool marked = !all_zero(mark, MARK_SIZE),
+         sound = memcmp(mark, "OXBWMARK", 8) == 0 && le32_get(mark + MARK_SIZE - 4) == crc32c(0, mark, MARK_SIZE - 4);
     uint64_t taken = le64_get(mark + 16), taker = le64_get(mark + 24);
     if (j->json) {
         buf_printf(&j->out, "],\"mark\":");
-        if (marked) buf_printf(&j->out, "{\"taken\":%" PRIu64 ",\"taker\":%" PRIu64 ",\"status\":\"%s\"},", taken, taker, err_name(sound ? OK : ERR_CORRUPT));
-        else buf_printf(&j->out, "null,");
+        if (marked)
+            buf_printf(&j->out, "{\"taken\":%" PRIu64 ",\"taker\":%" PRIu64 ",\"status\":\"%s\"},", taken, taker,
+                       err_name(sound ? OK : ERR_CORRUPT));
+        else
+            buf_printf(&j->out, "null,");
     } else if (marked) {
         buf_printf(&j->out, "takeover mark: incarnation %" PRIu64 " was taken over by %" PRIu64 "\n", taken, taker);
     } else {
         buf_printf(&j->out, "takeover mark: none\n");
     }
-    if (marked && !sound) bad_line(j, 2 * (uint64_t)ENV_FILE_ALIGN, ERR_CORRUPT, "takeover mark does not verify; it counts all the same");
+    if (marked && !sound)
+        bad_line(j, 2 * (uint64_t)ENV_FILE_ALIGN, ERR_CORRUPT, "takeover mark does not verify; it counts all the same");
 }
 
 static enum err on_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
     struct wal_job *j = ctx;
     (void)payload;
     if (j->verbose && !j->json) {
-        buf_printf(&j->groups, "    record type=%s stream=%" PRIu64 " epoch=%d offsets=%" PRIu64 "..%" PRIu64 " size=%u\n", h->type == STREAM_BATCH ? "batch" : "trim", h->stream.v, h->epoch, h->base_offset,
-                   h->end_offset, h->payload_size);
+        buf_printf(&j->groups,
+                   "    record type=%s stream=%" PRIu64 " epoch=%d offsets=%" PRIu64 "..%" PRIu64 " size=%u\n",
+                   h->type == STREAM_BATCH ? "batch" : "trim", h->stream.v, h->epoch, h->base_offset, h->end_offset,
+                   h->payload_size);
     }
     return OK;
 }
@@ -108,18 +123,24 @@ static void on_group(void *ctx, const struct group_header *g, uint32_t whole_rec
     j->pads += g->kind == GROUP_PAD;
     j->bytes += g->size;
     if (j->verbose && j->json) {
-        buf_printf(&j->groups, "%s{\"position\":%" PRIu64 ",\"kind\":\"%s\",\"shard\":%u,\"sequence\":%" PRIu64 ",\"size\":%u,\"records\":%u,\"whole_records\":%u}", j->groups.size ? "," : "", g->position,
-                   g->kind == GROUP_PAD ? "pad" : "records", (unsigned)(g->block_id >> 48), g->block_id & SEQUENCE_MASK, g->size, g->record_count, whole_records);
+        buf_printf(&j->groups,
+                   "%s{\"position\":%" PRIu64 ",\"kind\":\"%s\",\"shard\":%u,\"sequence\":%" PRIu64
+                   ",\"size\":%u,\"records\":%u,\"whole_records\":%u}",
+                   j->groups.size ? "," : "", g->position, g->kind == GROUP_PAD ? "pad" : "records",
+                   (unsigned)(g->block_id >> 48), g->block_id & SEQUENCE_MASK, g->size, g->record_count, whole_records);
     } else if (j->verbose) {
-        buf_printf(&j->out, "  group position=%" PRIu64 " kind=%s shard=%u block=%" PRIu64 " size=%u records=%u/%u\n", g->position, g->kind == GROUP_PAD ? "pad" : "records", (unsigned)(g->block_id >> 48),
+        buf_printf(&j->out, "  group position=%" PRIu64 " kind=%s shard=%u block=%" PRIu64 " size=%u records=%u/%u\n",
+                   g->position, g->kind == GROUP_PAD ? "pad" : "records", (unsigned)(g->block_id >> 48),
                    g->block_id & SEQUENCE_MASK, g->size, whole_records, g->record_count);
         buf_put(&j->out, j->groups.data, j->groups.size);
         j->groups.size = 0;
     }
 }
 
-/* Groups of this incarnation behind the end: of writes that overtook a torn one, or proof of damage in between. Returns how many sectors begin one. */
-static enum err groups_behind(struct wal_job *j, struct env_file *f, const struct wal_superblock *s, uint64_t end, uint64_t *count, uint64_t *first) {
+/* Groups of this incarnation behind the end: of writes that overtook a torn one, or proof of damage in between. Returns
+ * how many sectors begin one. */
+static enum err groups_behind(struct wal_job *j, struct env_file *f, const struct wal_superblock *s, uint64_t end,
+                              uint64_t *count, uint64_t *first) {
     struct env *env = j->x->env;
     uint8_t *data = mem_aligned(env->mem, LOOK_BEHIND, ENV_FILE_ALIGN);
     uint64_t limit = s->trim_position + s->ring_size;
@@ -130,35 +151,49 @@ static enum err groups_behind(struct wal_job *j, struct env_file *f, const struc
     enum err e = env_file_read(env, f, WAL_RING_START + end % s->ring_size, data, (size_t)size, &got);
     for (uint64_t at = ENV_FILE_ALIGN; e == OK && at + ENV_FILE_ALIGN <= got; at += ENV_FILE_ALIGN) {
         struct group_header g;
-        if (group_decode(data + at, ENV_FILE_ALIGN, &g) != OK || g.incarnation.v != s->incarnation.v || g.position != end + at) continue;
+        if (group_decode(data + at, ENV_FILE_ALIGN, &g) != OK || g.incarnation.v != s->incarnation.v ||
+            g.position != end + at)
+            continue;
         if ((*count)++ == 0) *first = g.position;
     }
     mem_free(env->mem, data);
     return e;
 }
 
-static void say_end(struct wal_job *j, const struct wal_superblock *s, const struct wal_found *found, uint64_t behind, uint64_t first_behind) {
+static void say_end(struct wal_job *j, const struct wal_superblock *s, const struct wal_found *found, uint64_t behind,
+                    uint64_t first_behind) {
     uint64_t place = WAL_RING_START + found->end_position % s->ring_size;
     if (j->json) {
         buf_printf(&j->out,
-                   "\"groups\":%" PRIu64 ",\"pads\":%" PRIu64 ",\"records\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"end_position\":%" PRIu64 ",\"stopped_by\":\"%s\",\"torn\":%s,\"groups_behind\":%" PRIu64
+                   "\"groups\":%" PRIu64 ",\"pads\":%" PRIu64 ",\"records\":%" PRIu64 ",\"bytes\":%" PRIu64
+                   ",\"end_position\":%" PRIu64 ",\"stopped_by\":\"%s\",\"torn\":%s,\"groups_behind\":%" PRIu64
                    ",\"group_list\":[%.*s]",
-                   j->group_count, j->pads, found->records, j->bytes, found->end_position, err_name(found->stopped_by), found->torn ? "true" : "false", behind, (int)j->groups.size,
+                   j->group_count, j->pads, found->records, j->bytes, found->end_position, err_name(found->stopped_by),
+                   found->torn ? "true" : "false", behind, (int)j->groups.size,
                    j->groups.size ? (const char *)j->groups.data : "");
     } else {
         static const char *const ends[] = {"no group there", "a group of an earlier lap or start is there"};
-        const char *why = found->stopped_by == ERR_FOREIGN ? ends[0] : found->stopped_by == ERR_STALE ? ends[1] : err_text(found->stopped_by);
-        buf_printf(&j->out, "groups=%" PRIu64 " pads=%" PRIu64 " records=%" PRIu64 " bytes=%" PRIu64 "\n", j->group_count, j->pads, found->records, j->bytes);
-        buf_printf(&j->out, "reading stops at position %" PRIu64 " (byte %" PRIu64 "): %s\n", found->end_position, place, why);
+        const char *why = found->stopped_by == ERR_FOREIGN ? ends[0]
+                          : found->stopped_by == ERR_STALE ? ends[1]
+                                                           : err_text(found->stopped_by);
+        buf_printf(&j->out, "groups=%" PRIu64 " pads=%" PRIu64 " records=%" PRIu64 " bytes=%" PRIu64 "\n",
+                   j->group_count, j->pads, found->records, j->bytes);
+        buf_printf(&j->out, "reading stops at position %" PRIu64 " (byte %" PRIu64 "): %s\n", found->end_position,
+                   place, why);
     }
     if (found->torn) {
-        bad_line(j, place, found->stopped_by, "the last group lacks some of its records: a write that was cut off (none of it was acknowledged), or damage");
+        bad_line(
+            j, place, found->stopped_by,
+            "the last group lacks some of its records: a write that was cut off (none of it was acknowledged), or damage");
     } else if (found->stopped_by != ERR_FOREIGN && found->stopped_by != ERR_STALE && found->stopped_by != OK) {
         bad_line(j, place, found->stopped_by, "the group here does not verify");
     }
     if (behind > 0) {
         char text[160];
-        (void)snprintf(text, sizeof(text), "%" PRIu64 " groups lie behind the end, the first at position %" PRIu64 ": writes that overtook a torn one at a crash, or damage", behind, first_behind);
+        (void)snprintf(text, sizeof(text),
+                       "%" PRIu64 " groups lie behind the end, the first at position %" PRIu64
+                       ": writes that overtook a torn one at a crash, or damage",
+                       behind, first_behind);
         bad_line(j, place, ERR_GAP, text);
     }
 }
@@ -173,8 +208,10 @@ static enum err inspect_ring(struct wal_job *j, struct env_file *f, uint64_t new
     if (e != OK) return e;
     const struct wal_superblock *s = wal_superblock(w);
     if (!s) {
-        if (j->json) buf_printf(&j->out, "\"groups\":0");
-        else buf_printf(&j->out, "the WAL is new: nothing has been written\n");
+        if (j->json)
+            buf_printf(&j->out, "\"groups\":0");
+        else
+            buf_printf(&j->out, "the WAL is new: nothing has been written\n");
         wal_close(w, false);
         return OK;
     }
@@ -182,13 +219,16 @@ static enum err inspect_ring(struct wal_job *j, struct env_file *f, uint64_t new
     uint64_t behind = 0, first_behind = 0;
     e = wal_replay(w, on_record, j, &found);
     *why = "the ring cannot be read";
-    if (e == OK && found.end_position < s->trim_position + s->ring_size) e = groups_behind(j, f, s, found.end_position, &behind, &first_behind);
+    if (e == OK && found.end_position < s->trim_position + s->ring_size)
+        e = groups_behind(j, f, s, found.end_position, &behind, &first_behind);
     uint8_t *sectors = mem_aligned(env->mem, 2 * ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     size_t got = 0;
     if (e == OK) e = env_file_read(env, f, 0, sectors, 2 * ENV_FILE_ALIGN, &got);
     for (unsigned slot = 0; e == OK && got == 2 * ENV_FILE_ALIGN && slot < 2; slot++) {
         struct wal_superblock now;
-        if (wal_superblock_decode(sectors + (size_t)slot * ENV_FILE_ALIGN, ENV_FILE_ALIGN, &now) == OK && now.sequence > newest) *moved = true;
+        if (wal_superblock_decode(sectors + (size_t)slot * ENV_FILE_ALIGN, ENV_FILE_ALIGN, &now) == OK &&
+            now.sequence > newest)
+            *moved = true;
     }
     mem_free(env->mem, sectors);
     if (e == OK) say_end(j, s, &found, behind, first_behind);
@@ -210,8 +250,10 @@ static enum err inspect_once(struct wal_job *j, bool *moved, const char **why) {
     e = env_file_read(env, f, 0, sectors, 3 * ENV_FILE_ALIGN, &got);
     if (e == OK) {
         uint64_t newest;
-        if (j->json) buf_printf(&j->out, "{\"path\":\"%s\",", j->path);
-        else buf_printf(&j->out, "wal %s\n", j->path);
+        if (j->json)
+            buf_printf(&j->out, "{\"path\":\"%s\",", j->path);
+        else
+            buf_printf(&j->out, "wal %s\n", j->path);
         say_front(j, sectors, &newest);
         e = inspect_ring(j, f, newest, moved, why);
     }
@@ -238,7 +280,8 @@ static void wal_main(struct inspect *x, void *arg) {
         bool again = e == OK && attempt + 1 < ATTEMPTS_MAX && (moved || j->bad > 0);
         if (!again) {
             if (j->out.size) fwrite(j->out.data, 1, j->out.size, stdout);
-            if (j->json && j->out.size) printf("%s\"bad\":%" PRIu64 "}\n", e == OK ? "," : "\"groups\":null,", j->bad + (e != OK));
+            if (j->json && j->out.size)
+                printf("%s\"bad\":%" PRIu64 "}\n", e == OK ? "," : "\"groups\":null,", j->bad + (e != OK));
         }
         buf_deinit(&j->out);
         buf_deinit(&j->groups);

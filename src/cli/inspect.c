@@ -89,10 +89,12 @@ bool inspect_open_store(struct inspect *x, const char *where) {
 /* --- Pieces. */
 
 /* The bytes of a block: batches, each with its own checksum, offsets without a gap. */
-static void verify_block(struct inspect *x, const char *key, uint64_t position, const uint8_t *data, const struct object_block *b) {
+static void verify_block(struct inspect *x, const char *key, uint64_t position, const uint8_t *data,
+                         const struct object_block *b) {
     x->blocks++;
     if (crc32c(0, data, b->size) != b->crc) {
-        inspect_bad(x, key, position, ERR_CORRUPT, "block of offsets %" PRIu64 "..%" PRIu64 ": checksum does not match", b->first_offset, b->end_offset);
+        inspect_bad(x, key, position, ERR_CORRUPT, "block of offsets %" PRIu64 "..%" PRIu64 ": checksum does not match",
+                    b->first_offset, b->end_offset);
         return;
     }
     uint64_t offset = b->first_offset;
@@ -110,15 +112,18 @@ static void verify_block(struct inspect *x, const char *key, uint64_t position, 
         at += h.size;
     }
     if (offset != b->end_offset) {
-        inspect_bad(x, key, position, ERR_GAP, "block ends at offset %" PRIu64 ", its index says %" PRIu64, offset, b->end_offset);
+        inspect_bad(x, key, position, ERR_GAP, "block ends at offset %" PRIu64 ", its index says %" PRIu64, offset,
+                    b->end_offset);
     } else if (x->verbose) {
-        printf("    block position=%" PRIu64 " size=%u offsets=%" PRIu64 "..%" PRIu64 " max_timestamp=%" PRId64 "\n", position, b->size, b->first_offset, b->end_offset,
-               b->max_timestamp);
+        printf("    block position=%" PRIu64 " size=%u offsets=%" PRIu64 "..%" PRIu64 " max_timestamp=%" PRId64 "\n",
+               position, b->size, b->first_offset, b->end_offset, b->max_timestamp);
     }
 }
 
-/* A piece of an object whose bytes from `position` on are in data. block_count 0: the first block's place tells how long the index is. */
-static void verify_piece(struct inspect *x, const char *key, uint64_t position, struct slice data, uint32_t block_count, uint64_t *first, uint64_t *end) {
+/* A piece of an object whose bytes from `position` on are in data. block_count 0: the first block's place tells how
+ * long the index is. */
+static void verify_piece(struct inspect *x, const char *key, uint64_t position, struct slice data, uint32_t block_count,
+                         uint64_t *first, uint64_t *end) {
     *first = *end = 0;
     if (block_count == 0) {
         uint64_t index_size = data.size >= OBJECT_BLOCK_ENTRY ? le64_get(data.data + 24) : 0;
@@ -129,7 +134,8 @@ static void verify_piece(struct inspect *x, const char *key, uint64_t position, 
         block_count = (uint32_t)((index_size - 8) / OBJECT_BLOCK_ENTRY);
     }
     if (block_count > data.size / OBJECT_BLOCK_ENTRY) {
-        inspect_bad(x, key, position, ERR_TRUNCATED, "block index: %u blocks do not fit in %zu bytes", block_count, data.size);
+        inspect_bad(x, key, position, ERR_TRUNCATED, "block index: %u blocks do not fit in %zu bytes", block_count,
+                    data.size);
         return;
     }
     struct object_block *blocks = mem_alloc(x->env->mem, block_count * sizeof(*blocks));
@@ -139,7 +145,8 @@ static void verify_piece(struct inspect *x, const char *key, uint64_t position, 
     } else {
         *first = blocks[0].first_offset;
         *end = blocks[block_count - 1].end_offset;
-        for (uint32_t i = 0; i < block_count; i++) verify_block(x, key, position + blocks[i].position, data.data + blocks[i].position, &blocks[i]);
+        for (uint32_t i = 0; i < block_count; i++)
+            verify_block(x, key, position + blocks[i].position, data.data + blocks[i].position, &blocks[i]);
     }
     mem_free(x->env->mem, blocks);
 }
@@ -172,19 +179,24 @@ static void verify_data_object(struct inspect *x, const char *key, struct object
     }
     e = read_part(x, key, OBJECT_DATA_HEADER, size, &rest);
     if (e != OK) {
-        inspect_bad(x, key, OBJECT_DATA_HEADER, e, "a piece of %" PRIu64 " bytes cannot be read: %s", size, err_text(e));
+        inspect_bad(x, key, OBJECT_DATA_HEADER, e, "a piece of %" PRIu64 " bytes cannot be read: %s", size,
+                    err_text(e));
         return;
     }
     verify_piece(x, key, OBJECT_DATA_HEADER, rest, 0, &first, &end);
     slice_unref(&rest);
-    printf("%s kind=data creator=%" PRIu64 " number=%" PRIu64 " stream=%" PRIu64 " size=%" PRIu64 " offsets=%" PRIu64 "..%" PRIu64 "\n", key, id.creator.v, id.number, stream.v,
-           size, first, end);
+    printf("%s kind=data creator=%" PRIu64 " number=%" PRIu64 " stream=%" PRIu64 " size=%" PRIu64 " offsets=%" PRIu64
+           "..%" PRIu64 "\n",
+           key, id.creator.v, id.number, stream.v, size, first, end);
 }
 
 /* --- Entries of object logs. */
 
 const char *inspect_kind_name(enum objlog_kind k) {
-    static const char *const names[] = {[OBJLOG_DATA] = "data", [OBJLOG_CHECKPOINT] = "checkpoint", [OBJLOG_FENCE] = "fence", [OBJLOG_ELECTION] = "election"};
+    static const char *const names[] = {[OBJLOG_DATA] = "data",
+                                        [OBJLOG_CHECKPOINT] = "checkpoint",
+                                        [OBJLOG_FENCE] = "fence",
+                                        [OBJLOG_ELECTION] = "election"};
     return (size_t)k < ARRAY_LEN(names) && names[k] ? names[k] : "?";
 }
 
@@ -204,22 +216,29 @@ static void verify_body(struct inspect *x, const char *key, const struct objlog_
         position += size;
         left -= size;
     }
-    if (crc != h->body_crc) inspect_bad(x, key, OBJLOG_HEADER_SIZE + h->head_size, ERR_CORRUPT, "body of %" PRIu64 " bytes: checksum does not match", h->body_size);
+    if (crc != h->body_crc)
+        inspect_bad(x, key, OBJLOG_HEADER_SIZE + h->head_size, ERR_CORRUPT,
+                    "body of %" PRIu64 " bytes: checksum does not match", h->body_size);
 }
 
 static void section_print(const struct object_section *s, const struct stream_state *d) {
-    printf("    section stream=%" PRIu64 " epoch=%d kind=%s offsets=%" PRIu64 "..%" PRIu64 " start=%" PRIu64 " segments=%u epochs=%u producers=%zu ranges=%u\n", s->stream.v, s->epoch,
-           s->kind == OBJECT_APPENDED ? "appended" : "replaced", d->first_offset, d->end_offset, d->start_offset, d->segment_count, d->epoch_count, d->producers.count, d->range_count);
+    printf("    section stream=%" PRIu64 " epoch=%d kind=%s offsets=%" PRIu64 "..%" PRIu64 " start=%" PRIu64
+           " segments=%u epochs=%u producers=%zu ranges=%u\n",
+           s->stream.v, s->epoch, s->kind == OBJECT_APPENDED ? "appended" : "replaced", d->first_offset, d->end_offset,
+           d->start_offset, d->segment_count, d->epoch_count, d->producers.count, d->range_count);
     for (uint32_t i = 0; i < d->range_count; i++) {
         const struct state_range *r = &d->ranges[i];
         char number[24] = "this entry";
         if (r->object.number != OBJECT_THIS_ENTRY) (void)snprintf(number, sizeof(number), "%" PRIu64, r->object.number);
-        printf("      range offsets=%" PRIu64 "..%" PRIu64 " object=%s number=%s position=%" PRIu64 " size=%" PRIu64 " blocks=%u\n", r->first_offset, r->end_offset,
-               r->object.kind == OBJECT_DATA ? "data" : "entry", number, r->position, r->size_bytes, r->block_count);
+        printf("      range offsets=%" PRIu64 "..%" PRIu64 " object=%s number=%s position=%" PRIu64 " size=%" PRIu64
+               " blocks=%u\n",
+               r->first_offset, r->end_offset, r->object.kind == OBJECT_DATA ? "data" : "entry", number, r->position,
+               r->size_bytes, r->block_count);
     }
 }
 
-static void verify_section(struct inspect *x, const char *key, const struct objlog_header *h, const struct object_section *s, uint64_t position) {
+static void verify_section(struct inspect *x, const char *key, const struct objlog_header *h,
+                           const struct object_section *s, uint64_t position) {
     struct stream_state d;
     struct reader r = reader_of(s->delta, s->delta_size);
     enum err e = state_decode(&d, x->env->mem, &r);
@@ -241,21 +260,27 @@ static void verify_section(struct inspect *x, const char *key, const struct objl
             if (end > 0 && (first != g->first_offset || end != g->end_offset)) e = ERR_GAP;
             slice_unref(&data);
         }
-        if (e != OK) inspect_bad(x, key, body + g->position, e, "piece of stream %" PRIu64 ": %s", s->stream.v, err_text(e));
+        if (e != OK)
+            inspect_bad(x, key, body + g->position, e, "piece of stream %" PRIu64 ": %s", s->stream.v, err_text(e));
     }
     state_deinit(&d);
 }
 
-static void verify_state(struct inspect *x, const char *key, const struct objlog_header *h, const struct object_state_pointer *p) {
+static void verify_state(struct inspect *x, const char *key, const struct objlog_header *h,
+                         const struct object_state_pointer *p) {
     if (x->verbose) {
         char entry[24] = "this entry";
         if (p->entry != OBJECT_THIS_ENTRY) (void)snprintf(entry, sizeof(entry), "%" PRIu64, p->entry);
-        printf("    state stream=%" PRIu64 " epoch=%d size=%u entry=%s position=%" PRIu64 "%s\n", p->stream.v, p->epoch, p->size, entry, p->position, p->refused ? " REFUSED" : "");
+        printf("    state stream=%" PRIu64 " epoch=%d size=%u entry=%s position=%" PRIu64 "%s\n", p->stream.v, p->epoch,
+               p->size, entry, p->position, p->refused ? " REFUSED" : "");
     }
-    if (p->entry != OBJECT_THIS_ENTRY) return; /* its bytes are in another entry's body, which has a checksum of its own */
+    if (p->entry != OBJECT_THIS_ENTRY)
+        return; /* its bytes are in another entry's body, which has a checksum of its own */
     uint64_t body = OBJLOG_HEADER_SIZE + h->head_size;
     struct slice data = {0};
-    enum err e = p->position > h->body_size || p->size > h->body_size - p->position ? ERR_TRUNCATED : read_part(x, key, body + p->position, p->size, &data);
+    enum err e = p->position > h->body_size || p->size > h->body_size - p->position
+                     ? ERR_TRUNCATED
+                     : read_part(x, key, body + p->position, p->size, &data);
     if (e == OK && crc32c(0, data.data, data.size) != p->crc) e = ERR_CORRUPT;
     if (e == OK) {
         struct reader r = reader_of(data.data, data.size);
@@ -264,7 +289,8 @@ static void verify_state(struct inspect *x, const char *key, const struct objlog
         if (e == OK) state_deinit(&s);
     }
     slice_unref(&data);
-    if (e != OK) inspect_bad(x, key, body + p->position, e, "state of stream %" PRIu64 ": %s", p->stream.v, err_text(e));
+    if (e != OK)
+        inspect_bad(x, key, body + p->position, e, "state of stream %" PRIu64 ": %s", p->stream.v, err_text(e));
 }
 
 static void verify_ledger_head(struct inspect *x, const char *key, const struct objlog_entry *entry) {
@@ -288,22 +314,31 @@ static void verify_ledger_head(struct inspect *x, const char *key, const struct 
         struct object_section s;
         uint64_t position = OBJLOG_HEADER_SIZE + (uint64_t)(r.at - entry->head.data);
         e = object_section_decode(&r, &s);
-        if (e == OK) verify_section(x, key, h, &s, position);
-        else inspect_bad(x, key, position, e, "section %u: %s", i, err_text(e));
+        if (e == OK)
+            verify_section(x, key, h, &s, position);
+        else
+            inspect_bad(x, key, position, e, "section %u: %s", i, err_text(e));
     }
     for (uint32_t i = 0; i < head.state_count && e == OK; i++) {
         struct object_state_pointer p;
         uint64_t position = OBJLOG_HEADER_SIZE + (uint64_t)(r.at - entry->head.data);
         e = object_state_decode(&r, &p);
-        if (e == OK) verify_state(x, key, h, &p);
-        else inspect_bad(x, key, position, e, "state %u: %s", i, err_text(e));
+        if (e == OK)
+            verify_state(x, key, h, &p);
+        else
+            inspect_bad(x, key, position, e, "state %u: %s", i, err_text(e));
     }
-    if (e == OK && reader_left(&r) > 0) inspect_bad(x, key, OBJLOG_HEADER_SIZE + h->head_size - reader_left(&r), ERR_CORRUPT, "the head has %zu bytes too many", reader_left(&r));
+    if (e == OK && reader_left(&r) > 0)
+        inspect_bad(x, key, OBJLOG_HEADER_SIZE + h->head_size - reader_left(&r), ERR_CORRUPT,
+                    "the head has %zu bytes too many", reader_left(&r));
 }
 
 static const char *record_name(enum meta_record_kind k) {
-    static const char *const names[] = {[META_REGISTRATION] = "registration", [META_TOPIC_CREATE] = "topic_create",   [META_TOPIC_DELETE] = "topic_delete", [META_TOPIC_CONFIGURE] = "topic_configure",
-                                        [META_RECOVERED] = "recovered",       [META_PRODUCER_IDS] = "producer_ids", [META_FORGET_RETIRED] = "forget_retired"};
+    static const char *const names[] = {
+        [META_REGISTRATION] = "registration",    [META_TOPIC_CREATE] = "topic_create",
+        [META_TOPIC_DELETE] = "topic_delete",    [META_TOPIC_CONFIGURE] = "topic_configure",
+        [META_RECOVERED] = "recovered",          [META_PRODUCER_IDS] = "producer_ids",
+        [META_FORGET_RETIRED] = "forget_retired"};
     return (size_t)k < ARRAY_LEN(names) && names[k] ? names[k] : "?";
 }
 
@@ -317,8 +352,10 @@ static void verify_cluster_head(struct inspect *x, const char *key, const struct
             inspect_bad(x, key, OBJLOG_HEADER_SIZE, e, "snapshot: %s", err_text(e));
             return;
         }
-        printf(" topics=%zu brokers=%zu next_stream=%" PRIu64 "\n", image.topic_count, image.broker_count, image.next_stream);
-        for (size_t i = 0; x->verbose && i < image.topic_count; i++) printf("    topic name=%s partitions=%d\n", image.topics[i]->name, image.topics[i]->partition_count);
+        printf(" topics=%zu brokers=%zu next_stream=%" PRIu64 "\n", image.topic_count, image.broker_count,
+               image.next_stream);
+        for (size_t i = 0; x->verbose && i < image.topic_count; i++)
+            printf("    topic name=%s partitions=%d\n", image.topics[i]->name, image.topics[i]->partition_count);
         meta_image_deinit(&image);
         return;
     }
@@ -351,10 +388,12 @@ bool inspect_entry(struct inspect *x, const char *key, bool ledger, struct objlo
     }
     const struct objlog_header *h = &entry->header;
     x->objects++;
-    printf("%s kind=%s number=%" PRIu64 " boundary=%" PRIu64 " writer=%" PRIu64 " head=%" PRIu64 " body=%" PRIu64, key, inspect_kind_name(h->kind), h->number, h->boundary, h->writer, h->head_size,
-           h->body_size);
-    if (ledger) verify_ledger_head(x, key, entry);
-    else verify_cluster_head(x, key, entry);
+    printf("%s kind=%s number=%" PRIu64 " boundary=%" PRIu64 " writer=%" PRIu64 " head=%" PRIu64 " body=%" PRIu64, key,
+           inspect_kind_name(h->kind), h->number, h->boundary, h->writer, h->head_size, h->body_size);
+    if (ledger)
+        verify_ledger_head(x, key, entry);
+    else
+        verify_cluster_head(x, key, entry);
     verify_body(x, key, h);
     return true;
 }
@@ -371,8 +410,10 @@ void inspect_object(struct inspect *x, const char *key, bool listed) {
     } else if (entry_of_cluster || (known && id.kind == OBJECT_LEDGER_ENTRY)) {
         struct objlog_entry e;
         bool gone;
-        if (inspect_entry(x, key, !entry_of_cluster, &e, &gone)) objlog_entry_deinit(&e);
-        else if (gone && !listed) inspect_bad(x, key, 0, ERR_NOT_FOUND, "there is no such object");
+        if (inspect_entry(x, key, !entry_of_cluster, &e, &gone))
+            objlog_entry_deinit(&e);
+        else if (gone && !listed)
+            inspect_bad(x, key, 0, ERR_NOT_FOUND, "there is no such object");
     } else if (known) {
         verify_data_object(x, key, id, listed);
     } else if (strncmp(key, "oxbow/", 6) == 0 || strstr(key, "probe")) {
@@ -381,7 +422,9 @@ void inspect_object(struct inspect *x, const char *key, bool listed) {
         struct slice s = {0};
         enum err e = store_get(x->store, key, 0, 1, STORE_FOR_OTHER, &s);
         slice_unref(&s);
-        if (e == OK) printf("%s kind=unknown (of another cluster, or not ours)\n", key);
-        else if (!listed || e != ERR_NOT_FOUND) inspect_bad(x, key, 0, e, "%s", err_text(e));
+        if (e == OK)
+            printf("%s kind=unknown (of another cluster, or not ours)\n", key);
+        else if (!listed || e != ERR_NOT_FOUND)
+            inspect_bad(x, key, 0, e, "%s", err_text(e));
     }
 }

@@ -1,4 +1,5 @@
-/* The object that names the cluster, as bytes (the essay is in meta_cluster.c). Pure; for meta/ itself and for tools that look into a store. */
+/* The object that names the cluster, as bytes (the essay is in meta_cluster.c). Pure; for meta/ itself and for tools
+ * that look into a store. */
 #ifndef OXBOW_META_META_CLUSTER_H
 #define OXBOW_META_META_CLUSTER_H
 

@@ -1,18 +1,18 @@
-/* Deliberate mistakes, for tests alone: the simulator makes them to show that its checks would notice. Each is one line in the code that it breaks. No configuration
- * reaches them; what zero-initialises its options has none. */
+/* Deliberate mistakes, for tests alone: the simulator makes them to show that its checks would notice. Each is one line
+ * in the code that it breaks. No configuration reaches them; what zero-initialises its options has none. */
 #ifndef OXBOW_STREAM_MUTANT_H
 #define OXBOW_STREAM_MUTANT_H
 
 enum stream_mutant {
     STREAM_MUTANT_NONE = 0,
     /* the WAL */
-    STREAM_MUTANT_NO_FLUSH,     /* writes are confirmed that nothing has flushed */
-    STREAM_MUTANT_NO_DIR_SYNC,  /* the name of a new file is not made durable */
-    STREAM_MUTANT_SKIP_PAD,     /* the rest of a lap is left as it is */
-    STREAM_MUTANT_NO_MARK,      /* the takeover mark is not read before confirming */
-    STREAM_MUTANT_KEEP_TORN,    /* records of a torn group are kept though their checksum is wrong */
-    STREAM_MUTANT_KEEP_STALE,   /* groups of an earlier lap or incarnation are taken for new ones */
-    STREAM_MUTANT_REUSE_EARLY,  /* space is used again before the superblock that frees it is durable */
+    STREAM_MUTANT_NO_FLUSH,    /* writes are confirmed that nothing has flushed */
+    STREAM_MUTANT_NO_DIR_SYNC, /* the name of a new file is not made durable */
+    STREAM_MUTANT_SKIP_PAD,    /* the rest of a lap is left as it is */
+    STREAM_MUTANT_NO_MARK,     /* the takeover mark is not read before confirming */
+    STREAM_MUTANT_KEEP_TORN,   /* records of a torn group are kept though their checksum is wrong */
+    STREAM_MUTANT_KEEP_STALE,  /* groups of an earlier lap or incarnation are taken for new ones */
+    STREAM_MUTANT_REUSE_EARLY, /* space is used again before the superblock that frees it is durable */
     /* the engine */
     STREAM_MUTANT_TRIM_EARLY,       /* the WAL is trimmed before the upload has landed */
     STREAM_MUTANT_FORGET_PRODUCERS, /* deltas without producer state */

@@ -1,5 +1,6 @@
-/* Any bytes as a ledger entry, applied to an image as recovery does it: u8 (1: a checkpoint; 2: checksums of checkpointed states are made to match), u16 size of the head, head, body. The
- * object that checkpointed states lie in is this entry itself. An entry that goes through is applied twice. */
+/* Any bytes as a ledger entry, applied to an image as recovery does it: u8 (1: a checkpoint; 2: checksums of
+ * checkpointed states are made to match), u16 size of the head, head, body. The object that checkpointed states lie in
+ * is this entry itself. An entry that goes through is applied twice. */
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "stream/ledger.h"
@@ -49,7 +50,8 @@ static void repair(uint8_t *head, size_t head_size, const uint8_t *whole, size_t
         struct object_state_pointer p;
         if (object_state_decode(&r, &p) != OK) return;
         uint64_t position = p.entry == OBJECT_THIS_ENTRY ? p.position + OBJLOG_HEADER_SIZE + head_size : p.position;
-        if (position <= whole_size && p.size <= whole_size - position) le32_put(at + 16, crc32c(0, whole + position, p.size));
+        if (position <= whole_size && p.size <= whole_size - position)
+            le32_put(at + 16, crc32c(0, whole + position, p.size));
     }
 }
 
@@ -68,11 +70,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *whole = mem_zalloc(&m, whole_size), *head = whole + OBJLOG_HEADER_SIZE;
     memcpy(head, data + 3, left);
     if (data[0] & 2) repair(head, head_size, whole, whole_size);
-    struct one_object store = {.base = {.magic = STORE_MAGIC, .ops = &store_ops, .env = &env}, .data = whole, .size = whole_size};
+    struct one_object store = {
+        .base = {.magic = STORE_MAGIC, .ops = &store_ops, .env = &env}, .data = whole, .size = whole_size};
     struct ledger_image image;
     ledger_image_init(&image, &m);
     struct ledger_filter filter = {is_current, NULL};
-    struct objlog_entry e = {.header = {.kind = checkpoint ? OBJLOG_CHECKPOINT : OBJLOG_DATA, .number = 4, .head_size = head_size, .body_size = left - head_size},
+    struct objlog_entry e = {.header = {.kind = checkpoint ? OBJLOG_CHECKPOINT : OBJLOG_DATA,
+                                        .number = 4,
+                                        .head_size = head_size,
+                                        .body_size = left - head_size},
                              .head = slice_borrow(head, head_size)};
     struct object_head out;
     if (ledger_apply_entry(&image, &store.base, "g", (struct incarnation){1}, &e, &filter, &out) == OK) {
@@ -80,7 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (ledger_apply_entry(&image, &store.base, "g", (struct incarnation){1}, &e, &filter, &out) == OK) {
             size_t cursor = 0;
             struct ledger_stream *s;
-            while ((s = map64_next(&image.streams, &cursor, NULL)) != NULL) ASSERT(s->state.start_offset <= s->state.end_offset);
+            while ((s = map64_next(&image.streams, &cursor, NULL)) != NULL)
+                ASSERT(s->state.start_offset <= s->state.end_offset);
         }
     }
     ledger_image_deinit(&image);

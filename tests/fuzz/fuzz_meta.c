@@ -1,5 +1,6 @@
-/* Any bytes from the cluster log: the first byte says what as. 0: the head of a data entry: records, applied to an image as far as they fit; the image's snapshot comes back the same.
- * 1: a snapshot. 2, 3: the object that names the cluster (3: its checksum is made to match). */
+/* Any bytes from the cluster log: the first byte says what as. 0: the head of a data entry: records, applied to an
+ * image as far as they fit; the image's snapshot comes back the same. 1: a snapshot. 2, 3: the object that names the
+ * cluster (3: its checksum is made to match). */
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "meta/meta_cluster.h"
@@ -73,9 +74,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct mem m;
     mem_init_heap(&m);
     switch (data[0] & 3) {
-    case 0: records(&m, data + 1, size - 1); break;
-    case 1: snapshot(&m, data + 1, size - 1); break;
-    default: cluster(&m, data + 1, size - 1, data[0] & 1); break;
+    case 0:
+        records(&m, data + 1, size - 1);
+        break;
+    case 1:
+        snapshot(&m, data + 1, size - 1);
+        break;
+    default:
+        cluster(&m, data + 1, size - 1, data[0] & 1);
+        break;
     }
     ASSERT(m.allocated_bytes == 0);
     return 0;

@@ -1,5 +1,6 @@
-/* Any bytes as a piece: u8 block count (bit 7: the index' checksum is made to match), then index and blocks. Blocks that an index gives lie within the piece; their batches are walked as
- * a read does it. The same bytes are tried as the header of a data object and as a key. */
+/* Any bytes as a piece: u8 block count (bit 7: the index' checksum is made to match), then index and blocks. Blocks
+ * that an index gives lie within the piece; their batches are walked as a read does it. The same bytes are tried as the
+ * header of a data object and as a key. */
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "kafka/batch.h"

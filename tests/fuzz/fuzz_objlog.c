@@ -1,4 +1,5 @@
-/* Any bytes as the header of an object log's entry, with its checksum made to match when the first byte is odd. What decodes encodes to the same bytes. */
+/* Any bytes as the header of an object log's entry, with its checksum made to match when the first byte is odd. What
+ * decodes encodes to the same bytes. */
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -14,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size--;
     uint8_t *copy = mem_alloc(&m, size + 1);
     memcpy(copy, data + 1, size);
-    if (repair && size >= OBJLOG_HEADER_SIZE) le32_put(copy + OBJLOG_HEADER_SIZE - 4, crc32c(0, copy, OBJLOG_HEADER_SIZE - 4));
+    if (repair && size >= OBJLOG_HEADER_SIZE)
+        le32_put(copy + OBJLOG_HEADER_SIZE - 4, crc32c(0, copy, OBJLOG_HEADER_SIZE - 4));
     struct objlog_header h;
     enum err e = objlog_header_decode(copy, size, &h);
     ASSERT(e == OK || e == ERR_FOREIGN || e == ERR_VERSION || e == ERR_CORRUPT || e == ERR_TRUNCATED);

@@ -1,4 +1,5 @@
-/* Any bytes as a properties file, and as the addresses that one may hold: pairs are texts without NUL; a configuration that was accepted prints as a file that is accepted again. */
+/* Any bytes as a properties file, and as the addresses that one may hold: pairs are texts without NUL; a configuration
+ * that was accepted prints as a file that is accepted again. */
 #include "base/assert.h"
 #include "broker/config.h"
 #include "broker/properties.h"

@@ -1,4 +1,5 @@
-/* Any bytes as an encoded state. What decodes must encode again to the same bytes, and stand what is done with it: merging (a delta), trimming, replacing ranges, looking things up. */
+/* Any bytes as an encoded state. What decodes must encode again to the same bytes, and stand what is done with it:
+ * merging (a delta), trimming, replacing ranges, looking things up. */
 #include "base/assert.h"
 #include "stream/state.h"
 

@@ -1,5 +1,6 @@
-/* Any bytes as a write-ahead log: 256 bytes of superblock, then the ring from its beginning. The first byte says what is made to match first, so that the fuzzer gets behind the checksums: 1 the
- * superblock, 2 group headers at the beginning of sectors, 4 the records of the groups. Then what recovery does: open, read the mark, replay. */
+/* Any bytes as a write-ahead log: 256 bytes of superblock, then the ring from its beginning. The first byte says what
+ * is made to match first, so that the fuzzer gets behind the checksums: 1 the superblock, 2 group headers at the
+ * beginning of sectors, 4 the records of the groups. Then what recovery does: open, read the mark, replay. */
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "stream/wal.h"
@@ -62,7 +63,8 @@ static void repair_records(uint8_t *group, size_t size) {
         uint8_t seed[16];
         le64_put(seed, g.incarnation.v);
         le64_put(seed + 8, g.block_id);
-        le32_put(group + at + 4, crc32c(crc32c(0, seed, sizeof(seed)), group + at + 8, RECORD_HEADER_SIZE - 8 + payload));
+        le32_put(group + at + 4,
+                 crc32c(crc32c(0, seed, sizeof(seed)), group + at + 8, RECORD_HEADER_SIZE - 8 + payload));
         at += record_size(payload);
     }
 }
@@ -89,8 +91,11 @@ static enum err on_record(void *ctx, const struct record_header *h, const uint8_
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1 + WAL_SUPERBLOCK_SIZE) return 0;
-    static const struct env_ops ops = {
-        .file_info = image_info, .file_open = image_open, .file_close = image_close, .file_size = image_size, .file_read = image_read};
+    static const struct env_ops ops = {.file_info = image_info,
+                                       .file_open = image_open,
+                                       .file_close = image_close,
+                                       .file_size = image_size,
+                                       .file_read = image_read};
     struct mem m;
     mem_init_heap(&m);
     size_t ring_size = size - 1 - WAL_SUPERBLOCK_SIZE < RING_MAX ? size - 1 - WAL_SUPERBLOCK_SIZE : RING_MAX;
@@ -98,7 +103,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(superblock, data + 1, WAL_SUPERBLOCK_SIZE);
     memcpy(ring, data + 1 + WAL_SUPERBLOCK_SIZE, ring_size);
     repair(data[0], superblock, ring, ring_size);
-    struct image image = {.env = {.magic = ENV_MAGIC, .ops = &ops, .mem = &m}, .superblock = superblock, .ring = ring, .ring_size = ring_size};
+    struct image image = {.env = {.magic = ENV_MAGIC, .ops = &ops, .mem = &m},
+                          .superblock = superblock,
+                          .ring = ring,
+                          .ring_size = ring_size};
     struct wal_options o = {.env = &image.env, .path = "image", .read_only = true, .ctx = &image};
     struct wal *w;
     const char *why = NULL;

@@ -1,4 +1,5 @@
-/* Golden bytes: what was once written must be read for ever, and is written the same way. GOLDEN_PRINT=1 in the environment prints them instead, for a new format. */
+/* Golden bytes: what was once written must be read for ever, and is written the same way. GOLDEN_PRINT=1 in the
+ * environment prints them instead, for a new format. */
 #ifndef OXBOW_TESTS_STREAM_GOLDEN_H
 #define OXBOW_TESTS_STREAM_GOLDEN_H
 

@@ -33,31 +33,41 @@ static void teardown(struct fixture *f) {
 static void delta_of(struct stream_state *d, uint64_t first, uint64_t end, uint64_t number) {
     struct mem *m = loop_current()->env->mem;
     state_init_delta(d, m, first);
-    state_apply_batch(d, &(struct state_batch){.base_offset = first, .end_offset = end, .first_timestamp = 1, .max_timestamp = 2, .size_bytes = 10, .leader_epoch = 0, .producer_id = -1});
-    state_add_range(d, &(struct state_range){.object = {{number == OBJECT_THIS_ENTRY ? 0 : 7}, number, OBJECT_LEDGER_ENTRY},
-                                             .first_offset = first,
-                                             .end_offset = end,
-                                             .max_timestamp = 2,
-                                             .position = 5,
-                                             .size_bytes = 100,
-                                             .block_count = 1});
+    state_apply_batch(d, &(struct state_batch){.base_offset = first,
+                                               .end_offset = end,
+                                               .first_timestamp = 1,
+                                               .max_timestamp = 2,
+                                               .size_bytes = 10,
+                                               .leader_epoch = 0,
+                                               .producer_id = -1});
+    state_add_range(
+        d, &(struct state_range){.object = {{number == OBJECT_THIS_ENTRY ? 0 : 7}, number, OBJECT_LEDGER_ENTRY},
+                                 .first_offset = first,
+                                 .end_offset = end,
+                                 .max_timestamp = 2,
+                                 .position = 5,
+                                 .size_bytes = 100,
+                                 .block_count = 1});
 }
 
 /* One entry with one section. */
-static enum err apply_delta(struct fixture *f, uint64_t number, uint64_t stream, int32_t epoch, enum object_section_kind kind, const struct stream_state *d) {
+static enum err apply_delta(struct fixture *f, uint64_t number, uint64_t stream, int32_t epoch,
+                            enum object_section_kind kind, const struct stream_state *d) {
     struct mem *m = loop_current()->env->mem;
     struct buf head;
     buf_init(&head, m);
     struct object_head h = {.section_count = 1}, got;
     object_head_begin(&head, &h);
     object_head_section(&head, (struct stream_id){stream}, epoch, kind, d);
-    struct objlog_entry e = {.header = {.kind = OBJLOG_DATA, .number = number, .writer = 7, .head_size = head.size}, .head = slice_borrow(head.data, head.size)};
+    struct objlog_entry e = {.header = {.kind = OBJLOG_DATA, .number = number, .writer = 7, .head_size = head.size},
+                             .head = slice_borrow(head.data, head.size)};
     enum err err = ledger_apply_entry(&f->image, f->store, "gen", ME, &e, &f->filter, &got);
     buf_deinit(&head);
     return err;
 }
 
-static enum err append(struct fixture *f, uint64_t number, uint64_t stream, int32_t epoch, uint64_t first, uint64_t end) {
+static enum err append(struct fixture *f, uint64_t number, uint64_t stream, int32_t epoch, uint64_t first,
+                       uint64_t end) {
     struct stream_state d;
     delta_of(&d, first, end, OBJECT_THIS_ENTRY);
     enum err e = apply_delta(f, number, stream, epoch, OBJECT_APPENDED, &d);
@@ -112,18 +122,23 @@ static void sections_move_their_stream(void **state) {
 static void whole_state(struct buf *out, uint64_t end) {
     struct stream_state s;
     state_init(&s, out->mem);
-    if (end > 0) state_apply_batch(&s, &(struct state_batch){.base_offset = 0, .end_offset = end, .size_bytes = 1, .producer_id = -1});
+    if (end > 0)
+        state_apply_batch(
+            &s, &(struct state_batch){.base_offset = 0, .end_offset = end, .size_bytes = 1, .producer_id = -1});
     state_encode(&s, out);
     state_deinit(&s);
 }
 
-static enum err apply_checkpoint(struct fixture *f, uint64_t number, const struct object_state_pointer *p, uint32_t count) {
+static enum err apply_checkpoint(struct fixture *f, uint64_t number, const struct object_state_pointer *p,
+                                 uint32_t count) {
     struct buf head;
     buf_init(&head, loop_current()->env->mem);
     struct object_head h = {.state_count = count, .closed = true}, got = {0};
     object_head_begin(&head, &h);
     for (uint32_t i = 0; i < count; i++) object_head_state(&head, &p[i]);
-    struct objlog_entry e = {.header = {.kind = OBJLOG_CHECKPOINT, .number = number, .writer = 7, .head_size = head.size}, .head = slice_borrow(head.data, head.size)};
+    struct objlog_entry e = {
+        .header = {.kind = OBJLOG_CHECKPOINT, .number = number, .writer = 7, .head_size = head.size},
+        .head = slice_borrow(head.data, head.size)};
     enum err err = ledger_apply_entry(&f->image, f->store, "gen", ME, &e, &f->filter, &got);
     if (err == OK) assert_true(got.closed);
     buf_deinit(&head);
@@ -142,11 +157,18 @@ static void checkpoint_fiber(void *arg) {
     buf_init(&object, m);
     buf_zero(&object, 1000);
     whole_state(&object, 33);
-    struct object_state_pointer p[2] = {{.stream = {1}, .epoch = 2, .size = (uint32_t)(object.size - 1000), .entry = 5, .position = 1000}};
+    struct object_state_pointer p[2] = {
+        {.stream = {1}, .epoch = 2, .size = (uint32_t)(object.size - 1000), .entry = 5, .position = 1000}};
     p[0].crc = crc32c(0, object.data + 1000, p[0].size);
     size_t second = object.size;
     whole_state(&object, 0);
-    p[1] = (struct object_state_pointer){.stream = {2}, .epoch = 2, .size = (uint32_t)(object.size - second), .crc = crc32c(0, object.data + second, object.size - second), .entry = 5, .position = second, .refused = true};
+    p[1] = (struct object_state_pointer){.stream = {2},
+                                         .epoch = 2,
+                                         .size = (uint32_t)(object.size - second),
+                                         .crc = crc32c(0, object.data + second, object.size - second),
+                                         .entry = 5,
+                                         .position = second,
+                                         .refused = true};
     struct slice data = slice_borrow(object.data, object.size);
     char key[OBJECT_KEY_MAX];
     object_key(key, "gen", (struct object_id){ME, 5, OBJECT_LEDGER_ENTRY});

@@ -52,8 +52,12 @@ static void keys_name_objects_and_are_read_back(void **state) {
     assert_string_equal(key, "gen/data/000000000000001f/00000000000000000042");
     assert_true(object_key_parse(key, "gen", &got));
     assert_true(object_id_equal(got, id));
-    static const char *const others[] = {"gen/cluster/00000000000000000042", "other/data/000000000000001f/00000000000000000042", "gen/data/000000000000001f/0000000000000000042",
-                                         "gen/data/000000000000001g/00000000000000000042", "gen/data/000000000000001f/0000000000000000004x", "gen/data/"};
+    static const char *const others[] = {"gen/cluster/00000000000000000042",
+                                         "other/data/000000000000001f/00000000000000000042",
+                                         "gen/data/000000000000001f/0000000000000000042",
+                                         "gen/data/000000000000001g/00000000000000000042",
+                                         "gen/data/000000000000001f/0000000000000000004x",
+                                         "gen/data/"};
     for (size_t i = 0; i < ARRAY_LEN(others); i++) assert_false(object_key_parse(others[i], "gen", &got));
 }
 
@@ -62,7 +66,8 @@ static uint8_t *piece_bytes(struct object_piece *p, uint64_t *size) {
     *size = object_piece_finish(p, &crc);
     uint8_t *all = mem_alloc(&m, (size_t)*size), *at = all + p->index_size;
     memcpy(all, p->index, p->index_size);
-    for (size_t i = 0; i < p->parts.count; at += p->parts.items[i].size, i++) memcpy(at, p->parts.items[i].data, p->parts.items[i].size);
+    for (size_t i = 0; i < p->parts.count; at += p->parts.items[i].size, i++)
+        memcpy(at, p->parts.items[i].data, p->parts.items[i].size);
     assert_int_equal(at - all, *size);
     assert_int_equal(crc32c(0, all, (size_t)*size), crc);
     return all;
@@ -74,7 +79,8 @@ static void a_piece_holds_its_batches(void **state) {
     static const size_t sizes[] = {10, 5000, 20, 30, 300000, 300000, 8190, 8200, 1, 600000, 5, 5};
     struct object_piece p;
     object_piece_init(&p, &m);
-    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) object_piece_add(&p, batch_at((int64_t)(50 + i), sizes[i]), 50 + i, 51 + i, (int64_t)(1050 + i));
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+        object_piece_add(&p, batch_at((int64_t)(50 + i), sizes[i]), 50 + i, 51 + i, (int64_t)(1050 + i));
     assert_int_equal(p.block_count, 3);
     assert_int_equal(p.first_offset, 50);
     assert_int_equal(p.end_offset, 50 + ARRAY_LEN(sizes));
@@ -109,7 +115,8 @@ static void an_index_is_checked(void **state) {
     uint8_t *all = piece_bytes(&p, &size);
     size_t index_size = object_index_size(3);
     struct object_block blocks[4];
-    for (size_t cut = 0; cut < index_size; cut++) assert_int_equal(object_index_decode(all, cut, 3, size, blocks), ERR_TRUNCATED);
+    for (size_t cut = 0; cut < index_size; cut++)
+        assert_int_equal(object_index_decode(all, cut, 3, size, blocks), ERR_TRUNCATED);
     for (size_t bit = 0; bit < 8 * (index_size - 4); bit++) {
         all[bit / 8] ^= (uint8_t)(1u << bit % 8);
         assert_int_equal(object_index_decode(all, (size_t)size, 3, size, blocks), ERR_CORRUPT);
@@ -140,21 +147,28 @@ static void golden_piece_and_data_header(void **state) {
     object_piece_add(&p, batch_at(8, 4), 8, 9, 1008);
     uint64_t size;
     uint8_t *all = piece_bytes(&p, &size);
-    golden_check("piece", "0700*7 0900*7 f00300*6 3000*7 9100000054831511c3c053bf00*11 070000003cff*4 02de1c898800*12 03ef00*6 03efff*14 0000000114"
-                 "000000026b0668686800*8 080000003dff*4 02ad95215000*12 03f000*6 03f0ff*14 0000000116000000026b0869*4 00", all, (size_t)size);
+    golden_check(
+        "piece",
+        "0700*7 0900*7 f00300*6 3000*7 9100000054831511c3c053bf00*11 070000003cff*4 02de1c898800*12 03ef00*6 03efff*14 0000000114"
+        "000000026b0668686800*8 080000003dff*4 02ad95215000*12 03f000*6 03f0ff*14 0000000116000000026b0869*4 00",
+        all, (size_t)size);
     mem_free(&m, all);
     object_piece_deinit(&p);
     uint8_t header[OBJECT_DATA_HEADER];
-    object_data_header(header, (struct object_id){{0x400001}, 5, OBJECT_DATA}, (struct stream_id){0x0102030405060708}, 0x1234567);
-    golden_check("data", "4f5844540100000001004000*5 0500*7 08070605040302016745230100*24 f68917db", header, sizeof(header));
+    object_data_header(header, (struct object_id){{0x400001}, 5, OBJECT_DATA}, (struct stream_id){0x0102030405060708},
+                       0x1234567);
+    golden_check("data", "4f5844540100000001004000*5 0500*7 08070605040302016745230100*24 f68917db", header,
+                 sizeof(header));
     struct object_id id;
     struct stream_id stream;
     assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size), OK);
-    assert_true(id.creator.v == 0x400001 && id.number == 5 && id.kind == OBJECT_DATA && stream.v == 0x0102030405060708 && size == 0x1234567);
+    assert_true(id.creator.v == 0x400001 && id.number == 5 && id.kind == OBJECT_DATA &&
+                stream.v == 0x0102030405060708 && size == 0x1234567);
     assert_int_equal(object_data_header_decode(header, sizeof(header) - 1, &id, &stream, &size), ERR_TRUNCATED);
     for (unsigned bit = 0; bit < 8 * sizeof(header); bit++) {
         header[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size), bit < 32 ? ERR_FOREIGN : ERR_CORRUPT);
+        assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size),
+                         bit < 32 ? ERR_FOREIGN : ERR_CORRUPT);
         header[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     header[4] = 2;
@@ -188,7 +202,13 @@ static void make_head(struct buf *out) {
     object_head_section(out, (struct stream_id){3}, 5, OBJECT_APPENDED, &delta);
     object_head_section(out, (struct stream_id){4}, 6, OBJECT_REPLACED, &delta);
     state_deinit(&delta);
-    object_head_state(out, &(struct object_state_pointer){.stream = {3}, .epoch = 5, .size = 99, .crc = 0xdeadbeef, .refused = true, .entry = OBJECT_THIS_ENTRY, .position = 0x1000});
+    object_head_state(out, &(struct object_state_pointer){.stream = {3},
+                                                          .epoch = 5,
+                                                          .size = 99,
+                                                          .crc = 0xdeadbeef,
+                                                          .refused = true,
+                                                          .entry = OBJECT_THIS_ENTRY,
+                                                          .position = 0x1000});
 }
 
 static void golden_head(void **state) {
@@ -196,9 +216,12 @@ static void golden_head(void **state) {
     struct buf b;
     buf_init(&b, &m);
     make_head(&b);
-    golden_check("head", "01000000020000000100*7 ab*16 0100*7 0300*7 05000000010000002f00000001030a0400010af403d00f0601020a01060101d60f14170a0400"
-                 "010a0100ff*9 0104d60f00a404010400*7 06000000020000002f00000001030a0400010af403d00f0601020a01060101d60f14170a0400010a0100"
-                 "ff*9 0104d60f00a404010300*7 0500000063000000efbeadde01000000ff*8 001000*6 ", b.data, b.size);
+    golden_check(
+        "head",
+        "01000000020000000100*7 ab*16 0100*7 0300*7 05000000010000002f00000001030a0400010af403d00f0601020a01060101d60f14170a0400"
+        "010a0100ff*9 0104d60f00a404010400*7 06000000020000002f00000001030a0400010af403d00f0601020a01060101d60f14170a0400010a0100"
+        "ff*9 0104d60f00a404010300*7 0500000063000000efbeadde01000000ff*8 001000*6 ",
+        b.data, b.size);
     struct reader r = reader_of(b.data, b.size);
     struct object_head h;
     struct object_section s;
@@ -215,7 +238,8 @@ static void golden_head(void **state) {
     assert_int_equal(object_section_decode(&r, &s), OK);
     assert_true(s.stream.v == 4 && s.kind == OBJECT_REPLACED);
     assert_int_equal(object_state_decode(&r, &p), OK);
-    assert_true(p.stream.v == 3 && p.epoch == 5 && p.size == 99 && p.crc == 0xdeadbeef && p.refused && p.entry == OBJECT_THIS_ENTRY && p.position == 0x1000);
+    assert_true(p.stream.v == 3 && p.epoch == 5 && p.size == 99 && p.crc == 0xdeadbeef && p.refused &&
+                p.entry == OBJECT_THIS_ENTRY && p.position == 0x1000);
     assert_int_equal(reader_left(&r), 0);
     buf_deinit(&b);
 }
@@ -247,9 +271,12 @@ static void a_head_cut_short_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(keys_name_objects_and_are_read_back, begin, end), cmocka_unit_test_setup_teardown(a_piece_holds_its_batches, begin, end),
-        cmocka_unit_test_setup_teardown(an_index_is_checked, begin, end),                 cmocka_unit_test_setup_teardown(golden_piece_and_data_header, begin, end),
-        cmocka_unit_test_setup_teardown(golden_head, begin, end),                         cmocka_unit_test_setup_teardown(a_head_cut_short_is_refused, begin, end),
+        cmocka_unit_test_setup_teardown(keys_name_objects_and_are_read_back, begin, end),
+        cmocka_unit_test_setup_teardown(a_piece_holds_its_batches, begin, end),
+        cmocka_unit_test_setup_teardown(an_index_is_checked, begin, end),
+        cmocka_unit_test_setup_teardown(golden_piece_and_data_header, begin, end),
+        cmocka_unit_test_setup_teardown(golden_head, begin, end),
+        cmocka_unit_test_setup_teardown(a_head_cut_short_is_refused, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,7 +80,8 @@ static void setup(struct fixture *f, size_t size, uint64_t limit) {
     f->store.object = mem_zalloc(env->mem, f->store.size);
     memcpy(f->store.object + 100, p.index, p.index_size);
     size_t at = 100 + p.index_size;
-    for (size_t i = 0; i < p.parts.count; at += p.parts.items[i].size, i++) memcpy(f->store.object + at, p.parts.items[i].data, p.parts.items[i].size);
+    for (size_t i = 0; i < p.parts.count; at += p.parts.items[i].size, i++)
+        memcpy(f->store.object + at, p.parts.items[i].data, p.parts.items[i].size);
     f->piece = (struct state_range){.object = {{1}, 2, OBJECT_DATA},
                                     .first_offset = 10,
                                     .end_offset = 10 + BLOCKS,
@@ -116,8 +117,10 @@ static enum err read_block(struct fixture *f, uint32_t index, size_t window) {
 static void reader(void *arg) {
     struct fixture *f = arg;
     enum err e = read_block(f, f->want, 1);
-    if (e == OK) f->ok++;
-    else f->failed++;
+    if (e == OK)
+        f->ok++;
+    else
+        f->failed++;
     f->last = e;
     waitgroup_done(&f->group);
 }
@@ -259,8 +262,9 @@ static void errors_reach_all_and_are_not_kept(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_get_is_in_flight_a_block),         cmocka_unit_test(a_small_piece_comes_with_its_index), cmocka_unit_test(with_room_for_nothing_it_still_reads),
-        cmocka_unit_test(the_least_recently_used_goes_first), cmocka_unit_test(errors_reach_all_and_are_not_kept),
+        cmocka_unit_test(one_get_is_in_flight_a_block),         cmocka_unit_test(a_small_piece_comes_with_its_index),
+        cmocka_unit_test(with_room_for_nothing_it_still_reads), cmocka_unit_test(the_least_recently_used_goes_first),
+        cmocka_unit_test(errors_reach_all_and_are_not_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,8 +7,14 @@
 static const struct incarnation me = {77};
 
 static struct record_header batch_of(uint64_t base, uint32_t size) {
-    return (struct record_header){
-        .payload_size = size, .type = STREAM_BATCH, .flags = STREAM_RECORD_ROLLS, .epoch = 3, .stream = {9}, .base_offset = base, .end_offset = base + 2, .max_timestamp = -5};
+    return (struct record_header){.payload_size = size,
+                                  .type = STREAM_BATCH,
+                                  .flags = STREAM_RECORD_ROLLS,
+                                  .epoch = 3,
+                                  .stream = {9},
+                                  .base_offset = base,
+                                  .end_offset = base + 2,
+                                  .max_timestamp = -5};
 }
 
 static size_t make(uint8_t *out, const struct record_header *h, const char *payload, uint64_t block_id) {
@@ -52,7 +58,8 @@ static void a_record_belongs_to_its_place(void **state) {
     const uint8_t *payload;
     assert_int_equal(record_decode(bytes, size, (struct incarnation){78}, 4, &got, &payload), ERR_CORRUPT);
     assert_int_equal(record_decode(bytes, size, me, 5, &got, &payload), ERR_CORRUPT);
-    for (size_t cut = 0; cut < RECORD_HEADER_SIZE + 5; cut++) assert_int_equal(record_decode(bytes, cut, me, 4, &got, &payload), ERR_TRUNCATED);
+    for (size_t cut = 0; cut < RECORD_HEADER_SIZE + 5; cut++)
+        assert_int_equal(record_decode(bytes, cut, me, 4, &got, &payload), ERR_TRUNCATED);
 }
 
 static void golden_record_and_group(void **state) {
@@ -60,11 +67,20 @@ static void golden_record_and_group(void **state) {
     uint8_t bytes[128] = {0};
     struct record_header h = batch_of(0x1122334455667788, 5);
     size_t size = make(bytes, &h, "hello", 0x0001000000000004);
-    golden_check("record", "05000000584b384301010000030000000900*7 88776655443322118a77665544332211fbff*7 68656c6c6f000000", bytes, size);
-    struct group_header g = {.kind = GROUP_RECORDS, .incarnation = me, .position = 0x123456000, .block_id = 0x0001000000000004, .size = 120, .record_count = 1, .trim_position = 0x3000};
+    golden_check("record",
+                 "05000000584b384301010000030000000900*7 88776655443322118a77665544332211fbff*7 68656c6c6f000000",
+                 bytes, size);
+    struct group_header g = {.kind = GROUP_RECORDS,
+                             .incarnation = me,
+                             .position = 0x123456000,
+                             .block_id = 0x0001000000000004,
+                             .size = 120,
+                             .record_count = 1,
+                             .trim_position = 0x3000};
     uint8_t group[GROUP_HEADER_SIZE];
     group_encode(group, &g);
-    golden_check("group", "4f585747010001004d00*8 604523010000000400*5 0100780000000100*4 3000*18 4a0bf573", group, sizeof(group));
+    golden_check("group", "4f585747010001004d00*8 604523010000000400*5 0100780000000100*4 3000*18 4a0bf573", group,
+                 sizeof(group));
     g = (struct group_header){.kind = GROUP_PAD, .incarnation = me, .position = 0x5000, .size = 0x2000};
     group_encode(group, &g);
     golden_check("pad", "4f585747010002004d00*8 5000*15 2000*26 dbd5fa46", group, sizeof(group));
@@ -73,12 +89,20 @@ static void golden_record_and_group(void **state) {
 static void a_group_header_is_told_from_others(void **state) {
     (void)state;
     uint8_t bytes[GROUP_HEADER_SIZE], other[GROUP_HEADER_SIZE];
-    struct group_header g = {.kind = GROUP_RECORDS, .incarnation = me, .position = 8192, .block_id = 7, .size = 200, .record_count = 2, .trim_position = 4096}, got;
+    struct group_header g = {.kind = GROUP_RECORDS,
+                             .incarnation = me,
+                             .position = 8192,
+                             .block_id = 7,
+                             .size = 200,
+                             .record_count = 2,
+                             .trim_position = 4096},
+                        got;
     group_encode(bytes, &g);
     assert_int_equal(group_decode(bytes, sizeof(bytes), &got), OK);
     group_encode(other, &got);
     assert_memory_equal(other, bytes, sizeof(bytes));
-    assert_true(got.kind == GROUP_RECORDS && got.position == 8192 && got.block_id == 7 && got.size == 200 && got.record_count == 2 && got.trim_position == 4096);
+    assert_true(got.kind == GROUP_RECORDS && got.position == 8192 && got.block_id == 7 && got.size == 200 &&
+                got.record_count == 2 && got.trim_position == 4096);
     for (size_t cut = 0; cut < sizeof(bytes); cut++) assert_int_equal(group_decode(bytes, cut, &got), ERR_TRUNCATED);
     for (unsigned bit = 0; bit < 8 * GROUP_HEADER_SIZE; bit++) {
         memcpy(other, bytes, sizeof(other));

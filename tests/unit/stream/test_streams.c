@@ -1,5 +1,6 @@
-/* The engine, whole, over the simulator's store and disk without faults: append, upload, read back, restart, small ranges, deletion, checkpoints, a failing WAL. The simulator's scenario
- * "streams" does the same with faults and crashes at random; here each thing is looked at by itself. */
+/* The engine, whole, over the simulator's store and disk without faults: append, upload, read back, restart, small
+ * ranges, deletion, checkpoints, a failing WAL. The simulator's scenario "streams" does the same with faults and
+ * crashes at random; here each thing is looked at by itself. */
 #include "unit/sim/sim_test.h"
 
 #include <string.h>
@@ -81,7 +82,8 @@ static void start(struct engine *e, struct cluster *c) {
     c->owner = c->incarnation;
     assert_int_equal(streams_start(e->streams, &why), OK);
     for (uint64_t id = 1; id <= STREAMS; id++) {
-        assert_int_equal(stream_open(e->streams, (struct stream_id){id}, c->epoch, on_durable, e, &e->live[id], &e->open[id]), OK);
+        assert_int_equal(
+            stream_open(e->streams, (struct stream_id){id}, c->epoch, on_durable, e, &e->live[id], &e->open[id]), OK);
     }
 }
 
@@ -161,7 +163,9 @@ static void read_all(struct engine *e, uint64_t id, uint64_t from) {
 static size_t objects(struct engine *e, const char *prefix) {
     const struct sim_bucket *b = e->node->world->bucket;
     size_t n = 0;
-    for (size_t i = sim_bucket_from(b, prefix); i < b->count && strncmp(b->objects[i]->key, prefix, strlen(prefix)) == 0; i++) n++;
+    for (size_t i = sim_bucket_from(b, prefix);
+         i < b->count && strncmp(b->objects[i]->key, prefix, strlen(prefix)) == 0; i++)
+        n++;
     return n;
 }
 

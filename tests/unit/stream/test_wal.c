@@ -1,4 +1,5 @@
-/* The write-ahead log on a simulated disk without faults: the ring wraps, tears at every byte, is trimmed, fails and goes on, is refused when it is not ours. */
+/* The write-ahead log on a simulated disk without faults: the ring wraps, tears at every byte, is trimmed, fails and
+ * goes on, is refused when it is not ours. */
 #include "unit/sim/sim_test.h"
 
 #include "golden.h"
@@ -54,8 +55,13 @@ static void run_init(struct wal_run *r, uint64_t incarnation) {
 }
 
 static struct wal_options options_of(struct wal_run *r) {
-    return (struct wal_options){
-        .env = loop_current()->env, .path = WAL_PATH, .size_bytes = WAL_SIZE, .confirmed = confirmed, .failed = failed, .group_found = group_found, .ctx = r};
+    return (struct wal_options){.env = loop_current()->env,
+                                .path = WAL_PATH,
+                                .size_bytes = WAL_SIZE,
+                                .confirmed = confirmed,
+                                .failed = failed,
+                                .group_found = group_found,
+                                .ctx = r};
 }
 
 static enum err open_wal(struct wal_run *r) {
@@ -82,7 +88,11 @@ static struct block *make_group(struct wal_run *r, unsigned records, size_t size
     uint8_t *payload = mem_alloc(m, size + 1);
     for (unsigned i = 0; i < records; i++) {
         memset(payload, (int)(r->next & 0xff), size);
-        struct record_header h = {.payload_size = (uint32_t)size, .type = STREAM_BATCH, .stream = {1}, .base_offset = r->next, .end_offset = r->next + 1};
+        struct record_header h = {.payload_size = (uint32_t)size,
+                                  .type = STREAM_BATCH,
+                                  .stream = {1},
+                                  .base_offset = r->next,
+                                  .end_offset = r->next + 1};
         (void)block_append(b, &h, payload, crc32c(0, payload, size));
         r->next++;
     }
@@ -238,8 +248,10 @@ static void torn_fiber(void *arg) {
         uint64_t records = cut < GROUP_HEADER_SIZE ? 0 : (cut - GROUP_HEADER_SIZE) / record_size(1200);
         assert_int_equal(back.read, 2 + records);
         assert_int_equal(found.torn, cut >= GROUP_HEADER_SIZE && records < 4);
-        if (cut < 4) assert_int_equal(found.stopped_by, ERR_FOREIGN);
-        else if (cut < GROUP_HEADER_SIZE) assert_int_equal(found.stopped_by, ERR_CORRUPT);
+        if (cut < 4)
+            assert_int_equal(found.stopped_by, ERR_FOREIGN);
+        else if (cut < GROUP_HEADER_SIZE)
+            assert_int_equal(found.stopped_by, ERR_CORRUPT);
     }
     mem_free(loop_current()->env->mem, whole);
     mem_free(loop_current()->env->mem, torn);
@@ -269,7 +281,8 @@ static void superblocks_fiber(void *arg) {
     uint8_t sectors[2 * ENV_FILE_ALIGN], zero[ENV_FILE_ALIGN] = {0};
     read_file(0, sectors, sizeof(sectors));
     struct wal_superblock s[2];
-    for (unsigned i = 0; i < 2; i++) assert_int_equal(wal_superblock_decode(sectors + i * ENV_FILE_ALIGN, ENV_FILE_ALIGN, &s[i]), OK);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(wal_superblock_decode(sectors + i * ENV_FILE_ALIGN, ENV_FILE_ALIGN, &s[i]), OK);
     unsigned newest = s[1].sequence > s[0].sequence;
     assert_int_equal(s[newest].sequence, s[!newest].sequence + 1);
     sectors[newest * ENV_FILE_ALIGN + 88] ^= 1;
@@ -496,14 +509,25 @@ static void after_a_failure_it_goes_on_behind(void **state) {
 
 static void golden_superblock(void **state) {
     (void)state;
-    struct wal_superblock s = {.sequence = 7, .generation = "abcdefghijklmnopqrstuvwxyz", .incarnation = {0x400001}, .trim_position = 0x5000, .ring_size = 20u << 20, .initialised = 0x300000, .closed = true}, got;
+    struct wal_superblock s = {.sequence = 7,
+                               .generation = "abcdefghijklmnopqrstuvwxyz",
+                               .incarnation = {0x400001},
+                               .trim_position = 0x5000,
+                               .ring_size = 20u << 20,
+                               .initialised = 0x300000,
+                               .closed = true},
+                          got;
     memset(s.wal_id, 0xcd, sizeof(s.wal_id));
     uint8_t bytes[WAL_SUPERBLOCK_SIZE];
     wal_superblock_encode(&s, bytes);
-    golden_check("superblock", "4f58425757414c3101000000020000000700*7 6162636465666768696a6b6c6d6e6f707172737475767778797a00*14 cd*16 01004000*6 50"
-                 "00*8 400100*6 3000*145 a5388eb7", bytes, sizeof(bytes));
+    golden_check(
+        "superblock",
+        "4f58425757414c3101000000020000000700*7 6162636465666768696a6b6c6d6e6f707172737475767778797a00*14 cd*16 01004000*6 50"
+        "00*8 400100*6 3000*145 a5388eb7",
+        bytes, sizeof(bytes));
     assert_int_equal(wal_superblock_decode(bytes, sizeof(bytes), &got), OK);
-    assert_true(got.sequence == 7 && strcmp(got.generation, s.generation) == 0 && memcmp(got.wal_id, s.wal_id, 16) == 0 && got.incarnation.v == 0x400001 && got.trim_position == 0x5000 &&
+    assert_true(got.sequence == 7 && strcmp(got.generation, s.generation) == 0 &&
+                memcmp(got.wal_id, s.wal_id, 16) == 0 && got.incarnation.v == 0x400001 && got.trim_position == 0x5000 &&
                 got.ring_size == 20u << 20 && got.initialised == 0x300000 && got.closed);
     for (unsigned bit = 0; bit < 8 * sizeof(bytes); bit++) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
