@@ -33,7 +33,7 @@ GAUGE(M_WAL_SIZE_BYTES, "oxbow_wal_size_bytes", METRIC_LABEL_NONE, "Size of the 
 GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
       "1 while the WAL is out of order and acknowledgements come from the ledger.")
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
-      "1 while the object store refuses writes and they are being repeated.")
+      "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")
 GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE, "Bytes of object blocks held.")
 GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes of unfinished requests held.")

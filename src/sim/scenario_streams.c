@@ -15,6 +15,7 @@
 #include "meta/meta.h"
 #include "sim/disk.h"
 #include "sim/scenarios.h"
+#include "stream/sizes.h"
 #include "stream/stream.h"
 
 #define PARTITIONS_MAX 4u
@@ -44,7 +45,7 @@ struct streams_test {
     bool audited;
     struct model models[PARTITIONS_MAX];
     size_t value_max;
-    uint64_t upload_bytes, cache_bytes, block_cache_bytes;
+    uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes;
     uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
     unsigned starts;
     unsigned shards;          /* loops of their own; 0: everything on one */
@@ -333,7 +334,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .generation = meta_generation(l->meta),
                                  .incarnation = meta_incarnation(l->meta),
                                  .wal_path = "/var/wal/broker.wal",
-                                 .wal_size_bytes = 9u << 20,
+                                 .wal_size_bytes = t->wal_bytes,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
                                  .upload_bytes = t->upload_bytes,
@@ -506,6 +507,7 @@ static void load_choose(struct streams_test *t) {
     struct sim_world *w = t->world;
     t->partitions = (unsigned)sim_between(w, 1, PARTITIONS_MAX);
     t->value_max = sim_chance(w, 0.3) ? 20000 : 300;
+    t->wal_bytes = WAL_RING_MIN + WAL_RING_MIN / 8 + 4096 * sim_between(w, 0, 20);
     t->upload_bytes = sim_chance(w, 0.5) ? 20000 : 2000000;
     t->cache_bytes = sim_chance(w, 0.5) ? 0 : 64u << 20;
     t->block_cache_bytes = sim_chance(w, 0.5) ? 1000 : 16u << 20;

@@ -13,7 +13,7 @@
 
 #define LIVES_MAX 64u
 #define RECORDS_MAX 6000u
-#define WAL_SIZE (9u << 20)
+#define WAL_SIZE (WAL_RING_MIN + WAL_RING_MIN / 8)
 
 struct wal_life { /* one incarnation's use of the ring */
     uint64_t ids[RECORDS_MAX];
@@ -302,7 +302,7 @@ void scenario_wal(struct sim_run *r) {
     t->run = r;
     t->world = w;
     t->shared = sim_chance(w, 0.5);
-    t->record_max = sim_chance(w, 0.4) ? 1500 : sim_chance(w, 0.5) ? 60000 : 250000;
+    t->record_max = sim_chance(w, 0.4) ? 1500 : sim_chance(w, 0.5) ? WAL_SIZE / 150 : WAL_SIZE / 36;
     t->trim_chance = sim_chance(w, 0.5) ? 0 : 0.2;
     t->path = t->shared ? "/dev/shared" : "/var/wal/ring.wal";
     t->holder = sim_node_create(w, "holder");

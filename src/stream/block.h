@@ -8,9 +8,8 @@
 #include "base/slice.h"
 #include "rt/env.h"
 #include "stream/record.h"
+#include "stream/sizes.h"
 
-#define COMMIT_SLAB_SIZE (2u << 20)
-#define BLOCK_SIZE_MAX (1u << 20) /* sealed when it has reached this; a single larger record has a block, and slab, of its own */
 #define BLOCK_MAGIC 0xb10cb10cu
 
 struct commit_slab {

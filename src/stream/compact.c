@@ -7,9 +7,6 @@
 #include "kafka/batch.h"
 #include "stream/streams_priv.h"
 
-#define SMALL_RANGES 16u
-#define SMALL_BYTES (4u << 20)
-#define ENTRY_BYTES (32u << 20) /* of one replacing entry */
 
 struct replacement {
     struct stream_id stream;
@@ -47,7 +44,7 @@ static void choose(struct compaction *k) {
     struct streams *s = k->s;
     size_t cursor = 0;
     struct ledger_stream *c;
-    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL && k->bytes < ENTRY_BYTES) {
+    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL && k->bytes < REPLACE_ENTRY_BYTES) {
         size_t first, count;
         if (c->refused || c->state.range_count < SMALL_RANGES || !find_run(c, &first, &count)) continue;
         k->items = mem_grow(s->mem, k->items, k->count, &k->capacity, sizeof(*k->items));

@@ -189,6 +189,7 @@ enum err streams_start(struct streams *s, const char **why) {
     e = upload_announce(s);
     if (e != OK) return e;
     if (s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON; /* else it has failed already, while it was prepared in the background */
+    compact_poke(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;
 }

@@ -21,11 +21,11 @@
 
 #include "objlog/objlog.h"
 #include "stream/record.h"
+#include "stream/sizes.h"
 #include "stream/state.h"
 
 #define OBJECT_THIS_ENTRY UINT64_MAX
 #define OBJECT_BLOCK_ENTRY 40u
-#define OBJECT_BLOCK_TARGET (512u << 10) /* a block is closed when it has reached this */
 #define OBJECT_DATA_HEADER 64u
 #define OBJECT_KEY_MAX 160u
 

@@ -3,8 +3,6 @@
 #include "kafka/batch.h"
 #include "stream/streams_priv.h"
 
-#define WINDOW_MIN (512u << 10)
-#define WINDOW_MAX (4u << 20)
 #define LOOK_AGAIN_MAX 5u
 
 struct read {

@@ -4,7 +4,6 @@
 #include "base/crc32c.h"
 
 #define READ_CACHE_MAGIC 0x4eadcac4u
-#define FIRST_READ_BYTES (1u << 20) /* a piece up to this size comes whole with its index */
 
 /* One index or block. While it is on its way, `loading` is set and whoever wants it waits. */
 struct cached {

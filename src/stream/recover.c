@@ -115,7 +115,7 @@ static enum err wal_record(void *ctx, const struct record_header *h, const uint8
     }
     (void)block_append(r->open, h, payload, 0); /* the checksum is the WAL's; this block never goes to one */
     r->block_bytes += record_size(h->payload_size);
-    return r->block_bytes >= UPLOAD_ENTRY_MAX - (4u << 20) ? upload_so_far(r) : OK;
+    return r->block_bytes >= UPLOAD_RECOVERY_MAX ? upload_so_far(r) : OK;
 }
 
 static bool wal_is(const struct streams *s, const uint8_t wal_id[16]) {

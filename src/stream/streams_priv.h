@@ -14,8 +14,6 @@
 #define STREAM_MAGIC 0x57e4a301u
 #define SHARD_MAGIC 0x57a4d001u
 #define WAL_DEPTH 4u
-#define UPLOAD_ENTRY_MAX (64u << 20)
-#define STREAM_OBJECT_MIN (8u << 20) /* a stream with this much in one upload has an object of its own */
 
 struct shard_fifo { /* one append that is not yet durable */
     struct stream *stream;

@@ -215,15 +215,22 @@ static enum err put_own_object(struct streams *s, struct section *t) {
     data[1] = slice_borrow(t->piece.index, t->piece.index_size);
     memcpy(data + 2, t->piece.parts.items, t->piece.parts.count * sizeof(*data));
     enum err e;
-    for (unsigned attempt = 0;; attempt++) {
+    unsigned failures = 0;
+    for (;;) {
         e = store_put(s->store, key, data, n, true, STORE_FOR_UPLOAD);
         if (e == ERR_EXISTS) e = OK;
         if (e == OK || s->closing || s->fenced) break;
-        if (attempt == 0) log_warn(s->env->log, "object store refuses an upload; repeating", "error=%s key=%s", err_name(e), key);
-        metric_set(s->env->metrics, M_STORE_FAILING, 1);
-        env_backoff(s->env, attempt < 8 ? attempt : 8, 50 * NS_PER_MS, 5 * NS_PER_S);
+        if (failures++ == 0) {
+            /* Counted, not set: entries of logs may be failing at the same time and count themselves. */
+            metric_gauge_add(s->env->metrics, M_STORE_FAILING, 1);
+            log_warn(s->env->log, "object store refuses an upload; repeating", "error=%s key=%s", err_name(e), key);
+        }
+        env_backoff(s->env, failures < 8 ? failures : 8, 50 * NS_PER_MS, 5 * NS_PER_S);
     }
-    if (e == OK) metric_set(s->env->metrics, M_STORE_FAILING, 0);
+    if (failures > 0) {
+        metric_gauge_add(s->env->metrics, M_STORE_FAILING, -1);
+        if (e == OK) log_info(s->env->log, "object store takes uploads again", "key=%s", key);
+    }
     mem_free(s->mem, data);
     return e;
 }

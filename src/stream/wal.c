@@ -6,8 +6,6 @@
 #include "base/assert.h"
 #include "stream/wal_priv.h"
 
-#define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
-#define WAL_ZERO_SIZE (256u << 10)
 #define WAL_ZERO_PIECES 4u /* 1 MiB: larger writes would hold groups up */
 
 static uint64_t physical(const struct wal *w, uint64_t position) {
@@ -149,7 +147,7 @@ static void prewrite_ahead(struct wal *w, uint64_t to) {
 }
 
 void wal_prewrite_begin(struct wal *w) {
-    prewrite_ahead(w, w->head % w->ring_size + (4u << 20));
+    prewrite_ahead(w, w->head % w->ring_size + WAL_FIRST_BYTES);
 }
 
 /* Below this position the ring may be written again. */

@@ -24,7 +24,6 @@
 
 #define WAL_SUPERBLOCK_SIZE 256u
 #define WAL_RING_START (4u * ENV_FILE_ALIGN)
-#define WAL_RING_MIN (8u << 20)
 
 struct wal;
 

@@ -10,7 +10,6 @@
 #define MARK_MAGIC "OXBWMARK"
 #define MARK_VERSION 1u
 #define MARK_SIZE 64u
-#define REPLAY_PIECE (4u << 20)
 
 void wal_superblock_encode(const struct wal_superblock *s, uint8_t out[WAL_SUPERBLOCK_SIZE]) {
     memset(out, 0, WAL_SUPERBLOCK_SIZE);

@@ -9,7 +9,7 @@ import pytest
 
 import harness
 
-harness.private_mounts()
+MAY_MOUNT = harness.private_mounts()
 
 
 @pytest.fixture
@@ -21,11 +21,13 @@ def folder():
 
 
 @pytest.fixture
-def brokers(folder, request):
+def brokers(folder):
     """Makes brokers: brokers(settings, ...) is one that has been started. All must still be sound at the end of the test."""
     made = []
 
     def make(settings=None, name=None, start=True, **options):
+        if settings and settings.get("io.backend") == "uring" and not harness.has_io_uring():
+            pytest.skip("needs io_uring")
         b = harness.Broker(os.path.join(folder, name or f"broker{len(made)}"), settings, **options)
         made.append(b)
         return b.start() if start else b
@@ -72,7 +74,7 @@ def processes():
 @pytest.fixture
 def mounts(folder):
     """Name it before `brokers` in a test's arguments: what is named first ends last."""
-    if not harness.can_mount():
+    if not MAY_MOUNT:
         pytest.skip("needs root and loop devices")
     m = harness.Mounts(folder)
     yield m

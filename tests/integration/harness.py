@@ -6,6 +6,7 @@ their parent (PR_SET_PDEATHSIG), and only processes that were started here are e
 
 import contextlib
 import ctypes
+import errno
 import os
 import queue
 import random
@@ -284,14 +285,18 @@ def compile_c(source, output, flags=()):
 
 # --- Loop devices and file systems: for root only.
 
-def can_mount():
-    return os.geteuid() == 0 and os.path.exists("/dev/loop-control") and shutil.which("losetup") and shutil.which("mkfs.ext4")
-
-
 def private_mounts():
-    """Mounts of this process and its children are their own from here on, and end with them, however they end."""
-    if can_mount() and LIBC.unshare(0x20000) == 0:  # CLONE_NEWNS
-        LIBC.mount(None, b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
+    """Mounts of this process and its children are their own from here on, and end with them, however they end. False: this user,
+    or this container, may not mount."""
+    tools = os.path.exists("/dev/loop-control") and shutil.which("losetup") and shutil.which("mkfs.ext4")
+    if os.geteuid() != 0 or not tools or LIBC.unshare(0x20000) != 0:  # CLONE_NEWNS
+        return False
+    return LIBC.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+
+
+def has_io_uring():
+    """EFAULT for a missing argument means that the kernel would do it; many containers forbid it."""
+    return LIBC.syscall(425, 1, None) == -1 and ctypes.get_errno() == errno.EFAULT
 
 
 class Mounts:

@@ -1,6 +1,6 @@
 """Any bytes on the port: never a crash, never unbounded memory; the broker answers others meanwhile and afterwards.
 
-Seen to fail: with socket.request.max.bytes' check expecting an answer (closed), and the memory bound at a tenth."""
+Seen to fail: with the memory bound at a tenth (1,500 connections take about 70 MB under ASan)."""
 
 import contextlib
 import os

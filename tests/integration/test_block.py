@@ -1,6 +1,6 @@
 """The write-ahead log on a raw block device, and rings that wrap many times.
 
-Seen to fail: with the trim position of the superblock set ahead by one megabyte (records missing after a kill)."""
+Seen to fail: with the trim position in both superblocks moved ahead between kill and start (the partition is not served)."""
 
 import os
 import random

@@ -1,8 +1,7 @@
 """Records in, records out: 200,000 with keys, headers and every codec over 12 partitions, idempotently, byte for byte; the same with
 ten `kill -9` in the middle; on both I/O back ends, with one shard and two, on a file and on a block device.
 
-Seen to fail: a byte of a value changed in client.c's record_make for the consumer alone (value differs); a broker whose WAL was
-emptied at one of the kills (the producer sees offsets go back)."""
+Seen to fail: one byte of one record expected differently by the consumer."""
 
 import random
 import time

@@ -1,6 +1,4 @@
-"""Requests as bytes: what client libraries do not send, or hide the answer to.
-
-Seen to fail: with the expectation of each error code changed by one; sessions with a session id taken from another connection's fetch."""
+"""Requests as bytes: what client libraries do not send, or hide the answer to."""
 
 import time
 

@@ -1,17 +1,17 @@
 """A thousand restarts, in order and by kill -9, with a record each: nothing is lost, and the store does not grow with them.
 
-Seen to fail: with the bound at 5 objects."""
+Seen to fail: without merging of small ranges at start every restart left one object for ever."""
 
 import time
 
 from wire import Wire, batch
 
 RESTARTS = 1000
-SECONDS = 150  # on a machine or build so slow that this is not enough, fewer restarts are made, and that is printed
+SECONDS = 200  # on a machine or build so slow that this is not enough, fewer restarts are made, and that is printed
 
 
 def test_a_thousand_restarts(brokers):
-    b = brokers({"cache.log.bytes": "8MiB", "log.level": "warn"}, start=False)
+    b = brokers({"log.level": "warn"}, start=False)
     b.settings["wal.url"] = f"file://{b.folder}/wal?size=17MiB"
     began, counts, sizes = time.monotonic(), [], []
     for i in range(RESTARTS):
