@@ -16,7 +16,6 @@
 #define ATTEMPTS_MAX 5u
 #define MARK_SIZE 64u
 #define SEQUENCE_MASK (((uint64_t)1 << 48) - 1)
-#define LOOK_BEHIND ((uint64_t)16 << 20) /* how far behind the end others groups are looked for */
 
 struct wal_job {
     char path[URL_PATH_SIZE];
@@ -137,31 +136,8 @@ static void on_group(void *ctx, const struct group_header *g, uint32_t whole_rec
     }
 }
 
-/* Groups of this incarnation behind the end: of writes that overtook a torn one, or proof of damage in between. Returns
- * how many sectors begin one. */
-static enum err groups_behind(struct wal_job *j, struct env_file *f, const struct wal_superblock *s, uint64_t end,
-                              uint64_t *count, uint64_t *first) {
-    struct env *env = j->x->env;
-    uint8_t *data = mem_aligned(env->mem, LOOK_BEHIND, ENV_FILE_ALIGN);
-    uint64_t limit = s->trim_position + s->ring_size;
-    uint64_t size = limit - end < LOOK_BEHIND ? limit - end : LOOK_BEHIND, lap_left = s->ring_size - end % s->ring_size;
-    if (size > lap_left) size = lap_left;
-    size_t got = 0;
-    *count = 0;
-    enum err e = env_file_read(env, f, WAL_RING_START + end % s->ring_size, data, (size_t)size, &got);
-    for (uint64_t at = ENV_FILE_ALIGN; e == OK && at + ENV_FILE_ALIGN <= got; at += ENV_FILE_ALIGN) {
-        struct group_header g;
-        if (group_decode(data + at, ENV_FILE_ALIGN, &g) != OK || g.incarnation.v != s->incarnation.v ||
-            g.position != end + at)
-            continue;
-        if ((*count)++ == 0) *first = g.position;
-    }
-    mem_free(env->mem, data);
-    return e;
-}
-
-static void say_end(struct wal_job *j, const struct wal_superblock *s, const struct wal_found *found, uint64_t behind,
-                    uint64_t first_behind) {
+static void say_end(struct wal_job *j, const struct wal_superblock *s, const struct wal_found *found) {
+    uint64_t behind = found->groups_behind, first_behind = found->first_behind;
     uint64_t place = WAL_RING_START + found->end_position % s->ring_size;
     if (j->json) {
         buf_printf(&j->out,
@@ -216,11 +192,8 @@ static enum err inspect_ring(struct wal_job *j, struct env_file *f, uint64_t new
         return OK;
     }
     struct wal_found found;
-    uint64_t behind = 0, first_behind = 0;
     e = wal_replay(w, on_record, j, &found);
     *why = "the ring cannot be read";
-    if (e == OK && found.end_position < s->trim_position + s->ring_size)
-        e = groups_behind(j, f, s, found.end_position, &behind, &first_behind);
     uint8_t *sectors = mem_aligned(env->mem, 2 * ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     size_t got = 0;
     if (e == OK) e = env_file_read(env, f, 0, sectors, 2 * ENV_FILE_ALIGN, &got);
@@ -231,7 +204,7 @@ static enum err inspect_ring(struct wal_job *j, struct env_file *f, uint64_t new
             *moved = true;
     }
     mem_free(env->mem, sectors);
-    if (e == OK) say_end(j, s, &found, behind, first_behind);
+    if (e == OK) say_end(j, s, &found);
     wal_close(w, false);
     return e;
 }

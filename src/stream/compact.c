@@ -47,13 +47,16 @@ static void choose(struct compaction *k) {
     while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL && k->bytes < REPLACE_ENTRY_BYTES) {
         size_t first, count;
         if (c->refused || c->state.range_count < SMALL_RANGES || !find_run(c, &first, &count)) continue;
+        uint64_t bytes = 0;
+        for (size_t i = 0; i < count; i++) bytes += c->state.ranges[first + i].size_bytes;
+        if (k->count > 0 && k->bytes + bytes > REPLACE_ENTRY_BYTES) continue; /* its turn comes */
+        k->bytes += bytes;
         k->items = mem_grow(s->mem, k->items, k->count, &k->capacity, sizeof(*k->items));
         struct replacement *r = &k->items[k->count++];
         *r = (struct replacement){.stream = c->id, .epoch = c->epoch, .old_count = count};
         r->old = mem_alloc(s->mem, count * sizeof(*r->old));
         memcpy(r->old, &c->state.ranges[first], count * sizeof(*r->old));
         object_piece_init(&r->piece, s->mem);
-        for (size_t i = 0; i < count; i++) k->bytes += r->old[i].size_bytes;
     }
 }
 

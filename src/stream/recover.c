@@ -144,6 +144,13 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     struct wal_found found;
     *why = "the WAL could not be read";
     enum err e = wal_replay(s->wal, wal_record, r, &found);
+    if (e == OK && found.groups_behind > WAL_BEHIND_MAX) {
+        log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64, wal_path(s->wal), found.end_position,
+                  err_name(found.stopped_by), found.groups_behind);
+        *why = "the WAL is damaged in the middle: whole groups lie behind a place that does not verify, so records that were acknowledged may be lost; restore the device "
+               "(`oxbow wal inspect` shows the place)";
+        return ERR_CORRUPT;
+    }
     if (e == OK) e = upload_so_far(r);
     if (e == OK) {
         log_info(s->env->log, "wal recovered", "incarnation=%" PRIu64 " groups=%" PRIu64 " records=%" PRIu64 " ended_by=%s torn=%d entries=%" PRIu64, r->dead.v, found.groups,

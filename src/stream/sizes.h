@@ -18,6 +18,7 @@
 #define WAL_ZERO_SIZE (16u << 10)
 #define WAL_FIRST_BYTES (64u << 10)
 #define REPLAY_PIECE (64u << 10)
+#define LOOK_BEHIND_BYTES (512u << 10)
 #define WINDOW_MIN (16u << 10)
 #define WINDOW_MAX (128u << 10)
 #define FIRST_READ_BYTES (20u << 10)
@@ -29,13 +30,14 @@
 #define STREAM_OBJECT_MIN (8u << 20)      /* a stream with this much in one upload has an object of its own */
 #define OBJECT_BLOCK_TARGET (512u << 10)  /* a block of an object is closed when it has reached this */
 #define SMALL_RANGES 16u                  /* so many adjacent small ranges of a stream become one */
-#define SMALL_BYTES (4u << 20)            /* a range below this is small */
+#define SMALL_BYTES (2u << 20)            /* a range below this is small */
 #define REPLACE_ENTRY_BYTES (32u << 20)   /* of one entry that replaces ranges */
 #define WAL_RING_MIN (8u << 20)
 #define WAL_AHEAD_BYTES (32u << 20)       /* how far the ring is written once before its first use */
 #define WAL_ZERO_SIZE (256u << 10)        /* the buffer of zeros for that */
 #define WAL_FIRST_BYTES (4u << 20)        /* how much of it right after the format */
 #define REPLAY_PIECE (4u << 20)           /* of the ring read at a time in recovery */
+#define LOOK_BEHIND_BYTES (16u << 20)     /* how far behind the end of the ring recovery looks for what should not be there */
 #define WINDOW_MIN (512u << 10)           /* read-ahead of a reader that has just begun, */
 #define WINDOW_MAX (4u << 20)             /* and of one that has read on and on */
 #define FIRST_READ_BYTES (1u << 20)       /* a piece up to this size is read whole with its index */

@@ -198,6 +198,7 @@ enum err wal_open(const struct wal_options *o, struct wal **out, const char **wh
 void wal_abandon(struct wal *w, struct list *left) {
     wal_give_up(w);
     while (w->writers > 0) waitq_wait(&w->idle);
+    w->placed_count = 0;
     list_splice_back(left, &w->placed);
     list_splice_back(left, &w->queued);
 }
@@ -357,6 +358,20 @@ static enum err replay_group(struct replay *r, const struct group_header *g, con
     return OK;
 }
 
+/* Looks at every sector from `position` on, up to LOOK_BEHIND_BYTES or `limit`, for the beginning of a group. */
+static enum err look_behind(struct replay *r, uint64_t position, uint64_t limit, struct wal_found *found) {
+    if (limit - position > LOOK_BEHIND_BYTES) limit = position + LOOK_BEHIND_BYTES;
+    enum err e = OK;
+    for (uint64_t at = position + ENV_FILE_ALIGN; at < limit && e == OK; at += ENV_FILE_ALIGN) {
+        const uint8_t *data = replay_bytes(r, at, ENV_FILE_ALIGN, &e);
+        struct group_header g;
+        if (!data || group_decode(data, ENV_FILE_ALIGN, &g) != OK) continue;
+        if (g.incarnation.v != r->w->superblock.incarnation.v || g.position != at) continue;
+        if (found->groups_behind++ == 0) found->first_behind = at;
+    }
+    return e;
+}
+
 enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx, struct wal_found *found) {
     ASSERT(w->has_superblock);
     *found = (struct wal_found){0};
@@ -399,6 +414,7 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
         position += (g.size + ENV_FILE_ALIGN - 1) & ~(uint64_t)(ENV_FILE_ALIGN - 1);
     }
     found->end_position = position;
+    if (e == OK) e = look_behind(&r, position, limit, found);
     mem_free(w->env->mem, r.window);
     return e;
 }

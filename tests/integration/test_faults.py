@@ -71,7 +71,7 @@ def through(b, break_it, mend_it, seconds=4, words=()):
     """A producer from before the fault to behind it."""
     create(b, None, "data", 1)
     t = Trickle(b, "data")
-    assert t.run(1) > 0
+    eventually(lambda: t.run(0.3) > 0, what="the first records are acknowledged")
     break_it()
     t.run(seconds)
     assert b.alive(), b.log()[-3000:]
@@ -146,7 +146,7 @@ def test_write_ahead_log_on_a_broken_device(mounts, brokers, folder, backend):
         assert time.monotonic() < end, "the device never failed"
         t.run(0.2)
     assert any("WAL" in x or "wal" in x for x in b.log().splitlines() if "level=error" in x or "level=warn" in x), b.log()
-    assert t.run(4) > 0, "nothing is acknowledged without the log"
+    eventually(lambda: t.run(0.5) > 0, what="something is acknowledged without the log")
     assert b.alive()
     failing = metrics(b)
     assert any(name == "oxbow_wal_errors_total" and v > 0 for (name, _), v in failing.items())
