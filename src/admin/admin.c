@@ -228,7 +228,7 @@ static bool address_parse(const char *host, uint16_t port, union address *out) {
 }
 
 static void admin_free(struct admin *a) {
-    if (a->library) dlclose(a->library);
+    /* The library stays loaded: its threads may still be on their way out, and the process ends soon. */
     a->magic = 0;
     mem_free(a->o.env->mem, a);
 }

@@ -20,6 +20,8 @@ struct ledger_job {
 struct log_walk {
     char prefix[OBJECT_KEY_MAX];
     bool ledger, any, ended;
+    bool newest; /* a later start may have taken the log over and kept only what still holds data */
+    bool data;   /* it did */
     uint64_t boundary; /* the highest that any entry carries */
     uint64_t first, next, entries, below, behind;
     struct objlog_nonce last;
@@ -48,7 +50,11 @@ static enum err find_boundary(struct inspect *x, struct log_walk *w, const struc
 static void walk_entry(struct inspect *x, struct log_walk *w, const char *key, const struct objlog_header *h) {
     static const struct objlog_nonce zero;
     w->entries++;
-    if (h->number < w->boundary) {
+    if (!w->any && !w->data && !w->newest && h->number != w->boundary && h->number >= w->boundary) {
+        w->data = true;
+        (void)snprintf(w->how, sizeof(w->how), "kept for its data alone");
+    }
+    if (w->data || h->number < w->boundary) {
         w->below++;
         return;
     }
@@ -98,8 +104,8 @@ static enum err list_all(struct inspect *x, const char *prefix, struct store_lis
     return e;
 }
 
-static void inspect_log(struct inspect *x, const char *prefix, bool ledger) {
-    struct log_walk w = {.ledger = ledger};
+static void inspect_log(struct inspect *x, const char *prefix, bool ledger, bool newest) {
+    struct log_walk w = {.ledger = ledger, .newest = newest};
     (void)snprintf(w.prefix, sizeof(w.prefix), "%s", prefix);
     char with_slash[OBJECT_KEY_MAX + 1];
     (void)snprintf(with_slash, sizeof(with_slash), "%s/", prefix);
@@ -131,21 +137,25 @@ static void ledger_main(struct inspect *x, void *arg) {
     char prefix[OBJECT_KEY_MAX];
     if (j->one) {
         object_ledger_prefix(prefix, x->generation, (struct incarnation){j->incarnation});
-        inspect_log(x, prefix, true);
+        inspect_log(x, prefix, true, false);
     } else {
         (void)snprintf(prefix, sizeof(prefix), "%s/cluster", x->generation);
-        inspect_log(x, prefix, false);
+        inspect_log(x, prefix, false, true);
         (void)snprintf(prefix, sizeof(prefix), "%s/ledger/", x->generation);
         struct store_listing l;
         enum err e = list_all(x, prefix, &l);
         if (e != OK) inspect_fails(x, prefix, "the ledgers cannot be listed", e);
-        uint64_t last = 0;
+        uint64_t last = 0, newest = 0;
+        for (size_t i = 0; e == OK && i < l.count; i++) {
+            struct object_id id;
+            if (object_key_parse(l.items[i].key, x->generation, &id) && id.creator.v > newest) newest = id.creator.v;
+        }
         for (size_t i = 0; e == OK && i < l.count; i++) {
             struct object_id id;
             if (!object_key_parse(l.items[i].key, x->generation, &id) || id.creator.v == last) continue;
             last = id.creator.v;
             object_ledger_prefix(prefix, x->generation, id.creator);
-            inspect_log(x, prefix, true);
+            inspect_log(x, prefix, true, id.creator.v == newest);
         }
         store_listing_deinit(&l);
     }

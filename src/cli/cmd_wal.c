@@ -164,13 +164,15 @@ static void say_end(struct wal_job *j, const struct wal_superblock *s, const str
     } else if (found->stopped_by != ERR_FOREIGN && found->stopped_by != ERR_STALE && found->stopped_by != OK) {
         bad_line(j, place, found->stopped_by, "the group here does not verify");
     }
-    if (behind > 0) {
-        char text[160];
-        (void)snprintf(text, sizeof(text),
-                       "%" PRIu64 " groups lie behind the end, the first at position %" PRIu64
-                       ": writes that overtook a torn one at a crash, or damage",
-                       behind, first_behind);
+    if (behind == 0) return;
+    char text[200];
+    (void)snprintf(text, sizeof(text), "%" PRIu64 " groups lie behind the end, the first at position %" PRIu64 ": %s", behind, first_behind,
+                   found->damaged ? "they were written after the place of the end was confirmed, so it was damaged later"
+                                  : "writes that overtook the missing one when the holder ended; none of them was acknowledged");
+    if (found->damaged) {
         bad_line(j, place, ERR_GAP, text);
+    } else if (!j->json) {
+        buf_printf(&j->out, "note: %s\n", text);
     }
 }
 

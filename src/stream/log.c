@@ -1,6 +1,10 @@
 /* The log side, first part: blocks come in from the shards, go to the WAL, and are confirmed; and what happens when the WAL fails. */
+#include <inttypes.h>
+
 #include "base/assert.h"
 #include "stream/streams_priv.h"
+
+#define CLOSE_PATIENCE_NS (10 * NS_PER_S)
 
 static void post_durable(struct stream_shard *h, uint64_t sequence) {
     struct streams *s = h->engine;
@@ -117,6 +121,21 @@ static void upload_timer_fire(struct timer *t) {
     upload_poke(CONTAINER_OF(t, struct streams, upload_timer));
 }
 
+/* A stop does not wait for a store that does nothing: what is not uploaded is in the WAL. */
+static void close_timer_fire(struct timer *t) {
+    struct streams *s = CONTAINER_OF(t, struct streams, close_timer);
+    if (s->close_seen != objlog_durable(s->log)) {
+        s->close_seen = objlog_durable(s->log);
+        timer_arm(t, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
+        return;
+    }
+    log_warn(s->env->log, "stopping without the object store: it does not answer; the rest stays in the WAL", "pending_bytes=%" PRIu64, s->pending_bytes + s->unacked_bytes);
+    s->closing = true;
+    objlog_stop(s->log);
+    waitq_wake_all(&s->upload_wake);
+    waitq_wake_all(&s->upload_done);
+}
+
 enum err streams_open(const struct streams_options *o, struct streams **out, const char **why) {
     ASSERT(o->producer_expiration_ms > 0);
     ASSERT(o->shard_count > 0 && o->incarnation.v != 0 && loop_current() == o->log_loop);
@@ -135,6 +154,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     waitgroup_init(&s->background);
     timer_init(&s->upload_timer, upload_timer_fire);
     timer_init(&s->checkpoint_timer, upload_checkpoint_due);
+    timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     list_init(&s->pending);
     list_init(&s->unacked);
@@ -202,7 +222,10 @@ void streams_close(struct streams *s) {
     }
     bool in_order = false;
     if (s->wal_mode != WAL_MODE_OFF && !s->fenced) {
+        s->close_seen = objlog_durable(s->log);
+        timer_arm(&s->close_timer, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         in_order = upload_flush(s) == OK && upload_checkpoint(s, true) == OK;
+        timer_disarm(&s->close_timer);
     }
     s->closing = true;
     timer_disarm(&s->upload_timer);

@@ -64,6 +64,7 @@ void group_encode(uint8_t out[GROUP_HEADER_SIZE], const struct group_header *g) 
     le32_put(out + 32, g->size);
     le32_put(out + 36, g->record_count);
     le64_put(out + 40, g->trim_position);
+    le64_put(out + 48, g->confirmed_position);
     le32_put(out + 60, crc32c(0, out, 60));
 }
 
@@ -79,6 +80,7 @@ enum err group_decode(const uint8_t *data, size_t size, struct group_header *out
     out->size = le32_get(data + 32);
     out->record_count = le32_get(data + 36);
     out->trim_position = le64_get(data + 40);
+    out->confirmed_position = le64_get(data + 48);
     if (out->kind != GROUP_RECORDS && out->kind != GROUP_PAD) return ERR_VERSION;
     if (out->size < GROUP_HEADER_SIZE) return ERR_CORRUPT;
     return OK;

@@ -8,7 +8,7 @@
  *
  * A *group* is what one write carries: a header of GROUP_HEADER_SIZE bytes, then records, then padding to ENV_FILE_ALIGN:
  *    0 u32 magic "OXWG"           16 u64 logical position              32 u32 size without padding      40 u64 trim position when written
- *    4 u16 version, u16 kind      24 u64 block id                      36 u32 record count              48 zero ... 60 u32 crc32c of bytes 0..59
+ *    4 u16 version, u16 kind      24 u64 block id                      36 u32 record count              48 u64 confirmed position when written, zero, 60 u32 crc32c of bytes 0..59
  *    8 u64 incarnation
  * Kind 1 holds records; kind 2 is a pad: the ring continues at its beginning. A group that verifies follows its predecessor without a gap in logical
  * position. Of a torn group, the records before the first that does not verify are whole, and none of them was acknowledged. */
@@ -42,6 +42,7 @@ struct group_header {
     uint64_t block_id; /* shard << 48 | sequence of the shard, from 1 */
     uint32_t size, record_count;
     uint64_t trim_position;
+    uint64_t confirmed_position; /* everything below it was confirmed when this group was written */
 };
 
 static inline size_t record_size(size_t payload_size) {

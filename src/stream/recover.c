@@ -144,7 +144,8 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     struct wal_found found;
     *why = "the WAL could not be read";
     enum err e = wal_replay(s->wal, wal_record, r, &found);
-    if (e == OK && found.groups_behind > WAL_BEHIND_MAX) {
+    if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
+    if (e == OK && found.damaged) {
         log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64, wal_path(s->wal), found.end_position,
                   err_name(found.stopped_by), found.groups_behind);
         *why = "the WAL is damaged in the middle: whole groups lie behind a place that does not verify, so records that were acknowledged may be lost; restore the device "

@@ -133,6 +133,7 @@ static void drop_on_log(void *arg) {
         ledger_image_remove(&s->image, c->id);
     }
     fiber_mutex_unlock(&s->ledger_lock);
+    if (l) upload_entry_made(s); /* entries of ours that held its records are freed by the next checkpoint */
     collect_poke(s);
     waitgroup_done(&s->background);
 }

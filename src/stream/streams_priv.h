@@ -131,7 +131,8 @@ struct streams {
     struct list pending;  /* confirmed by the WAL, not uploaded; in WAL order */
     struct list unacked;  /* the WAL failed: to be confirmed by the ledger */
     uint64_t pending_bytes, unacked_bytes;
-    struct timer upload_timer, checkpoint_timer;
+    struct timer upload_timer, checkpoint_timer, close_timer;
+    uint64_t close_seen; /* ledger entries when the close was last looked at */
     bool upload_wanted; /* by a shard without room */
     bool flushing;      /* everything is to be uploaded */
     bool uploading;     /* the fiber is alive */

@@ -418,10 +418,31 @@ enum err upload_checkpoint(struct streams *s, bool closed) {
     return e;
 }
 
+/* An entry without contents: it carries the boundary that the last checkpoint has become. On a broker without traffic no other would, and what lies below would stay. */
+static enum err carry_boundary(struct streams *s) {
+    struct buf head;
+    buf_init(&head, s->mem);
+    struct object_head h = {0};
+    memcpy(h.wal_id, s->wal_id, sizeof(h.wal_id));
+    object_head_begin(&head, &h);
+    struct slice slice = slice_borrow(head.data, head.size);
+    uint64_t number;
+    fiber_mutex_lock(&s->ledger_lock);
+    enum err e = s->ended ? ERR_CLOSED : objlog_append(s->log, OBJLOG_DATA, &slice, NULL, 0, 0, &number);
+    if (e == OK) object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number, OBJECT_LEDGER_ENTRY}));
+    fiber_mutex_unlock(&s->ledger_lock);
+    buf_deinit(&head);
+    return e;
+}
+
 static void checkpoint_job(void *arg) {
     struct streams *s = arg;
     if (!s->closing && s->entries_since_checkpoint > 0) {
         enum err e = upload_checkpoint(s, false);
+        if (e == OK && s->uses.garbage_count > 0 && objlog_deletable_below(s->log) < objlog_boundary(s->log)) {
+            e = carry_boundary(s);
+            collect_poke(s);
+        }
         if (e != OK && e != ERR_CANCELLED && e != ERR_CLOSED) log_fatal(s, e, "a checkpoint failed for good");
     }
     s->checkpointing = false;
@@ -567,10 +588,10 @@ void upload_want(struct streams *s) {
 
 enum err upload_flush(struct streams *s) {
     s->flushing = true;
-    while (!s->fenced && (!list_empty(&s->pending) || !list_empty(&s->unacked) || s->uploading || (s->wal_mode == WAL_MODE_ON && !wal_idle(s->wal)))) {
+    while (!s->fenced && !s->closing && (!list_empty(&s->pending) || !list_empty(&s->unacked) || s->uploading || (s->wal_mode == WAL_MODE_ON && !wal_idle(s->wal)))) {
         upload_poke(s);
         waitq_wait(&s->upload_done);
     }
     s->flushing = false;
-    return s->fenced ? ERR_FENCED : OK;
+    return s->fenced ? ERR_FENCED : s->closing ? ERR_CANCELLED : OK;
 }

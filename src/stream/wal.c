@@ -70,16 +70,14 @@ static void leave(struct wal *w) {
 static void confirm_written(struct wal *w, struct block *last) {
     for (;;) {
         struct block *b = LIST_ENTRY(list_pop_front(&w->placed), struct block, node);
-        ASSERT(b->written && w->placed_count > 0);
-        w->placed_count--;
+        ASSERT(b->written);
         ASSERT(b->wal_position >= w->confirmed_end);
         w->confirmed_end = b->wal_end;
         metric_observe_ns(w->env->metrics, w->env->mem, M_WAL_LATENCY, 0, env_now_ns(w->env) - b->sealed_ns);
         bool end = b == last;
         w->options.confirmed(w->options.ctx, b);
-        if (end) break;
+        if (end) return;
     }
-    waitq_wake_all(&w->space);
 }
 
 static struct block *last_written_of_prefix(const struct wal *w) {
@@ -211,13 +209,11 @@ static struct block *place_next(struct wal *w) {
             if (!write_pad(w, lap_left)) break;
             continue;
         }
-        while (!w->failed && w->placed_count > WAL_BEHIND_MAX) waitq_wait(&w->space);
         if (!wait_for_room(w, candidate->padded)) break;
         ASSERT(candidate == LIST_ENTRY(w->queued.next, struct block, node));
         b = candidate;
         list_remove(&b->node);
         list_push_back(&w->placed, &b->node);
-        w->placed_count++;
         b->wal_position = w->head;
         b->wal_end = w->head + b->padded;
         w->head = b->wal_end;
@@ -237,7 +233,8 @@ static void writer(void *arg) {
                                  .block_id = b->id,
                                  .size = b->size,
                                  .record_count = b->records,
-                                 .trim_position = w->trim_durable};
+                                 .trim_position = w->trim_durable,
+                                 .confirmed_position = w->confirmed_end};
         ASSERT(g.incarnation.v == w->superblock.incarnation.v);
         group_encode(b->data, &g);
         struct env_bytes piece = {b->data, b->padded};
@@ -266,7 +263,6 @@ void wal_submit(struct wal *w, struct block *b) {
 }
 
 void wal_take_unconfirmed(struct wal *w, struct list *out) {
-    w->placed_count = 0;
     ASSERT(w->reported && w->writers == 0);
     list_splice_back(out, &w->placed);
     list_splice_back(out, &w->queued);

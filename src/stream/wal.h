@@ -11,7 +11,7 @@
  * Rules:
  *  1. A block that holds acknowledged data is never rewritten: each group begins at a fresh sector and is padded.
  *  2. A group is confirmed once it and every group before it are durable (writes are in flight several at a time and may end in any order).
- *     At most WAL_BEHIND_MAX groups are placed behind the first that is not confirmed, so that recovery can tell a crash from damage.
+ *     Each group says up to where the ring was confirmed when it was written, so that recovery can tell a crash from damage.
  *  3. Space is reused only after the superblock with the higher trim position is durable: recovery starts at the trim position and must find the oldest needed group there.
  *  4. Logical positions are never used twice, also not after an error: a WAL that failed continues at a higher position.
  *  5. Any error of a write means: its outcome is unknown. The WAL reports failed() with all unconfirmed blocks still owned by the caller, and accepts none until wal_restart.
@@ -76,11 +76,11 @@ struct wal_found {
     uint64_t groups, records, end_position;
     enum err stopped_by; /* why the place at end_position did not verify: ERR_FOREIGN (no group), ERR_STALE (of an earlier lap or incarnation), ERR_CORRUPT, ... */
     bool torn;           /* the last group lacked some of its records */
-    /* Groups of this incarnation that lie behind the end, not far. A crash leaves at most WAL_BEHIND_MAX: a holder places no more behind one that is not confirmed. More
-     * prove that something in between was damaged later, and that acknowledged records may be gone. */
+    /* Groups of this incarnation that lie behind the end, not far: writes that overtook the missing one. When one of them says that the place of the end was
+     * confirmed before it was written, something was damaged later, and acknowledged records are gone. */
     uint64_t groups_behind, first_behind;
+    bool damaged;
 };
-#define WAL_BEHIND_MAX 8u
 enum err wal_replay(struct wal *w, enum err (*record)(void *ctx, const struct record_header *h, const uint8_t *payload), void *ctx, struct wal_found *found) WARN_UNUSED;
 
 /* Begins anew for this incarnation: what was in the ring is given up (the caller has it in the ledger). ERR_FENCED: the ring carries a mark. Suspends. */

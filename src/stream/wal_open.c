@@ -198,7 +198,6 @@ enum err wal_open(const struct wal_options *o, struct wal **out, const char **wh
 void wal_abandon(struct wal *w, struct list *left) {
     wal_give_up(w);
     while (w->writers > 0) waitq_wait(&w->idle);
-    w->placed_count = 0;
     list_splice_back(left, &w->placed);
     list_splice_back(left, &w->queued);
 }
@@ -368,6 +367,7 @@ static enum err look_behind(struct replay *r, uint64_t position, uint64_t limit,
         if (!data || group_decode(data, ENV_FILE_ALIGN, &g) != OK) continue;
         if (g.incarnation.v != r->w->superblock.incarnation.v || g.position != at) continue;
         if (found->groups_behind++ == 0) found->first_behind = at;
+        if (g.confirmed_position > position) found->damaged = true;
     }
     return e;
 }

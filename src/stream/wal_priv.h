@@ -21,7 +21,6 @@ struct wal {
     uint64_t head;            /* logical position of the next group */
     uint64_t confirmed_end;
     uint64_t trim_requested, trim_durable;
-    unsigned placed_count;
     struct list queued, placed; /* blocks: not yet placed; placed and not confirmed, in order of position */
     struct fiber_mutex place_lock;
     struct waitq space, idle;
