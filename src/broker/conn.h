@@ -53,12 +53,13 @@ struct conns {
     struct list all;     /* the least recently active first */
     struct list starved; /* paused because the budget is used up */
     struct list closing; /* to be closed at the next kick */
-    struct list flushing; /* have answers to send: one system call for all of a connection's that a group commit set free */
+    /* have answers to send: one system call for all of a connection's that a group commit set free */
+    struct list flushing;
     struct mail flush_mail;
     bool flush_posted;
     struct slices outgoing; /* empty between calls */
-    struct timer kick;   /* closes and resumes outside the callbacks of sockets */
-    struct timer sweep;  /* idle and stalled connections */
+    struct timer kick;      /* closes and resumes outside the callbacks of sockets */
+    struct timer sweep;     /* idle and stalled connections */
     uint64_t count;
     size_t unsent_bytes; /* of all answers */
     struct budget decode;

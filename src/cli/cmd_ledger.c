@@ -20,8 +20,8 @@ struct ledger_job {
 struct log_walk {
     char prefix[OBJECT_KEY_MAX];
     bool ledger, any, ended;
-    bool newest; /* a later start may have taken the log over and kept only what still holds data */
-    bool data;   /* it did */
+    bool newest;       /* a later start may have taken the log over and kept only what still holds data */
+    bool data;         /* it did */
     uint64_t boundary; /* the highest that any entry carries */
     uint64_t first, next, entries, below, behind;
     struct objlog_nonce last;

@@ -1,4 +1,5 @@
-/* `oxbow sim`: runs the simulator's scenarios, one seed after the other, and says which broke a promise. A line is begun before its seed runs and ended after it, so
+/* `oxbow sim`: runs the simulator's scenarios, one seed after the other, and says which broke a promise. A line is
+ * begun before its seed runs and ended after it, so
  * that a failed assertion, which ends the process, leaves the seed on the screen. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,7 +30,8 @@ static void print_trace(void *ctx, const char *line) {
 
 static void list_print(void) {
     printf("scenarios:\n");
-    for (size_t i = 0; i < sim_scenario_count; i++) printf("  %-20s %s\n", sim_scenarios[i].name, sim_scenarios[i].sentence);
+    for (size_t i = 0; i < sim_scenario_count; i++)
+        printf("  %-20s %s\n", sim_scenarios[i].name, sim_scenarios[i].sentence);
     printf("faults:\n");
     for (unsigned i = 0; i < SIM_FAULTS; i++) {
         printf("  %-20s %s\n", sim_fault_name((enum sim_fault)i), sim_fault_sentence((enum sim_fault)i));
@@ -72,8 +74,8 @@ static void seed_run(struct sim_job *j, const struct sim_scenario *s, uint64_t s
     printf("seed=%" PRIu64 " scenario=%s%s", seed, s->name, j->options.trace ? "\n" : "");
     (void)fflush(stdout);
     sim_run_seed(s, &j->options, &r);
-    printf(" hash=%016" PRIx64 " ops=%" PRIu64 " acked=%" PRIu64 " faults=%" PRIu64 " steps=%" PRIu64 "\n", r.hash, r.ops, r.acked,
-           r.faults, r.steps);
+    printf(" hash=%016" PRIx64 " ops=%" PRIu64 " acked=%" PRIu64 " faults=%" PRIu64 " steps=%" PRIu64 "\n", r.hash,
+           r.ops, r.acked, r.faults, r.steps);
     j->hash = hash64(j->hash ^ r.hash) + seed;
     j->ops += r.ops;
     j->acked += r.acked;
@@ -96,37 +98,53 @@ static int job_run(struct sim_job *j) {
         printf("sim: fault %s=%" PRIu64 "\n", sim_fault_name((enum sim_fault)i), j->fault_counts[i]);
     }
     if (j->ops == 0) printf("sim: no operation was checked\n");
-    printf("sim: seeds=%" PRIu64 " hash=%016" PRIx64 " ops=%" PRIu64 " acked=%" PRIu64 " faults=%" PRIu64 " failed=%" PRIu64 "\n", j->seeds,
-           j->hash, j->ops, j->acked, j->faults, j->failed);
+    printf("sim: seeds=%" PRIu64 " hash=%016" PRIx64 " ops=%" PRIu64 " acked=%" PRIu64 " faults=%" PRIu64
+           " failed=%" PRIu64 "\n",
+           j->seeds, j->hash, j->ops, j->acked, j->faults, j->failed);
     return j->failed > 0 || j->ops == 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-enum sim_option { OPT_SEED, OPT_SEEDS, OPT_SCENARIO, OPT_MINUTES, OPT_TRACE, OPT_LIST, OPT_MUTANT, OPT_CALM, OPT_FAULTS };
+enum sim_option {
+    OPT_SEED,
+    OPT_SEEDS,
+    OPT_SCENARIO,
+    OPT_MINUTES,
+    OPT_TRACE,
+    OPT_LIST,
+    OPT_MUTANT,
+    OPT_CALM,
+    OPT_FAULTS
+};
 
 static const struct option_spec specs[] = {
-    [OPT_SEED] = {0, "seed", "N"},
-    [OPT_SEEDS] = {0, "seeds", "A..B"},
-    [OPT_SCENARIO] = {0, "scenario", "NAME"},
-    [OPT_MINUTES] = {0, "minutes", "M"},
-    [OPT_TRACE] = {0, "trace", NULL},
-    [OPT_LIST] = {0, "list", NULL},
-    [OPT_MUTANT] = {0, "mutant", "NAME"},
-    [OPT_CALM] = {0, "calm", NULL},
-    [OPT_FAULTS] = {0, "faults", NULL},
+    [OPT_SEED] = {0, "seed", "N"},        [OPT_SEEDS] = {0, "seeds", "A..B"}, [OPT_SCENARIO] = {0, "scenario", "NAME"},
+    [OPT_MINUTES] = {0, "minutes", "M"},  [OPT_TRACE] = {0, "trace", NULL},   [OPT_LIST] = {0, "list", NULL},
+    [OPT_MUTANT] = {0, "mutant", "NAME"}, [OPT_CALM] = {0, "calm", NULL},     [OPT_FAULTS] = {0, "faults", NULL},
 };
 
 /* True when the value is one that the option takes. */
 static bool option_take(struct sim_job *j, enum sim_option option, const char *value) {
     switch (option) {
     case OPT_SEED:
-    case OPT_SEEDS: return seeds_parse(value, &j->first, &j->last);
-    case OPT_SCENARIO: return (j->scenario = sim_scenario_find(value)) != NULL;
-    case OPT_MINUTES: return options_u64(value, 1, MINUTES_MAX, &j->options.minutes);
-    case OPT_TRACE: j->options.trace = print_trace; return true;
-    case OPT_MUTANT: return (j->options.mutant = sim_mutant_find(value)) != SIM_MUTANTS;
-    case OPT_CALM: j->options.calm = true; return true;
-    case OPT_FAULTS: j->verbose = true; return true;
-    case OPT_LIST: break;
+    case OPT_SEEDS:
+        return seeds_parse(value, &j->first, &j->last);
+    case OPT_SCENARIO:
+        return (j->scenario = sim_scenario_find(value)) != NULL;
+    case OPT_MINUTES:
+        return options_u64(value, 1, MINUTES_MAX, &j->options.minutes);
+    case OPT_TRACE:
+        j->options.trace = print_trace;
+        return true;
+    case OPT_MUTANT:
+        return (j->options.mutant = sim_mutant_find(value)) != SIM_MUTANTS;
+    case OPT_CALM:
+        j->options.calm = true;
+        return true;
+    case OPT_FAULTS:
+        j->verbose = true;
+        return true;
+    case OPT_LIST:
+        break;
     }
     UNREACHABLE();
 }

@@ -166,9 +166,11 @@ static void say_end(struct wal_job *j, const struct wal_superblock *s, const str
     }
     if (behind == 0) return;
     char text[200];
-    (void)snprintf(text, sizeof(text), "%" PRIu64 " groups lie behind the end, the first at position %" PRIu64 ": %s", behind, first_behind,
-                   found->damaged ? "they were written after the place of the end was confirmed, so it was damaged later"
-                                  : "writes that overtook the missing one when the holder ended; none of them was acknowledged");
+    (void)snprintf(text, sizeof(text), "%" PRIu64 " groups lie behind the end, the first at position %" PRIu64 ": %s",
+                   behind, first_behind,
+                   found->damaged
+                       ? "they were written after the place of the end was confirmed, so it was damaged later"
+                       : "writes that overtook the missing one when the holder ended; none of them was acknowledged");
     if (found->damaged) {
         bad_line(j, place, ERR_GAP, text);
     } else if (!j->json) {

@@ -1,10 +1,13 @@
 /* Produce: from a client's bytes to a batch with an offset.
  *
  *   take a turn -> judge the header -> judge the records (perhaps on a worker) -> recompress (rarely; on a worker) ->
- *   await the turn -> judge the sequence numbers -> reserve room -> decide offset, time, segment -> append -> end the turn
+ *   await the turn -> judge the sequence numbers -> reserve room -> decide offset, time, segment -> append -> end
+ *   the turn
  *
- * Everything up to the turn needs nothing of the partition's state, so several appends prepare side by side; from the turn on they go one by one, in the order in which they
- * were called. Nothing suspends between the decision and the append. An uncompressed batch that finds room goes through without a system call, a lock or an allocation:
+ * Everything up to the turn needs nothing of the partition's state, so several appends prepare side by side; from
+ * the turn on they go one by one, in the order in which they
+ * were called. Nothing suspends between the decision and the append. An uncompressed batch that finds room goes
+ * through without a system call, a lock or an allocation:
  * its bytes are read twice (checksum, records) and copied once, by stream_append.
  *
  * Checks and their order are Kafka's for Produce 3 and later. */
@@ -38,18 +41,25 @@ static enum err refuse(struct append *a, enum err e, const char *message) {
 /* The framing: what can be said before the checksum is computed. */
 static enum err judge_frame(struct append *a, int16_t api_version) {
     const struct batch_header *h = &a->header;
-    if (a->size == 0) return refuse(a, ERR_INVALID_RECORD, "a produce request must carry exactly one record batch for a partition, found none");
+    if (a->size == 0)
+        return refuse(a, ERR_INVALID_RECORD,
+                      "a produce request must carry exactly one record batch for a partition, found none");
     enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
-    if (e == ERR_TRUNCATED) return refuse(a, ERR_CORRUPT_MESSAGE, "the record batch is longer than the bytes that came");
+    if (e == ERR_TRUNCATED)
+        return refuse(a, ERR_CORRUPT_MESSAGE, "the record batch is longer than the bytes that came");
     if (e == ERR_INVALID_RECORD) return refuse(a, e, "a record batch must have magic 2");
     if (e != OK) return refuse(a, e, "the header of the record batch makes no sense");
     ASSERT(h->size >= BATCH_HEADER_SIZE && h->size <= a->size);
-    if (h->size != a->size) return refuse(a, ERR_INVALID_RECORD, "a produce request must carry exactly one record batch for a partition, found more");
+    if (h->size != a->size)
+        return refuse(a, ERR_INVALID_RECORD,
+                      "a produce request must carry exactly one record batch for a partition, found more");
     if (batch_codec(h) == CODEC_ZSTD && api_version < 7) {
         return refuse(a, ERR_UNSUPPORTED_COMPRESSION, "zstd needs version 7 or later of the Produce request");
     }
-    if (h->base_offset != 0) return refuse(a, ERR_INVALID_RECORD, "the base offset of a record batch in a produce request must be 0");
-    if (a->size > (size_t)a->config.max_message_bytes) return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than max.message.bytes");
+    if (h->base_offset != 0)
+        return refuse(a, ERR_INVALID_RECORD, "the base offset of a record batch in a produce request must be 0");
+    if (a->size > (size_t)a->config.max_message_bytes)
+        return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than max.message.bytes");
     return OK;
 }
 
@@ -62,11 +72,16 @@ static enum err judge_header(struct append *a) {
         return refuse(a, ERR_INVALID_RECORD, "the number of records does not go with the last offset of the batch");
     }
     if (batch_is_control(h)) return refuse(a, ERR_INVALID_RECORD, "clients may not write control records");
-    if (h->attributes & BATCH_DELETE_HORIZON) return refuse(a, ERR_INVALID_RECORD, "clients may not set a delete horizon");
-    if (h->producer_id >= 0 && h->base_sequence < 0) return refuse(a, ERR_INVALID_RECORD, "a batch with a producer id needs a base sequence of at least 0");
-    if (h->producer_id >= 0 && h->producer_epoch < 0) return refuse(a, ERR_INVALID_RECORD, "a batch with a producer id needs a producer epoch of at least 0");
-    if (batch_is_transactional(h)) return refuse(a, ERR_TRANSACTIONAL_ID_AUTHORIZATION, "this broker does not support transactions yet");
-    if (h->attributes & BATCH_LOG_APPEND_TIME) return refuse(a, ERR_INVALID_TIMESTAMP, "the timestamp type LogAppendTime is the broker's to set");
+    if (h->attributes & BATCH_DELETE_HORIZON)
+        return refuse(a, ERR_INVALID_RECORD, "clients may not set a delete horizon");
+    if (h->producer_id >= 0 && h->base_sequence < 0)
+        return refuse(a, ERR_INVALID_RECORD, "a batch with a producer id needs a base sequence of at least 0");
+    if (h->producer_id >= 0 && h->producer_epoch < 0)
+        return refuse(a, ERR_INVALID_RECORD, "a batch with a producer id needs a producer epoch of at least 0");
+    if (batch_is_transactional(h))
+        return refuse(a, ERR_TRANSACTIONAL_ID_AUTHORIZATION, "this broker does not support transactions yet");
+    if (h->attributes & BATCH_LOG_APPEND_TIME)
+        return refuse(a, ERR_INVALID_TIMESTAMP, "the timestamp type LogAppendTime is the broker's to set");
     return OK;
 }
 
@@ -100,11 +115,13 @@ static enum err validate(struct append *a, unsigned flags) {
     return v.result;
 }
 
-/* Kafka: record.timestamp - now above the one limit, or now - record.timestamp above the other; records without a timestamp pass. */
+/* Kafka: record.timestamp - now above the one limit, or now - record.timestamp above the other; records without a
+ * timestamp pass. */
 static bool timestamp_fits(int64_t timestamp, int64_t now_ms, int64_t before_max_ms, int64_t after_max_ms) {
     if (timestamp == BATCH_NO_TIMESTAMP) return true;
     __int128 ahead = (__int128)timestamp - now_ms;
-    return ahead > 0 ? ahead <= after_max_ms || after_max_ms == INT64_MAX : -ahead <= before_max_ms || before_max_ms == INT64_MAX;
+    return ahead > 0 ? ahead <= after_max_ms || after_max_ms == INT64_MAX
+                     : -ahead <= before_max_ms || before_max_ms == INT64_MAX;
 }
 
 struct timestamp_search {
@@ -137,7 +154,8 @@ static enum err judge_timestamps(struct append *a) {
     struct timestamp_search s = {a, env_wall_ms(a->p->env), OK};
     int64_t before = topic_config_before_max_ms(&a->config), after = topic_config_after_max_ms(&a->config);
     if (timestamp_fits(a->check.max_timestamp, s.now_ms, before, after) &&
-        (before == INT64_MAX || (a->check.min_timestamp != BATCH_NO_TIMESTAMP && timestamp_fits(a->check.min_timestamp, s.now_ms, before, after)))) {
+        (before == INT64_MAX || (a->check.min_timestamp != BATCH_NO_TIMESTAMP &&
+                                 timestamp_fits(a->check.min_timestamp, s.now_ms, before, after)))) {
         return OK;
     }
     if (batch_codec(&a->header) == CODEC_NONE) {
@@ -145,20 +163,24 @@ static enum err judge_timestamps(struct append *a) {
     } else {
         env_offload(a->p->env, find_bad_timestamp, &s);
     }
-    return s.result == ERR_INVALID_TIMESTAMP ? refuse(a, s.result, "the timestamp of a record lies outside the limits of the topic") : s.result;
+    return s.result == ERR_INVALID_TIMESTAMP
+               ? refuse(a, s.result, "the timestamp of a record lies outside the limits of the topic")
+               : s.result;
 }
 
 /* May suspend for compressed batches. */
 static enum err judge_records(struct append *a) {
     bool compacted = (a->config.cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
     enum err e = validate(a, compacted ? BATCH_CHECK_KEYS : 0);
-    if (e == ERR_TOO_LARGE) return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch unfolds to more than the broker takes");
+    if (e == ERR_TOO_LARGE)
+        return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch unfolds to more than the broker takes");
     if (e == ERR_CORRUPT_MESSAGE) return refuse(a, e, "the record batch cannot be decompressed");
     if (e == ERR_INVALID_RECORD) {
         a->out->bad_record = a->check.bad_record;
         /* Only this tells a missing key from a damaged record. */
         bool key = compacted && validate(a, 0) == OK;
-        return refuse(a, e, key ? "compacted topics do not take records without a key" : "a record of the batch is malformed");
+        return refuse(
+            a, e, key ? "compacted topics do not take records without a key" : "a record of the batch is malformed");
     }
     if (e != OK) return e;
     return judge_timestamps(a);
@@ -166,12 +188,18 @@ static enum err judge_records(struct append *a) {
 
 static enum kafka_codec wanted_codec(const struct topic_config *c, enum kafka_codec producers) {
     switch ((enum topic_compression)c->compression_type) {
-    case TOPIC_COMPRESSION_PRODUCER: return producers;
-    case TOPIC_COMPRESSION_NONE: return CODEC_NONE;
-    case TOPIC_COMPRESSION_GZIP: return CODEC_GZIP;
-    case TOPIC_COMPRESSION_SNAPPY: return CODEC_SNAPPY;
-    case TOPIC_COMPRESSION_LZ4: return CODEC_LZ4;
-    case TOPIC_COMPRESSION_ZSTD: return CODEC_ZSTD;
+    case TOPIC_COMPRESSION_PRODUCER:
+        return producers;
+    case TOPIC_COMPRESSION_NONE:
+        return CODEC_NONE;
+    case TOPIC_COMPRESSION_GZIP:
+        return CODEC_GZIP;
+    case TOPIC_COMPRESSION_SNAPPY:
+        return CODEC_SNAPPY;
+    case TOPIC_COMPRESSION_LZ4:
+        return CODEC_LZ4;
+    case TOPIC_COMPRESSION_ZSTD:
+        return CODEC_ZSTD;
     }
     UNREACHABLE();
 }
@@ -227,12 +255,14 @@ static enum err repack(struct append *a) {
     enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
     ASSERT(e == OK && a->header.size == a->size);
     if (a->size > (size_t)a->config.max_message_bytes) {
-        return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than max.message.bytes in the topic's compression.type");
+        return refuse(a, ERR_MESSAGE_TOO_LARGE,
+                      "the record batch is larger than max.message.bytes in the topic's compression.type");
     }
     return OK;
 }
 
-/* Kafka's rule for a new segment: no room for the batch, too old by the records' own time, or offsets that no longer fit 32 bits from its base. */
+/* Kafka's rule for a new segment: no room for the batch, too old by the records' own time, or offsets that no longer
+ * fit 32 bits from its base. */
 static bool rolls(const struct partition *p, const struct append *a, int64_t max_timestamp, int64_t now_ms) {
     const struct stream_state *s = &p->live;
     if (s->segment_count == 0) return false;
@@ -261,7 +291,8 @@ static void commit(struct append *a) {
         attributes = (int16_t)(attributes | BATCH_LOG_APPEND_TIME);
     }
     /* Timestamp lookup and retention believe the header, so it has to be right; Kafka corrects it too. */
-    if (attributes != h->attributes || max_timestamp != h->max_timestamp) batch_set_attributes(a->data, attributes, max_timestamp);
+    if (attributes != h->attributes || max_timestamp != h->max_timestamp)
+        batch_set_attributes(a->data, attributes, max_timestamp);
 
     uint64_t base = p->live.end_offset, end = base + (uint64_t)h->last_offset_delta + 1;
     ASSERT(base == stream_appended_end(p->stream) && end > base && end <= (uint64_t)INT64_MAX);
@@ -275,12 +306,19 @@ static void commit(struct append *a) {
         .payload = a->data,
         .payload_size = a->size,
         /* The batch's own checksum covers the rest: nothing is read again. */
-        .payload_crc = crc32c_combine(crc32c(0, a->data, UNCHECKED_SIZE), be32_get(a->data + CRC_AT), a->size - UNCHECKED_SIZE),
+        .payload_crc =
+            crc32c_combine(crc32c(0, a->data, UNCHECKED_SIZE), be32_get(a->data + CRC_AT), a->size - UNCHECKED_SIZE),
     };
     DCHECK(r.payload_crc == crc32c(0, a->data, a->size));
     /* The live state takes the batch by the same function by which the ledger's delta will: they cannot differ. */
-    struct record_header view = {.payload_size = (uint32_t)a->size, .type = r.type, .flags = r.flags, .epoch = p->leader_epoch, .stream = p->id,
-                                 .base_offset = base, .end_offset = end, .max_timestamp = max_timestamp};
+    struct record_header view = {.payload_size = (uint32_t)a->size,
+                                 .type = r.type,
+                                 .flags = r.flags,
+                                 .epoch = p->leader_epoch,
+                                 .stream = p->id,
+                                 .base_offset = base,
+                                 .end_offset = end,
+                                 .max_timestamp = max_timestamp};
     struct state_batch b;
     enum err e = object_batch_view(&view, a->data, &b);
     ASSERT(e == OK);
@@ -311,22 +349,27 @@ static enum err append_in_turn(struct append *a) {
         if (v.original_end > 0) {
             a->out->base_offset = v.original_base;
             a->out->end_offset = v.original_end;
-            if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME) a->out->log_append_time_ms = v.original_max_timestamp;
+            if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME)
+                a->out->log_append_time_ms = v.original_max_timestamp;
             return OK;
         }
     }
-    /* Only appends add to a producer's state and this one has the turn, so the verdict still holds when there is room. */
+    /* Only appends add to a producer's state and this one has the turn, so the verdict still holds when there is
+     * room. */
     enum err e = stream_reserve(p->stream, a->size);
     if (e == ERR_CLOSED) return ERR_NOT_LEADER; /* nothing was done: the client may look for another broker */
-    if (e == ERR_TOO_LARGE) return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than the broker's write buffer");
+    if (e == ERR_TOO_LARGE)
+        return refuse(a, ERR_MESSAGE_TOO_LARGE, "the record batch is larger than the broker's write buffer");
     if (e != OK) return e;
     commit(a);
     return OK;
 }
 
-enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version, struct partition_append_result *out) {
+enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version,
+                          struct partition_append_result *out) {
     CHECK_OBJ(p, PARTITION_MAGIC);
-    *out = (struct partition_append_result){.log_append_time_ms = -1, .bad_record = -1, .log_start_offset = stream_durable_start(p->stream)};
+    *out = (struct partition_append_result){
+        .log_append_time_ms = -1, .bad_record = -1, .log_start_offset = stream_durable_start(p->stream)};
     if (!partition_enter(p)) return ERR_NOT_LEADER;
     struct append a = {.p = p, .config = p->config, .data = records, .size = size, .out = out};
     buf_init(&a.repacked, p->env->mem);
@@ -336,7 +379,8 @@ enum err partition_append(struct partition *p, uint8_t *records, size_t size, in
     if (e == OK) e = judge_header(&a);
     if (e == OK) e = judge_records(&a);
     if (e == OK) e = repack(&a);
-    if (e == OK && a.size > (size_t)a.config.segment_bytes) e = refuse(&a, ERR_RECORD_LIST_TOO_LARGE, "the record batch is larger than segment.bytes");
+    if (e == OK && a.size > (size_t)a.config.segment_bytes)
+        e = refuse(&a, ERR_RECORD_LIST_TOO_LARGE, "the record batch is larger than segment.bytes");
     if (e == OK) {
         partition_turn_await(p, &turn);
         e = append_in_turn(&a);

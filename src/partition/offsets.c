@@ -29,7 +29,8 @@ static void lookup_in_batch(void *arg) {
 }
 
 /* The batch that comes first in [from, high watermark) and is not older than the time. Suspends. */
-static enum err find_batch(struct partition *p, uint64_t from, int64_t timestamp, struct slice *batch, struct batch_header *h) {
+static enum err find_batch(struct partition *p, uint64_t from, int64_t timestamp, struct slice *batch,
+                           struct batch_header *h) {
     enum err e = stream_find_timestamp(p->stream, from, stream_durable_end(p->stream), timestamp, batch);
     if (e != OK) return e;
     e = batch_parse_unchecked(batch->data, batch->size, h);
@@ -38,7 +39,8 @@ static enum err find_batch(struct partition *p, uint64_t from, int64_t timestamp
 }
 
 /* ERR_NOT_FOUND. Suspends. */
-static enum err find_record(struct partition *p, int64_t timestamp, int64_t *offset, int64_t *found_timestamp, int32_t *leader_epoch) {
+static enum err find_record(struct partition *p, int64_t timestamp, int64_t *offset, int64_t *found_timestamp,
+                            int32_t *leader_epoch) {
     uint64_t from = stream_durable_start(p->stream);
     for (;;) {
         struct lookup l = {.p = p, .timestamp = timestamp, .from = from};
@@ -63,8 +65,10 @@ static enum err find_record(struct partition *p, int64_t timestamp, int64_t *off
     }
 }
 
-/* The largest timestamp below the high watermark. What the state says may be of a record that is not durable yet, or is trimmed: then search downwards, in growing steps, and
- * upwards again by halves. "Some batch is not older than t" is all that has to be asked. Suspends. ERR_NOT_FOUND: no record has a timestamp. */
+/* The largest timestamp below the high watermark. What the state says may be of a record that is not durable yet, or
+ * is trimmed: then search downwards, in growing steps, and
+ * upwards again by halves. "Some batch is not older than t" is all that has to be asked. Suspends. ERR_NOT_FOUND: no
+ * record has a timestamp. */
 static enum err find_max_timestamp(struct partition *p, int64_t *out) {
     int64_t high = -1;
     for (size_t i = 0; i < p->live.segment_count; i++) {
@@ -98,7 +102,8 @@ static enum err find_max_timestamp(struct partition *p, int64_t *out) {
     return low >= 0 ? OK : ERR_NOT_FOUND;
 }
 
-static enum err list_offset(struct partition *p, int64_t timestamp, int64_t *offset, int64_t *found_timestamp, int32_t *leader_epoch) {
+static enum err list_offset(struct partition *p, int64_t timestamp, int64_t *offset, int64_t *found_timestamp,
+                            int32_t *leader_epoch) {
     uint64_t start = stream_durable_start(p->stream);
     enum err e = OK;
     switch (timestamp) {
@@ -112,8 +117,11 @@ static enum err list_offset(struct partition *p, int64_t timestamp, int64_t *off
         *leader_epoch = state_epoch_of(&p->live, start);
         if (*leader_epoch < 0) *leader_epoch = p->leader_epoch;
         return OK;
-    case MAX_TIMESTAMP: e = find_max_timestamp(p, &timestamp); break;
-    default: break;
+    case MAX_TIMESTAMP:
+        e = find_max_timestamp(p, &timestamp);
+        break;
+    default:
+        break;
     }
     if (e == OK && timestamp < 0) return ERR_INVALID_REQUEST;
     if (e == OK) e = find_record(p, timestamp, offset, found_timestamp, leader_epoch);
@@ -123,8 +131,8 @@ static enum err list_offset(struct partition *p, int64_t timestamp, int64_t *off
     return e == ERR_NOT_FOUND ? OK : e;
 }
 
-enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset, int64_t *found_timestamp,
-                               int32_t *leader_epoch) {
+enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset,
+                               int64_t *found_timestamp, int32_t *leader_epoch) {
     CHECK_OBJ(p, PARTITION_MAGIC);
     *offset = *found_timestamp = -1;
     *leader_epoch = -1;

@@ -19,7 +19,8 @@ bool partition_active_in_use(const struct partition *p) {
 }
 
 void partition_draw_jitter(struct partition *p) {
-    int64_t most = p->config.segment_jitter_ms < p->config.segment_ms ? p->config.segment_jitter_ms : p->config.segment_ms;
+    int64_t most =
+        p->config.segment_jitter_ms < p->config.segment_ms ? p->config.segment_jitter_ms : p->config.segment_ms;
     p->roll_jitter_ms = most > 0 ? (int64_t)rng_below(&p->rng, (uint64_t)most) : 0;
 }
 
@@ -96,12 +97,14 @@ void partition_close(struct partition *p) {
 
 void partition_configure(struct partition *p, const struct topic_config *config) {
     CHECK_OBJ(p, PARTITION_MAGIC);
-    bool redraw = p->config.segment_jitter_ms != config->segment_jitter_ms || p->config.segment_ms != config->segment_ms;
+    bool redraw =
+        p->config.segment_jitter_ms != config->segment_jitter_ms || p->config.segment_ms != config->segment_ms;
     p->config = *config;
     if (redraw) partition_draw_jitter(p);
 }
 
-/* Watches. They are called from the loop itself: when the stream tells that the durable end has moved, or by a timer that is due at once. */
+/* Watches. They are called from the loop itself: when the stream tells that the durable end has moved, or by a timer
+ * that is due at once. */
 
 static void watches_call(struct partition *p) {
     struct list due;

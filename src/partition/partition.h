@@ -1,6 +1,8 @@
-/* One partition as Kafka means it: the checks of Produce, offsets, producer state, segments, retention, timestamps, fetch. Lives on its home loop (a shard); call there.
+/* One partition as Kafka means it: the checks of Produce, offsets, producer state, segments, retention, timestamps,
+ * fetch. Lives on its home loop (a shard); call there.
  *
- * Produce is in two steps, so that a connection's requests overlap: partition_append orders and copies, partition_wait waits until that is durable. The answer
+ * Produce is in two steps, so that a connection's requests overlap: partition_append orders and copies,
+ * partition_wait waits until that is durable. The answer
  * to a duplicate of a batch that is still in flight waits for the original, by the same partition_wait. */
 #ifndef OXBOW_PARTITION_PARTITION_H
 #define OXBOW_PARTITION_PARTITION_H
@@ -22,21 +24,27 @@ struct partition_options {
 };
 /* Suspends. */
 enum err partition_open(const struct partition_options *o, struct partition **out) WARN_UNUSED;
-/* Waits for reads, appends and partition_wait under way, then closes. Watches are called at once; from then on every call answers ERR_NOT_LEADER. Suspends. */
+/* Waits for reads, appends and partition_wait under way, then closes. Watches are called at once; from then on every
+ * call answers ERR_NOT_LEADER. Suspends. */
 void partition_close(struct partition *p);
 void partition_configure(struct partition *p, const struct topic_config *config);
 
 struct partition_append_result {
-    uint64_t base_offset, end_offset; /* of the batch, or of the original if it is a duplicate; pass end_offset to partition_wait */
-    int64_t log_append_time_ms;       /* -1 unless LogAppendTime */
+    /* of the batch, or of the original if it is a duplicate; pass end_offset to partition_wait */
+    uint64_t base_offset, end_offset;
+    int64_t log_append_time_ms; /* -1 unless LogAppendTime */
     uint64_t log_start_offset;
-    const char *message;              /* for INVALID_RECORD and friends: a literal, or NULL */
-    int32_t bad_record;               /* index in the batch of the record at fault, -1: none */
+    const char *message; /* for INVALID_RECORD and friends: a literal, or NULL */
+    int32_t bad_record;  /* index in the batch of the record at fault, -1: none */
 };
-/* records: one v2 batch as it came (Kafka protocol: Produce 3 and later); its bytes are changed in place (base offset, leader epoch, perhaps timestamp). May suspend for room,
- * or for a worker thread, only before anything is decided: appends by successive callers are ordered as called. On an error nothing was appended; out->message
- * and out->bad_record say more. A repetition of a batch is OK and gives the original's offsets. Transactional batches: ERR_TRANSACTIONAL_ID_AUTHORIZATION. */
-enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version, struct partition_append_result *out) WARN_UNUSED;
+/* records: one v2 batch as it came (Kafka protocol: Produce 3 and later); its bytes are changed in place (base
+ * offset, leader epoch, perhaps timestamp). May suspend for room,
+ * or for a worker thread, only before anything is decided: appends by successive callers are ordered as called. On
+ * an error nothing was appended; out->message
+ * and out->bad_record say more. A repetition of a batch is OK and gives the original's offsets. Transactional
+ * batches: ERR_TRANSACTIONAL_ID_AUTHORIZATION. */
+enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version,
+                          struct partition_append_result *out) WARN_UNUSED;
 /* Suspends until everything below end_offset is durable. ERR_UNKNOWN_OUTCOME: it may or may not become so. */
 enum err partition_wait(struct partition *p, uint64_t end_offset) WARN_UNUSED;
 
@@ -51,20 +59,23 @@ struct partition_fetch {
     int32_t current_leader_epoch; /* -1: not checked. ERR_FENCED_LEADER_EPOCH, ERR_UNKNOWN_LEADER_EPOCH */
     int32_t last_fetched_epoch;   /* -1: not checked (v12 and later: diverging epoch) */
     size_t max_bytes;
-    bool whole_first;             /* return one whole batch even above max_bytes */
-    bool cached_only;             /* do not suspend for the store: ERR_BUSY if it would have to */
+    bool whole_first; /* return one whole batch even above max_bytes */
+    bool cached_only; /* do not suspend for the store: ERR_BUSY if it would have to */
 };
 struct partition_fetched {
     uint64_t high_watermark, last_stable_offset, log_start_offset;
     int32_t diverging_epoch; /* -1: none */
     uint64_t diverging_end_offset;
 };
-/* Appends whole batches to `out`. ERR_OFFSET_OUT_OF_RANGE (fetched is filled also then). May suspend unless cached_only. */
-enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched, struct slices *out) WARN_UNUSED;
+/* Appends whole batches to `out`. ERR_OFFSET_OUT_OF_RANGE (fetched is filled also then). May suspend unless
+ * cached_only. */
+enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched,
+                        struct slices *out) WARN_UNUSED;
 /* Bytes that are ready at `offset` (below the high watermark), roughly and without I/O: for min.bytes. */
 uint64_t partition_ready_bytes(const struct partition *p, uint64_t offset);
 
-/* Whoever waits for the high watermark to pass `offset` (or for an error: close, trim): `ready` is called once, on the partition's loop, outside any fiber, and the
+/* Whoever waits for the high watermark to pass `offset` (or for an error: close, trim): `ready` is called once, on
+ * the partition's loop, outside any fiber, and the
  * watch is off again. Costs nothing while nothing happens. */
 struct partition_watch {
     struct list node;
@@ -75,10 +86,14 @@ void partition_watch_init(struct partition_watch *w, void (*ready)(struct partit
 void partition_watch_on(struct partition *p, struct partition_watch *w, uint64_t offset);
 void partition_watch_off(struct partition_watch *w); /* harmless when off */
 
-/* Kafka protocol: ListOffsets. timestamp >= 0, or -1 latest, -2 earliest, -3 max timestamp, -4 earliest local. Not found: OK with offset -1. Suspends. */
-enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset, int64_t *found_timestamp, int32_t *leader_epoch) WARN_UNUSED;
-/* Applies retention.ms and retention.bytes at wall time now_ms, also to the active segment, and trims when something went; forgets producers that were silent for
- * producer.id.expiration.ms. (segment.ms is applied by the next append, as in Kafka.) Called by the shard's timer. Suspends. */
+/* Kafka protocol: ListOffsets. timestamp >= 0, or -1 latest, -2 earliest, -3 max timestamp, -4 earliest local. Not
+ * found: OK with offset -1. Suspends. */
+enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset,
+                               int64_t *found_timestamp, int32_t *leader_epoch) WARN_UNUSED;
+/* Applies retention.ms and retention.bytes at wall time now_ms, also to the active segment, and trims when something
+ * went; forgets producers that were silent for
+ * producer.id.expiration.ms. (segment.ms is applied by the next append, as in Kafka.) Called by the shard's timer.
+ * Suspends. */
 void partition_retain(struct partition *p, int64_t now_ms);
 uint64_t partition_size_bytes(const struct partition *p);
 

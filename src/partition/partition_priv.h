@@ -1,4 +1,5 @@
-/* The insides of a partition, shared by the files of this folder. Everything here is touched on the partition's home loop only. */
+/* The insides of a partition, shared by the files of this folder. Everything here is touched on the partition's home
+ * loop only. */
 #ifndef OXBOW_PARTITION_PARTITION_PRIV_H
 #define OXBOW_PARTITION_PARTITION_PRIV_H
 
@@ -9,9 +10,11 @@
 
 #define PARTITION_MAGIC 0x9a271710u
 
-/* Batches that compress so well that they unfold to more than this are refused: a bound for what one request can make the broker hold. */
+/* Batches that compress so well that they unfold to more than this are refused: a bound for what one request can
+ * make the broker hold. */
 #define PARTITION_UNPACK_MAX ((size_t)64 << 20)
-/* Unpacked where the loop is, if neither side is larger than this; else on a worker thread, so that others need not wait. */
+/* Unpacked where the loop is, if neither side is larger than this; else on a worker thread, so that others need not
+ * wait. */
 #define PARTITION_INLINE_PACKED ((size_t)16 << 10)
 #define PARTITION_INLINE_UNPACKED ((size_t)256 << 10)
 
@@ -58,7 +61,8 @@ struct partition {
     struct partition_counters counters;
 };
 
-/* The partition's users: every call that may suspend holds one, and partition_close waits for them. False: it is closing. */
+/* The partition's users: every call that may suspend holds one, and partition_close waits for them. False: it is
+ * closing. */
 bool partition_enter(struct partition *p);
 void partition_leave(struct partition *p);
 
@@ -74,24 +78,28 @@ struct partition_turn {
     struct fiber *waiting; /* or NULL */
 };
 void partition_turn_take(struct partition *p, struct partition_turn *t);
-void partition_turn_await(struct partition *p, struct partition_turn *t); /* suspends until all earlier ones have ended */
+/* suspends until all earlier ones have ended */
+void partition_turn_await(struct partition *p, struct partition_turn *t);
 void partition_turn_end(struct partition *p, struct partition_turn *t);
 
-/* Appends a trim to `start_offset` (at most the durable end; more than the start). The turn is the caller's, and room is reserved. */
+/* Appends a trim to `start_offset` (at most the durable end; more than the start). The turn is the caller's, and
+ * room is reserved. */
 void partition_trim(struct partition *p, uint64_t start_offset);
 /* Whether the active segment holds batches that are not trimmed. */
 bool partition_active_in_use(const struct partition *p);
 /* Draws the active segment's share of segment.jitter.ms. */
 void partition_draw_jitter(struct partition *p);
 
-/* What a batch's sequence numbers say (producer.c). OK with *original_end 0: append it. OK with *original_end > 0: it is a repetition of
+/* What a batch's sequence numbers say (producer.c). OK with *original_end 0: append it. OK with *original_end > 0:
+ * it is a repetition of
  * [original_base, original_end). ERR_INVALID_PRODUCER_EPOCH, ERR_OUT_OF_ORDER_SEQUENCE. */
 struct producer_verdict {
     uint64_t original_base, original_end;
     int64_t original_max_timestamp;
     const char *message; /* on errors */
 };
-enum err producer_check(const struct stream_state *live, const struct batch_header *h, struct producer_verdict *out) WARN_UNUSED;
+enum err producer_check(const struct stream_state *live, const struct batch_header *h,
+                        struct producer_verdict *out) WARN_UNUSED;
 
 /* Notes that the partition has grown (read.c). */
 void partition_mark_note(struct partition *p, uint64_t end_offset, uint64_t bytes);

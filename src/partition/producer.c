@@ -1,10 +1,13 @@
 /* Idempotent producers (KIP-98): what the sequence numbers of a batch say about it.
  *
- * Judged against the live state, which is ahead of what is durable: the next batch of a producer follows on the one still in flight, and a repetition of one in flight is
+ * Judged against the live state, which is ahead of what is durable: the next batch of a producer follows on the one
+ * still in flight, and a repetition of one in flight is
  * recognised. Its answer must then wait for the original.
  *
- * A batch that is older than the five remembered ones is out of order (45), as with Kafka, although it is most likely a late repetition: clients take
- * DUPLICATE_SEQUENCE_NUMBER (46) for success, and whether that batch was ever written can no longer be proved, since unknown producer state accepts any sequence. */
+ * A batch that is older than the five remembered ones is out of order (45), as with Kafka, although it is most
+ * likely a late repetition: clients take
+ * DUPLICATE_SEQUENCE_NUMBER (46) for success, and whether that batch was ever written can no longer be proved, since
+ * unknown producer state accepts any sequence. */
 #include "base/assert.h"
 #include "partition/partition_priv.h"
 
@@ -29,7 +32,8 @@ enum err producer_check(const struct stream_state *live, const struct batch_head
     }
     int32_t last_sequence = batch_last_sequence(h);
     for (size_t i = 0; i < known->count; i++) {
-        if (known->batches[i].first_sequence != h->base_sequence || known->batches[i].last_sequence != last_sequence) continue;
+        if (known->batches[i].first_sequence != h->base_sequence || known->batches[i].last_sequence != last_sequence)
+            continue;
         out->original_base = known->batches[i].base_offset;
         out->original_end = known->batches[i].end_offset;
         out->original_max_timestamp = known->batches[i].max_timestamp;

@@ -2,7 +2,8 @@
 #include "base/assert.h"
 #include "partition/partition_priv.h"
 
-/* KIP-320: where the log parts from what the client has seen. The records of its last epoch end at *end_offset, and *epoch is the largest known epoch that is not above
+/* KIP-320: where the log parts from what the client has seen. The records of its last epoch end at *end_offset, and
+ * *epoch is the largest known epoch that is not above
  * it. False: an epoch that never was. */
 static bool epoch_end(const struct partition *p, int32_t asked, int32_t *epoch, uint64_t *end_offset) {
     const struct stream_state *s = &p->live;
@@ -20,7 +21,8 @@ static bool epoch_end(const struct partition *p, int32_t asked, int32_t *epoch, 
     return true;
 }
 
-enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched, struct slices *out) {
+enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched,
+                        struct slices *out) {
     CHECK_OBJ(p, PARTITION_MAGIC);
     uint64_t high_watermark = stream_durable_end(p->stream);
     *fetched = (struct partition_fetched){
@@ -34,7 +36,8 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     if (f->last_fetched_epoch >= 0) {
         int32_t epoch;
         uint64_t end;
-        if (!epoch_end(p, f->last_fetched_epoch, &epoch, &end) || f->offset < fetched->log_start_offset) return ERR_OFFSET_OUT_OF_RANGE;
+        if (!epoch_end(p, f->last_fetched_epoch, &epoch, &end) || f->offset < fetched->log_start_offset)
+            return ERR_OFFSET_OUT_OF_RANGE;
         if (epoch < f->last_fetched_epoch || end < f->offset) {
             fetched->diverging_epoch = epoch;
             /* An epoch that has passed is durable; the current one is shown as far as it is. */
@@ -54,7 +57,8 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     return e;
 }
 
-/* Marks: (offset, bytes below it), rising. When they are full every second one goes, so that the old ones become sparse and the new ones stay dense. */
+/* Marks: (offset, bytes below it), rising. When they are full every second one goes, so that the old ones become
+ * sparse and the new ones stay dense. */
 void partition_mark_note(struct partition *p, uint64_t end_offset, uint64_t bytes) {
     if (!p->marks) p->marks = mem_alloc(p->env->mem, PARTITION_MARKS * sizeof(*p->marks));
     if (p->mark_count == PARTITION_MARKS) {
@@ -76,7 +80,8 @@ static uint64_t bytes_below(const struct partition *p, uint64_t offset) {
     }
     if (offset >= high.offset) return high.bytes;
     if (offset <= low.offset) return low.bytes;
-    return low.bytes + (uint64_t)((unsigned __int128)(high.bytes - low.bytes) * (offset - low.offset) / (high.offset - low.offset));
+    return low.bytes +
+           (uint64_t)((unsigned __int128)(high.bytes - low.bytes) * (offset - low.offset) / (high.offset - low.offset));
 }
 
 uint64_t partition_ready_bytes(const struct partition *p, uint64_t offset) {

@@ -1,12 +1,15 @@
 /* Retention: which segments go, and which producers are forgotten.
  *
- * Segments are virtual (stream/state.h): deleting them is one trim record, which moves the log start offset once it is durable. As with Kafka, the oldest segments go first,
- * one by one, as long as the rule holds for each, and none that reaches beyond the high watermark. The active segment goes too when the rule holds for it: the next batch then
+ * Segments are virtual (stream/state.h): deleting them is one trim record, which moves the log start offset once it
+ * is durable. As with Kafka, the oldest segments go first,
+ * one by one, as long as the rule holds for each, and none that reaches beyond the high watermark. The active
+ * segment goes too when the rule holds for it: the next batch then
  * begins a new one (append.c), which is Kafka's "roll, then delete" without an empty file in between. */
 #include "base/assert.h"
 #include "partition/partition_priv.h"
 
-/* The time of a segment: its largest timestamp. Records need not have one; then it is the last append or, if there was none, the opening: it may only err
+/* The time of a segment: its largest timestamp. Records need not have one; then it is the last append or, if there
+ * was none, the opening: it may only err
  * towards keeping. */
 static int64_t segment_time(const struct partition *p, const struct state_segment *g) {
     return g->max_timestamp >= 0 ? g->max_timestamp : p->appended_ms;
@@ -26,7 +29,8 @@ static uint64_t retained_start(const struct partition *p, int64_t now_ms) {
     size_t i = 0;
     if (c->retention_bytes >= 0 && size > (uint64_t)c->retention_bytes) {
         uint64_t excess = size - (uint64_t)c->retention_bytes;
-        for (; i < s->segment_count && segment_end(s, i) <= high_watermark && s->segments[i].size_bytes <= excess; i++) {
+        for (; i < s->segment_count && segment_end(s, i) <= high_watermark && s->segments[i].size_bytes <= excess;
+             i++) {
             excess -= s->segments[i].size_bytes;
             start = segment_end(s, i);
         }
@@ -42,17 +46,21 @@ static uint64_t retained_start(const struct partition *p, int64_t now_ms) {
 
 void partition_trim(struct partition *p, uint64_t start_offset) {
     ASSERT(start_offset > p->live.start_offset && start_offset <= stream_durable_end(p->stream));
-    struct stream_record r = {.type = STREAM_TRIM, .base_offset = start_offset, .end_offset = start_offset, .max_timestamp = -1};
+    struct stream_record r = {
+        .type = STREAM_TRIM, .base_offset = start_offset, .end_offset = start_offset, .max_timestamp = -1};
     stream_append(p->stream, &r);
     state_apply_trim(&p->live, start_offset);
     ASSERT(p->live.start_offset == start_offset);
 }
 
-/* Forgets producers that were silent for producer.id.expiration.ms. Kafka goes by the timestamps of their records, which the producers choose: one that replays
- * old data would be forgotten while it works. So it must also be true that a producer has appended nothing for so long, as far as this broker has been looking on. */
+/* Forgets producers that were silent for producer.id.expiration.ms. Kafka goes by the timestamps of their records,
+ * which the producers choose: one that replays
+ * old data would be forgotten while it works. So it must also be true that a producer has appended nothing for so
+ * long, as far as this broker has been looking on. */
 static void expire_producers(struct partition *p, int64_t now_ms) {
     int64_t limit, since;
-    if (p->producer_id_expiration_ms < 0 || __builtin_sub_overflow(now_ms, p->producer_id_expiration_ms, &limit)) return;
+    if (p->producer_id_expiration_ms < 0 || __builtin_sub_overflow(now_ms, p->producer_id_expiration_ms, &limit))
+        return;
     if (__builtin_sub_overflow(now_ms, p->expiry_marked_ms, &since) || since >= p->producer_id_expiration_ms) {
         /* What was appended before the last mark is old enough now. */
         p->expiry_offset = p->expiry_offset_next;
@@ -87,7 +95,8 @@ void partition_retain(struct partition *p, int64_t now_ms) {
         if (e == OK && start > p->live.start_offset) {
             uint64_t before = p->live.start_offset;
             partition_trim(p, start);
-            log_info(p->env->log, "old records deleted", "topic=%s partition=%d from=%lu to=%lu", p->topic, p->index, before, start);
+            log_info(p->env->log, "old records deleted", "topic=%s partition=%d from=%lu to=%lu", p->topic, p->index,
+                     before, start);
         }
         partition_turn_end(p, &turn);
     }

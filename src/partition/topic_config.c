@@ -1,4 +1,5 @@
-/* Topic configuration: the table at run time, one parser per type, and the three ways in which clients meet it (create, alter, describe). */
+/* Topic configuration: the table at run time, one parser per type, and the three ways in which clients meet it
+ * (create, alter, describe). */
 #include "partition/topic_config.h"
 
 #include <errno.h>
@@ -107,11 +108,11 @@ static enum err parse_number(const struct row *r, const char *value, int64_t *ou
     if (plain && *out >= r->min && *out <= r->max) return OK;
     int64_t top = r->type == TOPIC_TYPE_INT ? INT32_MAX : INT64_MAX;
     if (r->max < top) {
-        return fail(why, why_size, "%s: expected a whole number from %" PRId64 " to %" PRId64 ", found '%.*s'", r->name, r->min, r->max,
-                    (int)(p.size > 64 ? 64 : p.size), p.at);
+        return fail(why, why_size, "%s: expected a whole number from %" PRId64 " to %" PRId64 ", found '%.*s'", r->name,
+                    r->min, r->max, (int)(p.size > 64 ? 64 : p.size), p.at);
     }
-    return fail(why, why_size, "%s: expected a whole number of at least %" PRId64 " that fits %d bits, found '%.*s'", r->name, r->min,
-                r->type == TOPIC_TYPE_INT ? 32 : 64, (int)(p.size > 64 ? 64 : p.size), p.at);
+    return fail(why, why_size, "%s: expected a whole number of at least %" PRId64 " that fits %d bits, found '%.*s'",
+                r->name, r->min, r->type == TOPIC_TYPE_INT ? 32 : 64, (int)(p.size > 64 ? 64 : p.size), p.at);
 }
 
 static enum err parse_one_of(const struct row *r, const char *value, int64_t *out, char *why, size_t why_size) {
@@ -127,7 +128,8 @@ static enum err parse_set(const struct row *r, const char *value, int64_t *out, 
     while (piece_next(&value, ',', &p)) {
         int index = value_index(r->values, p);
         if (index < 0) {
-            return fail(why, why_size, "%s: expected a list of %s, found '%.*s' in it", r->name, r->values, (int)(p.size > 64 ? 64 : p.size), p.at);
+            return fail(why, why_size, "%s: expected a list of %s, found '%.*s' in it", r->name, r->values,
+                        (int)(p.size > 64 ? 64 : p.size), p.at);
         }
         *out |= (int64_t)1 << index;
     }
@@ -162,8 +164,10 @@ static enum err check_kept(const struct row *r, const char *value, char *why, si
         return parse_number(r, value, &number, why, why_size);
     case TOPIC_TYPE_DOUBLE: {
         double d = strtod(value, &end);
-        if (end != value && end >= p.at + p.size && isfinite(d) && d >= (double)r->min && d <= (double)r->max) return OK;
-        return fail(why, why_size, "%s: expected a number from %" PRId64 " to %" PRId64 ", found '%.64s'", r->name, r->min, r->max, value);
+        if (end != value && end >= p.at + p.size && isfinite(d) && d >= (double)r->min && d <= (double)r->max)
+            return OK;
+        return fail(why, why_size, "%s: expected a number from %" PRId64 " to %" PRId64 ", found '%.64s'", r->name,
+                    r->min, r->max, value);
     }
     case TOPIC_TYPE_LIST:
         if (replicas_valid(value)) return OK;
@@ -236,9 +240,15 @@ enum err topic_config_set(struct topic_config *c, const char *name, const char *
             e = fail(why, why_size, "%s: expected -1 or a whole number from 1 to 9, found '0'", r->name);
         }
         break;
-    case ROW_ENUM: e = parse_one_of(r, value, &v, why, why_size); break;
-    case ROW_SET: e = parse_set(r, value, &v, why, why_size); break;
-    case ROW_KEPT: e = check_kept(r, value, why, why_size); break;
+    case ROW_ENUM:
+        e = parse_one_of(r, value, &v, why, why_size);
+        break;
+    case ROW_SET:
+        e = parse_set(r, value, &v, why, why_size);
+        break;
+    case ROW_KEPT:
+        e = check_kept(r, value, why, why_size);
+        break;
     }
     if (e != OK) return e;
     if (r->kind != ROW_KEPT) field_put(c, r, v);
@@ -251,17 +261,19 @@ static bool is_set(const struct topic_config *c, enum topic_property p) {
 }
 
 int64_t topic_config_before_max_ms(const struct topic_config *c) {
-    bool newer = is_set(c, TOPIC_message_timestamp_before_max_ms) || !is_set(c, TOPIC_message_timestamp_difference_max_ms);
+    bool newer =
+        is_set(c, TOPIC_message_timestamp_before_max_ms) || !is_set(c, TOPIC_message_timestamp_difference_max_ms);
     return newer ? c->message_timestamp_before_max_ms : c->message_timestamp_difference_max_ms;
 }
 
 int64_t topic_config_after_max_ms(const struct topic_config *c) {
-    bool newer = is_set(c, TOPIC_message_timestamp_after_max_ms) || !is_set(c, TOPIC_message_timestamp_difference_max_ms);
+    bool newer =
+        is_set(c, TOPIC_message_timestamp_after_max_ms) || !is_set(c, TOPIC_message_timestamp_difference_max_ms);
     return newer ? c->message_timestamp_after_max_ms : c->message_timestamp_difference_max_ms;
 }
 
-enum err topic_config_resolve(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, struct topic_config *out,
-                              char *why, size_t why_size) {
+enum err topic_config_resolve(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                              struct topic_config *out, char *why, size_t why_size) {
     *out = *defaults;
     out->set = 0;
     for (size_t i = 0; i < count; i++) {
@@ -270,19 +282,22 @@ enum err topic_config_resolve(const struct topic_config *defaults, const struct 
         if (e != OK) return e;
     }
     if (out->min_compaction_lag_ms > out->max_compaction_lag_ms) {
-        return fail(why, why_size, "min.compaction.lag.ms: expected at most max.compaction.lag.ms (%" PRId64 "), found %" PRId64, out->max_compaction_lag_ms,
-                    out->min_compaction_lag_ms);
+        return fail(why, why_size,
+                    "min.compaction.lag.ms: expected at most max.compaction.lag.ms (%" PRId64 "), found %" PRId64,
+                    out->max_compaction_lag_ms, out->min_compaction_lag_ms);
     }
     return OK;
 }
 
-void topic_config_apply(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, struct topic_config *out) {
+void topic_config_apply(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                        struct topic_config *out) {
     char why[TOPIC_CONFIG_WHY_SIZE];
     *out = *defaults;
     out->set = 0;
     for (size_t i = 0; i < count; i++) {
         /* A failure leaves the value as it was, which is what the contract says. */
-        enum err ignored = overrides[i].value ? topic_config_set(out, overrides[i].name, overrides[i].value, why, sizeof(why)) : OK;
+        enum err ignored =
+            overrides[i].value ? topic_config_set(out, overrides[i].name, overrides[i].value, why, sizeof(why)) : OK;
         (void)ignored;
     }
 }
@@ -330,8 +345,9 @@ static void list_add(struct buf *out, size_t start, struct piece p) {
     buf_put(out, p.at, p.size);
 }
 
-enum err topic_config_alter(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, int op, const char *name,
-                            const char *operand, struct buf *value, bool *remove, char *why, size_t why_size) {
+enum err topic_config_alter(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                            int op, const char *name, const char *operand, struct buf *value, bool *remove, char *why,
+                            size_t why_size) {
     *remove = false;
     size_t property = topic_config_find(name);
     if (property == TOPIC_PROPERTIES) return unknown(name, why, why_size);
@@ -341,7 +357,10 @@ enum err topic_config_alter(const struct topic_config *defaults, const struct me
         return OK;
     }
     if (op < TOPIC_CONFIG_SET || op > TOPIC_CONFIG_SUBTRACT || !operand) {
-        (void)fail(why, why_size, operand ? "%.128s: expected an operation from 0 to 3, found another" : "%.128s: expected a value, found none", name);
+        (void)fail(why, why_size,
+                   operand ? "%.128s: expected an operation from 0 to 3, found another"
+                           : "%.128s: expected a value, found none",
+                   name);
         return ERR_INVALID_REQUEST;
     }
     size_t start = value->size;
@@ -349,7 +368,8 @@ enum err topic_config_alter(const struct topic_config *defaults, const struct me
         buf_put(value, operand, strlen(operand));
     } else {
         if (r->type != TOPIC_TYPE_LIST) {
-            return fail(why, why_size, "Can't %s to key %s because its type is not LIST", op == TOPIC_CONFIG_APPEND ? "APPEND" : "SUBTRACT", r->name);
+            return fail(why, why_size, "Can't %s to key %s because its type is not LIST",
+                        op == TOPIC_CONFIG_APPEND ? "APPEND" : "SUBTRACT", r->name);
         }
         char buffer[64];
         const char *old = override_of(overrides, count, name);
@@ -369,8 +389,8 @@ enum err topic_config_alter(const struct topic_config *defaults, const struct me
     return e;
 }
 
-bool topic_config_describe(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, size_t *cursor,
-                           struct topic_config_entry *out) {
+bool topic_config_describe(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                           size_t *cursor, struct topic_config_entry *out) {
     for (; *cursor < TOPIC_PROPERTIES; (*cursor)++) {
         const struct row *r = &rows[*cursor];
         const char *set = override_of(overrides, count, r->name);
@@ -378,7 +398,7 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
         struct topic_config c, kafka;
         topic_config_init(&kafka);
         topic_config_apply(defaults, overrides, count, &c);
-        out->property = (enum topic_property)*cursor;
+        out->property = (enum topic_property) * cursor;
         out->name = r->name;
         out->broker_value = value_text(defaults, r, out->buffer[1], sizeof(out->buffer[1]));
         out->default_value = value_text(&kafka, r, out->buffer[2], sizeof(out->buffer[2]));

@@ -1,9 +1,13 @@
-/* The configuration of a topic: what a client may set (topic_config_table.h), checked by Kafka's rules, and the values that a partition goes by.
+/* The configuration of a topic: what a client may set (topic_config_table.h), checked by Kafka's rules, and the
+ * values that a partition goes by.
  *
- * A topic keeps only its overrides, as text (struct meta_config). Laid over the broker's defaults they give a `struct topic_config`: plain data without pointers,
- * copied freely. The broker makes its defaults once: topic_config_init, then topic_config_set for what its own properties say.
+ * A topic keeps only its overrides, as text (struct meta_config). Laid over the broker's defaults they give a
+ * `struct topic_config`: plain data without pointers,
+ * copied freely. The broker makes its defaults once: topic_config_init, then topic_config_set for what its own
+ * properties say.
  *
- * Messages are sentences without a full stop, cut to fit: the name, what was expected, what was found. Pure functions, callable anywhere. */
+ * Messages are sentences without a full stop, cut to fit: the name, what was expected, what was found. Pure
+ * functions, callable anywhere. */
 #ifndef OXBOW_PARTITION_TOPIC_CONFIG_H
 #define OXBOW_PARTITION_TOPIC_CONFIG_H
 
@@ -62,35 +66,47 @@ struct topic_config {
 /* Kafka's own defaults. */
 void topic_config_init(struct topic_config *c);
 /* By the topic's name of it ("retention.ms"). ERR_INVALID_CONFIG: *why tells, nothing has changed. */
-enum err topic_config_set(struct topic_config *c, const char *name, const char *value, char *why, size_t why_size) WARN_UNUSED;
+enum err topic_config_set(struct topic_config *c, const char *name, const char *value, char *why,
+                          size_t why_size) WARN_UNUSED;
 
 /* The limits for timestamps, with message.timestamp.difference.max.ms taken into account. */
 int64_t topic_config_before_max_ms(const struct topic_config *c);
 int64_t topic_config_after_max_ms(const struct topic_config *c);
 
-/* The overrides laid over the defaults, and checked together: for CreateTopics, and before a change is committed. ERR_INVALID_CONFIG: *why tells; out is then
+/* The overrides laid over the defaults, and checked together: for CreateTopics, and before a change is committed.
+ * ERR_INVALID_CONFIG: *why tells; out is then
  * undefined. A NULL value is an error here. */
-enum err topic_config_resolve(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, struct topic_config *out,
-                              char *why, size_t why_size) WARN_UNUSED;
-/* The same for overrides that are committed already: what is unknown or wrong (a newer version may have written it) is skipped. */
-void topic_config_apply(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, struct topic_config *out);
+enum err topic_config_resolve(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                              struct topic_config *out, char *why, size_t why_size) WARN_UNUSED;
+/* The same for overrides that are committed already: what is unknown or wrong (a newer version may have written it)
+ * is skipped. */
+void topic_config_apply(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                        struct topic_config *out);
 
 /* Kafka protocol: IncrementalAlterConfigs. */
-enum topic_config_op { TOPIC_CONFIG_SET = 0, TOPIC_CONFIG_DELETE = 1, TOPIC_CONFIG_APPEND = 2, TOPIC_CONFIG_SUBTRACT = 3 };
-/* One operation on a topic with these overrides: *value gets the new text, NUL-terminated, or *remove is set: the override goes. operand is NULL or borrowed. The caller
- * then checks all changes together with topic_config_resolve, and commits them with meta_topic_configure. ERR_INVALID_CONFIG, ERR_INVALID_REQUEST (no such
+enum topic_config_op {
+    TOPIC_CONFIG_SET = 0,
+    TOPIC_CONFIG_DELETE = 1,
+    TOPIC_CONFIG_APPEND = 2,
+    TOPIC_CONFIG_SUBTRACT = 3
+};
+/* One operation on a topic with these overrides: *value gets the new text, NUL-terminated, or *remove is set: the
+ * override goes. operand is NULL or borrowed. The caller
+ * then checks all changes together with topic_config_resolve, and commits them with meta_topic_configure.
+ * ERR_INVALID_CONFIG, ERR_INVALID_REQUEST (no such
  * operation, or no operand). */
-enum err topic_config_alter(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, int op, const char *name,
-                            const char *operand, struct buf *value, bool *remove, char *why, size_t why_size) WARN_UNUSED;
+enum err topic_config_alter(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                            int op, const char *name, const char *operand, struct buf *value, bool *remove, char *why,
+                            size_t why_size) WARN_UNUSED;
 
 /* Kafka protocol: DescribeConfigs, ConfigSource. */
 enum topic_config_source { TOPIC_SOURCE_TOPIC = 1, TOPIC_SOURCE_BROKER = 4, TOPIC_SOURCE_DEFAULT = 5 };
 struct topic_config_entry { /* borrows from the overrides and the table */
     enum topic_property property;
     const char *name;
-    const char *value;         /* in force */
-    const char *broker_value;  /* without the override */
-    const char *default_value; /* Kafka's */
+    const char *value;               /* in force */
+    const char *broker_value;        /* without the override */
+    const char *default_value;       /* Kafka's */
     enum topic_config_source source; /* of value; broker_value's is BROKER if broker_set, else DEFAULT */
     bool broker_set;
     bool is_default; /* no override */
@@ -101,8 +117,8 @@ struct topic_config_entry { /* borrows from the overrides and the table */
     char buffer[3][64];  /* values may point in here: an entry is not to be copied */
 };
 /* Walks all properties by name: start with *cursor = 0; false at the end. */
-bool topic_config_describe(const struct topic_config *defaults, const struct meta_config *overrides, size_t count, size_t *cursor,
-                           struct topic_config_entry *out);
+bool topic_config_describe(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
+                           size_t *cursor, struct topic_config_entry *out);
 
 /* TOPIC_PROPERTIES if there is none of that name. */
 enum topic_property topic_config_find(const char *name);

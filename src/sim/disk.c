@@ -21,8 +21,8 @@ struct sim_file {
     struct list handles; /* of all nodes */
 };
 
-struct entry {             /* a name; both NULL: forgotten */
-    struct sim_file *live; /* what open finds */
+struct entry {                /* a name; both NULL: forgotten */
+    struct sim_file *live;    /* what open finds */
     struct sim_file *durable; /* what a power cut would leave */
 };
 
@@ -112,7 +112,8 @@ void sim_disk_limit(struct sim_disk *d, uint64_t bytes) {
 static uint64_t disk_used(const struct sim_disk *d) {
     uint64_t n = 0;
     size_t cursor = 0;
-    for (struct entry *x; (x = mapstr_next(&d->entries, &cursor, NULL, NULL)) != NULL;) n += x->live ? x->live->medium.size : 0;
+    for (struct entry *x; (x = mapstr_next(&d->entries, &cursor, NULL, NULL)) != NULL;)
+        n += x->live ? x->live->medium.size : 0;
     return n;
 }
 
@@ -433,12 +434,14 @@ static void write_land_in_doubt(struct disk_write *x, enum medium_write how, boo
     medium_write_in_doubt(&x->file->medium, x->position, x->data, x->size, how, x->writer, torn);
 }
 
-/* The device reads the caller's memory at a time of its own choosing: bytes that change meanwhile may be stored with the checksum of others. */
+/* The device reads the caller's memory at a time of its own choosing: bytes that change meanwhile may be stored with
+ * the checksum of others. */
 static void write_check_unchanged(struct disk_write *x) {
     size_t at = 0;
     for (size_t i = 0; i < x->piece_count; i++) {
         if (memcmp(x->data + at, x->pieces[i].data, x->pieces[i].size) != 0) {
-            sim_fail(x->op.world, "node %s changed a buffer while its write at %lu was in flight", x->op.node->name, x->position);
+            sim_fail(x->op.world, "node %s changed a buffer while its write at %lu was in flight", x->op.node->name,
+                     x->position);
             return;
         }
         at += x->pieces[i].size;
@@ -493,8 +496,8 @@ static void write_orphaned(struct sim_op *op, enum sim_crash kind) {
     write_free(x);
 }
 
-static struct disk_write *write_begin(struct env_file *h, uint64_t position, const struct env_bytes *pieces, size_t count,
-                                      size_t size) {
+static struct disk_write *write_begin(struct env_file *h, uint64_t position, const struct env_bytes *pieces,
+                                      size_t count, size_t size) {
     struct sim_node *n = h->node;
     struct sim_world *w = n->world;
     struct disk_write *x = MEM_NEW(&w->heap, struct disk_write);
@@ -508,12 +511,14 @@ static struct disk_write *write_begin(struct env_file *h, uint64_t position, con
     x->pieces = pieces;
     x->piece_count = count;
     x->data = mem_alloc(&w->heap, size);
-    for (size_t i = 0, at = 0; i < count; at += pieces[i].size, i++) memcpy(x->data + at, pieces[i].data, pieces[i].size);
+    for (size_t i = 0, at = 0; i < count; at += pieces[i].size, i++)
+        memcpy(x->data + at, pieces[i].data, pieces[i].size);
     sim_op_init(&x->op, n, write_fire, write_orphaned);
     uint64_t ns = sim_between(w, 30, 800) * NS_PER_US;
     if (sim_fault(w, SIM_DISK_SLOW)) ns += sim_between(w, 0, 2 * NS_PER_S);
     x->done_at_ns = w->now_ns + ns;
-    /* Now and then a part lands well before the rest, so that another machine can read it; never where the file grows. */
+    /* Now and then a part lands well before the rest, so that another machine can read it; never where the file
+     * grows. */
     x->begun = position + size > h->file->medium.size || !sim_chance(w, 0.2);
     sim_event_schedule(w, &x->op.event, x->begun ? x->done_at_ns : w->now_ns + ns / 2);
     sim_trace(w, n, "file-write-begin", NULL, position, size);

@@ -19,7 +19,8 @@ struct slice log_head_make(struct mem *m, const struct log_head *h, size_t fille
 bool log_head_read(const struct slice *s, struct log_head *out) {
     *out = (struct log_head){0};
     if (s->size < LOG_HEAD_SIZE) return false;
-    *out = (struct log_head){le64_get(s->data), {le64_get(s->data + 8), le64_get(s->data + 16), le64_get(s->data + 24)}};
+    *out =
+        (struct log_head){le64_get(s->data), {le64_get(s->data + 8), le64_get(s->data + 16), le64_get(s->data + 24)}};
     return sim_payload_is(out->id ^ 1, s->data + LOG_HEAD_SIZE, s->size - LOG_HEAD_SIZE);
 }
 
@@ -49,8 +50,10 @@ enum err log_body_check(struct store *s, const char *prefix, const struct objlog
     if (e == OK) e = objlog_header_decode(all.data, all.size, &there);
     if (e == OK && memcmp(&there.nonce, &h->nonce, sizeof(h->nonce)) != 0) e = ERR_STALE;
     if (e == OK) {
-        struct slice body = slice_sub(all, OBJLOG_HEADER_SIZE + (size_t)h->head_size, all.size - OBJLOG_HEADER_SIZE - (size_t)h->head_size);
-        bool same = body.size == h->body_size && crc32c(0, body.data, body.size) == h->body_crc && sim_payload_is(id, body.data, body.size);
+        struct slice body = slice_sub(all, OBJLOG_HEADER_SIZE + (size_t)h->head_size,
+                                      all.size - OBJLOG_HEADER_SIZE - (size_t)h->head_size);
+        bool same = body.size == h->body_size && crc32c(0, body.data, body.size) == h->body_crc &&
+                    sim_payload_is(id, body.data, body.size);
         if (!same) sim_fail(sim_node_of(s->env)->world, "the body of entry %lu is not what was written", h->number);
         slice_unref(&body);
     }

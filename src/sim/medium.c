@@ -60,15 +60,16 @@ static void sector_cleaned(struct medium *m, struct sector *s) {
 
 /* What is on the medium stays there while `live` gets new bytes. */
 static void sector_dirtied(struct medium *m, struct sector *s, unsigned writer) {
-    /* The machine may write a dirty sector back at any time; so the medium can hold a version between the synced and the newest. */
+    /* The machine may write a dirty sector back at any time; so the medium can hold a version between the synced and
+     * the newest. */
     if (s->state == SECTOR_DIRTY && sim_chance(m->world, 0.25)) sector_cleaned(m, s);
     if (s->state == SECTOR_CLEAN) s->medium = s->live ? sector_copy(m, s->live) : NULL;
     s->state = SECTOR_DIRTY;
     s->writer = writer;
 }
 
-static void sector_write(struct medium *m, uint64_t i, size_t at, const uint8_t *data, size_t size, enum medium_write how,
-                         unsigned writer) {
+static void sector_write(struct medium *m, uint64_t i, size_t at, const uint8_t *data, size_t size,
+                         enum medium_write how, unsigned writer) {
     struct sector *s = sector_at(m, i);
     if (how == MEDIUM_FAILED) {
         if (sim_chance(m->world, 0.4)) return;
@@ -86,7 +87,8 @@ static void size_grow(struct medium *m, uint64_t end, enum medium_write how) {
     if (how == MEDIUM_SYNCED && end > m->durable_size) m->durable_size = end;
 }
 
-void medium_write(struct medium *m, uint64_t position, const uint8_t *data, size_t size, enum medium_write how, unsigned writer) {
+void medium_write(struct medium *m, uint64_t position, const uint8_t *data, size_t size, enum medium_write how,
+                  unsigned writer) {
     for (size_t done = 0; done < size;) {
         size_t at = (position + done) % SIM_SECTOR, part = SIM_SECTOR - at;
         if (part > size - done) part = size - done;

@@ -1,4 +1,5 @@
-/* The content of one simulated file or device: what readers see and what is on the medium, in sectors. Pure data: nothing here suspends. */
+/* The content of one simulated file or device: what readers see and what is on the medium, in sectors. Pure data:
+ * nothing here suspends. */
 #ifndef OXBOW_SIM_MEDIUM_H
 #define OXBOW_SIM_MEDIUM_H
 
@@ -34,7 +35,8 @@ void medium_init(struct medium *m, struct sim_world *w, uint64_t size);
 void medium_deinit(struct medium *m);
 size_t medium_read(const struct medium *m, uint64_t position, void *out, size_t size);
 /* Grows the size as needed. */
-void medium_write(struct medium *m, uint64_t position, const uint8_t *data, size_t size, enum medium_write how, unsigned writer);
+void medium_write(struct medium *m, uint64_t position, const uint8_t *data, size_t size, enum medium_write how,
+                  unsigned writer);
 /* A write that was in flight: each sector of it lands, does not, or (torn) lands in part. */
 void medium_write_in_doubt(struct medium *m, uint64_t position, const uint8_t *data, size_t size, enum medium_write how,
                            unsigned writer, bool torn);

@@ -1,5 +1,7 @@
-/* The simulated network: its place in the environment's table. There is none yet: listening and connecting are ERR_UNSUPPORTED, so no connection ever
- * exists. A network would be, like the store, an object of the world that carries messages between nodes as events, with delays, losses and partitions. */
+/* The simulated network: its place in the environment's table. There is none yet: listening and connecting are
+ * ERR_UNSUPPORTED, so no connection ever
+ * exists. A network would be, like the store, an object of the world that carries messages between nodes as events,
+ * with delays, losses and partitions. */
 #ifndef OXBOW_SIM_NET_H
 #define OXBOW_SIM_NET_H
 

@@ -30,9 +30,9 @@ static struct block *block_of(void *p) {
 static void *sim_mem_alloc(struct mem *base, size_t size, size_t alignment, bool zeroed) {
     struct sim_mem *m = CONTAINER_OF(base, struct sim_mem, base);
     size_t offset = alignment > BLOCK_HEADER ? alignment : BLOCK_HEADER;
-    char *raw = alignment > 16         ? mem_aligned(m->heap, offset + size, alignment)
-                : zeroed ? mem_zalloc(m->heap, offset + size)
-                                       : mem_alloc(m->heap, offset + size);
+    char *raw = alignment > 16 ? mem_aligned(m->heap, offset + size, alignment)
+                : zeroed       ? mem_zalloc(m->heap, offset + size)
+                               : mem_alloc(m->heap, offset + size);
     char *p = raw + offset;
     if (!zeroed) {
         memset(p, 0xa5, size < FILL_MAX ? size : FILL_MAX);
@@ -89,7 +89,8 @@ void sim_mem_drop(struct sim_mem *m) {
 
 void sim_op_init(struct sim_op *op, struct sim_node *n, void (*fire)(struct sim_event *e),
                  void (*orphaned)(struct sim_op *op, enum sim_crash kind)) {
-    *op = (struct sim_op){.node = n, .world = n->world, .loop = loop_current(), .fiber = fiber_self(), .orphaned = orphaned};
+    *op = (struct sim_op){
+        .node = n, .world = n->world, .loop = loop_current(), .fiber = fiber_self(), .orphaned = orphaned};
     ASSERT(op->fiber != NULL && op->loop->env == &n->env);
     sim_event_init(&op->event, fire);
     list_push_back(&n->ops, &op->link);
@@ -237,7 +238,8 @@ static struct sim_node *node_make(struct sim_world *w, struct sim_disk *disk, co
     n->metrics = MEM_NEW(&w->heap, struct metrics);
     bool logs = w->options.trace && w->options.node_logs;
     n->log = (struct logger){logs ? LOG_DEBUG : LOG_NONE, log_wall_ms, log_sink, n};
-    n->env = (struct env){.magic = ENV_MAGIC, .ops = &sim_env_ops, .mem = &n->mem.base, .log = &n->log, .metrics = n->metrics};
+    n->env = (struct env){
+        .magic = ENV_MAGIC, .ops = &sim_env_ops, .mem = &n->mem.base, .log = &n->log, .metrics = n->metrics};
     sim_event_init(&n->resume, resume_fire);
     list_init(&n->ops);
     list_init(&n->handles);
@@ -373,7 +375,8 @@ static void node_end(struct sim_node *n) {
     *n->metrics = (struct metrics){0};
     if (w->leaks_fail && n->mem.count > 0) {
         struct block *b = LIST_ENTRY(n->mem.blocks.next, struct block, link);
-        sim_fail(w, "node %s: an orderly stop left %lu blocks of memory, the first of %zu bytes", n->name, n->mem.count, b->size);
+        sim_fail(w, "node %s: an orderly stop left %lu blocks of memory, the first of %zu bytes", n->name, n->mem.count,
+                 b->size);
     }
     if (w->leaks_fail && !list_empty(&n->handles)) sim_fail(w, "node %s: an orderly stop left a file open", n->name);
     n->up = false;

@@ -1,7 +1,10 @@
-/* A node: one process on one machine of the simulated world, with an environment, memory, loops and clocks of its own, and a disk that outlives it.
+/* A node: one process on one machine of the simulated world, with an environment, memory, loops and clocks of its
+ * own, and a disk that outlives it.
  *
- * Life: sim_node_create (down) -> sim_node_start (up: main(arg) runs in a fiber on loop 0) -> down again, either in order, when main has returned and no fiber is
- * left, or by a crash. A crash can come at any suspension. It drops loops, fibers and memory at once; none of their code runs. What the node had under way
+ * Life: sim_node_create (down) -> sim_node_start (up: main(arg) runs in a fiber on loop 0) -> down again, either in
+ * order, when main has returned and no fiber is
+ * left, or by a crash. A crash can come at any suspension. It drops loops, fibers and memory at once; none of their
+ * code runs. What the node had under way
  * outside itself, writes and requests, goes its own way: it lands, tears, vanishes, or lands later. */
 #ifndef OXBOW_SIM_NODE_H
 #define OXBOW_SIM_NODE_H
@@ -52,10 +55,10 @@ struct sim_node {
     struct sim_event resume;
     uint64_t crash_in_steps; /* 0: no crash is planned */
     enum sim_crash crash_kind;
-    bool crash_now;        /* asked for by the node itself: done after its step */
-    struct list ops;       /* what is under way outside */
-    struct list handles;   /* open files */
-    struct list devices;   /* attached block devices */
+    bool crash_now;      /* asked for by the node itself: done after its step */
+    struct list ops;     /* what is under way outside */
+    struct list handles; /* open files */
+    struct list devices; /* attached block devices */
     struct sim_disk *disk;
 };
 
@@ -64,7 +67,8 @@ struct sim_node *sim_node_create(struct sim_world *w, const char *name);
 struct sim_node *sim_node_create_beside(struct sim_node *other, const char *name);
 /* The node is down. arg outlives the node's run: it belongs to the scenario. */
 void sim_node_start(struct sim_node *n, fiber_fn *main_fn, void *arg);
-/* Crashes the node: at once, or right after the running step when that is its own. A node that is down stays so (a power cut still reaches its disk). */
+/* Crashes the node: at once, or right after the running step when that is its own. A node that is down stays so (a
+ * power cut still reaches its disk). */
 void sim_node_crash(struct sim_node *n, enum sim_crash kind);
 /* ... after it has taken that many more steps (> 0). */
 void sim_node_crash_in(struct sim_node *n, uint64_t steps, enum sim_crash kind);
@@ -78,7 +82,8 @@ static inline struct env *sim_node_env(struct sim_node *n) {
 /* Memory blocks that the node holds now. */
 uint64_t sim_node_blocks(const struct sim_node *n);
 
-/* One thing under way outside the node: a request to a disk or the store. It lives in the world's memory, for it outlives a crash. */
+/* One thing under way outside the node: a request to a disk or the store. It lives in the world's memory, for it
+ * outlives a crash. */
 struct sim_op {
     struct sim_event event;
     struct list link;      /* in node->ops while a fiber waits for it */

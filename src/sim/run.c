@@ -7,8 +7,10 @@
 #include "sim/scenarios.h"
 
 const struct sim_scenario sim_scenarios[] = {
-    {"objlog", "one pipelined writer of an object log with trimming, crashes and zombies; several fencers take it over", scenario_objlog},
-    {"clusterlog", "several nodes elect themselves, append to one object log, write snapshots and delete what is below them",
+    {"objlog", "one pipelined writer of an object log with trimming, crashes and zombies; several fencers take it over",
+     scenario_objlog},
+    {"clusterlog",
+     "several nodes elect themselves, append to one object log, write snapshots and delete what is below them",
      scenario_clusterlog},
     {"wal", "the write-ahead log alone: wrap, torn and late writes, takeover by mark", scenario_wal},
     {"streams", "the storage engine of one broker, whole, over crashes and restarts", scenario_streams},

@@ -1,6 +1,9 @@
-/* Scenarios: what is run in a simulated world, and what must hold there. A scenario is one function. It runs in a fiber on a node of its own, the driver, which never
- * crashes: it makes nodes, starts them, crashes and pauses them, sleeps, and at the end looks at what they say and at what lies in disks and buckets. A broken promise is
- * told to sim_fail, from wherever it is seen, and ends the run. To add a scenario: write the function, declare it in scenarios.h, add a row in run.c.
+/* Scenarios: what is run in a simulated world, and what must hold there. A scenario is one function. It runs in a
+ * fiber on a node of its own, the driver, which never
+ * crashes: it makes nodes, starts them, crashes and pauses them, sleeps, and at the end looks at what they say and
+ * at what lies in disks and buckets. A broken promise is
+ * told to sim_fail, from wherever it is seen, and ends the run. To add a scenario: write the function, declare it in
+ * scenarios.h, add a row in run.c.
  *
  *   static void writer_main(void *arg) { ... the code under test, on the node's environment ... }
  *   void scenario_x(struct sim_run *r) {
@@ -29,7 +32,8 @@ extern const struct sim_scenario sim_scenarios[];
 extern const size_t sim_scenario_count;
 const struct sim_scenario *sim_scenario_find(const char *name); /* NULL: none */
 
-/* Deliberate mistakes, which a scenario that knows them makes in the code that uses the parts under test, or lets the store make: a run with one must fail
+/* Deliberate mistakes, which a scenario that knows them makes in the code that uses the parts under test, or lets
+ * the store make: a run with one must fail
  * for some seed, or the scenario's checks are worth nothing. */
 enum sim_mutant {
 #define X(id, name, scenarios, broken, stream, sentence) id,

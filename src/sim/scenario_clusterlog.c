@@ -1,9 +1,12 @@
-/* Scenario "clusterlog": the cluster log. Several nodes replay one object log of depth 1, elect themselves, append, write snapshots (checkpoints) that hold their whole
- * state, and delete what lies below the boundary, except elections. They crash, stand still, wake up as overtaken writers. In some runs there is one
+/* Scenario "clusterlog": the cluster log. Several nodes replay one object log of depth 1, elect themselves, append,
+ * write snapshots (checkpoints) that hold their whole
+ * state, and delete what lies below the boundary, except elections. They crash, stand still, wake up as overtaken
+ * writers. In some runs there is one
  * node only, which holds the store alone and may delete elections as well.
  *
  * Promises:
- *  - whatever any node applies, appends with success, or begins with (a snapshot), belongs to one sequence: the same entry and the same state before it at each number;
+ *  - whatever any node applies, appends with success, or begins with (a snapshot), belongs to one sequence: the same
+ *    entry and the same state before it at each number;
  *  - an entry was written by the writer of the latest election before it;
  *  - what was acknowledged before a takeover began is below the election, and in the state of the new writer;
  *  - at the end, when all that is late has landed, a replay holds every acknowledged append. */
@@ -35,7 +38,8 @@ struct cluster_test {
     struct log_state audited;
 };
 
-/* Notes what one node holds for true; all must say the same. An entry is of the writer elected last, and snapshots and entries tell the state before them. */
+/* Notes what one node holds for true; all must say the same. An entry is of the writer elected last, and snapshots
+ * and entries tell the state before them. */
 static void place_note(struct cluster_test *t, uint64_t number, const struct place *p) {
     if (number >= ENTRIES_MAX) {
         sim_fail(t->world, "the scenario's table of %u entries is full", ENTRIES_MAX);
@@ -59,7 +63,8 @@ static void place_note(struct cluster_test *t, uint64_t number, const struct pla
 
 /* --- A node. */
 
-/* What apply() sees is provisional until recovery or takeover succeeds: a stale position may lead over a record that somebody put into a deleted number. */
+/* What apply() sees is provisional until recovery or takeover succeeds: a stale position may lead over a record that
+ * somebody put into a deleted number. */
 struct provisional {
     uint64_t number;
     struct place place;
@@ -92,10 +97,12 @@ static void member_add(struct member *m, enum objlog_kind kind, uint64_t id, uin
     if (kind == OBJLOG_ELECTION) m->state.writer = writer;
 }
 
-/* The state is certain now, after a takeover. After a replay alone it is so up to the elections at its end: one of them may lie in a number that was trimmed after
+/* The state is certain now, after a takeover. After a replay alone it is so up to the elections at its end: one of
+ * them may lie in a number that was trimmed after
  * the replay began, put there by a node that has yet to find out. */
 static void member_settle(struct member *m, bool elections) {
-    while (!elections && m->applied_count > 0 && m->applied[m->applied_count - 1].place.kind == OBJLOG_ELECTION) m->applied_count--;
+    while (!elections && m->applied_count > 0 && m->applied[m->applied_count - 1].place.kind == OBJLOG_ELECTION)
+        m->applied_count--;
     for (size_t i = 0; i < m->applied_count; i++) place_note(m->test, m->applied[i].number, &m->applied[i].place);
     m->applied_count = 0;
 }
@@ -132,14 +139,18 @@ static enum err member_apply(void *ctx, const struct objlog_entry *e) {
 /* Also elections, where nobody else can write any more. */
 static bool deletable(const struct cluster_test *t, uint64_t number) {
     const struct place *p = &t->places[number];
-    return p->seen && (p->kind != OBJLOG_ELECTION || t->exclusive || t->run->options->mutant == SIM_MUTANT_FORGET_FENCES);
+    return p->seen &&
+           (p->kind != OBJLOG_ELECTION || t->exclusive || t->run->options->mutant == SIM_MUTANT_FORGET_FENCES);
 }
 
 static uint64_t delete_below(const struct member *m) {
     switch (m->test->run->options->mutant) {
-    case SIM_MUTANT_TRIM_EARLY: return objlog_boundary(m->log);
-    case SIM_MUTANT_TRIM_TOO_MUCH: return objlog_deletable_below(m->log) > 0 ? objlog_durable(m->log) : 0;
-    default: return objlog_deletable_below(m->log);
+    case SIM_MUTANT_TRIM_EARLY:
+        return objlog_boundary(m->log);
+    case SIM_MUTANT_TRIM_TOO_MUCH:
+        return objlog_deletable_below(m->log) > 0 ? objlog_durable(m->log) : 0;
+    default:
+        return objlog_deletable_below(m->log);
     }
 }
 
@@ -170,7 +181,8 @@ static bool member_append(struct member *m) {
     struct slice body = slice_borrow(bytes, size);
     t->run->ops++;
     if (t->run->options->mutant == SIM_MUTANT_ACK_EARLY) {
-        place_note(t, number, &(struct place){.kind = kind, .id = id, .writer = m->writer, .before = m->state, .acked = true});
+        place_note(t, number,
+                   &(struct place){.kind = kind, .id = id, .writer = m->writer, .before = m->state, .acked = true});
         if (number >= t->acked_end) t->acked_end = number + 1;
     }
     uint64_t got = UINT64_MAX;
@@ -203,13 +215,15 @@ static enum err member_elect(struct member *m, const struct objlog_replay *repla
     struct cluster_test *t = m->test;
     uint64_t id = rng_next(&t->world->rng) | 1, acked_before = t->acked_end, number = 0;
     bool mine = false;
-    /* The state before an election is not known until it is won: walking on over what others wrote changes it. So the head only names it. */
+    /* The state before an election is not known until it is won: walking on over what others wrote changes it. So
+     * the head only names it. */
     struct slice head = log_head_make(m->store->env->mem, &(struct log_head){.id = id}, 0);
     enum err e = objlog_take_over(m->log, OBJLOG_ELECTION, replay, &head, &number, &mine);
     slice_unref(&head);
     if (e != OK) return e;
     t->run->ops++;
-    if (number != m->state.count) sim_fail(t->world, "elected at %lu, but the replay ended at %lu", number, m->state.count);
+    if (number != m->state.count)
+        sim_fail(t->world, "elected at %lu, but the replay ended at %lu", number, m->state.count);
     if (number < acked_before) {
         sim_fail(t->world, "elected at %lu, and entry %lu had been acknowledged before", number, acked_before - 1);
     }
@@ -221,7 +235,8 @@ static enum err member_elect(struct member *m, const struct objlog_replay *repla
 static enum err member_term(struct member *m) {
     struct cluster_test *t = m->test;
     m->writer = ++t->next_writer;
-    struct objlog_options o = {.store = m->store, .prefix = PREFIX, .depth = 1, .writer = m->writer, .purpose = STORE_FOR_CLUSTER_LOG};
+    struct objlog_options o = {
+        .store = m->store, .prefix = PREFIX, .depth = 1, .writer = m->writer, .purpose = STORE_FOR_CLUSTER_LOG};
     struct objlog_replay replay = {member_apply, member_reset, m};
     m->log = objlog_create(&o);
     member_reset(m);
@@ -229,11 +244,13 @@ static enum err member_term(struct member *m) {
     enum err e = objlog_recover(m->log, &replay);
     if (e == ERR_NOT_FOUND) e = OK;
     if (e == OK && m->state.count < acked_before) {
-        sim_fail(t->world, "a replay ended at %lu, and entry %lu had been acknowledged before it began", m->state.count, acked_before - 1);
+        sim_fail(t->world, "a replay ended at %lu, and entry %lu had been acknowledged before it began", m->state.count,
+                 acked_before - 1);
     }
     if (e == OK && t->auditing) t->audited = m->state;
     if (e == OK && !t->auditing && sim_chance(t->world, 0.7)) {
-        if (sim_chance(t->world, 0.4)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns)); /* its position goes stale */
+        /* its position goes stale */
+        if (sim_chance(t->world, 0.4)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns));
         e = member_elect(m, &replay);
         if (e == OK) member_reign(m);
         m->applied_count = 0;
@@ -282,7 +299,8 @@ static void audit(struct cluster_test *t) {
     t->audited = (struct log_state){0};
     struct sim_node *n = t->nodes[0];
     sim_node_start(n, member_main, t);
-    if (!sim_run_wait_down(t->run, n, 3600 * NS_PER_S)) sim_fail(t->world, "a replay does not end though nothing is broken");
+    if (!sim_run_wait_down(t->run, n, 3600 * NS_PER_S))
+        sim_fail(t->world, "a replay does not end though nothing is broken");
     t->run->ops++;
     if (t->audited.count < t->acked_end) {
         sim_fail(t->world, "entry %lu was acknowledged, and the log ends at %lu", t->acked_end - 1, t->audited.count);
@@ -317,7 +335,8 @@ void scenario_clusterlog(struct sim_run *r) {
     t->over = true;
     sim_run_heal(r);
     for (unsigned i = 0; i < t->node_count; i++) {
-        if (!sim_run_wait_down(r, t->nodes[i], 3600 * NS_PER_S)) sim_fail(w, "a node does not end though nothing is broken");
+        if (!sim_run_wait_down(r, t->nodes[i], 3600 * NS_PER_S))
+            sim_fail(w, "a node does not end though nothing is broken");
     }
     audit(t);
     fiber_sleep_ns(SIM_RUN_LATE_NS);

@@ -1,9 +1,12 @@
-/* Scenario "objlog": the life of one ledger. A writer of some depth appends entries, now and then a checkpoint, and deletes what lies below the boundary that an entry
- * carries. It crashes, or stands still and wakes as a zombie, or is simply taken over while it works. Several fencers replay the log and fence it, at the same
+/* Scenario "objlog": the life of one ledger. A writer of some depth appends entries, now and then a checkpoint, and
+ * deletes what lies below the boundary that an entry
+ * carries. It crashes, or stands still and wakes as a zombie, or is simply taken over while it works. Several
+ * fencers replay the log and fence it, at the same
  * time and one after the other; they crash and stand still too.
  *
  * Promises:
- *  - an acknowledged entry lies below the fence and is in every successful fencer's replay, at its number, with its bytes, or is covered by the
+ *  - an acknowledged entry lies below the fence and is in every successful fencer's replay, at its number, with its
+ *    bytes, or is covered by the
  *    checkpoint that the replay begins with;
  *  - a replay is the writer's sequence: no other entries, no other order;
  *  - appends are acknowledged as a contiguous prefix;
@@ -63,7 +66,8 @@ static void entry_acked(struct objlog_test *t, uint64_t number) {
     x->acked = true;
     t->run->acked++;
     if (number + 1 > t->acked_end) t->acked_end = number + 1;
-    if (number > t->failed_from) sim_fail(t->world, "append %lu was acknowledged, and %lu before it failed", number, t->failed_from);
+    if (number > t->failed_from)
+        sim_fail(t->world, "append %lu was acknowledged, and %lu before it failed", number, t->failed_from);
     if (number >= t->fence_number) {
         sim_fail(t->world, "append %lu was acknowledged after a fence at %lu", number, t->fence_number);
     }
@@ -98,7 +102,8 @@ static bool writer_append(struct writer *x) {
     t->run->ops++;
     if (t->run->options->mutant == SIM_MUTANT_ACK_EARLY) entry_acked(t, number);
     uint64_t got = UINT64_MAX;
-    enum err e = objlog_append(x->log, entry->kind, &head, body, entry->body_size > 0 ? 2 : 0, crc32c(0, bytes, entry->body_size), &got);
+    enum err e = objlog_append(x->log, entry->kind, &head, body, entry->body_size > 0 ? 2 : 0,
+                               crc32c(0, bytes, entry->body_size), &got);
     slice_unref(&head);
     mem_free(m, bytes);
     if (e == OK && got != number) sim_fail(w, "append %lu was told that it has number %lu", number, got);
@@ -127,9 +132,12 @@ static void writer_worker(void *arg) {
 /* Numbers that the rules let go: all below what an entry of the durable prefix carries. */
 static uint64_t trim_below(struct writer *x) {
     switch (x->test->run->options->mutant) {
-    case SIM_MUTANT_TRIM_EARLY: return objlog_boundary(x->log);
-    case SIM_MUTANT_TRIM_TOO_MUCH: return objlog_deletable_below(x->log) > 0 ? objlog_durable(x->log) : 0;
-    default: return objlog_deletable_below(x->log);
+    case SIM_MUTANT_TRIM_EARLY:
+        return objlog_boundary(x->log);
+    case SIM_MUTANT_TRIM_TOO_MUCH:
+        return objlog_deletable_below(x->log) > 0 ? objlog_durable(x->log) : 0;
+    default:
+        return objlog_deletable_below(x->log);
     }
 }
 
@@ -145,7 +153,8 @@ static void writer_trimmer(void *arg) {
         }
         if (count == 0) continue;
         log_shuffle(t->world, numbers, count);
-        if (objlog_delete(x->store, PREFIX, numbers, count) != OK) continue; /* some may be gone; they are tried again */
+        /* some may be gone; they are tried again */
+        if (objlog_delete(x->store, PREFIX, numbers, count) != OK) continue;
         for (size_t i = 0; i < count; i++) t->entries[numbers[i]].deleted = true;
     }
     waitgroup_done(&x->group);
@@ -156,7 +165,8 @@ static void writer_main(void *arg) {
     struct objlog_test *t = arg;
     struct loop *l = loop_current();
     x.store = sim_run_store(t->run, l->env, false);
-    struct objlog_options o = {.store = x.store, .prefix = PREFIX, .depth = t->depth, .writer = WRITER_ID, .purpose = STORE_FOR_LEDGER};
+    struct objlog_options o = {
+        .store = x.store, .prefix = PREFIX, .depth = t->depth, .writer = WRITER_ID, .purpose = STORE_FOR_LEDGER};
     x.log = objlog_create(&o);
     waitgroup_init(&x.group);
     for (unsigned i = 0; i < t->workers; i++) {
@@ -243,20 +253,23 @@ static void fencer_check(struct fencer *f, uint64_t number, bool mine) {
         }
     }
     const struct log_state *end = number < t->state.count ? &t->entries[number].before : &t->state;
-    if (number <= t->state.count && !state_equal(end, &f->state)) sim_fail(t->world, "the replay up to the fence is not the writer's");
+    if (number <= t->state.count && !state_equal(end, &f->state))
+        sim_fail(t->world, "the replay up to the fence is not the writer's");
     if (mine && ++t->fences_mine > 1) sim_fail(t->world, "two fencers believe that the fence is theirs");
     t->fence_number = number;
 }
 
 static enum err fencer_try(struct fencer *f, uint64_t id, uint64_t *number, bool *mine) {
     struct objlog_test *t = f->test;
-    struct objlog_options o = {.store = f->store, .prefix = PREFIX, .depth = 1, .writer = id, .purpose = STORE_FOR_LEDGER};
+    struct objlog_options o = {
+        .store = f->store, .prefix = PREFIX, .depth = 1, .writer = id, .purpose = STORE_FOR_LEDGER};
     struct objlog *log = objlog_create(&o);
     struct objlog_replay replay = {fencer_apply, fencer_reset, f};
     fencer_reset(f);
     enum err e = objlog_recover(log, &replay);
     if (e == ERR_NOT_FOUND) e = OK;
-    if (e == OK && sim_chance(t->world, 0.5)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns)); /* its position goes stale */
+    /* its position goes stale */
+    if (e == OK && sim_chance(t->world, 0.5)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns));
     if (e == OK) {
         struct slice head = slice_borrow(&id, sizeof(id));
         e = objlog_take_over(log, OBJLOG_FENCE, &replay, &head, number, mine);
@@ -330,10 +343,12 @@ static void finish(struct objlog_test *t) {
     for (unsigned round = 0; round < 2 && !sim_failed(t->world); round++) {
         fencers_start(t, true);
         for (unsigned i = 0; i < FENCERS; i++) {
-            if (!sim_run_wait_down(r, t->fencers[i].node, 3600 * NS_PER_S)) sim_fail(t->world, "a takeover does not end though nothing is broken");
+            if (!sim_run_wait_down(r, t->fencers[i].node, 3600 * NS_PER_S))
+                sim_fail(t->world, "a takeover does not end though nothing is broken");
         }
         if (!fencers_done(t)) sim_fail(t->world, "a fencer ended without a result");
-        if (!sim_run_wait_down(r, t->writer, 3600 * NS_PER_S)) sim_fail(t->world, "the writer does not learn that it was fenced");
+        if (!sim_run_wait_down(r, t->writer, 3600 * NS_PER_S))
+            sim_fail(t->world, "the writer does not learn that it was fenced");
         /* Everything that is late lands; then all ask once more. */
         fiber_sleep_ns(SIM_RUN_LATE_NS);
         for (unsigned i = 0; i < FENCERS && round == 0; i++) t->fencers[i].succeeded = false;
@@ -361,10 +376,12 @@ void scenario_objlog(struct sim_run *r) {
     t->fence_number = t->failed_from = UINT64_MAX;
     t->next_fencer_id = 100;
     t->writer = sim_node_create(w, "writer");
-    for (unsigned i = 0; i < FENCERS; i++) t->fencers[i].node = sim_node_create(w, (const char *[]){"fencer-a", "fencer-b", "fencer-c"}[i]);
+    for (unsigned i = 0; i < FENCERS; i++)
+        t->fencers[i].node = sim_node_create(w, (const char *[]){"fencer-a", "fencer-b", "fencer-c"}[i]);
     load_choose(t);
     sim_node_start(t->writer, writer_main, t);
-    uint64_t start_ns = w->now_ns, load_ns = sim_run_load_ns(r, 6), fence_from_ns = start_ns + sim_between(w, 0, load_ns);
+    uint64_t start_ns = w->now_ns, load_ns = sim_run_load_ns(r, 6),
+             fence_from_ns = start_ns + sim_between(w, 0, load_ns);
     while (w->now_ns < start_ns + load_ns) {
         fiber_sleep_ns(sim_between(w, 100, 8000) * NS_PER_MS);
         if (w->now_ns >= fence_from_ns) fencers_start(t, false);

@@ -1,10 +1,14 @@
-/* Scenario "streams": the storage engine of one broker, whole: cluster log, ledger, WAL, log cache, upload, checkpoints, merging of small ranges, deletion, reading back. A broker opens some
- * partitions, appends batches of several idempotent producers, trims, reads; it is killed, loses power, stands still, stops in order, and starts again.
+/* Scenario "streams": the storage engine of one broker, whole: cluster log, ledger, WAL, log cache, upload,
+ * checkpoints, merging of small ranges, deletion, reading back. A broker opens some
+ * partitions, appends batches of several idempotent producers, trims, reads; it is killed, loses power, stands
+ * still, stops in order, and starts again.
  *
  * Promises, for each partition:
- *  - what was acknowledged, and what a reader was shown, is there after every start, at its offset, byte for byte; offsets are contiguous;
+ *  - what was acknowledged, and what a reader was shown, is there after every start, at its offset, byte for byte;
+ *    offsets are contiguous;
  *  - nothing else is there but batches that were appended at that offset;
- *  - the state after a start (end, producers, leader epochs, log start) is the state of exactly the batches that are there;
+ *  - the state after a start (end, producers, leader epochs, log start) is the state of exactly the batches that are
+ *    there;
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
  *  - while nothing is broken everything can be read; no object that is referred to is missing; objects stay bounded. */
 #include <stdio.h>
@@ -29,7 +33,8 @@ struct model_batch {
 };
 
 struct model {
-    struct model_batch batches[BATCHES_MAX]; /* as appended by the newest broker; cut back to what was found at each start */
+    /* as appended by the newest broker; cut back to what was found at each start */
+    struct model_batch batches[BATCHES_MAX];
     size_t count;
     uint64_t acked_end, shown_end;
     uint64_t trim_asked, trim_acked;
@@ -40,7 +45,7 @@ struct streams_test {
     struct sim_world *world;
     struct sim_node *broker;
     unsigned partitions;
-    bool over;      /* the load ends; the broker stops in order */
+    bool over; /* the load ends; the broker stops in order */
     bool stop_asked;
     bool audited;
     struct model models[PARTITIONS_MAX];
@@ -48,11 +53,11 @@ struct streams_test {
     uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes;
     uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
     unsigned starts;
-    unsigned shards;          /* loops of their own; 0: everything on one */
-    double crash_recovering;  /* chance of a crash between a recovery and the record of it in the cluster log */
-    double drop;              /* chance that the topic is deleted and made anew */
-    double slow_open;         /* chance of a pause between two opens */
-    double trim;              /* chance of a trim after a read */
+    unsigned shards;         /* loops of their own; 0: everything on one */
+    double crash_recovering; /* chance of a crash between a recovery and the record of it in the cluster log */
+    double drop;             /* chance that the topic is deleted and made anew */
+    double slow_open;        /* chance of a pause between two opens */
+    double trim;             /* chance of a trim after a read */
     unsigned topic_number;
 };
 
@@ -98,9 +103,12 @@ static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
         struct state_producer *known = state_producer_get(&p->live, producer);
         o.producer_id = producer;
         o.producer_epoch = 0;
-        o.base_sequence = known ? (int32_t)(((uint32_t)known->batches[known->count - 1].last_sequence + 1u) & INT32_MAX) : 0;
+        o.base_sequence =
+            known ? (int32_t)(((uint32_t)known->batches[known->count - 1].last_sequence + 1u) & INT32_MAX) : 0;
     }
-    *b = (struct model_batch){.id = rng_next(&t->world->rng), .base_offset = (uint64_t)o.base_offset, .end_offset = (uint64_t)o.base_offset + records};
+    *b = (struct model_batch){.id = rng_next(&t->world->rng),
+                              .base_offset = (uint64_t)o.base_offset,
+                              .end_offset = (uint64_t)o.base_offset + records};
     struct batch_builder builder;
     batch_builder_init(&builder, m, &o);
     int64_t time = env_wall_ms(p->life->env);
@@ -115,17 +123,18 @@ static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     batch_builder_deinit(&builder);
     mem_free(m, value);
     b->size = (uint32_t)out->size;
-    b->view = (struct state_batch){.base_offset = b->base_offset,
-                                   .end_offset = b->end_offset,
-                                   .first_timestamp = time,
-                                   .max_timestamp = time + (int64_t)records - 1,
-                                   .size_bytes = b->size,
-                                   .leader_epoch = p->epoch,
-                                   .producer_id = producer,
-                                   .producer_epoch = producer >= 0 ? 0 : -1,
-                                   .first_sequence = o.base_sequence,
-                                   .last_sequence = producer >= 0 ? (int32_t)(((uint32_t)o.base_sequence + records - 1) & INT32_MAX) : -1,
-                                   .rolls = sim_chance(t->world, 0.05)};
+    b->view = (struct state_batch){
+        .base_offset = b->base_offset,
+        .end_offset = b->end_offset,
+        .first_timestamp = time,
+        .max_timestamp = time + (int64_t)records - 1,
+        .size_bytes = b->size,
+        .leader_epoch = p->epoch,
+        .producer_id = producer,
+        .producer_epoch = producer >= 0 ? 0 : -1,
+        .first_sequence = o.base_sequence,
+        .last_sequence = producer >= 0 ? (int32_t)(((uint32_t)o.base_sequence + records - 1) & INT32_MAX) : -1,
+        .rolls = sim_chance(t->world, 0.05)};
 }
 
 static bool batch_is(const struct model_batch *b, const struct batch_header *h, struct mem *m) {
@@ -145,8 +154,10 @@ static struct model_batch *model_at(struct model *m, uint64_t offset) {
     size_t low = 0, high = m->count;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (m->batches[mid].end_offset > offset) high = mid;
-        else low = mid + 1;
+        if (m->batches[mid].end_offset > offset)
+            high = mid;
+        else
+            low = mid + 1;
     }
     return low < m->count && m->batches[low].base_offset <= offset ? &m->batches[low] : NULL;
 }
@@ -211,8 +222,10 @@ static void check_slices(struct part *p, const struct slices *got, uint64_t offs
                 return;
             }
             struct model_batch *b = model_at(p->model, offset);
-            if (!b || !batch_is(b, &h, p->life->env->mem)) sim_fail(t->world, "partition %u: offset %lu reads as another batch", p->index, offset);
-            if ((uint64_t)batch_end_offset(&h) > limit) sim_fail(t->world, "partition %u: a batch above the limit was shown", p->index);
+            if (!b || !batch_is(b, &h, p->life->env->mem))
+                sim_fail(t->world, "partition %u: offset %lu reads as another batch", p->index, offset);
+            if ((uint64_t)batch_end_offset(&h) > limit)
+                sim_fail(t->world, "partition %u: a batch above the limit was shown", p->index);
             offset = (uint64_t)batch_end_offset(&h);
             at += h.size;
         }
@@ -232,11 +245,14 @@ static bool read_some(struct part *p, bool everything) {
         slices_init(&got, l->env->mem);
         enum err e = stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, &got);
         if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
-            sim_fail(t->world, "partition %u: offset %lu is out of range between %lu and %lu", p->index, offset, stream_durable_start(p->stream), end);
+            sim_fail(t->world, "partition %u: offset %lu is out of range between %lu and %lu", p->index, offset,
+                     stream_durable_start(p->stream), end);
         }
         ok = e == OK && got.count > 0;
-        if (everything && !ok) sim_fail(t->world, "partition %u: offset %lu cannot be read: %s", p->index, offset, err_name(e));
-        if (e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED) sim_fail(t->world, "partition %u: reading offset %lu: %s", p->index, offset, err_name(e));
+        if (everything && !ok)
+            sim_fail(t->world, "partition %u: offset %lu cannot be read: %s", p->index, offset, err_name(e));
+        if (e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED)
+            sim_fail(t->world, "partition %u: reading offset %lu: %s", p->index, offset, err_name(e));
         if (ok) {
             check_slices(p, &got, offset, end);
             t->run->ops++;
@@ -374,14 +390,19 @@ static void check_start(struct part *p) {
     struct model *m = p->model;
     uint64_t end = p->live.end_offset;
     t->run->ops++;
-    if (end < m->acked_end) sim_fail(t->world, "partition %u ends at %lu after a start; %lu was acknowledged", p->index, end, m->acked_end);
-    if (end < m->shown_end) sim_fail(t->world, "partition %u ends at %lu after a start; %lu was shown", p->index, end, m->shown_end);
+    if (end < m->acked_end)
+        sim_fail(t->world, "partition %u ends at %lu after a start; %lu was acknowledged", p->index, end, m->acked_end);
+    if (end < m->shown_end)
+        sim_fail(t->world, "partition %u ends at %lu after a start; %lu was shown", p->index, end, m->shown_end);
     while (m->count > 0 && m->batches[m->count - 1].base_offset >= end) m->count--;
     uint64_t model_end = m->count ? m->batches[m->count - 1].end_offset : 0;
-    if (end != model_end) sim_fail(t->world, "partition %u ends at %lu after a start, inside or behind what was appended (%lu)", p->index, end, model_end);
+    if (end != model_end)
+        sim_fail(t->world, "partition %u ends at %lu after a start, inside or behind what was appended (%lu)", p->index,
+                 end, model_end);
     uint64_t start = p->live.start_offset;
     if (start < m->trim_acked || start > m->trim_asked) {
-        sim_fail(t->world, "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index, start, m->trim_acked, m->trim_asked);
+        sim_fail(t->world, "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index,
+                 start, m->trim_acked, m->trim_asked);
     }
     if (sim_failed(t->world)) return;
     m->trim_asked = m->trim_acked = start;
@@ -391,13 +412,17 @@ static void check_start(struct part *p) {
     state_init(&want, mem);
     for (size_t i = 0; i < m->count; i++) state_apply_batch(&want, &m->batches[i].view);
     state_apply_trim(&want, start);
-    bool same = want.end_offset == p->live.end_offset && want.producers.count == p->live.producers.count && want.epoch_count == p->live.epoch_count;
+    bool same = want.end_offset == p->live.end_offset && want.producers.count == p->live.producers.count &&
+                want.epoch_count == p->live.epoch_count;
     for (int64_t id = 0; same && id < PRODUCERS; id++) {
         struct state_producer *a = state_producer_get(&want, id), *b = state_producer_get(&p->live, id);
-        same = (a == NULL) == (b == NULL) && (!a || (a->count == b->count && a->epoch == b->epoch && memcmp(a->batches, b->batches, a->count * sizeof(a->batches[0])) == 0));
+        same = (a == NULL) == (b == NULL) &&
+               (!a || (a->count == b->count && a->epoch == b->epoch &&
+                       memcmp(a->batches, b->batches, a->count * sizeof(a->batches[0])) == 0));
     }
     for (size_t i = 0; same && i < want.epoch_count; i++) {
-        same = want.epochs[i].leader_epoch == p->live.epochs[i].leader_epoch && want.epochs[i].start_offset == p->live.epochs[i].start_offset;
+        same = want.epochs[i].leader_epoch == p->live.epochs[i].leader_epoch &&
+               want.epochs[i].start_offset == p->live.epochs[i].start_offset;
     }
     if (!same) sim_fail(t->world, "partition %u: the state after a start is not that of its batches", p->index);
     state_deinit(&want);
@@ -411,7 +436,8 @@ static void open_there(void *arg) {
     struct part *p = arg;
     struct broker_life *l = p->life;
     const struct meta_topic *topic = meta_topic_by_name(l->meta, l->topic, strlen(l->topic));
-    p->opened = stream_open(l->streams, topic->partitions[p->index].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
+    p->opened =
+        stream_open(l->streams, topic->partitions[p->index].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
     if (p->opened != OK) {
         sim_fail(l->test->world, "partition %u cannot be opened: %s", p->index, err_name(p->opened));
         p->stream = NULL;
@@ -483,7 +509,8 @@ static void broker_main(void *arg) {
     t->starts++;
     waitgroup_init(&l.group);
     enum err e = open_engine(&l);
-    if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP || e == ERR_VERSION || e == ERR_FENCED) {
+    if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
+        e == ERR_VERSION || e == ERR_FENCED) {
         sim_fail(t->world, "a start failed for good: %s", err_name(e));
     }
     if (e == OK && open_parts(&l)) {
@@ -537,16 +564,20 @@ void scenario_streams(struct sim_run *r) {
         }
         fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
         if (sim_chance(w, 0.15)) sim_node_pause(t->broker, sim_between(w, 0, 30) * NS_PER_S);
-        if (sim_chance(w, 0.3)) sim_run_crash(r, t->broker);
-        else if (sim_chance(w, 0.1)) t->stop_asked = true;
+        if (sim_chance(w, 0.3))
+            sim_run_crash(r, t->broker);
+        else if (sim_chance(w, 0.1))
+            t->stop_asked = true;
     }
     sim_run_heal(r);
     t->stop_asked = true;
-    if (!sim_failed(w) && !sim_run_wait_down(r, t->broker, 3600 * NS_PER_S)) sim_fail(w, "the broker does not stop though nothing is broken");
+    if (!sim_failed(w) && !sim_run_wait_down(r, t->broker, 3600 * NS_PER_S))
+        sim_fail(w, "the broker does not stop though nothing is broken");
     t->over = true;
     for (unsigned i = 0; i < 3 && !t->audited && !sim_failed(w); i++) {
         sim_node_start(t->broker, broker_main, t);
-        if (!sim_run_wait_down(r, t->broker, 3600 * NS_PER_S)) sim_fail(w, "the last start does not end though nothing is broken");
+        if (!sim_run_wait_down(r, t->broker, 3600 * NS_PER_S))
+            sim_fail(w, "the last start does not end though nothing is broken");
     }
     if (!sim_failed(w) && !t->audited) sim_fail(w, "the broker does not start though nothing is broken");
 }

@@ -1,5 +1,7 @@
-/* Scenario "wal": the write-ahead log alone, small enough that it wraps many times. A holder formats it, writes groups of records, several in flight, and trims; it is
- * killed or loses power and starts again, reading back what the last one left. In half of the runs the WAL is a device that two machines share: the survivor writes the takeover
+/* Scenario "wal": the write-ahead log alone, small enough that it wraps many times. A holder formats it, writes
+ * groups of records, several in flight, and trims; it is
+ * killed or loses power and starts again, reading back what the last one left. In half of the runs the WAL is a
+ * device that two machines share: the survivor writes the takeover
  * mark and reads, while the holder, which nobody can stop, goes on or wakes up later.
  *
  * Promises:
@@ -66,7 +68,8 @@ static enum err read_record(void *ctx, const struct record_header *h, const uint
         sim_fail(r->test->world, "the WAL gave record %lu when %lu was next", h->base_offset, r->next);
     } else if (h->base_offset >= r->life->submitted) {
         sim_fail(r->test->world, "the WAL gave record %lu, which nobody wrote", h->base_offset);
-    } else if (h->payload_size != r->life->sizes[r->next] || !sim_payload_is(r->life->ids[r->next], payload, h->payload_size)) {
+    } else if (h->payload_size != r->life->sizes[r->next] ||
+               !sim_payload_is(r->life->ids[r->next], payload, h->payload_size)) {
         sim_fail(r->test->world, "the WAL gave other bytes for record %lu", h->base_offset);
     }
     r->next++;
@@ -77,9 +80,12 @@ static void check_reading(struct reading *r) {
     struct wal_life *l = r->life;
     uint64_t first = r->begun ? r->first : l->trimmed, end = r->begun ? r->next : l->trimmed;
     r->test->run->ops++;
-    if (l->confirmed == l->trimmed) return; /* nothing is needed of it (a restart after an error has saved the rest elsewhere) */
-    if (first > l->trimmed) sim_fail(r->test->world, "the WAL begins at record %lu; %lu was the first not trimmed", first, l->trimmed);
-    if (end < l->confirmed) sim_fail(r->test->world, "the WAL ends before record %lu; %lu were confirmed", end, l->confirmed);
+    /* nothing is needed of it (a restart after an error has saved the rest elsewhere) */
+    if (l->confirmed == l->trimmed) return;
+    if (first > l->trimmed)
+        sim_fail(r->test->world, "the WAL begins at record %lu; %lu was the first not trimmed", first, l->trimmed);
+    if (end < l->confirmed)
+        sim_fail(r->test->world, "the WAL ends before record %lu; %lu were confirmed", end, l->confirmed);
 }
 
 /* Reads what the last incarnation left; *last is 0 when there was none. */
@@ -119,11 +125,13 @@ static void confirmed(void *ctx, struct block *b) {
     while (block_next(b, &position, &r, &payload)) {
         if (count++ == 0) first = r.base_offset;
     }
-    if (first != h->life->confirmed) sim_fail(h->test->world, "group of record %lu confirmed when %lu was next", first, h->life->confirmed);
+    if (first != h->life->confirmed)
+        sim_fail(h->test->world, "group of record %lu confirmed when %lu was next", first, h->life->confirmed);
     h->life->confirmed = first + count;
     h->test->run->acked += count;
     if (h->test->taken && h->life->confirmed > h->test->taken_end) {
-        sim_fail(h->test->world, "the holder confirmed %lu records; the survivor had read %lu", h->life->confirmed, h->test->taken_end);
+        sim_fail(h->test->world, "the holder confirmed %lu records; the survivor had read %lu", h->life->confirmed,
+                 h->test->taken_end);
     }
     h->in_flight--;
     list_push_back(&h->done, &b->node);
@@ -160,7 +168,8 @@ static void submit_group(struct holder *h) {
         l->sizes[n] = (uint32_t)size;
         uint8_t *payload = mem_alloc(m, size);
         sim_payload_fill(l->ids[n], payload, size);
-        struct record_header r = {.payload_size = (uint32_t)size, .type = STREAM_BATCH, .stream = {7}, .base_offset = n, .end_offset = n + 1};
+        struct record_header r = {
+            .payload_size = (uint32_t)size, .type = STREAM_BATCH, .stream = {7}, .base_offset = n, .end_offset = n + 1};
         (void)block_append(b, &r, payload, crc32c(0, payload, size));
         mem_free(m, payload);
         l->submitted++;
@@ -318,14 +327,16 @@ void scenario_wal(struct sim_run *r) {
         bool first = t->life_count == 0 || !t->shared;
         if (!sim_node_up(t->holder) && first) sim_node_start(t->holder, holder_main, t);
         fiber_sleep_ns(sim_between(w, 10, 4000) * NS_PER_MS);
-        if (t->shared && w->now_ns > take_ns && !t->taken && !sim_node_up(t->survivor)) sim_node_start(t->survivor, survivor_main, t);
+        if (t->shared && w->now_ns > take_ns && !t->taken && !sim_node_up(t->survivor))
+            sim_node_start(t->survivor, survivor_main, t);
         if (sim_chance(w, 0.25)) sim_node_pause(t->holder, sim_between(w, 0, 10) * NS_PER_S);
         if (sim_chance(w, t->shared ? 0.05 : 0.4)) sim_run_crash(r, t->holder);
         if (t->shared && sim_chance(w, 0.1)) sim_run_crash(r, t->survivor);
     }
     sim_run_heal(r);
     t->over = true;
-    if (!sim_failed(w) && !sim_run_wait_down(r, t->holder, 600 * NS_PER_S)) sim_fail(w, "the holder does not end though nothing is broken");
+    if (!sim_failed(w) && !sim_run_wait_down(r, t->holder, 600 * NS_PER_S))
+        sim_fail(w, "the holder does not end though nothing is broken");
     if (!sim_failed(w)) (void)sim_run_wait_down(r, t->survivor, 600 * NS_PER_S);
     if (!t->shared && !sim_failed(w)) { /* the last read back */
         t->over = true;

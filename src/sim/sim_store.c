@@ -132,7 +132,8 @@ static void change_unref(struct sim_world *w, struct change *c) {
     mem_free(&w->heap, c);
 }
 
-static struct change *change_make(struct sim_world *w, const char *key, const struct slice *data, size_t count, bool put, bool create_only) {
+static struct change *change_make(struct sim_world *w, const char *key, const struct slice *data, size_t count,
+                                  bool put, bool create_only) {
     struct change *c = MEM_NEW(&w->heap, struct change);
     c->refs = 1;
     c->key = mem_strdup(&w->heap, key);
@@ -164,7 +165,8 @@ static void landing_do(struct landing *x) {
         bucket_delete(x->bucket, c->key);
     }
     const struct sim_node *n = x->request ? x->request->op.node : NULL;
-    sim_trace(w, n, c->put ? (e == OK ? "put-lands" : "put-finds-another") : "delete-lands", c->key, c->size, x->request == NULL);
+    sim_trace(w, n, c->put ? (e == OK ? "put-lands" : "put-finds-another") : "delete-lands", c->key, c->size,
+              x->request == NULL);
     if (x->request) x->request->landed = e;
     landing_free(x);
 }
@@ -258,11 +260,13 @@ static struct handle *handle_of(struct store *s) {
     return CONTAINER_OF(s, struct handle, base);
 }
 
-/* Decides what the store does to a PUT: makes its landings and sets the answer that the request gets in their place. Returns when it is answered, from now. */
+/* Decides what the store does to a PUT: makes its landings and sets the answer that the request gets in their place.
+ * Returns when it is answered, from now. */
 static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) {
     struct sim_world *w = h->bucket->world;
     bool alone = h->options.exclusive;
-    uint64_t lands = latency(w, 1, 60), answer = lands + latency(w, 1, 40), timeout = sim_between(w, 500, 10000) * NS_PER_MS;
+    uint64_t lands = latency(w, 1, 60), answer = lands + latency(w, 1, 40),
+             timeout = sim_between(w, 500, 10000) * NS_PER_MS;
     if (sim_fault(w, SIM_STORE_UNAVAILABLE)) {
         r->answer = ERR_UNAVAILABLE;
         return answer;
@@ -340,7 +344,8 @@ static enum err sim_get(struct store *s, const char *key, uint64_t position, siz
     return e;
 }
 
-static enum err sim_list(struct store *s, const char *prefix, const char *start_after, size_t max, struct store_listing *out) {
+static enum err sim_list(struct store *s, const char *prefix, const char *start_after, size_t max,
+                         struct store_listing *out) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
     struct sim_bucket *b = h->bucket;

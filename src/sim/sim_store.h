@@ -1,6 +1,9 @@
-/* The simulated object store: buckets that all nodes of a world share, behind `struct store_ops`. A request takes effect at one moment and is answered at a later one,
- * and either can fail by itself: refused; done but unanswered; unanswered and done minutes later (a condition is judged at the landing); answered and done once more
- * later; never done. A GET or LIST tells what was true at some moment of its duration. When a node crashes, its PUTs in flight land, vanish, or land later. */
+/* The simulated object store: buckets that all nodes of a world share, behind `struct store_ops`. A request takes
+ * effect at one moment and is answered at a later one,
+ * and either can fail by itself: refused; done but unanswered; unanswered and done minutes later (a condition is
+ * judged at the landing); answered and done once more
+ * later; never done. A GET or LIST tells what was true at some moment of its duration. When a node crashes, its PUTs
+ * in flight land, vanish, or land later. */
 #ifndef OXBOW_SIM_SIM_STORE_H
 #define OXBOW_SIM_SIM_STORE_H
 
@@ -29,14 +32,15 @@ struct sim_bucket {
 /* Stores that break a promise, to show that checkers notice. */
 enum sim_store_broken {
     SIM_STORE_SOUND = 0,
-    SIM_STORE_UNKNOWN_IS_OK = 1,   /* a lost answer is taken for success */
-    SIM_STORE_NO_CONDITION = 2,    /* conditional creates overwrite */
-    SIM_STORE_LIST_BLIND = 4,      /* LIST shows only what is at the start of a prefix, nothing after start_after */
-    SIM_STORE_EXISTS_IS_OK = 8,    /* "exists" is taken for success */
+    SIM_STORE_UNKNOWN_IS_OK = 1, /* a lost answer is taken for success */
+    SIM_STORE_NO_CONDITION = 2,  /* conditional creates overwrite */
+    SIM_STORE_LIST_BLIND = 4,    /* LIST shows only what is at the start of a prefix, nothing after start_after */
+    SIM_STORE_EXISTS_IS_OK = 8,  /* "exists" is taken for success */
 };
 
 struct sim_store_options {
-    /* The handle holds the store alone, like store/dir under its lock: whatever its holder has in flight when it crashes lands at once or never; nothing
+    /* The handle holds the store alone, like store/dir under its lock: whatever its holder has in flight when it
+     * crashes lands at once or never; nothing
      * is late or done twice. */
     bool exclusive;
     unsigned broken;

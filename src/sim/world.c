@@ -40,9 +40,15 @@ void sim_faults_swarm(struct sim_faults *f, struct rng *rng) {
     for (int i = 0; i < SIM_FAULTS; i++) {
         double usual = fault_table[i].chance;
         switch (rng_below(rng, 4)) {
-        case 0: f->chance[i] = 0; break;
-        case 1: f->chance[i] = usual * 5 < 0.5 ? usual * 5 : 0.5; break;
-        default: f->chance[i] = usual; break;
+        case 0:
+            f->chance[i] = 0;
+            break;
+        case 1:
+            f->chance[i] = usual * 5 < 0.5 ? usual * 5 : 0.5;
+            break;
+        default:
+            f->chance[i] = usual;
+            break;
         }
         if (usual <= 0) f->chance[i] = 0;
     }
@@ -66,7 +72,8 @@ struct sim_world *sim_world_create(const struct sim_world_options *o) {
     return w;
 }
 
-/* Nodes go first, as by a power cut. The operations that this leaves under way own themselves: they are let fire, whatever they still do to disks and
+/* Nodes go first, as by a power cut. The operations that this leaves under way own themselves: they are let fire,
+ * whatever they still do to disks and
  * buckets, until the heap is empty. */
 void sim_world_destroy(struct sim_world *w) {
     CHECK_OBJ(w, SIM_WORLD_MAGIC);
@@ -124,7 +131,8 @@ void sim_hash(struct sim_world *w, uint64_t v) {
     w->hash = hash64(w->hash ^ v) + 0x9e3779b97f4a7c15ull;
 }
 
-void sim_trace(struct sim_world *w, const struct sim_node *n, const char *kind, const char *text, uint64_t a, uint64_t b) {
+void sim_trace(struct sim_world *w, const struct sim_node *n, const char *kind, const char *text, uint64_t a,
+               uint64_t b) {
     sim_hash(w, w->now_ns);
     sim_hash(w, hash_bytes(kind, strlen(kind)) + (n ? n->id + 1 : 0));
     if (text) sim_hash(w, hash_bytes(text, strlen(text)));
@@ -132,8 +140,8 @@ void sim_trace(struct sim_world *w, const struct sim_node *n, const char *kind, 
     sim_hash(w, b);
     if (!w->options.trace) return;
     char line[512];
-    (void)snprintf(line, sizeof(line), "t=%llu.%09llu node=%s %s %s %lu %lu", w->now_ns / NS_PER_S, w->now_ns % NS_PER_S,
-                   n ? n->name : "-", kind, text ? text : "-", a, b);
+    (void)snprintf(line, sizeof(line), "t=%llu.%09llu node=%s %s %s %lu %lu", w->now_ns / NS_PER_S,
+                   w->now_ns % NS_PER_S, n ? n->name : "-", kind, text ? text : "-", a, b);
     w->options.trace(w->options.trace_ctx, line);
 }
 
@@ -250,7 +258,8 @@ static void step_loop(struct sim_world *w, struct candidate c, uint64_t choice) 
     sim_node_after_step(c.node);
 }
 
-/* Lets one thing happen. Every step takes up to two microseconds, so that the answers of disks and store come in between. */
+/* Lets one thing happen. Every step takes up to two microseconds, so that the answers of disks and store come in
+ * between. */
 static bool world_step(struct sim_world *w) {
     struct candidate all[CANDIDATES_MAX];
     uint64_t next_ns;

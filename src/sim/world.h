@@ -1,7 +1,11 @@
-/* A simulated world: one seed, virtual time, a heap of events, and nodes that run the real code on the simulator's environment. Everything happens in the one
- * thread that calls sim_world_run. The scheduler picks, by the seed, among the loops that have something ready and the events that are due, and lets exactly one
- * thing happen: one mail, one timer, one fiber until it suspends, one event. When nothing is ready, time jumps to the next event or timer. Hence every
- * interleaving of suspensions can occur, and the same seed gives the same run: there are no addresses, no real clock and no real randomness in it.
+/* A simulated world: one seed, virtual time, a heap of events, and nodes that run the real code on the simulator's
+ * environment. Everything happens in the one
+ * thread that calls sim_world_run. The scheduler picks, by the seed, among the loops that have something ready and
+ * the events that are due, and lets exactly one
+ * thing happen: one mail, one timer, one fiber until it suspends, one event. When nothing is ready, time jumps to
+ * the next event or timer. Hence every
+ * interleaving of suspensions can occur, and the same seed gives the same run: there are no addresses, no real clock
+ * and no real randomness in it.
  *
  * What happened is folded into a hash (sim_world_hash): equal seeds give equal hashes, or determinism is broken. */
 #ifndef OXBOW_SIM_WORLD_H
@@ -37,10 +41,12 @@ struct sim_faults {
 };
 void sim_faults_none(struct sim_faults *f);
 void sim_faults_usual(struct sim_faults *f);
-/* A random mixture: some off, some usual, some frequent. Runs with few kinds of faults get further, and find other things than runs with all. */
+/* A random mixture: some off, some usual, some frequent. Runs with few kinds of faults get further, and find other
+ * things than runs with all. */
 void sim_faults_swarm(struct sim_faults *f, struct rng *rng);
 
-/* Something that happens at a time. Embedded in what it carries; scheduled or not. fire() runs outside any loop and fiber. */
+/* Something that happens at a time. Embedded in what it carries; scheduled or not. fire() runs outside any loop and
+ * fiber. */
 struct sim_event {
     uint64_t at_ns;
     uint64_t sequence;   /* ties fire in the order scheduled */
@@ -106,8 +112,10 @@ void sim_fault_count(struct sim_world *w, const struct sim_node *n, enum sim_fau
 void sim_event_init(struct sim_event *e, void (*fire)(struct sim_event *e));
 void sim_event_schedule(struct sim_world *w, struct sim_event *e, uint64_t at_ns); /* a scheduled one is moved */
 void sim_event_cancel(struct sim_world *w, struct sim_event *e);
-/* Folds an event into the hash and shows it. n may be NULL; kind and text are deterministic strings; text may be NULL. */
-void sim_trace(struct sim_world *w, const struct sim_node *n, const char *kind, const char *text, uint64_t a, uint64_t b);
+/* Folds an event into the hash and shows it. n may be NULL; kind and text are deterministic strings; text may be
+ * NULL. */
+void sim_trace(struct sim_world *w, const struct sim_node *n, const char *kind, const char *text, uint64_t a,
+               uint64_t b);
 void sim_hash(struct sim_world *w, uint64_t v); /* into the hash alone */
 
 #endif

@@ -366,7 +366,8 @@ static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete,
 
 /* --- For looking only. */
 
-static enum err put_refused(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+static enum err put_refused(struct store *s, const char *key, const struct slice *data, size_t count,
+                            bool create_only) {
     (void)s, (void)key, (void)data, (void)count, (void)create_only;
     return ERR_READ_ONLY;
 }
@@ -387,18 +388,22 @@ static void open_read_only_run(void *arg) {
         return;
     }
     j->result = marker_read(j);
-    if (j->result == ERR_NOT_FOUND) j->result = refuse(j, ERR_FOREIGN, "the folder is not an Oxbow store: it has no file oxbow-store");
+    if (j->result == ERR_NOT_FOUND)
+        j->result = refuse(j, ERR_FOREIGN, "the folder is not an Oxbow store: it has no file oxbow-store");
     if (j->result != OK) return;
     d->objects_fd = openat(d->root_fd, "objects", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (d->objects_fd < 0 || fstat(d->objects_fd, &d->objects) != 0 || fstatat(d->root_fd, "LOCK", &d->lock, AT_SYMLINK_NOFOLLOW) != 0) {
-        j->result = refuse_errno(j, errno, "the folder objects or the file LOCK in the store folder is missing or cannot be opened");
+    if (d->objects_fd < 0 || fstat(d->objects_fd, &d->objects) != 0 ||
+        fstatat(d->root_fd, "LOCK", &d->lock, AT_SYMLINK_NOFOLLOW) != 0) {
+        j->result = refuse_errno(
+            j, errno, "the folder objects or the file LOCK in the store folder is missing or cannot be opened");
     }
 }
 
 static enum err dir_store_open(struct env *env, const char *path, const struct store_ops *ops, fiber_fn *run,
                                struct store **out, const char **why) {
     struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
-    d->base = (struct store){.magic = STORE_MAGIC, .ops = ops, .env = env, .exclusive = ops == &dir_ops, .list_consistent = true};
+    d->base = (struct store){
+        .magic = STORE_MAGIC, .ops = ops, .env = env, .exclusive = ops == &dir_ops, .list_consistent = true};
     INIT_OBJ(d, DIR_STORE_MAGIC);
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') size--;

@@ -1,5 +1,7 @@
-/* The object store, as every large one offers it: put, conditional create, ranged get, list, delete. Implementations: store/dir (a local folder),
- * S3 and its dialects, and the simulator's. All calls suspend the calling fiber and may be made from fibers of any loop.
+/* The object store, as every large one offers it: put, conditional create, ranged get, list, delete.
+ * Implementations: store/dir (a local folder),
+ * S3 and its dialects, and the simulator's. All calls suspend the calling fiber and may be made from fibers of any
+ * loop.
  *
  * Outcomes of a put, and nothing else matters more:
  *   OK                    it is there, durably, and (create) was not there before.
@@ -17,8 +19,17 @@
 #include "base/slice.h"
 #include "rt/env.h"
 
-/* What a request is for: requests and bytes are counted by operation and purpose (metrics label = op * STORE_PURPOSES + purpose). */
-enum store_purpose { STORE_FOR_CLUSTER_LOG, STORE_FOR_LEDGER, STORE_FOR_UPLOAD, STORE_FOR_READ, STORE_FOR_COMPACTION, STORE_FOR_OTHER, STORE_PURPOSES };
+/* What a request is for: requests and bytes are counted by operation and purpose (metrics label = op *
+ * STORE_PURPOSES + purpose). */
+enum store_purpose {
+    STORE_FOR_CLUSTER_LOG,
+    STORE_FOR_LEDGER,
+    STORE_FOR_UPLOAD,
+    STORE_FOR_READ,
+    STORE_FOR_COMPACTION,
+    STORE_FOR_OTHER,
+    STORE_PURPOSES
+};
 enum store_op { STORE_PUT, STORE_CREATE, STORE_GET, STORE_LIST, STORE_DELETE, STORE_OPS };
 
 struct store_listed {
@@ -39,7 +50,8 @@ struct store;
 struct store_ops {
     enum err (*put)(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only);
     enum err (*get)(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out);
-    enum err (*list)(struct store *s, const char *prefix, const char *start_after, size_t max, struct store_listing *out);
+    enum err (*list)(struct store *s, const char *prefix, const char *start_after, size_t max,
+                     struct store_listing *out);
     enum err (*del)(struct store *s, const char *const *keys, size_t count);
     void (*close)(struct store *s);
 };
@@ -48,7 +60,8 @@ struct store {
     unsigned magic;
     const struct store_ops *ops;
     struct env *env;
-    /* Nobody else can write here, not even late: an operating-system lock, held by this process, proves that every earlier holder is dead and
+    /* Nobody else can write here, not even late: an operating-system lock, held by this process, proves that every
+     * earlier holder is dead and
      * that nothing of theirs is under way. Only then may fences of dead incarnations be deleted. */
     bool exclusive;
     /* New objects show up in LIST at once (a store where they do not is refused for clusters). */
@@ -61,15 +74,18 @@ bool store_key_valid(const char *key);
 /* data: the object's bytes, gathered; borrowed until the call returns. */
 enum err store_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
                    enum store_purpose purpose) WARN_UNUSED;
-/* Bytes [position, position+size) or fewer where the object ends; a position at or behind the end gives an empty slice. out: the caller's own
+/* Bytes [position, position+size) or fewer where the object ends; a position at or behind the end gives an empty
+ * slice. out: the caller's own
  * reference. ERR_NOT_FOUND: no such object. */
 enum err store_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
                    struct slice *out) WARN_UNUSED;
-/* Keys with the prefix, in byte order, after start_after (NULL: from the first), at most max. out is initialised by the call; free it with
+/* Keys with the prefix, in byte order, after start_after (NULL: from the first), at most max. out is initialised by
+ * the call; free it with
  * store_listing_deinit in every case. */
-enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max, enum store_purpose purpose,
-                    struct store_listing *out) WARN_UNUSED;
-/* Deletes; keys that are not there are fine. ERR_UNKNOWN_OUTCOME and errors: some may be gone; repeating is harmless. */
+enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max,
+                    enum store_purpose purpose, struct store_listing *out) WARN_UNUSED;
+/* Deletes; keys that are not there are fine. ERR_UNKNOWN_OUTCOME and errors: some may be gone; repeating is
+ * harmless. */
 enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) WARN_UNUSED;
 void store_close(struct store *s);
 
@@ -77,7 +93,8 @@ void store_listing_init(struct store_listing *l, struct mem *m);
 void store_listing_add(struct store_listing *l, const char *key, uint64_t size_bytes);
 void store_listing_deinit(struct store_listing *l);
 
-/* At start: creates a probe key twice, and races creates; refuses a store that ignores the condition. Suspends. *why: a sentence for the log. */
+/* At start: creates a probe key twice, and races creates; refuses a store that ignores the condition. Suspends.
+ * *why: a sentence for the log. */
 enum err store_check_conditional_create(struct store *s, const char *prefix, bool full, const char **why) WARN_UNUSED;
 
 #endif

@@ -69,7 +69,8 @@ static enum err judge(struct probe *p, unsigned count, const char **why) {
         return ERR_UNSUPPORTED;
     }
     if (unclear != OK) return unclear;
-    /* One landed whose answer was lost, and the store's own repetition met it? Unclear; a store that says so each time is refused in the end. */
+    /* One landed whose answer was lost, and the store's own repetition met it? Unclear; a store that says so each
+     * time is refused in the end. */
     if (created == 0) return ERR_EXISTS;
     char bytes[32];
     size_t size = racer_bytes(winner, bytes);
@@ -121,7 +122,8 @@ static enum err probe_until_clear(struct store *s, const char *prefix, enum err 
         if (e != ERR_EXISTS && err_class(e) == ERR_CLASS_FATAL) break;
     }
     if (e == ERR_EXISTS) {
-        *why = "the object store says of an object that was never there that it exists: conditional creation does not work";
+        *why =
+            "the object store says of an object that was never there that it exists: conditional creation does not work";
         return ERR_UNSUPPORTED;
     }
     *why = "the object store did not take or give a clear answer to the test of conditional creation";

@@ -19,7 +19,8 @@ struct commit_slab *commit_slab_create(struct mem *m, size_t size) {
     return c;
 }
 
-struct block *block_create(struct mem *m, struct commit_slab *slab, uint64_t id, struct incarnation incarnation, uint64_t now_ns) {
+struct block *block_create(struct mem *m, struct commit_slab *slab, uint64_t id, struct incarnation incarnation,
+                           uint64_t now_ns) {
     ASSERT(slab->filled % ENV_FILE_ALIGN == 0);
     ASSERT(slab->slab.size - slab->filled >= ENV_FILE_ALIGN);
     struct block *b = MEM_NEW(m, struct block);
@@ -51,7 +52,8 @@ bool block_fits(const struct block *b, size_t payload_size) {
     return record_size(payload_size) <= b->slab->slab.size - used;
 }
 
-const uint8_t *block_append(struct block *b, const struct record_header *h, const uint8_t *payload, uint32_t payload_crc) {
+const uint8_t *block_append(struct block *b, const struct record_header *h, const uint8_t *payload,
+                            uint32_t payload_crc) {
     CHECK_OBJ(b, BLOCK_MAGIC);
     ASSERT(b->padded == 0);
     ASSERT(block_fits(b, h->payload_size));

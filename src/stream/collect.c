@@ -1,4 +1,5 @@
-/* Deleting what nothing needs. An object goes only after the durable entry that justifies it; entries of our own ledger only once they are no longer log (objlog rule 4). */
+/* Deleting what nothing needs. An object goes only after the durable entry that justifies it; entries of our own
+ * ledger only once they are no longer log (objlog rule 4). */
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -8,7 +9,8 @@
 
 static bool deletable(const struct streams *s, const struct object_use *use) {
     if (use->ranges > 0 || use->pins > 0) return false;
-    /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are log, and their objects in use. */
+    /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are
+     * log, and their objects in use. */
     if (use->id.creator.v != s->options.incarnation.v) return s->store->exclusive && s->wal_mode != WAL_MODE_OFF;
     if (use->id.kind == OBJECT_DATA || OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_DELETE_LOG)) return true;
     uint64_t below = objlog_deletable_below(s->log);
@@ -53,7 +55,8 @@ static void collect(void *arg) {
     size_t n;
     while (!s->closing && (n = take(s, ids, DELETE_BATCH)) > 0) {
         unsigned attempt = 0;
-        while (delete_objects(s, ids, n) != OK && !s->closing && attempt < 8) env_backoff(s->env, attempt++, 100 * NS_PER_MS, 10 * NS_PER_S);
+        while (delete_objects(s, ids, n) != OK && !s->closing && attempt < 8)
+            env_backoff(s->env, attempt++, 100 * NS_PER_MS, 10 * NS_PER_S);
         /* What could not be deleted now is found by the sweep of a later start. */
     }
     s->collecting = false;

@@ -1,12 +1,13 @@
-/* Many small ranges of a stream become one. Each start and each quiet hour leaves a small piece of a partition in an object; without this, objects would grow in number with restarts.
- * Once a stream has SMALL_RANGES adjacent small ranges they are read, checked, and written again as one; the ledger entry that says so replaces them atomically. */
+/* Many small ranges of a stream become one. Each start and each quiet hour leaves a small piece of a partition in an
+ * object; without this, objects would grow in number with restarts.
+ * Once a stream has SMALL_RANGES adjacent small ranges they are read, checked, and written again as one; the ledger
+ * entry that says so replaces them atomically. */
 #include <inttypes.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "kafka/batch.h"
 #include "stream/streams_priv.h"
-
 
 struct replacement {
     struct stream_id stream;
@@ -67,7 +68,8 @@ static enum err add_block(struct object_piece *piece, struct slice block, const 
         struct batch_header h;
         enum err e = batch_parse_unchecked(block.data + at, block.size - at, &h);
         if (e != OK) return e;
-        object_piece_add(piece, slice_sub(block, at, h.size), (uint64_t)h.base_offset, (uint64_t)batch_end_offset(&h), h.max_timestamp);
+        object_piece_add(piece, slice_sub(block, at, h.size), (uint64_t)h.base_offset, (uint64_t)batch_end_offset(&h),
+                         h.max_timestamp);
         at += h.size;
     }
     return OK;
@@ -80,7 +82,8 @@ static enum err read_range(struct streams *s, const struct state_range *r, struc
     enum err e = store_get(s->store, key, r->position, (size_t)r->size_bytes, STORE_FOR_COMPACTION, &data);
     if (e != OK) return e;
     struct object_block *blocks = mem_alloc(s->mem, r->block_count * sizeof(*blocks));
-    e = data.size == r->size_bytes ? object_index_decode(data.data, data.size, r->block_count, r->size_bytes, blocks) : ERR_TRUNCATED;
+    e = data.size == r->size_bytes ? object_index_decode(data.data, data.size, r->block_count, r->size_bytes, blocks)
+                                   : ERR_TRUNCATED;
     for (uint32_t i = 0; i < r->block_count && e == OK; i++) {
         struct slice block = slice_sub(data, (size_t)blocks[i].position, blocks[i].size);
         e = add_block(piece, block, &blocks[i]);
@@ -99,7 +102,9 @@ static enum err read_all(struct compaction *k) {
             enum err e = read_range(k->s, &r->old[i], &r->piece);
             if (e != OK) return e;
         }
-        if (r->piece.first_offset != r->old[0].first_offset || r->piece.end_offset != r->old[r->old_count - 1].end_offset) return ERR_GAP;
+        if (r->piece.first_offset != r->old[0].first_offset ||
+            r->piece.end_offset != r->old[r->old_count - 1].end_offset)
+            return ERR_GAP;
     }
     return OK;
 }
@@ -114,7 +119,11 @@ static void apply(struct streams *s, struct replacement *r, struct commit_mail *
             if (r->old[i].end_offset > c->state.start_offset) object_uses_range(&s->uses, r->old[i].object, -1);
         }
         struct commit_item *item = upload_mail_item(s, mails, r->stream);
-        *item = (struct commit_item){.stream = r->stream, .range = r->range, .has_range = true, .replaces = true, .start_offset = c->state.start_offset};
+        *item = (struct commit_item){.stream = r->stream,
+                                     .range = r->range,
+                                     .has_range = true,
+                                     .replaces = true,
+                                     .start_offset = c->state.start_offset};
     } else {
         object_uses_range(&s->uses, r->range.object, -1);
     }
@@ -142,7 +151,8 @@ static enum err write_entry(struct compaction *k) {
                                         .size_bytes = r->piece_size,
                                         .block_count = (uint32_t)p->block_count};
         slices_push(&body, slice_borrow(p->index, p->index_size));
-        for (size_t i = 0; i < p->parts.count; i++) slices_push(&body, slice_borrow(p->parts.items[i].data, p->parts.items[i].size));
+        for (size_t i = 0; i < p->parts.count; i++)
+            slices_push(&body, slice_borrow(p->parts.items[i].data, p->parts.items[i].size));
         body_crc = crc32c_combine(body_crc, r->piece_crc, r->piece_size);
         struct stream_state delta;
         state_init_delta(&delta, s->mem, p->first_offset);
@@ -154,7 +164,8 @@ static enum err write_entry(struct compaction *k) {
     fiber_mutex_lock(&s->ledger_lock);
     uint64_t number = 0;
     struct slice head_slice = slice_borrow(head.data, head.size);
-    enum err e = s->ended ? ERR_CANCELLED : objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
+    enum err e = s->ended ? ERR_CANCELLED
+                          : objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
     if (e == OK) {
         struct commit_mail **mails = upload_mails_create(s);
         for (size_t n = 0; n < k->count; n++) {
@@ -178,7 +189,8 @@ static void compact(void *arg) {
     choose(&k);
     enum err e = k.count > 0 ? read_all(&k) : ERR_NOT_FOUND;
     if (e == OK) e = write_entry(&k);
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED) log_warn(s->env->log, "small ranges were not merged", "error=%s", err_name(e));
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED)
+        log_warn(s->env->log, "small ranges were not merged", "error=%s", err_name(e));
     for (size_t n = 0; n < k.count; n++) {
         object_piece_deinit(&k.items[n].piece);
         mem_free(s->mem, k.items[n].old);

@@ -10,7 +10,8 @@ struct stream_id {
     uint64_t v;
 };
 
-/* One start of one broker: the position of its registration in the cluster log, (object number << 20 | record index) + 1. Unique and ordered, never a
+/* One start of one broker: the position of its registration in the cluster log, (object number << 20 | record index)
+ * + 1. Unique and ordered, never a
  * wall clock; 0 is none. */
 struct incarnation {
     uint64_t v;

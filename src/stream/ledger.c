@@ -43,7 +43,8 @@ void ledger_image_remove(struct ledger_image *i, struct stream_id id) {
     if (s) stream_free(i, s);
 }
 
-void ledger_resolve_ranges(struct stream_state *delta, struct incarnation creator, uint64_t number, uint64_t body_position) {
+void ledger_resolve_ranges(struct stream_state *delta, struct incarnation creator, uint64_t number,
+                           uint64_t body_position) {
     for (size_t k = 0; k < delta->range_count; k++) {
         struct state_range *r = &delta->ranges[k];
         if (r->object.number != OBJECT_THIS_ENTRY) continue;
@@ -94,7 +95,8 @@ static enum err apply_section(struct replay *r, const struct object_section *sec
 }
 
 /* States lie side by side in few objects: each object's body is read once. */
-static enum err load_state(struct replay *r, const struct object_state_pointer *p, struct slice *cached, uint64_t *cached_entry) {
+static enum err load_state(struct replay *r, const struct object_state_pointer *p, struct slice *cached,
+                           uint64_t *cached_entry) {
     int32_t epoch;
     if (!r->filter->is_current(r->filter->ctx, p->stream, &epoch) || epoch != p->epoch) return OK;
     uint64_t entry = p->entry, position = p->position;
@@ -151,9 +153,11 @@ static enum err load_states(struct replay *r, struct reader *reader, uint32_t co
     return e;
 }
 
-enum err ledger_apply_entry(struct ledger_image *image, struct store *store, const char *generation, struct incarnation creator, const struct objlog_entry *entry,
+enum err ledger_apply_entry(struct ledger_image *image, struct store *store, const char *generation,
+                            struct incarnation creator, const struct objlog_entry *entry,
                             const struct ledger_filter *filter, struct object_head *head) {
-    struct replay r = {image, store, generation, creator, entry->header.number, OBJLOG_HEADER_SIZE + entry->header.head_size, filter};
+    struct replay r = {
+        image, store, generation, creator, entry->header.number, OBJLOG_HEADER_SIZE + entry->header.head_size, filter};
     struct reader reader = reader_of(entry->head.data, entry->head.size);
     enum err e = object_head_decode(&reader, head);
     if (e != OK) return e;

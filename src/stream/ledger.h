@@ -1,4 +1,5 @@
-/* The ledger's image: what the durable entries of a ledger say about each stream, and what they need of the store. Pure but for reading checkpointed states back.
+/* The ledger's image: what the durable entries of a ledger say about each stream, and what they need of the store.
+ * Pure but for reading checkpointed states back.
  * Ours is kept on the log loop while the broker runs; a dead incarnation's is rebuilt by recovery. */
 #ifndef OXBOW_STREAM_LEDGER_H
 #define OXBOW_STREAM_LEDGER_H
@@ -9,10 +10,10 @@ struct ledger_stream {
     struct stream_id id;
     int32_t epoch;
     struct stream_state state;
-    bool refused;  /* recovery found a gap: nothing of it is served or changed */
-    bool opened;   /* in this life of the broker */
-    bool dirty;    /* changed since its state was last written whole */
-    bool written;  /* `pointer` says where the last whole state lies */
+    bool refused; /* recovery found a gap: nothing of it is served or changed */
+    bool opened;  /* in this life of the broker */
+    bool dirty;   /* changed since its state was last written whole */
+    bool written; /* `pointer` says where the last whole state lies */
     struct object_state_pointer pointer;
 };
 
@@ -27,16 +28,19 @@ struct ledger_stream *ledger_image_add(struct ledger_image *i, struct stream_id 
 void ledger_image_remove(struct ledger_image *i, struct stream_id id);
 
 /* Ranges as a delta names them for the entry it lies in -> as they are for ever. */
-void ledger_resolve_ranges(struct stream_state *delta, struct incarnation creator, uint64_t number, uint64_t body_position);
+void ledger_resolve_ranges(struct stream_state *delta, struct incarnation creator, uint64_t number,
+                           uint64_t body_position);
 
 /* Which streams a replay keeps, and with which epoch: those that the cluster log gives the incarnation. */
 struct ledger_filter {
     bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch);
     void *ctx;
 };
-/* Applies one entry of `creator`'s ledger to the image (which must be that ledger's alone). A checkpoint replaces the whole image; its states are read from the store. Sections of other
+/* Applies one entry of `creator`'s ledger to the image (which must be that ledger's alone). A checkpoint replaces
+ * the whole image; its states are read from the store. Sections of other
  * epochs are ignored. A gap marks the stream refused. head: the entry's. Suspends for checkpoints. */
-enum err ledger_apply_entry(struct ledger_image *i, struct store *store, const char *generation, struct incarnation creator, const struct objlog_entry *e,
+enum err ledger_apply_entry(struct ledger_image *i, struct store *store, const char *generation,
+                            struct incarnation creator, const struct objlog_entry *e,
                             const struct ledger_filter *filter, struct object_head *head) WARN_UNUSED;
 
 /* Who needs an object: ranges of live states, and pointers of the newest checkpoint. */

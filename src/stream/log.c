@@ -1,4 +1,5 @@
-/* The log side, first part: blocks come in from the shards, go to the WAL, and are confirmed; and what happens when the WAL fails. */
+/* The log side, first part: blocks come in from the shards, go to the WAL, and are confirmed; and what happens when
+ * the WAL fails. */
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -97,7 +98,9 @@ static void wal_went_wrong(void *ctx, enum err why) {
         return;
     }
     char path[300];
-    log_error(s->env->log, "wal write failed: its outcome is unknown; acknowledging from the object store until it works again", "error=%s path=%s", err_name(why),
+    log_error(s->env->log,
+              "wal write failed: its outcome is unknown; acknowledging from the object store until it works again",
+              "error=%s path=%s", err_name(why),
               log_quote(path, sizeof(path), wal_path(s->wal), strlen(wal_path(s->wal))));
     struct list back;
     list_init(&back);
@@ -129,7 +132,8 @@ static void close_timer_fire(struct timer *t) {
         timer_arm(t, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         return;
     }
-    log_warn(s->env->log, "stopping without the object store: it does not answer; the rest stays in the WAL", "pending_bytes=%" PRIu64, s->pending_bytes + s->unacked_bytes);
+    log_warn(s->env->log, "stopping without the object store: it does not answer; the rest stays in the WAL",
+             "pending_bytes=%" PRIu64, s->pending_bytes + s->unacked_bytes);
     s->closing = true;
     objlog_stop(s->log);
     waitq_wake_all(&s->upload_wake);
@@ -179,8 +183,11 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
         return e;
     }
     object_ledger_prefix(s->ledger_prefix, s->generation, o->incarnation);
-    struct objlog_options log = {
-        .store = o->store, .prefix = s->ledger_prefix, .depth = 1, .writer = o->incarnation.v, .purpose = STORE_FOR_LEDGER};
+    struct objlog_options log = {.store = o->store,
+                                 .prefix = s->ledger_prefix,
+                                 .depth = 1,
+                                 .writer = o->incarnation.v,
+                                 .purpose = STORE_FOR_LEDGER};
     s->log = objlog_create(&log);
     s->shard_durable = mem_zalloc(m, s->shard_count * sizeof(*s->shard_durable));
     s->shards = mem_zalloc(m, s->shard_count * sizeof(*s->shards));
@@ -194,21 +201,26 @@ enum err streams_start(struct streams *s, const char **why) {
     ASSERT(s->wal_mode == WAL_MODE_OFF);
     const struct wal_superblock *before = wal_superblock(s->wal);
     if (before && !before->closed && strcmp(before->generation, s->generation) != 0) {
-        *why = "wal.url holds the WAL of another cluster that was not stopped in order: it may have records that are nowhere else; give another wal.url, or start that cluster once with it";
+        *why = "wal.url holds the WAL of another cluster that was not stopped in order: it may have records that are "
+               "nowhere else; give another wal.url, or start that cluster once with it";
         return ERR_FOREIGN;
     }
     uint8_t wal_id[16];
     env_random(s->env, wal_id, sizeof(wal_id));
     *why = "the WAL could not be formatted";
     enum err e = wal_format(s->wal, s->generation, s->options.incarnation, wal_id);
-    if (e == ERR_FENCED) *why = "the WAL was taken over by another broker and is never used again: clear the file or device, or give another wal.url";
+    if (e == ERR_FENCED)
+        *why =
+            "the WAL was taken over by another broker and is never used again: clear the file or device, or give another wal.url";
     if (e != OK) return e;
-    /* From this entry on our ledger names the WAL that a recovery has to ask for; before it is durable nothing is acknowledged. */
+    /* From this entry on our ledger names the WAL that a recovery has to ask for; before it is durable nothing is
+     * acknowledged. */
     memcpy(s->wal_id, wal_id, sizeof(wal_id));
     *why = "the ledger entry that names the WAL could not be written";
     e = upload_announce(s);
     if (e != OK) return e;
-    if (s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON; /* else it has failed already, while it was prepared in the background */
+    /* else it has failed already, while it was prepared in the background */
+    if (s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
     compact_poke(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;

@@ -53,7 +53,8 @@ bool object_key_parse(const char *key, const char *generation, struct object_id 
     return *end == '\0';
 }
 
-enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size, struct object_block *blocks) {
+enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size,
+                             struct object_block *blocks) {
     size_t index_size = object_index_size(block_count);
     if (size < index_size || piece_size < index_size) return ERR_TRUNCATED;
     if (crc32c(0, data, index_size - 8) != le32_get(data + index_size - 8)) return ERR_CORRUPT;
@@ -61,8 +62,10 @@ enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_co
     for (uint32_t i = 0; i < block_count; i++) {
         const uint8_t *e = data + (size_t)i * OBJECT_BLOCK_ENTRY;
         struct object_block *b = &blocks[i];
-        *b = (struct object_block){le64_get(e), le64_get(e + 8), (int64_t)le64_get(e + 16), le64_get(e + 24), le32_get(e + 32), le32_get(e + 36)};
-        if (b->position != position || b->end_offset <= b->first_offset || b->size > piece_size - position) return ERR_CORRUPT;
+        *b = (struct object_block){le64_get(e),      le64_get(e + 8),  (int64_t)le64_get(e + 16),
+                                   le64_get(e + 24), le32_get(e + 32), le32_get(e + 36)};
+        if (b->position != position || b->end_offset <= b->first_offset || b->size > piece_size - position)
+            return ERR_CORRUPT;
         if (i > 0 && b->first_offset != b[-1].end_offset) return ERR_CORRUPT;
         position += b->size;
     }
@@ -87,7 +90,8 @@ static struct object_block *open_block(struct object_piece *p, uint64_t first_of
     if (p->block_count == 0) p->first_offset = first_offset;
     p->blocks = mem_grow(p->mem, p->blocks, p->block_count, &p->block_capacity, sizeof(*p->blocks));
     struct object_block *b = &p->blocks[p->block_count++];
-    *b = (struct object_block){.first_offset = first_offset, .end_offset = first_offset, .max_timestamp = INT64_MIN, .position = p->data_size};
+    *b = (struct object_block){
+        .first_offset = first_offset, .end_offset = first_offset, .max_timestamp = INT64_MIN, .position = p->data_size};
     return b;
 }
 
@@ -113,7 +117,8 @@ static void push_part(struct object_piece *p, struct slice s) {
     slice_unref(&s);
 }
 
-static void account(struct object_piece *p, struct object_block *b, struct slice s, uint64_t end_offset, int64_t max_timestamp) {
+static void account(struct object_piece *p, struct object_block *b, struct slice s, uint64_t end_offset,
+                    int64_t max_timestamp) {
     b->end_offset = end_offset;
     b->size += (uint32_t)s.size;
     if (max_timestamp > b->max_timestamp) b->max_timestamp = max_timestamp;
@@ -123,13 +128,15 @@ static void account(struct object_piece *p, struct object_block *b, struct slice
     push_part(p, s);
 }
 
-/* A batch's own checksum covers all but its first 21 bytes, and was checked when it came in: a large one need not be read again. */
+/* A batch's own checksum covers all but its first 21 bytes, and was checked when it came in: a large one need not be
+ * read again. */
 static uint32_t batch_crc(struct slice batch) {
     if (batch.size < 8192) return crc32c(0, batch.data, batch.size);
     return crc32c_combine(crc32c(0, batch.data, 21), be32_get(batch.data + 17), batch.size - 21);
 }
 
-void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset, int64_t max_timestamp) {
+void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset,
+                      int64_t max_timestamp) {
     ASSERT(end_offset > base_offset && batch.size > 0);
     struct object_block *b = p->block_count ? &p->blocks[p->block_count - 1] : NULL;
     if (!b || b->size >= OBJECT_BLOCK_TARGET) b = open_block(p, base_offset);
@@ -161,7 +168,8 @@ uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc) {
     return p->index_size + p->data_size;
 }
 
-void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream, uint64_t piece_size) {
+void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream,
+                        uint64_t piece_size) {
     memset(out, 0, OBJECT_DATA_HEADER);
     le32_put(out, DATA_MAGIC);
     le16_put(out + 4, DATA_VERSION);
@@ -172,7 +180,8 @@ void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, st
     le32_put(out + 60, crc32c(0, out, 60));
 }
 
-enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream, uint64_t *piece_size) {
+enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream,
+                                   uint64_t *piece_size) {
     if (size < OBJECT_DATA_HEADER) return ERR_TRUNCATED;
     if (le32_get(data) != DATA_MAGIC) return ERR_FOREIGN;
     if (le32_get(data + 60) != crc32c(0, data, 60)) return ERR_CORRUPT;
@@ -187,7 +196,9 @@ enum err object_batch_view(const struct record_header *h, const uint8_t *payload
     struct batch_header b;
     enum err e = batch_parse_unchecked(payload, h->payload_size, &b);
     if (e != OK) return e;
-    if ((uint64_t)b.base_offset != h->base_offset || h->base_offset + (uint64_t)b.last_offset_delta + 1 != h->end_offset) return ERR_CORRUPT_MESSAGE;
+    if ((uint64_t)b.base_offset != h->base_offset ||
+        h->base_offset + (uint64_t)b.last_offset_delta + 1 != h->end_offset)
+        return ERR_CORRUPT_MESSAGE;
     *out = (struct state_batch){
         .base_offset = h->base_offset,
         .end_offset = h->end_offset,
@@ -216,7 +227,8 @@ void object_head_begin(struct buf *out, const struct object_head *h) {
     buf_zero(out, 7);
 }
 
-void object_head_section(struct buf *out, struct stream_id stream, int32_t epoch, enum object_section_kind kind, const struct stream_state *delta) {
+void object_head_section(struct buf *out, struct stream_id stream, int32_t epoch, enum object_section_kind kind,
+                         const struct stream_state *delta) {
     buf_u64(out, stream.v);
     buf_u32(out, (uint32_t)epoch);
     buf_u32(out, (uint32_t)kind);

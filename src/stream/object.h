@@ -1,21 +1,26 @@
-/* What lies in objects: the head of a ledger entry, stream sections, data objects.
+/* What lies in objects: the head of a ledger entry, stream sections, data objects. All little-endian.
  *
- * Ledger entry (an object log entry, objlog/objlog.h), little-endian. Head:
+ * Ledger entry (an object log entry, objlog/objlog.h). Head:
  *    u16 version = 1, u16 zero, u32 section count, u32 state count, u32 zero, 16 bytes WAL id, u8 closed, 7 zero bytes
- *    sections:  u64 stream, i32 partition epoch, u32 kind (1 appended, 2 ranges replaced), u32 size, then `size` bytes: a state as state_encode writes it.
- *               appended: the delta of the section's batches, with its range. replaced: a delta with nothing but the new range.
- *    states (checkpoints only): u64 stream, i32 epoch, u32 size, u32 crc32c, u32 flags (1: refused), u64 entry number, u64 position: where the partition's whole state lies,
- *               in this ledger's entry of that number (checkpoints hold what changed; the rest stays where it was)
- *    An own entry is named by the number UINT64_MAX: the number is not known when it is written; positions in it are relative to the body.
- * Body of a data entry (a *stream set object*): the sections' pieces one after the other. Body of a checkpoint: encoded states one after the other.
+ *    sections: u64 stream, i32 partition epoch, u32 kind, u32 size, then `size` bytes: a state as state_encode writes it
+ *       kind 1, appended: the delta of the section's batches, with its range
+ *       kind 2, ranges replaced: a delta with nothing but the new range
+ *    states (checkpoints only): u64 stream, i32 epoch, u32 size, u32 crc32c, u32 flags (1: refused), u64 entry number,
+ *       u64 position: where the partition's whole state lies, in this ledger's entry of that number (checkpoints hold
+ *       what changed; the rest stays where it was)
+ *    An own entry is named by the number UINT64_MAX: the number is not known when it is written; positions in it are
+ *    relative to the body.
+ * Body of a data entry (a *stream set object*): the sections' pieces one after the other. Body of a checkpoint: encoded
+ * states one after the other.
  *
  * Piece (what a state_range points to): block index, then blocks.
- *    index: per block 40 bytes: u64 first offset, u64 end offset, i64 max timestamp, u64 position in the piece, u32 size, u32 crc32c of the block; then u32 crc32c of the
- *           index, u32 zero
+ *    index: per block 40 bytes: u64 first offset, u64 end offset, i64 max timestamp, u64 position in the piece,
+ *       u32 size, u32 crc32c of the block; then u32 crc32c of the index, u32 zero
  *    block: record batches v2, one after the other, offsets contiguous
  *
- * Data object (a *stream object*: one stream's piece, too large to share an entry): 64 bytes of header: magic "OXDT", u16 version, u16 zero, u64 creator, u64 number, u64 stream,
- *    u64 piece size, zero, u32 crc32c of bytes 0..59 at 60; then the piece. */
+ * Data object (a *stream object*: one stream's piece, too large to share an entry): 64 bytes of header: magic "OXDT",
+ *    u16 version, u16 zero, u64 creator, u64 number, u64 stream, u64 piece size, zero, u32 crc32c of bytes 0..59 at 60;
+ *    then the piece. */
 #ifndef OXBOW_STREAM_OBJECT_H
 #define OXBOW_STREAM_OBJECT_H
 
@@ -45,8 +50,10 @@ struct object_block {
 static inline size_t object_index_size(uint32_t block_count) {
     return (size_t)block_count * OBJECT_BLOCK_ENTRY + 8;
 }
-/* Checks the checksum, and that offsets and positions are in order and within the piece. blocks: room for block_count. */
-enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size, struct object_block *blocks) WARN_UNUSED;
+/* Checks the checksum, and that offsets and positions are in order and within the piece. blocks: room for
+ * block_count. */
+enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size,
+                             struct object_block *blocks) WARN_UNUSED;
 
 /* Makes a piece from batches in offset order, without copying them. */
 struct object_piece {
@@ -64,13 +71,18 @@ struct object_piece {
 void object_piece_init(struct object_piece *p, struct mem *m);
 void object_piece_deinit(struct object_piece *p);
 /* Adds one batch (contiguous with the one before). Takes the slice's reference. */
-void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset, int64_t max_timestamp);
-/* Encodes the index; returns the piece's size. Then `index` (index_size bytes) and `parts` are its bytes, in that order; crc over them all. */
+void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset,
+                      int64_t max_timestamp);
+/* Encodes the index; returns the piece's size. Then `index` (index_size bytes) and `parts` are its bytes, in that
+ * order; crc over them all. */
 uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc);
-void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream, uint64_t piece_size);
-enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream, uint64_t *piece_size) WARN_UNUSED;
+void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream,
+                        uint64_t piece_size);
+enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream,
+                                   uint64_t *piece_size) WARN_UNUSED;
 
-/* A batch's header as the state sees it; the batch was checked when it came in. ERR_CORRUPT_MESSAGE if it is no batch. */
+/* A batch's header as the state sees it; the batch was checked when it came in. ERR_CORRUPT_MESSAGE if it is no
+ * batch. */
 enum err object_batch_view(const struct record_header *h, const uint8_t *payload, struct state_batch *out) WARN_UNUSED;
 
 enum object_section_kind { OBJECT_APPENDED = 1, OBJECT_REPLACED = 2 };
@@ -85,7 +97,7 @@ struct object_state_pointer {
     struct stream_id stream;
     int32_t epoch;
     uint32_t size, crc;
-    bool refused; /* a gap was found: kept, not served */
+    bool refused;             /* a gap was found: kept, not served */
     uint64_t entry, position; /* absolute position in that entry's object */
 };
 struct object_head {
@@ -95,7 +107,8 @@ struct object_head {
 };
 /* Starts a head; sections, then state pointers follow, in this order, as counted. */
 void object_head_begin(struct buf *out, const struct object_head *h);
-void object_head_section(struct buf *out, struct stream_id stream, int32_t epoch, enum object_section_kind kind, const struct stream_state *delta);
+void object_head_section(struct buf *out, struct stream_id stream, int32_t epoch, enum object_section_kind kind,
+                         const struct stream_state *delta);
 void object_head_state(struct buf *out, const struct object_state_pointer *p);
 enum err object_head_decode(struct reader *r, struct object_head *out) WARN_UNUSED;
 enum err object_section_decode(struct reader *r, struct object_section *out) WARN_UNUSED;

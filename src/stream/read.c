@@ -51,13 +51,16 @@ static uint32_t block_of(const struct object_block *blocks, uint32_t count, uint
     uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
-        if (blocks[mid].end_offset > offset) high = mid;
-        else low = mid + 1;
+        if (blocks[mid].end_offset > offset)
+            high = mid;
+        else
+            low = mid + 1;
     }
     return low;
 }
 
-/* Where each reader goes on: read-ahead grows as long as one reads in sequence. Several readers of a stream have a cursor each. */
+/* Where each reader goes on: read-ahead grows as long as one reads in sequence. Several readers of a stream have a
+ * cursor each. */
 static size_t window_of(const struct stream *s, uint64_t offset) {
     for (unsigned i = 0; i < STREAM_CURSORS; i++) {
         const struct read_cursor *c = &s->cursors[i];
@@ -136,17 +139,26 @@ static enum err read_on(struct read *r) {
         struct state_range piece = *found;
         uint64_t version = s->ranges_version;
         enum err e = from_piece(r, &piece);
-        if (e == ERR_NOT_FOUND && (s->ranges_version != version || r->offset < s->durable_start) && looked_again++ < LOOK_AGAIN_MAX) continue;
+        if (e == ERR_NOT_FOUND && (s->ranges_version != version || r->offset < s->durable_start) &&
+            looked_again++ < LOOK_AGAIN_MAX)
+            continue;
         if (e != OK) return r->taken > 0 ? OK : e;
     }
     return OK;
 }
 
-enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first, bool cached_only, struct slices *out) {
+enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
+                     bool cached_only, struct slices *out) {
     CHECK_OBJ(s, STREAM_MAGIC);
     ASSERT(limit <= s->durable_end && loop_current() == s->shard->loop);
     if (offset < s->durable_start || offset > limit) return ERR_OFFSET_OUT_OF_RANGE;
-    struct read r = {.s = s, .offset = offset, .limit = limit, .max_bytes = max_bytes, .whole_first = whole_first, .cached_only = cached_only, .out = out};
+    struct read r = {.s = s,
+                     .offset = offset,
+                     .limit = limit,
+                     .max_bytes = max_bytes,
+                     .whole_first = whole_first,
+                     .cached_only = cached_only,
+                     .out = out};
     s->readers++;
     enum err e = read_on(&r);
     if (--s->readers == 0) waitq_wake_all(&s->quiet);
@@ -155,15 +167,18 @@ enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t m
 
 /* ---- by timestamp ---- */
 
-static bool batch_at(const uint8_t *data, size_t size, uint64_t from, uint64_t limit, int64_t timestamp, size_t *batch_size, bool *hit) {
+static bool batch_at(const uint8_t *data, size_t size, uint64_t from, uint64_t limit, int64_t timestamp,
+                     size_t *batch_size, bool *hit) {
     struct batch_header h;
     if (batch_parse_unchecked(data, size, &h) != OK) return false;
     *batch_size = h.size;
-    *hit = (uint64_t)batch_end_offset(&h) > from && (uint64_t)batch_end_offset(&h) <= limit && h.max_timestamp >= timestamp;
+    *hit = (uint64_t)batch_end_offset(&h) > from && (uint64_t)batch_end_offset(&h) <= limit &&
+           h.max_timestamp >= timestamp;
     return true;
 }
 
-static enum err find_in_piece(struct stream *s, const struct state_range *piece, uint64_t from, uint64_t limit, int64_t timestamp, struct slice *batch) {
+static enum err find_in_piece(struct stream *s, const struct state_range *piece, uint64_t from, uint64_t limit,
+                              int64_t timestamp, struct slice *batch) {
     const struct object_block *blocks;
     struct slice hold;
     enum err e = read_cache_index(s->shard->blocks, piece, &blocks, &hold);
@@ -216,7 +231,8 @@ static enum err find_on(struct stream *s, uint64_t from, uint64_t limit, int64_t
         struct state_range piece = *found;
         if (piece.max_timestamp >= timestamp) {
             enum err e = find_in_piece(s, &piece, from, limit, timestamp, batch);
-            if (e == ERR_STALE && looked_again++ < LOOK_AGAIN_MAX) continue; /* the object went while we read: its ranges have changed */
+            /* the object went while we read: its ranges have changed */
+            if (e == ERR_STALE && looked_again++ < LOOK_AGAIN_MAX) continue;
             if (e != ERR_NOT_FOUND) return e;
         }
         from = piece.end_offset;
@@ -224,7 +240,8 @@ static enum err find_on(struct stream *s, uint64_t from, uint64_t limit, int64_t
     return ERR_NOT_FOUND;
 }
 
-enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp, struct slice *batch) {
+enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp,
+                               struct slice *batch) {
     CHECK_OBJ(s, STREAM_MAGIC);
     s->readers++;
     enum err e = find_on(s, from, limit, timestamp, batch);

@@ -29,7 +29,8 @@ struct read_cache {
     struct waitgroup loads;
 };
 
-struct read_cache *read_cache_create(struct env *env, struct store *store, const char *generation, uint64_t limit_bytes) {
+struct read_cache *read_cache_create(struct env *env, struct store *store, const char *generation,
+                                     uint64_t limit_bytes) {
     struct read_cache *c = MEM_NEW(env->mem, struct read_cache);
     INIT_OBJ(c, READ_CACHE_MAGIC);
     c->env = env;
@@ -96,7 +97,8 @@ static void evict(struct read_cache *c) {
     }
 }
 
-/* Ends a load; takes the reference in data when error is OK. Entries that failed leave the map; the last who waits frees them. */
+/* Ends a load; takes the reference in data when error is OK. Entries that failed leave the map; the last who waits
+ * frees them. */
 static void finish(struct read_cache *c, struct cached *e, enum err error, struct slice data) {
     ASSERT(e->loading);
     e->loading = false;
@@ -133,7 +135,8 @@ static enum err await(struct read_cache *c, struct cached *e, struct slice *out)
     return error;
 }
 
-static enum err get(struct read_cache *c, const struct state_range *piece, uint64_t position, uint64_t size, struct slice *out) {
+static enum err get(struct read_cache *c, const struct state_range *piece, uint64_t position, uint64_t size,
+                    struct slice *out) {
     char key[OBJECT_KEY_MAX];
     object_key(key, c->generation, piece->object);
     metric_add(c->env->metrics, M_BLOCK_CACHE_MISSES, 0, 1);
@@ -151,16 +154,19 @@ static enum err get(struct read_cache *c, const struct state_range *piece, uint6
 /* ---- index ---- */
 
 /* The decoded blocks lie in a slab of their own. */
-static enum err decode_index(struct read_cache *c, const struct state_range *piece, struct slice raw, struct slice *out) {
+static enum err decode_index(struct read_cache *c, const struct state_range *piece, struct slice raw,
+                             struct slice *out) {
     size_t size = piece->block_count * sizeof(struct object_block);
     struct slab *slab = slab_create(c->env->mem, size, 16);
-    enum err e = object_index_decode(raw.data, raw.size, piece->block_count, piece->size_bytes, (struct object_block *)(void *)slab->data);
+    enum err e = object_index_decode(raw.data, raw.size, piece->block_count, piece->size_bytes,
+                                     (struct object_block *)(void *)slab->data);
     if (e == OK) *out = slice_of(slab, 0, size);
     slab_unref(slab);
     return e;
 }
 
-static void keep_blocks_of(struct read_cache *c, const struct state_range *piece, struct slice index, struct slice raw) {
+static void keep_blocks_of(struct read_cache *c, const struct state_range *piece, struct slice index,
+                           struct slice raw) {
     const struct object_block *blocks = (const struct object_block *)(const void *)index.data;
     for (uint32_t i = 0; i < piece->block_count; i++) {
         const struct object_block *b = &blocks[i];
@@ -183,7 +189,8 @@ static void load_index(struct read_cache *c, const struct state_range *piece, st
     waitgroup_done(&c->loads);
 }
 
-enum err read_cache_index(struct read_cache *c, const struct state_range *piece, const struct object_block **blocks, struct slice *hold) {
+enum err read_cache_index(struct read_cache *c, const struct state_range *piece, const struct object_block **blocks,
+                          struct slice *hold) {
     CHECK_OBJ(c, READ_CACHE_MAGIC);
     struct cached *e = find(c, piece, 0);
     if (!e) {
@@ -214,7 +221,8 @@ struct load {
 };
 
 /* Marks block `index`, and those behind it that are not there yet and fit the window, as on their way. */
-static struct load *plan(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks, uint32_t index, size_t window_bytes) {
+static struct load *plan(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks,
+                         uint32_t index, size_t window_bytes) {
     uint32_t end = index;
     uint64_t size = 0;
     while (end < piece->block_count && !find(c, piece, blocks[end].position)) {
@@ -249,7 +257,8 @@ static void run_load(void *arg) {
         const struct object_block *b = &l->blocks[i];
         enum err error = e;
         if (error == OK && crc32c(0, raw.data + (b->position - from), b->size) != b->crc) error = ERR_CORRUPT;
-        finish(c, l->entries[i], error, error == OK ? slice_sub(raw, (size_t)(b->position - from), b->size) : (struct slice){0});
+        finish(c, l->entries[i], error,
+               error == OK ? slice_sub(raw, (size_t)(b->position - from), b->size) : (struct slice){0});
     }
     slice_unref(&raw);
     slice_unref(&l->hold);
@@ -259,7 +268,8 @@ static void run_load(void *arg) {
     waitgroup_done(&c->loads);
 }
 
-enum err read_cache_block(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks, uint32_t index, size_t window_bytes, struct slice *out) {
+enum err read_cache_block(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks,
+                          uint32_t index, size_t window_bytes, struct slice *out) {
     CHECK_OBJ(c, READ_CACHE_MAGIC);
     ASSERT(index < piece->block_count);
     struct cached *e = find(c, piece, blocks[index].position);
@@ -275,7 +285,8 @@ enum err read_cache_block(struct read_cache *c, const struct state_range *piece,
     return await(c, e, out);
 }
 
-void read_cache_prefetch(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks, uint32_t index, size_t window_bytes) {
+void read_cache_prefetch(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks,
+                         uint32_t index, size_t window_bytes) {
     if (index >= piece->block_count || window_bytes > c->limit / 2) return;
     struct load *l = plan(c, piece, blocks, index, window_bytes);
     if (l) fiber_spawn(loop_current(), "read-ahead", run_load, l);

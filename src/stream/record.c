@@ -10,8 +10,8 @@ static uint32_t record_seed(struct incarnation incarnation, uint64_t block_id) {
     return crc32c(0, seed, sizeof(seed));
 }
 
-void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record_header *h, uint32_t payload_crc, struct incarnation incarnation,
-                   uint64_t block_id) {
+void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record_header *h, uint32_t payload_crc,
+                   struct incarnation incarnation, uint64_t block_id) {
     ASSERT(h->type == STREAM_BATCH || h->type == STREAM_TRIM);
     ASSERT(h->end_offset >= h->base_offset);
     le32_put(out, h->payload_size);
@@ -39,8 +39,8 @@ void record_peek(const uint8_t *data, struct record_header *out, const uint8_t *
     *payload = data + RECORD_HEADER_SIZE;
 }
 
-enum err record_decode(const uint8_t *data, size_t size, struct incarnation incarnation, uint64_t block_id, struct record_header *out,
-                       const uint8_t **payload) {
+enum err record_decode(const uint8_t *data, size_t size, struct incarnation incarnation, uint64_t block_id,
+                       struct record_header *out, const uint8_t **payload) {
     if (size < RECORD_HEADER_SIZE) return ERR_TRUNCATED;
     record_peek(data, out, payload);
     if (out->payload_size > size - RECORD_HEADER_SIZE) return ERR_TRUNCATED;

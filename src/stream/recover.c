@@ -1,4 +1,5 @@
-/* Recovery of a dead incarnation: fence its ledger, replay it, take its WAL over, and carry everything into our own ledger. Nothing is served before that is durable. */
+/* Recovery of a dead incarnation: fence its ledger, replay it, take its WAL over, and carry everything into our own
+ * ledger. Nothing is served before that is durable. */
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -40,7 +41,11 @@ static void reset(void *ctx) {
 static enum err fence_and_replay(struct recovery *r, const char **why) {
     struct streams *s = r->s;
     object_ledger_prefix(r->prefix, s->generation, r->dead);
-    struct objlog_options o = {.store = s->store, .prefix = r->prefix, .depth = 1, .writer = s->options.incarnation.v, .purpose = STORE_FOR_LEDGER};
+    struct objlog_options o = {.store = s->store,
+                               .prefix = r->prefix,
+                               .depth = 1,
+                               .writer = s->options.incarnation.v,
+                               .purpose = STORE_FOR_LEDGER};
     struct objlog *log = objlog_create(&o);
     struct objlog_replay replay = {apply, reset, r};
     *why = "the ledger of an earlier start could not be read";
@@ -60,14 +65,16 @@ static enum err fence_and_replay(struct recovery *r, const char **why) {
     return e;
 }
 
-/* The dead incarnation's states become ours; its streams are not in our image yet: an incarnation's partitions are its own. */
+/* The dead incarnation's states become ours; its streams are not in our image yet: an incarnation's partitions are
+ * its own. */
 static void adopt(struct recovery *r) {
     struct streams *s = r->s;
     size_t cursor = 0;
     struct ledger_stream *theirs;
     while ((theirs = map64_next(&r->image.streams, &cursor, NULL)) != NULL) {
         ASSERT(ledger_image_get(&s->image, theirs->id) == NULL);
-        /* The records still to come from the WAL carry their epoch; recovered ones are committed under it, and the tenure that begins raises it. */
+        /* The records still to come from the WAL carry their epoch; recovered ones are committed under it, and the
+         * tenure that begins raises it. */
         struct ledger_stream *ours = ledger_image_add(&s->image, theirs->id, theirs->epoch);
         struct stream_state empty = ours->state;
         ours->state = theirs->state;
@@ -130,11 +137,13 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     if (r->closed || !r->any || memcmp(r->last_head.wal_id, none, sizeof(none)) == 0) return OK;
     const struct wal_superblock *w = wal_superblock(s->wal);
     if (!wal_is(s, r->last_head.wal_id)) {
-        *why = w ? "wal.url holds the WAL of another broker or another start: the one this broker last used has records that are not in the object store; give it back"
-                 : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
+        *why =
+            w ? "wal.url holds the WAL of another broker or another start: the one this broker last used has records that are not in the object store; give it back"
+              : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
         return ERR_NOT_FOUND;
     }
-    /* Who holds the store alone knows that the earlier holder is dead: then the ring needs no mark, and can be used again. */
+    /* Who holds the store alone knows that the earlier holder is dead: then the ring needs no mark, and can be used
+     * again. */
     if (s->options.wal_takeover_mark && !s->store->exclusive) {
         *why = "the takeover mark could not be written to the WAL";
         enum err e = wal_mark(s->wal, r->dead, s->options.incarnation);
@@ -146,16 +155,18 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     enum err e = wal_replay(s->wal, wal_record, r, &found);
     if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
     if (e == OK && found.damaged) {
-        log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64, wal_path(s->wal), found.end_position,
-                  err_name(found.stopped_by), found.groups_behind);
-        *why = "the WAL is damaged in the middle: whole groups lie behind a place that does not verify, so records that were acknowledged may be lost; restore the device "
-               "(`oxbow wal inspect` shows the place)";
+        log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64,
+                  wal_path(s->wal), found.end_position, err_name(found.stopped_by), found.groups_behind);
+        *why =
+            "the WAL is damaged in the middle: whole groups lie behind a place that does not verify, so records that were acknowledged may be lost; restore the device "
+            "(`oxbow wal inspect` shows the place)";
         return ERR_CORRUPT;
     }
     if (e == OK) e = upload_so_far(r);
     if (e == OK) {
-        log_info(s->env->log, "wal recovered", "incarnation=%" PRIu64 " groups=%" PRIu64 " records=%" PRIu64 " ended_by=%s torn=%d entries=%" PRIu64, r->dead.v, found.groups,
-                 found.records, err_name(found.stopped_by), found.torn, r->uploaded_entries);
+        log_info(s->env->log, "wal recovered",
+                 "incarnation=%" PRIu64 " groups=%" PRIu64 " records=%" PRIu64 " ended_by=%s torn=%d entries=%" PRIu64,
+                 r->dead.v, found.groups, found.records, err_name(found.stopped_by), found.torn, r->uploaded_entries);
     }
     return e;
 }
@@ -174,8 +185,9 @@ static void raise_epochs(struct recovery *r) {
     }
 }
 
-enum err streams_recover(struct streams *s, struct incarnation dead, bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx, uint64_t *state_entry,
-                         const char **why) {
+enum err streams_recover(struct streams *s, struct incarnation dead,
+                         bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx,
+                         uint64_t *state_entry, const char **why) {
     CHECK_OBJ(s, STREAMS_MAGIC);
     ASSERT(s->wal_mode == WAL_MODE_OFF && dead.v < s->options.incarnation.v);
     struct recovery r = {.s = s, .dead = dead, .filter = {is_current, ctx}, .next_sequence = 1};

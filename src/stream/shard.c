@@ -1,4 +1,5 @@
-/* The shard side of the engine: filling commit blocks, the log cache, and what becomes of an append once it is durable or uploaded. */
+/* The shard side of the engine: filling commit blocks, the log cache, and what becomes of an append once it is
+ * durable or uploaded. */
 #include "base/assert.h"
 #include "stream/streams_priv.h"
 
@@ -32,8 +33,10 @@ static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
     h->cache_bytes -= slab->slab.size;
     metric_gauge_add(h->engine->env->metrics, M_LOG_CACHE_BYTES, -(int64_t)slab->slab.size);
     if (h->slab == slab) h->slab = NULL;
-    /* What is evicted makes room for the next one: with its pages, which the kernel would otherwise have to find and clear. */
-    if (!h->spare && slab->slab.size == COMMIT_SLAB_SIZE && atomic_load_explicit(&slab->slab.refs, memory_order_acquire) == 1) {
+    /* What is evicted makes room for the next one: with its pages, which the kernel would otherwise have to find and
+     * clear. */
+    if (!h->spare && slab->slab.size == COMMIT_SLAB_SIZE &&
+        atomic_load_explicit(&slab->slab.refs, memory_order_acquire) == 1) {
         h->spare = slab;
     } else {
         slab_unref(&slab->slab);
@@ -85,13 +88,16 @@ size_t stream_cache_find(const struct stream *s, uint64_t offset) {
     size_t low = 0, high = s->cache_count; /* the first entry whose end is above offset */
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (stream_cache_at(s, mid)->end_offset > offset) high = mid;
-        else low = mid + 1;
+        if (stream_cache_at(s, mid)->end_offset > offset)
+            high = mid;
+        else
+            low = mid + 1;
     }
     return low < s->cache_count ? low : SIZE_MAX;
 }
 
-/* Drops the oldest slab from the cache: entries of each stream lie in the order of slabs, so those of this one come first. */
+/* Drops the oldest slab from the cache: entries of each stream lie in the order of slabs, so those of this one come
+ * first. */
 static void evict_oldest(struct stream_shard *h) {
     struct commit_slab *slab = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
     ASSERT(slab->last_sequence <= h->uploaded_sequence);
@@ -99,7 +105,8 @@ static void evict_oldest(struct stream_shard *h) {
     while (at < end) {
         struct group_header g;
         enum err e = group_decode(at, (size_t)(end - at), &g);
-        if (e != OK) { /* never placed in a WAL, so the header was not written: its size is unknown, look at every stream */
+        /* never placed in a WAL, so the header was not written: its size is unknown, look at every stream */
+        if (e != OK) {
             break;
         }
         size_t position = GROUP_HEADER_SIZE;
@@ -147,7 +154,8 @@ static size_t slab_size_for(size_t payload_size) {
 }
 
 static bool slab_has_room(const struct commit_slab *slab, size_t payload_size) {
-    return slab && slab->slab.size - slab->filled >= GROUP_HEADER_SIZE + record_size(payload_size) && slab->slab.size - slab->filled >= ENV_FILE_ALIGN;
+    return slab && slab->slab.size - slab->filled >= GROUP_HEADER_SIZE + record_size(payload_size) &&
+           slab->slab.size - slab->filled >= ENV_FILE_ALIGN;
 }
 
 static bool has_room(struct stream_shard *h, size_t size) {
@@ -159,7 +167,9 @@ static bool has_room(struct stream_shard *h, size_t size) {
 enum err stream_reserve(struct stream *s, size_t size) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
-    if (size > (1u << 30) || (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2)) return ERR_TOO_LARGE;
+    if (size > (1u << 30) ||
+        (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2))
+        return ERR_TOO_LARGE;
     if (h->stopped) return h->stop_reason;
     if (waitq_empty(&h->room) && has_room(h, size)) return OK;
     for (;;) {
@@ -247,7 +257,8 @@ void stream_append(struct stream *s, const struct stream_record *r) {
     const uint8_t *at = block_append(h->open, &header, r->payload, r->payload_crc);
     struct shard_fifo f = {.stream = s, .sequence = block_sequence(h->open)};
     if (r->type == STREAM_BATCH) {
-        struct cache_entry e = {r->base_offset, r->end_offset, r->max_timestamp, h->open->slab, at, (uint32_t)r->payload_size};
+        struct cache_entry e = {r->base_offset,           r->end_offset, r->max_timestamp, h->open->slab, at,
+                                (uint32_t)r->payload_size};
         cache_push(s, &e);
         s->appended_end = f.end_offset = r->end_offset;
     } else {
@@ -284,7 +295,8 @@ void shard_on_durable(struct stream_shard *h, uint64_t sequence) {
         ASSERT(s->pending > 0);
         s->pending--;
         /* Runs of one stream are told once. */
-        bool same_follows = h->fifo_count > 0 && h->fifo[h->fifo_head].sequence <= sequence && h->fifo[h->fifo_head].stream == s;
+        bool same_follows =
+            h->fifo_count > 0 && h->fifo[h->fifo_head].sequence <= sequence && h->fifo[h->fifo_head].stream == s;
         if (same_follows) continue;
         last = s;
         waitq_wake_all(&last->durable_waiters);
@@ -309,7 +321,9 @@ static void replace_ranges(struct stream *s, const struct state_range *r) {
     while (first < s->range_count && s->ranges[first].end_offset <= r->first_offset) first++;
     size_t end = first;
     while (end < s->range_count && s->ranges[end].end_offset <= r->end_offset) end++;
-    if (end == first || s->ranges[end - 1].end_offset != r->end_offset || s->ranges[first].first_offset < r->first_offset) return;
+    if (end == first || s->ranges[end - 1].end_offset != r->end_offset ||
+        s->ranges[first].first_offset < r->first_offset)
+        return;
     s->ranges[first] = *r;
     memmove(&s->ranges[first + 1], &s->ranges[end], (s->range_count - end) * sizeof(*s->ranges));
     s->range_count -= end - first - 1;
@@ -328,8 +342,10 @@ void shard_on_commit(struct commit_mail *m) {
         }
         s->ranges_version++;
         if (c->has_range) {
-            if (c->replaces) replace_ranges(s, &c->range);
-            else add_range(s, &c->range);
+            if (c->replaces)
+                replace_ranges(s, &c->range);
+            else
+                add_range(s, &c->range);
         }
         size_t gone = 0;
         while (gone < s->range_count && s->ranges[gone].end_offset <= c->start_offset) gone++;
@@ -341,7 +357,8 @@ void shard_on_commit(struct commit_mail *m) {
     if (m->uploaded_sequence > h->uploaded_sequence) {
         h->uploaded_sequence = m->uploaded_sequence;
     }
-    /* Also when nothing of ours was in it: it used up the wish for an upload, and whoever waits for room has to utter it again. */
+    /* Also when nothing of ours was in it: it used up the wish for an upload, and whoever waits for room has to
+     * utter it again. */
     waitq_wake_one(&h->room);
     mem_free(h->engine->mem, m->items);
     mem_free(h->engine->mem, m);
@@ -364,8 +381,10 @@ const struct state_range *stream_range_find(const struct stream *s, uint64_t off
     size_t low = 0, high = s->range_count; /* the first range whose end is above offset */
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (s->ranges[mid].end_offset > offset) high = mid;
-        else low = mid + 1;
+        if (s->ranges[mid].end_offset > offset)
+            high = mid;
+        else
+            low = mid + 1;
     }
     if (low == s->range_count || s->ranges[low].first_offset > offset) return NULL;
     return &s->ranges[low];

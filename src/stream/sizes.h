@@ -1,4 +1,5 @@
-/* The sizes of the engine, all in one place. With OXBOW_SMALL they are small: the simulator's second build, in which a short run reaches every limit, fills every buffer and laps every
+/* The sizes of the engine, all in one place. With OXBOW_SMALL they are small: the simulator's second build, in which
+ * a short run reaches every limit, fills every buffer and laps every
  * ring. Nothing stored depends on them but WAL_RING_MIN; a broker of either build reads what the other wrote. */
 #ifndef OXBOW_STREAM_SIZES_H
 #define OXBOW_STREAM_SIZES_H
@@ -23,24 +24,27 @@
 #define WINDOW_MAX (128u << 10)
 #define FIRST_READ_BYTES (20u << 10)
 #else
-#define COMMIT_SLAB_SIZE (2u << 20)       /* one allocation of the log cache */
-#define BLOCK_SIZE_MAX (1u << 20)         /* a commit block is sealed when it has reached this; a larger record has a block, and slab, of its own */
-#define UPLOAD_ENTRY_MAX (64u << 20)      /* of records in one ledger entry */
-#define UPLOAD_RECOVERY_MAX (60u << 20)   /* the same during recovery, which has to copy them */
-#define STREAM_OBJECT_MIN (8u << 20)      /* a stream with this much in one upload has an object of its own */
-#define OBJECT_BLOCK_TARGET (512u << 10)  /* a block of an object is closed when it has reached this */
-#define SMALL_RANGES 16u                  /* so many adjacent small ranges of a stream become one */
-#define SMALL_BYTES (2u << 20)            /* a range below this is small */
-#define REPLACE_ENTRY_BYTES (32u << 20)   /* of one entry that replaces ranges */
+#define COMMIT_SLAB_SIZE (2u << 20) /* one allocation of the log cache */
+#define BLOCK_SIZE_MAX                                                                                                 \
+    (1u                                                                                                                \
+     << 20) /* a commit block is sealed when it has reached this; a larger record has a block, and slab, of its own */
+#define UPLOAD_ENTRY_MAX (64u << 20)     /* of records in one ledger entry */
+#define UPLOAD_RECOVERY_MAX (60u << 20)  /* the same during recovery, which has to copy them */
+#define STREAM_OBJECT_MIN (8u << 20)     /* a stream with this much in one upload has an object of its own */
+#define OBJECT_BLOCK_TARGET (512u << 10) /* a block of an object is closed when it has reached this */
+#define SMALL_RANGES 16u                 /* so many adjacent small ranges of a stream become one */
+#define SMALL_BYTES (2u << 20)           /* a range below this is small */
+#define REPLACE_ENTRY_BYTES (32u << 20)  /* of one entry that replaces ranges */
 #define WAL_RING_MIN (8u << 20)
-#define WAL_AHEAD_BYTES (32u << 20)       /* how far the ring is written once before its first use */
-#define WAL_ZERO_SIZE (256u << 10)        /* the buffer of zeros for that */
-#define WAL_FIRST_BYTES (4u << 20)        /* how much of it right after the format */
-#define REPLAY_PIECE (4u << 20)           /* of the ring read at a time in recovery */
-#define LOOK_BEHIND_BYTES (16u << 20)     /* how far behind the end of the ring recovery looks for what should not be there */
-#define WINDOW_MIN (512u << 10)           /* read-ahead of a reader that has just begun, */
-#define WINDOW_MAX (4u << 20)             /* and of one that has read on and on */
-#define FIRST_READ_BYTES (1u << 20)       /* a piece up to this size is read whole with its index */
+#define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
+#define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that */
+#define WAL_FIRST_BYTES (4u << 20)  /* how much of it right after the format */
+#define REPLAY_PIECE (4u << 20)     /* of the ring read at a time in recovery */
+#define LOOK_BEHIND_BYTES                                                                                              \
+    (16u << 20)                     /* how far behind the end of the ring recovery looks for what should not be there */
+#define WINDOW_MIN (512u << 10)     /* read-ahead of a reader that has just begun, */
+#define WINDOW_MAX (4u << 20)       /* and of one that has read on and on */
+#define FIRST_READ_BYTES (1u << 20) /* a piece up to this size is read whole with its index */
 #endif
 
 #endif

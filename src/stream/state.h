@@ -1,9 +1,13 @@
-/* A partition's state: what its records up to some offset amount to, without the records. Plain data and pure functions; no I/O, no clock.
+/* A partition's state: what its records up to some offset amount to, without the records. Plain data and pure
+ * functions; no I/O, no clock.
  *
- * The same functions serve three holders: the partition's live state (ahead: it includes what is appended and not yet durable), the ledger's committed
- * state (what the durable entries say), and a *delta*: the state of one section [first, end) of batches alone. State is a monoid:
+ * The same functions serve three holders: the partition's live state (ahead: it includes what is appended and not
+ * yet durable), the ledger's committed
+ * state (what the durable entries say), and a *delta*: the state of one section [first, end) of batches alone. State
+ * is a monoid:
  *     state_merge(state up to a, delta of [a, b)) == state up to b
- * so a ledger entry carries the delta of its own batches, computed from them and never from live memory, and replay is redo, not re-validation. */
+ * so a ledger entry carries the delta of its own batches, computed from them and never from live memory, and replay
+ * is redo, not re-validation. */
 #ifndef OXBOW_STREAM_STATE_H
 #define OXBOW_STREAM_STATE_H
 
@@ -12,12 +16,13 @@
 #include "base/map.h"
 #include "stream/ids.h"
 
-/* One contiguous piece of the partition in an object: at `position` lies the block index, the blocks follow (stream/object.h). */
+/* One contiguous piece of the partition in an object: at `position` lies the block index, the blocks follow
+ * (stream/object.h). */
 struct state_range {
     struct object_id object;
     uint64_t first_offset, end_offset; /* [first, end) */
     int64_t max_timestamp;
-    uint64_t position, size_bytes;     /* index and blocks together */
+    uint64_t position, size_bytes; /* index and blocks together */
     uint32_t block_count;
 };
 
@@ -37,8 +42,9 @@ struct state_batch {
 struct state_producer {
     int64_t producer_id;
     int16_t epoch;
-    uint8_t count;          /* of batches, the newest last */
-    int64_t last_timestamp; /* of the newest batch, or when the ledger saw it if that is later: for producer.id.expiration.ms */
+    uint8_t count; /* of batches, the newest last */
+    /* of the newest batch, or when the ledger saw it if that is later: for producer.id.expiration.ms */
+    int64_t last_timestamp;
     struct {
         int32_t first_sequence, last_sequence;
         uint64_t base_offset, end_offset;
@@ -71,8 +77,9 @@ struct stream_state {
     uint64_t end_offset;            /* log end offset */
     struct state_segment *segments; /* the last one is active */
     struct state_epoch *epochs;
-    struct state_range *ranges; /* contiguous from <= start_offset to the end of what is in objects; not kept in live states */
-    struct map64 producers;     /* producer id + 1 -> struct state_producer *; no memory of its own while empty */
+    /* contiguous from <= start_offset to the end of what is in objects; not kept in live states */
+    struct state_range *ranges;
+    struct map64 producers; /* producer id + 1 -> struct state_producer *; no memory of its own while empty */
 };
 
 void state_init(struct stream_state *s, struct mem *m);
@@ -82,13 +89,16 @@ void state_copy(struct stream_state *to, const struct stream_state *from, struct
 
 /* Asserts base_offset == end_offset: the caller has checked. */
 void state_apply_batch(struct stream_state *s, const struct state_batch *b);
-/* Moves the log start offset up (never down, never above end_offset for a whole state); forgets segments, epochs and ranges wholly below it (the newest
+/* Moves the log start offset up (never down, never above end_offset for a whole state); forgets segments, epochs and
+ * ranges wholly below it (the newest
  * epoch at or below the start stays, with its start offset raised). */
 void state_apply_trim(struct stream_state *s, uint64_t start_offset);
-/* ERR_GAP: the delta does not begin at s->end_offset; s is then unchanged. Ranges of the delta are appended too (they must be contiguous with those before: ERR_GAP). */
+/* ERR_GAP: the delta does not begin at s->end_offset; s is then unchanged. Ranges of the delta are appended too
+ * (they must be contiguous with those before: ERR_GAP). */
 enum err state_merge(struct stream_state *s, const struct stream_state *delta) WARN_UNUSED;
 void state_add_range(struct stream_state *s, const struct state_range *r);
-/* Replaces the consecutive ranges that cover exactly [r->first_offset, r->end_offset) (or their remainder above start_offset) by r. ERR_STALE when they do not line up. */
+/* Replaces the consecutive ranges that cover exactly [r->first_offset, r->end_offset) (or their remainder above
+ * start_offset) by r. ERR_STALE when they do not line up. */
 enum err state_replace_ranges(struct stream_state *s, const struct state_range *r) WARN_UNUSED;
 /* Drops producers whose last_timestamp is below the limit. */
 void state_expire_producers(struct stream_state *s, int64_t limit_ms);
@@ -101,10 +111,12 @@ int32_t state_epoch_of(const struct stream_state *s, uint64_t offset);
 /* End offset of the largest epoch <= leader_epoch; *found_epoch = that one, or -1 and UINT64_MAX when there is none. */
 uint64_t state_epoch_end(const struct stream_state *s, int32_t leader_epoch, int32_t *found_epoch);
 
-/* Self-describing, versioned, little-endian; the essay is in state.c. The caller frames it with a length and a checksum. Encoding is canonical: equal states give equal bytes
+/* Self-describing, versioned, little-endian; the essay is in state.c. The caller frames it with a length and a
+ * checksum. Encoding is canonical: equal states give equal bytes
  * (producers sorted by id). */
 void state_encode(const struct stream_state *s, struct buf *out);
-/* s: uninitialised; on error nothing is left to free. ERR_TRUNCATED, ERR_CORRUPT, ERR_VERSION. Counts are never trusted. */
+/* s: uninitialised; on error nothing is left to free. ERR_TRUNCATED, ERR_CORRUPT, ERR_VERSION. Counts are never
+ * trusted. */
 enum err state_decode(struct stream_state *s, struct mem *m, struct reader *r) WARN_UNUSED;
 
 #endif

@@ -15,7 +15,8 @@ struct open_call {
     enum err error;
 };
 
-/* On the log loop: a copy of the committed state. What is committed after it was taken and before the opening fiber runs again is seen by `missed`. */
+/* On the log loop: a copy of the committed state. What is committed after it was taken and before the opening fiber
+ * runs again is seen by `missed`. */
 static void open_on_log(void *arg) {
     struct open_call *c = arg;
     struct streams *s = c->engine;
@@ -33,7 +34,8 @@ static void open_on_log(void *arg) {
         c->error = ERR_STALE;
         return;
     }
-    /* Opened again in one life: what it appended before must be in the committed state, or offsets would be given twice. */
+    /* Opened again in one life: what it appended before must be in the committed state, or offsets would be given
+     * twice. */
     if (committed->opened) {
         c->error = upload_flush(s);
         if (c->error != OK) return;
@@ -58,7 +60,8 @@ static void load(struct stream *s, struct stream_state *copy) {
     s->loaded = true;
 }
 
-enum err stream_open(struct streams *engine, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx, struct stream_state *live, struct stream **out) {
+enum err stream_open(struct streams *engine, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx,
+                     struct stream_state *live, struct stream **out) {
     CHECK_OBJ(engine, STREAMS_MAGIC);
     struct stream_shard *h = shard_of_loop(engine, loop_current());
     ASSERT(stream_home(id, engine->shard_count) == h->index);
@@ -129,7 +132,9 @@ static void drop_on_log(void *arg) {
     struct ledger_stream *l = ledger_image_get(&s->image, c->id);
     if (l) {
         upload_count_ranges(s, l, -1);
-        if (l->written) object_uses_pin(&s->uses, (struct object_id){s->options.incarnation, l->pointer.entry, OBJECT_LEDGER_ENTRY}, -1, 0);
+        if (l->written)
+            object_uses_pin(&s->uses, (struct object_id){s->options.incarnation, l->pointer.entry, OBJECT_LEDGER_ENTRY},
+                            -1, 0);
         ledger_image_remove(&s->image, c->id);
     }
     fiber_mutex_unlock(&s->ledger_lock);

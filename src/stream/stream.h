@@ -1,10 +1,13 @@
-/* Streams over a WAL and a ledger: what a partition's records are written to and read from. One `struct streams` per broker incarnation; one `struct stream` per open partition.
+/* Streams over a WAL and a ledger: what a partition's records are written to and read from. One `struct streams` per
+ * broker incarnation; one `struct stream` per open partition.
  *
- *   append -> copied once into the shard's open commit block -> (WAL group durable, or ledger entry durable) -> durable_end moves
- *                                                           \-> later: ledger entry (stream set object) -> WAL trim
+ *   append -> copied once into the shard's open commit block -> WAL group durable (or ledger entry durable)
+ *                                                        \        -> durable_end moves
+ *                                                         \-> later: ledger entry (stream set object) -> WAL trim
  *
- * A stream lives on one loop (its home, a shard); its functions are called there. WAL, ledger and upload live on the log loop, which may be the same loop. Order is one
- * per stream: offsets = WAL = cache = ledger. Nothing is acknowledged or shown before durable_end has passed it. */
+ * A stream lives on one loop (its home, a shard); its functions are called there. WAL, ledger and upload live on the
+ * log loop, which may be the same loop. Order is one per stream: offsets = WAL = cache = ledger. Nothing is
+ * acknowledged or shown before durable_end has passed it. */
 #ifndef OXBOW_STREAM_STREAM_H
 #define OXBOW_STREAM_STREAM_H
 
@@ -23,50 +26,63 @@ enum stream_record_flags { STREAM_RECORD_ROLLS = 1 /* a new segment begins with 
 struct streams_options {
     struct env *env;
     struct store *store;
-    const char *generation;        /* key prefix */
+    const char *generation; /* key prefix */
     struct incarnation incarnation;
-    const char *wal_path;          /* file, folder (then "<folder>/oxbow.wal") or block device */
-    uint64_t wal_size_bytes;       /* of a file; ignored for a block device */
-    bool wal_takeover_mark;        /* read the takeover mark after each group commit (a device that cannot be revoked); else a lock */
+    const char *wal_path;    /* file, folder (then "<folder>/oxbow.wal") or block device */
+    uint64_t wal_size_bytes; /* of a file; ignored for a block device */
+    /* read the takeover mark after each group commit (a device that cannot be revoked); else a lock */
+    bool wal_takeover_mark;
     uint64_t cache_log_bytes, cache_block_bytes;
-    uint64_t upload_bytes;         /* upload once this much waits */
-    uint32_t upload_interval_ms;   /* or once the oldest has waited this long */
-    uint32_t upload_wal_percent;   /* or once the WAL is that full; 0: 50 */
-    uint32_t checkpoint_entries;   /* a checkpoint after so many ledger entries */
-    uint32_t checkpoint_interval_ms; /* or once the oldest entry since the last one is that old; 0: never for that reason */
+    uint64_t upload_bytes;       /* upload once this much waits */
+    uint32_t upload_interval_ms; /* or once the oldest has waited this long */
+    uint32_t upload_wal_percent; /* or once the WAL is that full; 0: 50 */
+    uint32_t checkpoint_entries; /* a checkpoint after so many ledger entries */
+    /* or once the oldest entry since the last one is that old; 0: never for that reason */
+    uint32_t checkpoint_interval_ms;
     int64_t producer_expiration_ms; /* producers not seen for so long are forgotten */
-    struct loop **shards;          /* homes of streams */
+    struct loop **shards;           /* homes of streams */
     unsigned shard_count;
     struct loop *log_loop;
-    /* Called on the log loop when this incarnation has been overtaken or an assertion of safety failed: the process must stop. */
+    /* Called on the log loop when this incarnation has been overtaken or an assertion of safety failed: the process
+     * must stop. */
     void (*fatal)(void *ctx, enum err why, const char *what);
     void *ctx;
     enum stream_mutant mutant; /* tests alone */
 };
 
-/* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a sentence for the operator. */
+/* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a
+ * sentence for the operator. */
 enum err streams_open(const struct streams_options *o, struct streams **out, const char **why) WARN_UNUSED;
-/* Recovers a dead incarnation (perhaps 0 times, perhaps several): fences its ledger, replays it, takes the WAL over if it is that incarnation's, and carries everything into our own ledger, for
- * the streams that `is_current` knows (with the epoch its records must carry). OK: all of it is in durable entries of our ledger; *state_entry names the checkpoint. The caller then commits that to
+/* Recovers a dead incarnation (perhaps 0 times, perhaps several): fences its ledger, replays it, takes the WAL over
+ * if it is that incarnation's, and carries everything into our own ledger, for
+ * the streams that `is_current` knows (with the epoch its records must carry). OK: all of it is in durable entries
+ * of our ledger; *state_entry names the checkpoint. The caller then commits that to
  * the cluster log. Suspends; on the log loop. */
-enum err streams_recover(struct streams *s, struct incarnation dead, bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx,
+enum err streams_recover(struct streams *s, struct incarnation dead,
+                         bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx,
                          uint64_t *state_entry, const char **why) WARN_UNUSED;
-/* After the recoveries have been committed: formats the WAL for this incarnation and begins to take appends. Suspends; on the log loop. */
+/* After the recoveries have been committed: formats the WAL for this incarnation and begins to take appends.
+ * Suspends; on the log loop. */
 enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
-/* In the background once started: deletes what earlier incarnations left and nothing refers to (only on an exclusive store). `oldest` = the oldest incarnation whose
+/* In the background once started: deletes what earlier incarnations left and nothing refers to (only on an exclusive
+ * store). `oldest` = the oldest incarnation whose
  * objects are still there afterwards. Suspends; on the log loop. */
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSED;
-/* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop. All streams must be closed. */
+/* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop.
+ * All streams must be closed. */
 void streams_close(struct streams *s);
 
 /* Which of the shards is a stream's home: the only one it may be opened on. */
 unsigned stream_home(struct stream_id id, unsigned shard_count);
-/* Opens a stream on the current loop (its home). live: uninitialised; receives a copy of the committed state, without ranges. A stream without state begins empty at 0.
- * ERR_GAP: recovery found a hole in this stream: it is refused. durable(): called on the home loop outside any fiber whenever durable_end has moved. Suspends. */
-enum err stream_open(struct streams *s, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx, struct stream_state *live,
-                     struct stream **out) WARN_UNUSED;
+/* Opens a stream on the current loop (its home). live: uninitialised; receives a copy of the committed state,
+ * without ranges. A stream without state begins empty at 0.
+ * ERR_GAP: recovery found a hole in this stream: it is refused. durable(): called on the home loop outside any fiber
+ * whenever durable_end has moved. Suspends. */
+enum err stream_open(struct streams *s, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx,
+                     struct stream_state *live, struct stream **out) WARN_UNUSED;
 void stream_close(struct stream *s); /* reads must be over */
-/* The stream's topic is deleted, durably, in the cluster log: forget its state and free its objects. On any loop; suspends. */
+/* The stream's topic is deleted, durably, in the cluster log: forget its state and free its objects. On any loop;
+ * suspends. */
 void streams_drop(struct streams *s, struct stream_id id);
 
 struct stream_record {
@@ -74,17 +90,20 @@ struct stream_record {
     unsigned flags;
     uint64_t base_offset, end_offset; /* TRIM: both are the new log start offset */
     int64_t max_timestamp;
-    /* A BATCH's bytes, base offset and leader epoch already patched in; borrowed until the call returns. payload_crc = crc32c(0, payload). */
+    /* A BATCH's bytes, base offset and leader epoch already patched in; borrowed until the call returns. payload_crc
+     * = crc32c(0, payload). */
     const uint8_t *payload;
     size_t payload_size;
     uint32_t payload_crc;
 };
-/* Suspends until an append of `size` bytes will find room (first come, first served): back-pressure. On OK the room is the caller's until its next suspension.
+/* Suspends until an append of `size` bytes will find room (first come, first served): back-pressure. On OK the room
+ * is the caller's until its next suspension.
  * ERR_CLOSED: the engine is stopping. ERR_TOO_LARGE: will never fit. */
 enum err stream_reserve(struct stream *s, size_t size) WARN_UNUSED;
 /* Appends; never suspends; needs room from stream_reserve. base_offset continues the stream. */
 void stream_append(struct stream *s, const struct stream_record *r);
-/* Suspends until durable_end >= end_offset (OK). ERR_FENCED, ERR_CLOSED: it is not known whether the records will be there later. */
+/* Suspends until durable_end >= end_offset (OK). ERR_FENCED, ERR_CLOSED: it is not known whether the records will be
+ * there later. */
 enum err stream_wait_durable(struct stream *s, uint64_t end_offset) WARN_UNUSED;
 
 uint64_t stream_appended_end(const struct stream *s);
@@ -92,12 +111,17 @@ uint64_t stream_durable_end(const struct stream *s); /* = high watermark */
 /* The log start offset that is durable (shown to clients); trims move it once durable. */
 uint64_t stream_durable_start(const struct stream *s);
 
-/* Reads whole batches from the one that holds `offset` on, of those wholly below `limit` (<= durable_end), until max_bytes would be passed; the first batch comes whatever its
- * size when `whole_first`. Appends slices to out (one batch or a run of batches each). An offset == limit gives nothing. ERR_OFFSET_OUT_OF_RANGE. Suspends when it has to go to the store
+/* Reads whole batches from the one that holds `offset` on, of those wholly below `limit` (<= durable_end), until
+ * max_bytes would be passed; the first batch comes whatever its
+ * size when `whole_first`. Appends slices to out (one batch or a run of batches each). An offset == limit gives
+ * nothing. ERR_OFFSET_OUT_OF_RANGE. Suspends when it has to go to the store
  * (`cached_only`: stops there instead, with what it has; ERR_BUSY if that is nothing). */
-enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first, bool cached_only, struct slices *out) WARN_UNUSED;
-/* The first batch at or above `from` and wholly below `limit` whose max timestamp is >= timestamp; ERR_NOT_FOUND. Suspends. */
-enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp, struct slice *batch) WARN_UNUSED;
+enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
+                     bool cached_only, struct slices *out) WARN_UNUSED;
+/* The first batch at or above `from` and wholly below `limit` whose max timestamp is >= timestamp; ERR_NOT_FOUND.
+ * Suspends. */
+enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp,
+                               struct slice *batch) WARN_UNUSED;
 /* Bytes of the stream in objects and cache, for log dirs and metrics. */
 uint64_t stream_size_bytes(const struct stream *s);
 

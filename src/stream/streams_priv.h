@@ -1,4 +1,5 @@
-/* The parts of the engine, for the files of this folder. Two sides that share nothing but commit slabs (atomic references), blocks (handed over by mail) and mail:
+/* The parts of the engine, for the files of this folder. Two sides that share nothing but commit slabs (atomic
+ * references), blocks (handed over by mail) and mail:
  *
  *   shard side (shard.c, read.c, stream.c): open block, log cache, ranges as readers see them, block cache
  *   log side (log.c, upload.c, recover.c, collect.c): WAL, ledger, committed states, object uses */
@@ -29,11 +30,11 @@ struct stream_shard {
     unsigned index;
     struct map64 streams; /* stream id -> struct stream * */
     /* Filling. */
-    struct commit_slab *slab; /* the newest; also in `slabs` */
+    struct commit_slab *slab;  /* the newest; also in `slabs` */
     struct commit_slab *spare; /* evicted last, for the next one; or NULL */
-    struct block *open;       /* or NULL */
-    uint64_t next_sequence;   /* of the next block; from 1 */
-    uint64_t sealed_sequence; /* newest handed to the log loop */
+    struct block *open;        /* or NULL */
+    uint64_t next_sequence;    /* of the next block; from 1 */
+    uint64_t sealed_sequence;  /* newest handed to the log loop */
     bool seal_posted;
     struct mail seal_mail;
     /* Waiting to become durable. */
@@ -128,14 +129,14 @@ struct streams {
     uint64_t checkpoints[8]; /* numbers, newest last */
     unsigned checkpoint_count;
     uint64_t next_data_object;
-    struct list pending;  /* confirmed by the WAL, not uploaded; in WAL order */
-    struct list unacked;  /* the WAL failed: to be confirmed by the ledger */
+    struct list pending; /* confirmed by the WAL, not uploaded; in WAL order */
+    struct list unacked; /* the WAL failed: to be confirmed by the ledger */
     uint64_t pending_bytes, unacked_bytes;
     struct timer upload_timer, checkpoint_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
-    bool upload_wanted; /* by a shard without room */
-    bool flushing;      /* everything is to be uploaded */
-    bool uploading;     /* the fiber is alive */
+    bool upload_wanted;  /* by a shard without room */
+    bool flushing;       /* everything is to be uploaded */
+    bool uploading;      /* the fiber is alive */
     bool compacting, checkpointing;
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;

@@ -1,5 +1,7 @@
-/* The log side, second part: from confirmed blocks to ledger entries. An upload takes blocks in WAL order, sorts their records by stream, and makes one entry: sections with the deltas of their own
- * batches in its head, the pieces in its body (a stream with much data gets an object of its own). Once the entry is durable, the committed states move, the WAL is trimmed, the shards hear of it. */
+/* The log side, second part: from confirmed blocks to ledger entries. An upload takes blocks in WAL order, sorts
+ * their records by stream, and makes one entry: sections with the deltas of their own
+ * batches in its head, the pieces in its body (a stream with much data gets an object of its own). Once the entry is
+ * durable, the committed states move, the WAL is trimmed, the shards hear of it. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -117,8 +119,9 @@ static void refuse(struct upload *u, struct section *t, const struct record_head
     ASSERT(u->recovering); /* while running, a gap between what was appended and what is committed cannot be */
     t->committed->refused = true;
     t->committed->dirty = true;
-    log_error(u->s->env->log, "recovery found a gap; the partition is refused", "stream=%" PRIu64 " expected_offset=%" PRIu64 " found_offset=%" PRIu64, h->stream.v,
-              t->delta.end_offset, h->base_offset);
+    log_error(u->s->env->log, "recovery found a gap; the partition is refused",
+              "stream=%" PRIu64 " expected_offset=%" PRIu64 " found_offset=%" PRIu64, h->stream.v, t->delta.end_offset,
+              h->base_offset);
 }
 
 static enum err add_record(struct upload *u, struct block *b, const struct record_header *h, const uint8_t *payload) {
@@ -148,7 +151,8 @@ static int by_stream_id(const void *a, const void *b) {
     return x->stream.v < y->stream.v ? -1 : x->stream.v > y->stream.v;
 }
 
-/* A producer's age counts from when it was last seen, also where it replays records with old timestamps: it must stay known for as long as it may retry. */
+/* A producer's age counts from when it was last seen, also where it replays records with old timestamps: it must
+ * stay known for as long as it may retry. */
 static void stamp_producers(struct section *t, int64_t now_ms) {
     size_t cursor = 0;
     struct state_producer *p;
@@ -241,7 +245,8 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     struct streams *s = u->s;
     struct ledger_stream *c = ledger_image_get(&s->image, t->stream); /* perhaps dropped while we waited */
     if (!c || section_empty(t)) {
-        for (size_t i = 0; i < t->delta.range_count; i++) object_uses_check(&s->uses, object_uses_add(&s->uses, t->delta.ranges[i].object));
+        for (size_t i = 0; i < t->delta.range_count; i++)
+            object_uses_check(&s->uses, object_uses_add(&s->uses, t->delta.ranges[i].object));
         return;
     }
     ASSERT(c->epoch == t->epoch && (u->recovering || !c->refused)); /* what came before a gap is kept */
@@ -249,8 +254,10 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     /* New references before old ones go, so that no object in use is listed as garbage in between. */
     for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, t->delta.ranges[i].object, 1);
     uint64_t start = t->delta.start_offset > c->state.start_offset ? t->delta.start_offset : c->state.start_offset;
-    for (size_t i = 0; i < c->state.range_count && c->state.ranges[i].end_offset <= start; i++) object_uses_range(&s->uses, c->state.ranges[i].object, -1);
-    for (size_t i = 0; i < t->delta.range_count && t->delta.ranges[i].end_offset <= start; i++) object_uses_range(&s->uses, t->delta.ranges[i].object, -1);
+    for (size_t i = 0; i < c->state.range_count && c->state.ranges[i].end_offset <= start; i++)
+        object_uses_range(&s->uses, c->state.ranges[i].object, -1);
+    for (size_t i = 0; i < t->delta.range_count && t->delta.ranges[i].end_offset <= start; i++)
+        object_uses_range(&s->uses, t->delta.ranges[i].object, -1);
     enum err e = state_merge(&c->state, &t->delta);
     ASSERT(e == OK);
     c->dirty = true;
@@ -266,7 +273,8 @@ static void commit_entry(struct upload *u, bool acknowledge) {
     struct streams *s = u->s;
     struct commit_mail **mails = upload_mails_create(s);
     uint64_t body_position = OBJLOG_HEADER_SIZE + u->head.size;
-    object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, u->number, OBJECT_LEDGER_ENTRY}));
+    object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, u->number,
+                                                                             OBJECT_LEDGER_ENTRY}));
     for (size_t i = 0; i < u->count; i++) {
         ledger_resolve_ranges(&u->sections[i]->delta, s->options.incarnation, u->number, body_position);
         commit_section(u, u->sections[i], mails);
@@ -275,8 +283,10 @@ static void commit_entry(struct upload *u, bool acknowledge) {
     LIST_EACH(it, &u->blocks) {
         struct block *b = LIST_ENTRY(it, struct block, node);
         if (u->recovering) continue;
-        if (acknowledge) log_publish_durable(s, b);
-        else trim = b->wal_end;
+        if (acknowledge)
+            log_publish_durable(s, b);
+        else
+            trim = b->wal_end;
         mails[block_shard(b)]->uploaded_sequence = block_sequence(b);
     }
     upload_post_mails(s, mails);
@@ -347,7 +357,8 @@ static void remember_checkpoint(struct streams *s, uint64_t number) {
     s->checkpoints[s->checkpoint_count++] = number;
 }
 
-static void move_pointer(struct streams *s, struct ledger_stream *c, const struct object_state_pointer *p, uint64_t number, uint64_t body_position) {
+static void move_pointer(struct streams *s, struct ledger_stream *c, const struct object_state_pointer *p,
+                         uint64_t number, uint64_t body_position) {
     struct object_id before = {s->options.incarnation, c->pointer.entry, OBJECT_LEDGER_ENTRY};
     struct object_id now = {s->options.incarnation, number, OBJECT_LEDGER_ENTRY};
     object_uses_pin(&s->uses, now, 1, 0);
@@ -387,17 +398,21 @@ static enum err checkpoint_locked(struct streams *s, bool closed) {
     }
     struct slice head_slice = slice_borrow(head.data, head.size), body = slice_borrow(states.data, states.size);
     uint64_t number;
-    enum err e = objlog_append(s->log, OBJLOG_CHECKPOINT, &head_slice, &body, states.size ? 1 : 0, crc32c(0, states.data, states.size), &number);
+    enum err e = objlog_append(s->log, OBJLOG_CHECKPOINT, &head_slice, &body, states.size ? 1 : 0,
+                               crc32c(0, states.data, states.size), &number);
     for (size_t at = 0; at < pointers.size; at += sizeof(struct object_state_pointer)) {
         struct object_state_pointer p;
         memcpy(&p, pointers.data + at, sizeof(p));
         c = ledger_image_get(&s->image, p.stream);
         if (!c) continue; /* dropped meanwhile */
-        if (e == OK) move_pointer(s, c, &p, number, OBJLOG_HEADER_SIZE + head.size);
-        else c->dirty = true;
+        if (e == OK)
+            move_pointer(s, c, &p, number, OBJLOG_HEADER_SIZE + head.size);
+        else
+            c->dirty = true;
     }
     if (e == OK) {
-        object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number, OBJECT_LEDGER_ENTRY}));
+        object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number,
+                                                                                 OBJECT_LEDGER_ENTRY}));
         remember_checkpoint(s, number);
         s->entries_since_checkpoint = 0;
         metric_add(s->env->metrics, M_CHECKPOINTS, 0, 1);
@@ -418,7 +433,8 @@ enum err upload_checkpoint(struct streams *s, bool closed) {
     return e;
 }
 
-/* An entry without contents: it carries the boundary that the last checkpoint has become. On a broker without traffic no other would, and what lies below would stay. */
+/* An entry without contents: it carries the boundary that the last checkpoint has become. On a broker without
+ * traffic no other would, and what lies below would stay. */
 static enum err carry_boundary(struct streams *s) {
     struct buf head;
     buf_init(&head, s->mem);
@@ -429,7 +445,9 @@ static enum err carry_boundary(struct streams *s) {
     uint64_t number;
     fiber_mutex_lock(&s->ledger_lock);
     enum err e = s->ended ? ERR_CLOSED : objlog_append(s->log, OBJLOG_DATA, &slice, NULL, 0, 0, &number);
-    if (e == OK) object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number, OBJECT_LEDGER_ENTRY}));
+    if (e == OK)
+        object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number,
+                                                                                 OBJECT_LEDGER_ENTRY}));
     fiber_mutex_unlock(&s->ledger_lock);
     buf_deinit(&head);
     return e;
@@ -506,7 +524,8 @@ static enum err upload_once(struct streams *s) {
     return e;
 }
 
-/* Everything the failed WAL held is in the ledger: give it another try. Blocks that arrive meanwhile are put into it. */
+/* Everything the failed WAL held is in the ledger: give it another try. Blocks that arrive meanwhile are put into
+ * it. */
 static bool restart_wal(struct streams *s) {
     enum err e = wal_restart(s->wal);
     if (e == ERR_FENCED) log_fatal(s, e, "the WAL was taken over");
@@ -588,7 +607,9 @@ void upload_want(struct streams *s) {
 
 enum err upload_flush(struct streams *s) {
     s->flushing = true;
-    while (!s->fenced && !s->closing && (!list_empty(&s->pending) || !list_empty(&s->unacked) || s->uploading || (s->wal_mode == WAL_MODE_ON && !wal_idle(s->wal)))) {
+    while (!s->fenced && !s->closing &&
+           (!list_empty(&s->pending) || !list_empty(&s->unacked) || s->uploading ||
+            (s->wal_mode == WAL_MODE_ON && !wal_idle(s->wal)))) {
         upload_poke(s);
         waitq_wait(&s->upload_done);
     }

@@ -1,4 +1,5 @@
-/* Writing: submit, place, write, confirm, trim, and what happens when a write fails. Opening, formatting and reading are in wal_open.c. */
+/* Writing: submit, place, write, confirm, trim, and what happens when a write fails. Opening, formatting and reading
+ * are in wal_open.c. */
 #include "stream/wal.h"
 
 #include <stdio.h>
@@ -90,7 +91,8 @@ static struct block *last_written_of_prefix(const struct wal *w) {
     return last;
 }
 
-/* Confirms the contiguous written prefix. With a takeover mark, one fiber at a time reads the mark after those blocks were durable and before they are confirmed. */
+/* Confirms the contiguous written prefix. With a takeover mark, one fiber at a time reads the mark after those
+ * blocks were durable and before they are confirmed. */
 static void advance(struct wal *w) {
     if (w->advancing) return;
     w->advancing = true;
@@ -193,7 +195,8 @@ static bool write_pad(struct wal *w, uint64_t size) {
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
     enum err e = env_file_write(w->env, w->file, physical(w, w->head), &piece, 1);
     mem_free(m, sector);
-    w->head += size; /* also when it failed: it may still reach the device, so nothing else is to be written there (rule 4) */
+    /* also when it failed: it may still reach the device, so nothing else is to be written there (rule 4) */
+    w->head += size;
     if (e != OK) fail(w, e);
     return e == OK;
 }
@@ -283,7 +286,8 @@ static void trimmer(void *arg) {
         if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
         uint64_t position = w->trim_requested;
         enum err e = wal_write_superblock(w, position, false);
-        /* A survivor that read the superblock before begins its replay further down: that part must then not be written again. */
+        /* A survivor that read the superblock before begins its replay further down: that part must then not be
+         * written again. */
         if (e == OK) e = look_for_mark(w);
         if (e != OK) {
             fail(w, e);
@@ -318,7 +322,8 @@ enum err wal_restart(struct wal *w) {
         enum err marked = wal_read_mark(w, &taken);
         if (marked != ERR_NOT_FOUND) return marked == OK ? ERR_FENCED : marked;
     }
-    /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go on behind it. */
+    /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go
+     * on behind it. */
     uint64_t position = w->head;
     enum err e = wal_write_superblock(w, position, false);
     if (e == OK) e = look_for_mark(w);

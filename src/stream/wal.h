@@ -1,21 +1,30 @@
-/* The write-ahead log: a ring on a file or a raw block device, an accelerator in front of the ledger. It holds what is not yet in the ledger, of exactly one incarnation.
+/* The write-ahead log: a ring on a file or a raw block device, an accelerator in front of the ledger. It holds what
+ * is not yet in the ledger, of exactly one incarnation.
  * Lives on the log loop.
  *
  * Layout, in sectors of ENV_FILE_ALIGN bytes (little-endian):
- *   0, 1  superblocks, written in turns; the valid one with the higher sequence counts: magic "OXBWWAL1", version, sequence, generation (the cluster's key prefix),
- *         WAL id (16 random bytes), incarnation, trim position, ring size, initialised bytes, state (1 open, 2 closed in order); crc32c at the end
- *   2     the takeover mark: magic "OXBWMARK", version, the incarnation that is taken over, who takes over, crc32c; zero when unmarked
+ *   0, 1  superblocks, written in turns; the valid one with the higher sequence counts: magic "OXBWWAL1", version,
+ *         sequence, generation (the cluster's key prefix), WAL id (16 random bytes), incarnation, trim position, ring
+ *         size, initialised bytes, state (1 open, 2 closed in order); crc32c at the end
+ *   2     the takeover mark: magic "OXBWMARK", version, the incarnation that is taken over, who takes over, crc32c;
+ *         zero when unmarked
  *   3     unused
  *   4...  the ring: logical position p lies at byte 4 sectors + p % ring size
  *
  * Rules:
  *  1. A block that holds acknowledged data is never rewritten: each group begins at a fresh sector and is padded.
- *  2. A group is confirmed once it and every group before it are durable (writes are in flight several at a time and may end in any order).
- *     Each group says up to where the ring was confirmed when it was written, so that recovery can tell a crash from damage.
- *  3. Space is reused only after the superblock with the higher trim position is durable: recovery starts at the trim position and must find the oldest needed group there.
- *  4. Logical positions are never used twice, also not after an error: a WAL that failed continues at a higher position.
- *  5. Any error of a write means: its outcome is unknown. The WAL reports failed() with all unconfirmed blocks still owned by the caller, and accepts none until wal_restart.
- *  6. Takeover: the lock (of the operating system) proves the earlier holder dead; or, with `takeover_mark`, the survivor writes the mark, durably, and only then reads; a holder
+ *  2. A group is confirmed once it and every group before it are durable (writes are in flight several at a time and
+ *     may end in any order).
+ *     Each group says up to where the ring was confirmed when it was written, so that recovery can tell a crash from
+ *     damage.
+ *  3. Space is reused only after the superblock with the higher trim position is durable: recovery starts at the
+ *     trim position and must find the oldest needed group there.
+ *  4. Logical positions are never used twice, also not after an error: a WAL that failed continues at a higher
+ *     position.
+ *  5. Any error of a write means: its outcome is unknown. The WAL reports failed() with all unconfirmed blocks still
+ *     owned by the caller, and accepts none until wal_restart.
+ *  6. Takeover: the lock (of the operating system) proves the earlier holder dead; or, with `takeover_mark`, the
+ *     survivor writes the mark, durably, and only then reads; a holder
  *     reads the mark after a group is durable and before it confirms it. A marked ring is never used again. */
 #ifndef OXBOW_STREAM_WAL_H
 #define OXBOW_STREAM_WAL_H
@@ -41,55 +50,70 @@ enum err wal_superblock_decode(const uint8_t *data, size_t size, struct wal_supe
 
 struct wal_options {
     struct env *env;
-    const char *path;         /* a file, a folder (the file "oxbow.wal" in it) or a block device */
-    uint64_t size_bytes;      /* of a file */
+    const char *path;    /* a file, a folder (the file "oxbow.wal" in it) or a block device */
+    uint64_t size_bytes; /* of a file */
     bool takeover_mark;
-    bool read_only;           /* inspect: no lock, no change */
-    bool no_lock;             /* a device shared with a holder that may live (takeover by mark) */
-    unsigned depth;           /* writes in flight; 0: 4 */
+    bool read_only; /* inspect: no lock, no change */
+    bool no_lock;   /* a device shared with a holder that may live (takeover by mark) */
+    unsigned depth; /* writes in flight; 0: 4 */
     /* On the log loop; must not suspend. Called in order of submission. */
     void (*confirmed)(void *ctx, struct block *b);
     void (*failed)(void *ctx, enum err why);
     void (*full)(void *ctx); /* a block waits for space: trim something. May be NULL */
     void *ctx;
-    /* For inspection, or NULL: during a replay, each group that was found, after its records, with how many of these verify. */
+    /* For inspection, or NULL: during a replay, each group that was found, after its records, with how many of these
+     * verify. */
     void (*group_found)(void *ctx, const struct group_header *g, uint32_t whole_records);
     enum stream_mutant mutant; /* tests alone */
 };
-/* Opens and locks; reads the superblock. ERR_LOCKED, ERR_FOREIGN, ERR_VERSION, ... with a sentence in *why. A new or zeroed file is fine: wal_superblock gives NULL. Suspends. */
+/* Opens and locks; reads the superblock. ERR_LOCKED, ERR_FOREIGN, ERR_VERSION, ... with a sentence in *why. A new or
+ * zeroed file is fine: wal_superblock gives NULL. Suspends. */
 enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) WARN_UNUSED;
-void wal_close(struct wal *w, bool in_order); /* in_order: everything is trimmed; says so in the superblock. Suspends. */
-/* Before a close that is not in order: no more writes begin; what is in flight ends; blocks that were not confirmed are moved to `left`. Suspends. */
+/* in_order: everything is trimmed; says so in the superblock. Suspends. */
+void wal_close(struct wal *w, bool in_order);
+/* Before a close that is not in order: no more writes begin; what is in flight ends; blocks that were not confirmed
+ * are moved to `left`. Suspends. */
 void wal_abandon(struct wal *w, struct list *left);
 const struct wal_superblock *wal_superblock(const struct wal *w); /* NULL: none yet */
 /* The path opened, for messages. */
 const char *wal_path(const struct wal *w);
 
-/* Takes the ring over by mark: durable when OK. Then the superblock is read again: the holder may have trimmed since wal_open. Suspends. */
+/* Takes the ring over by mark: durable when OK. Then the superblock is read again: the holder may have trimmed since
+ * wal_open. Suspends. */
 enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation taker) WARN_UNUSED;
 /* The mark, if any. ERR_NOT_FOUND: unmarked. Suspends. */
 enum err wal_read_mark(struct wal *w, struct incarnation *taken) WARN_UNUSED;
 
-/* Reads what the superblock's incarnation wrote, from the trim position to the first group or record that does not verify. record() gets each in order; it may suspend; an error ends the walk.
+/* Reads what the superblock's incarnation wrote, from the trim position to the first group or record that does not
+ * verify. record() gets each in order; it may suspend; an error ends the walk.
  * Reads ahead in large pieces. Suspends. */
 struct wal_found {
     uint64_t groups, records, end_position;
-    enum err stopped_by; /* why the place at end_position did not verify: ERR_FOREIGN (no group), ERR_STALE (of an earlier lap or incarnation), ERR_CORRUPT, ... */
-    bool torn;           /* the last group lacked some of its records */
-    /* Groups of this incarnation that lie behind the end, not far: writes that overtook the missing one. When one of them says that the place of the end was
+    /* why the place at end_position did not verify: ERR_FOREIGN (no group), ERR_STALE (of an earlier lap or
+     * incarnation), ERR_CORRUPT, ... */
+    enum err stopped_by;
+    bool torn; /* the last group lacked some of its records */
+    /* Groups of this incarnation that lie behind the end, not far: writes that overtook the missing one. When one of
+     * them says that the place of the end was
      * confirmed before it was written, something was damaged later, and acknowledged records are gone. */
     uint64_t groups_behind, first_behind;
     bool damaged;
 };
-enum err wal_replay(struct wal *w, enum err (*record)(void *ctx, const struct record_header *h, const uint8_t *payload), void *ctx, struct wal_found *found) WARN_UNUSED;
+enum err wal_replay(struct wal *w, enum err (*record)(void *ctx, const struct record_header *h, const uint8_t *payload),
+                    void *ctx, struct wal_found *found) WARN_UNUSED;
 
-/* Begins anew for this incarnation: what was in the ring is given up (the caller has it in the ledger). ERR_FENCED: the ring carries a mark. Suspends. */
-enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16]) WARN_UNUSED;
-/* After failed(): tries to use the WAL again, at a higher position; everything before must be in the ledger. Suspends. */
+/* Begins anew for this incarnation: what was in the ring is given up (the caller has it in the ledger). ERR_FENCED:
+ * the ring carries a mark. Suspends. */
+enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation,
+                    const uint8_t wal_id[16]) WARN_UNUSED;
+/* After failed(): tries to use the WAL again, at a higher position; everything before must be in the ledger.
+ * Suspends. */
 enum err wal_restart(struct wal *w) WARN_UNUSED;
-/* Queues a sealed block: it is written as soon as a slot is free. Never suspends. The caller keeps the block alive until confirmed() or failed(). */
+/* Queues a sealed block: it is written as soon as a slot is free. Never suspends. The caller keeps the block alive
+ * until confirmed() or failed(). */
 void wal_submit(struct wal *w, struct block *b);
-/* Everything below `position` (the wal_end of a confirmed block) is in durable ledger entries. Never suspends; takes effect soon. */
+/* Everything below `position` (the wal_end of a confirmed block) is in durable ledger entries. Never suspends; takes
+ * effect soon. */
 void wal_trim(struct wal *w, uint64_t position);
 /* After failed(): hands back the blocks that were submitted and not confirmed, oldest first. */
 void wal_take_unconfirmed(struct wal *w, struct list *out);

@@ -40,7 +40,8 @@ enum err wal_superblock_decode(const uint8_t *data, size_t size, struct wal_supe
     s->trim_position = le64_get(data + 88);
     s->ring_size = le64_get(data + 96);
     s->initialised = le64_get(data + 104);
-    if (s->ring_size < WAL_RING_MIN || s->ring_size % ENV_FILE_ALIGN != 0 || s->trim_position % ENV_FILE_ALIGN != 0) return ERR_CORRUPT;
+    if (s->ring_size < WAL_RING_MIN || s->ring_size % ENV_FILE_ALIGN != 0 || s->trim_position % ENV_FILE_ALIGN != 0)
+        return ERR_CORRUPT;
     if (s->initialised > s->ring_size) return ERR_CORRUPT;
     return OK;
 }
@@ -72,8 +73,10 @@ static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const c
         return ERR_VERSION;
     }
     if (w->has_superblock || worst == OK) return OK;
-    *why = worst == ERR_FOREIGN ? "the WAL file or device holds something that is not an Oxbow WAL: give another wal.url, or clear it if it is not needed"
-                                : "both superblocks of the WAL are damaged: it is not safe to guess what it holds; restore the device, or move it away";
+    *why =
+        worst == ERR_FOREIGN
+            ? "the WAL file or device holds something that is not an Oxbow WAL: give another wal.url, or clear it if it is not needed"
+            : "both superblocks of the WAL are damaged: it is not safe to guess what it holds; restore the device, or move it away";
     return worst;
 }
 
@@ -130,7 +133,8 @@ static enum err open_file(struct wal *w, const char **why) {
     if (OX_UNLIKELY(o->mutant == STREAM_MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
     enum err e = env_file_open(w->env, w->path, flags, &w->file);
     if (e == OK) return OK;
-    *why = e == ERR_LOCKED ? "another process uses this WAL: is another broker running on it?" : "the WAL could not be opened";
+    *why = e == ERR_LOCKED ? "another process uses this WAL: is another broker running on it?"
+                           : "the WAL could not be opened";
     return e;
 }
 
@@ -253,12 +257,14 @@ enum err wal_read_mark(struct wal *w, struct incarnation *taken) {
     return e;
 }
 
-/* The file's length and its name in the folder: without them a power cut takes the whole WAL away, however well its sectors were written. */
+/* The file's length and its name in the folder: without them a power cut takes the whole WAL away, however well its
+ * sectors were written. */
 static enum err make_durable(struct wal *w) {
     if (w->block_device || OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_NO_DIR_SYNC)) return OK;
     enum err e = env_file_sync(w->env, w->file);
     const char *slash = strrchr(w->path, '/');
-    char *folder = slash ? mem_strndup(w->env->mem, w->path, slash == w->path ? 1 : (size_t)(slash - w->path)) : mem_strdup(w->env->mem, ".");
+    char *folder = slash ? mem_strndup(w->env->mem, w->path, slash == w->path ? 1 : (size_t)(slash - w->path))
+                         : mem_strdup(w->env->mem, ".");
     if (e == OK) e = env_dir_sync(w->env, folder);
     mem_free(w->env->mem, folder);
     return e;
@@ -275,7 +281,8 @@ enum err wal_format(struct wal *w, const char *generation, struct incarnation in
         w->initialised = w->superblock.initialised;
     }
     uint64_t sequence = w->has_superblock ? w->superblock.sequence : 0;
-    w->superblock = (struct wal_superblock){.sequence = sequence, .incarnation = incarnation, .ring_size = w->ring_size};
+    w->superblock =
+        (struct wal_superblock){.sequence = sequence, .incarnation = incarnation, .ring_size = w->ring_size};
     int n = snprintf(w->superblock.generation, sizeof(w->superblock.generation), "%s", generation);
     ASSERT(n > 0 && (size_t)n < sizeof(w->superblock.generation));
     memcpy(w->superblock.wal_id, wal_id, 16);
@@ -297,17 +304,19 @@ enum err wal_format(struct wal *w, const char *generation, struct incarnation in
 
 struct replay {
     struct wal *w;
-    uint64_t ring;        /* as the superblock says: that is how it was written */
+    uint64_t ring; /* as the superblock says: that is how it was written */
     uint8_t *window;
     size_t window_capacity;
     uint64_t window_position; /* logical */
     size_t window_size;
 };
 
-/* Bytes [position, position + size) of the ring, not beyond the end of the lap; NULL with *e = OK when the lap ends before. */
+/* Bytes [position, position + size) of the ring, not beyond the end of the lap; NULL with *e = OK when the lap ends
+ * before. */
 static const uint8_t *replay_bytes(struct replay *r, uint64_t position, size_t size, enum err *e) {
     *e = OK;
-    if (position >= r->window_position && position + size <= r->window_position + r->window_size) return r->window + (position - r->window_position);
+    if (position >= r->window_position && position + size <= r->window_position + r->window_size)
+        return r->window + (position - r->window_position);
     uint64_t lap_left = r->ring - position % r->ring;
     if (size > lap_left) return NULL;
     size_t want = size > REPLAY_PIECE ? size : REPLAY_PIECE;
@@ -329,7 +338,8 @@ static const uint8_t *replay_bytes(struct replay *r, uint64_t position, size_t s
 }
 
 static enum err replay_group(struct replay *r, const struct group_header *g, const uint8_t *data,
-                             enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx, struct wal_found *found) {
+                             enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx,
+                             struct wal_found *found) {
     size_t at = GROUP_HEADER_SIZE;
     uint64_t before = found->records;
     for (uint32_t i = 0; i < g->record_count; i++) {
@@ -372,7 +382,8 @@ static enum err look_behind(struct replay *r, uint64_t position, uint64_t limit,
     return e;
 }
 
-enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx, struct wal_found *found) {
+enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx,
+                    struct wal_found *found) {
     ASSERT(w->has_superblock);
     *found = (struct wal_found){0};
     struct replay r = {.w = w, .ring = w->superblock.ring_size};

@@ -15,10 +15,10 @@ struct wal {
     unsigned superblock_slot; /* where the newest one lies */
     struct fiber_mutex superblock_lock;
     uint64_t ring_size;
-    uint64_t initialised;     /* ring bytes that have been written at least once, from the beginning on */
+    uint64_t initialised; /* ring bytes that have been written at least once, from the beginning on */
     uint64_t initialise_to;
     struct waitq initialised_grown;
-    uint64_t head;            /* logical position of the next group */
+    uint64_t head; /* logical position of the next group */
     uint64_t confirmed_end;
     uint64_t trim_requested, trim_durable;
     struct list queued, placed; /* blocks: not yet placed; placed and not confirmed, in order of position */

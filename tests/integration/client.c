@@ -3,12 +3,17 @@
  *   client produce BROKERS TOPIC PARTITIONS TOTAL BASE_MS [CODEC...]
  *   client consume BROKERS TOPIC PARTITIONS TOTAL BASE_MS
  *
- * Record n of TOTAL goes to partition n % PARTITIONS and is the (n / PARTITIONS)th there, which must be its offset. Its key,
- * value, headers and timestamp follow from partition and offset alone, so the consumer knows every byte that it must get.
+ * Record n of TOTAL goes to partition n % PARTITIONS and is the (n / PARTITIONS)th there, which must be its offset.
+ * Its key,
+ * value, headers and timestamp follow from partition and offset alone, so the consumer knows every byte that it must
+ * get.
  *
- * `produce` is idempotent and never gives up; each codec has a producer of its own that sends its share of the records, one after the other.
- * It prints `acked N` as it goes on, and fails on an error, and on a delivery report that names another offset. `consume` reads
- * every partition from its start to its share of TOTAL (waiting for a producer that is still at work), then checks that nothing
+ * `produce` is idempotent and never gives up; each codec has a producer of its own that sends its share of the
+ * records, one after the other.
+ * It prints `acked N` as it goes on, and fails on an error, and on a delivery report that names another offset.
+ * `consume` reads
+ * every partition from its start to its share of TOTAL (waiting for a producer that is still at work), then checks
+ * that nothing
  * is behind it, and prints `consumed N`. */
 #include <librdkafka/rdkafka.h>
 #include <stdarg.h>
@@ -57,15 +62,18 @@ static void record_make(struct record *r, int32_t partition, int64_t offset, int
     uint64_t state = ((uint64_t)partition << 48) ^ (uint64_t)offset;
     uint64_t a = next(&state), b = next(&state);
     r->has_key = a % 16 != 0;
-    r->key_size = (size_t)snprintf(r->key, sizeof(r->key), "key-%d-%ld-%.*s", partition, (long)offset, (int)(a >> 8) & 15, "abcdefghijklmnop");
+    r->key_size = (size_t)snprintf(r->key, sizeof(r->key), "key-%d-%ld-%.*s", partition, (long)offset,
+                                   (int)(a >> 8) & 15, "abcdefghijklmnop");
     r->has_value = b % 41 != 0;
     r->value_size = b % 50 == 1 ? 0 : (b >> 8) % (b % 32 == 0 ? VALUE_MAX : 200);
     /* Half words that compress, half noise that does not. */
-    for (size_t i = 0; i < r->value_size; i++) r->value[i] = i < r->value_size / 2 ? "oxbow lake "[i % 11] : (char)next(&state);
+    for (size_t i = 0; i < r->value_size; i++)
+        r->value[i] = i < r->value_size / 2 ? "oxbow lake "[i % 11] : (char)next(&state);
     r->headers = (unsigned)((a >> 32) % (HEADERS_MAX + 1));
     for (unsigned i = 0; i < r->headers; i++) {
         r->header_null[i] = (a >> (40 + i)) % 8 == 0;
-        r->header_size[i] = (size_t)snprintf(r->header_value[i], sizeof(r->header_value[i]), "%u:%llx", i, (unsigned long long)next(&state));
+        r->header_size[i] = (size_t)snprintf(r->header_value[i], sizeof(r->header_value[i]), "%u:%llx", i,
+                                             (unsigned long long)next(&state));
     }
     r->timestamp = base_ms + offset * 3 + partition;
 }
@@ -126,12 +134,15 @@ static void send_one(rd_kafka_t *k, const struct options *o, int64_t n) {
         for (unsigned i = 0; i < r.headers; i++) {
             char name[8];
             snprintf(name, sizeof(name), "h%u", i);
-            rd_kafka_header_add(headers, name, -1, r.header_null[i] ? NULL : r.header_value[i], r.header_null[i] ? 0 : (ssize_t)r.header_size[i]);
+            rd_kafka_header_add(headers, name, -1, r.header_null[i] ? NULL : r.header_value[i],
+                                r.header_null[i] ? 0 : (ssize_t)r.header_size[i]);
         }
         rd_kafka_resp_err_t e = rd_kafka_producev(
             k, RD_KAFKA_V_TOPIC(o->topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-            RD_KAFKA_V_KEY(r.has_key ? r.key : NULL, r.has_key ? r.key_size : 0), RD_KAFKA_V_VALUE(r.has_value ? r.value : NULL, r.has_value ? r.value_size : 0),
-            RD_KAFKA_V_TIMESTAMP(r.timestamp), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE((void *)(intptr_t)n), RD_KAFKA_V_END);
+            RD_KAFKA_V_KEY(r.has_key ? r.key : NULL, r.has_key ? r.key_size : 0),
+            RD_KAFKA_V_VALUE(r.has_value ? r.value : NULL, r.has_value ? r.value_size : 0),
+            RD_KAFKA_V_TIMESTAMP(r.timestamp), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE((void *)(intptr_t)n),
+            RD_KAFKA_V_END);
         if (!e) return;
         rd_kafka_headers_destroy(headers);
         if (e != RD_KAFKA_RESP_ERR__QUEUE_FULL) fail("record %ld: %s", (long)n, rd_kafka_err2str(e));
@@ -175,7 +186,8 @@ static void check_headers(const rd_kafka_message_t *m, const struct record *r) {
     rd_kafka_headers_t *headers = NULL;
     rd_kafka_resp_err_t e = rd_kafka_message_headers(m, &headers);
     size_t count = e ? 0 : rd_kafka_header_cnt(headers);
-    if (count != r->headers) fail("partition %d offset %ld has %zu headers, not %u", m->partition, (long)m->offset, count, r->headers);
+    if (count != r->headers)
+        fail("partition %d offset %ld has %zu headers, not %u", m->partition, (long)m->offset, count, r->headers);
     for (size_t i = 0; i < count; i++) {
         const char *name, expected[2] = {(char)('0' + i), '\0'};
         const void *value;
@@ -193,15 +205,21 @@ static void check_headers(const rd_kafka_message_t *m, const struct record *r) {
 
 static void check_record(const rd_kafka_message_t *m, int64_t expected, int64_t base_ms) {
     static struct record r;
-    if (m->offset != expected) fail("partition %d: offset %ld comes after %ld", m->partition, (long)m->offset, (long)expected - 1);
+    if (m->offset != expected)
+        fail("partition %d: offset %ld comes after %ld", m->partition, (long)m->offset, (long)expected - 1);
     record_make(&r, m->partition, m->offset, base_ms);
-    bool key = r.has_key ? m->key && m->key_len == r.key_size && memcmp(m->key, r.key, r.key_size) == 0 : m->key == NULL;
-    bool value = r.has_value ? m->payload && m->len == r.value_size && memcmp(m->payload, r.value, r.value_size) == 0 : m->payload == NULL;
+    bool key =
+        r.has_key ? m->key && m->key_len == r.key_size && memcmp(m->key, r.key, r.key_size) == 0 : m->key == NULL;
+    bool value = r.has_value ? m->payload && m->len == r.value_size && memcmp(m->payload, r.value, r.value_size) == 0
+                             : m->payload == NULL;
     rd_kafka_timestamp_type_t type;
     int64_t timestamp = rd_kafka_message_timestamp(m, &type);
-    if (!key) fail("partition %d offset %ld: the key is '%.*s'", m->partition, (long)m->offset, (int)m->key_len, (const char *)m->key);
+    if (!key)
+        fail("partition %d offset %ld: the key is '%.*s'", m->partition, (long)m->offset, (int)m->key_len,
+             (const char *)m->key);
     if (!value) fail("partition %d offset %ld: the value is not what was sent", m->partition, (long)m->offset);
-    if (timestamp != r.timestamp) fail("partition %d offset %ld: the timestamp is %ld", m->partition, (long)m->offset, (long)timestamp);
+    if (timestamp != r.timestamp)
+        fail("partition %d offset %ld: the timestamp is %ld", m->partition, (long)m->offset, (long)timestamp);
     check_headers(m, &r);
 }
 
@@ -239,10 +257,14 @@ static void consume(const struct options *o) {
     }
     for (int32_t p = 0; p < o->partitions; p++) {
         int64_t low = -1, high = -1;
-        if (at[p] != share(o, p, o->total)) fail("partition %d has %ld records, not %ld", p, (long)at[p], (long)share(o, p, o->total));
+        if (at[p] != share(o, p, o->total))
+            fail("partition %d has %ld records, not %ld", p, (long)at[p], (long)share(o, p, o->total));
         rd_kafka_resp_err_t e = RD_KAFKA_RESP_ERR__TRANSPORT;
-        for (int tries = 0; e && tries < 50; tries++) e = rd_kafka_query_watermark_offsets(k, o->topic, p, &low, &high, 2000);
-        if (e || low != 0 || high != at[p]) fail("partition %d lies from %ld to %ld (%s); %ld were read", p, (long)low, (long)high, rd_kafka_err2name(e), (long)at[p]);
+        for (int tries = 0; e && tries < 50; tries++)
+            e = rd_kafka_query_watermark_offsets(k, o->topic, p, &low, &high, 2000);
+        if (e || low != 0 || high != at[p])
+            fail("partition %d lies from %ld to %ld (%s); %ld were read", p, (long)low, (long)high,
+                 rd_kafka_err2name(e), (long)at[p]);
     }
     printf("consumed %ld\n", (long)done);
     fflush(stdout);

@@ -1,4 +1,5 @@
-/* Preloaded into a broker, it breaks what the power-cut tests are about: files are opened without O_DIRECT and O_DSYNC, and nothing is
+/* Preloaded into a broker, it breaks what the power-cut tests are about: files are opened without O_DIRECT and
+ * O_DSYNC, and nothing is
  * flushed. What is written then lies in the page cache and nowhere else. */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -16,24 +17,24 @@ static mode_t mode_of(va_list ap, int flags) {
     return flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)) ? (mode_t)va_arg(ap, int) : 0;
 }
 
-#define OPEN(name)                                     \
-    int name(const char *path, int flags, ...) {       \
-        va_list ap;                                    \
-        va_start(ap, flags);                           \
-        mode_t mode = mode_of(ap, flags);              \
-        va_end(ap);                                    \
-        return REAL(name)(path, without(flags), mode); \
+#define OPEN(name)                                                                                                     \
+    int name(const char *path, int flags, ...) {                                                                       \
+        va_list ap;                                                                                                    \
+        va_start(ap, flags);                                                                                           \
+        mode_t mode = mode_of(ap, flags);                                                                              \
+        va_end(ap);                                                                                                    \
+        return REAL(name)(path, without(flags), mode);                                                                 \
     }
 OPEN(open)
 OPEN(open64)
 
-#define OPENAT(name)                                         \
-    int name(int dir, const char *path, int flags, ...) {    \
-        va_list ap;                                          \
-        va_start(ap, flags);                                 \
-        mode_t mode = mode_of(ap, flags);                    \
-        va_end(ap);                                          \
-        return REAL(name)(dir, path, without(flags), mode);  \
+#define OPENAT(name)                                                                                                   \
+    int name(int dir, const char *path, int flags, ...) {                                                              \
+        va_list ap;                                                                                                    \
+        va_start(ap, flags);                                                                                           \
+        mode_t mode = mode_of(ap, flags);                                                                              \
+        va_end(ap);                                                                                                    \
+        return REAL(name)(dir, path, without(flags), mode);                                                            \
     }
 OPENAT(openat)
 OPENAT(openat64)

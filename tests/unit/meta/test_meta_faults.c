@@ -232,7 +232,8 @@ static void broker_life(struct faults_test *t, struct store *s) {
     struct meta_user u = {.test = t};
     enum err e = broker_open(&u, s);
     if (e != OK) {
-        /* A store whose every answer to the test of conditional creation is wrong is refused, also when that was chance. */
+        /* A store whose every answer to the test of conditional creation is wrong is refused, also when that was
+         * chance. */
         if (e != ERR_FENCED && e != ERR_UNSUPPORTED && err_class(e) == ERR_CLASS_FATAL)
             sim_fail(t->world, "the cluster cannot be opened: %s", err_name(e));
         return;

@@ -60,8 +60,13 @@ void fake_state(struct streams *s, struct stream_state *out) {
             state_apply_trim(out, r->base_offset);
             continue;
         }
-        struct record_header h = {.payload_size = (uint32_t)r->payload_size, .type = r->type, .flags = r->flags, .epoch = s->records[i].epoch,
-                                  .base_offset = r->base_offset, .end_offset = r->end_offset, .max_timestamp = r->max_timestamp};
+        struct record_header h = {.payload_size = (uint32_t)r->payload_size,
+                                  .type = r->type,
+                                  .flags = r->flags,
+                                  .epoch = s->records[i].epoch,
+                                  .base_offset = r->base_offset,
+                                  .end_offset = r->end_offset,
+                                  .max_timestamp = r->max_timestamp};
         struct state_batch b;
         enum err e = object_batch_view(&h, r->payload, &b);
         ASSERT(e == OK);
@@ -69,8 +74,8 @@ void fake_state(struct streams *s, struct stream_state *out) {
     }
 }
 
-enum err stream_open(struct streams *s, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx, struct stream_state *live,
-                     struct stream **out) {
+enum err stream_open(struct streams *s, struct stream_id id, int32_t epoch, void (*durable)(void *ctx), void *ctx,
+                     struct stream_state *live, struct stream **out) {
     ASSERT(!s->open && id.v != 0);
     fake_state(s, live);
     struct stream *o = MEM_NEW(s->mem, struct stream);
@@ -106,7 +111,8 @@ void stream_append(struct stream *s, const struct stream_record *r) {
         struct batch_header h;
         enum err e = batch_parse(r->payload, r->payload_size, &h);
         ASSERT(e == OK && h.size == r->payload_size);
-        ASSERT(r->base_offset == stream_appended_end(s) && h.base_offset == (int64_t)r->base_offset && batch_end_offset(&h) == (int64_t)r->end_offset);
+        ASSERT(r->base_offset == stream_appended_end(s) && h.base_offset == (int64_t)r->base_offset &&
+               batch_end_offset(&h) == (int64_t)r->end_offset);
         ASSERT(h.partition_leader_epoch == s->epoch && h.max_timestamp == r->max_timestamp);
         ASSERT(r->payload_crc == crc32c(0, r->payload, r->payload_size));
         struct batch_check check;
@@ -156,7 +162,8 @@ static struct slice payload_slice(const struct streams *s, const struct stream_r
     return (struct slice){slab->data, r->payload_size, slab};
 }
 
-enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first, bool cached_only, struct slices *out) {
+enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
+                     bool cached_only, struct slices *out) {
     s->owner->reads++;
     ASSERT(limit <= stream_durable_end(s));
     if (cached_only) return ERR_BUSY; /* this one caches nothing */
@@ -174,13 +181,15 @@ enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t m
     return OK;
 }
 
-enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp, struct slice *batch) {
+enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp,
+                               struct slice *batch) {
     s->owner->reads++;
     ASSERT(limit <= stream_durable_end(s));
     fiber_yield();
     for (size_t i = 0; i < s->owner->durable_count; i++) {
         const struct stream_record *r = &s->owner->records[i].record;
-        if (r->type != STREAM_BATCH || r->end_offset <= from || r->end_offset > limit || r->max_timestamp < timestamp) continue;
+        if (r->type != STREAM_BATCH || r->end_offset <= from || r->end_offset > limit || r->max_timestamp < timestamp)
+            continue;
         *batch = payload_slice(s->owner, r);
         return OK;
     }

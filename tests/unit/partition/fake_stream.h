@@ -1,4 +1,5 @@
-/* Streams in memory, for the tests of partitions: stream/stream.h with one stream, whose records become durable only when the test says so. */
+/* Streams in memory, for the tests of partitions: stream/stream.h with one stream, whose records become durable only
+ * when the test says so. */
 #ifndef OXBOW_TESTS_PARTITION_FAKE_STREAM_H
 #define OXBOW_TESTS_PARTITION_FAKE_STREAM_H
 
@@ -15,10 +16,10 @@ struct streams { /* the "disk": outlives the open stream */
     struct fake_record *records;
     size_t count, capacity;
     size_t durable_count;
-    size_t room;         /* bytes that appends may still take; SIZE_MAX: no limit */
+    size_t room;             /* bytes that appends may still take; SIZE_MAX: no limit */
     enum err refuse_reserve; /* what stream_reserve answers, unless OK */
-    struct stream *open; /* or NULL */
-    unsigned reads;      /* calls of stream_read and stream_find_timestamp */
+    struct stream *open;     /* or NULL */
+    unsigned reads;          /* calls of stream_read and stream_find_timestamp */
 };
 
 void fake_streams_init(struct streams *s, struct mem *m);

@@ -31,7 +31,8 @@ static void offload(struct env *e, fiber_fn *fn, void *arg) {
     }
     fn(arg);
 }
-static const struct env_ops ops = {.now_ns = now_ns, .wall_ms = wall_ms, .random = random_bytes, .loop_wake = wake, .offload = offload};
+static const struct env_ops ops = {
+    .now_ns = now_ns, .wall_ms = wall_ms, .random = random_bytes, .loop_wake = wake, .offload = offload};
 
 static int64_t log_wall(void *ctx) {
     (void)ctx;
@@ -93,8 +94,14 @@ void fixture_set(struct fixture *f, const char *name, const char *value) {
 
 static void open_fiber(void *arg) {
     struct fixture *f = arg;
-    struct partition_options o = {.streams = &f->streams, .env = &f->env, .stream = {7}, .leader_epoch = f->leader_epoch, .config = &f->config,
-                                  .topic = "t", .index = 0, .producer_id_expiration_ms = f->expiration_ms};
+    struct partition_options o = {.streams = &f->streams,
+                                  .env = &f->env,
+                                  .stream = {7},
+                                  .leader_epoch = f->leader_epoch,
+                                  .config = &f->config,
+                                  .topic = "t",
+                                  .index = 0,
+                                  .producer_id_expiration_ms = f->expiration_ms};
     assert_int_equal(partition_open(&o, &f->p), OK);
 }
 
@@ -219,7 +226,8 @@ struct job *fixture_wait(struct fixture *f, uint64_t end_offset) {
 
 static void list_fiber(void *arg) {
     struct job *j = arg;
-    j->result = partition_list_offset(j->f->p, j->timestamp, j->epoch, &j->offset, &j->found_timestamp, &j->found_epoch);
+    j->result =
+        partition_list_offset(j->f->p, j->timestamp, j->epoch, &j->offset, &j->found_timestamp, &j->found_epoch);
     j->done = true;
 }
 
@@ -259,16 +267,18 @@ void fixture_retain(struct fixture *f) {
     fixture_settle(f);
 }
 
-void check_append(struct fixture *f, const struct batch_spec *s, enum err expected, int64_t base_offset, const char *file, int line) {
+void check_append(struct fixture *f, const struct batch_spec *s, enum err expected, int64_t base_offset,
+                  const char *file, int line) {
     struct job *j = fixture_append(f, s);
     if (!j->done || j->result != expected) {
-        fail_msg("%s:%d: %s, expected %s: %s", file, line, j->done ? err_name(j->result) : "not done", err_name(expected),
-                 j->append.message ? j->append.message : "");
+        fail_msg("%s:%d: %s, expected %s: %s", file, line, j->done ? err_name(j->result) : "not done",
+                 err_name(expected), j->append.message ? j->append.message : "");
     }
     if (expected == OK) _assert_int_equal(j->append.base_offset, (uint64_t)base_offset, file, line);
 }
 
-void check_offset(struct fixture *f, int64_t timestamp, int64_t offset, int64_t found_timestamp, const char *file, int line) {
+void check_offset(struct fixture *f, int64_t timestamp, int64_t offset, int64_t found_timestamp, const char *file,
+                  int line) {
     struct job *j = fixture_list(f, timestamp);
     if (!j->done || j->result != OK || j->offset != offset || j->found_timestamp != found_timestamp) {
         fail_msg("%s:%d: %s, offset %ld timestamp %ld", file, line, err_name(j->result), j->offset, j->found_timestamp);

@@ -1,4 +1,5 @@
-/* What the tests of partitions share: an environment whose clocks stand still, one loop, a stream in memory, and calls made in fibers that the test can start and
+/* What the tests of partitions share: an environment whose clocks stand still, one loop, a stream in memory, and
+ * calls made in fibers that the test can start and
  * look at later. */
 #ifndef OXBOW_TESTS_PARTITION_FIXTURE_H
 #define OXBOW_TESTS_PARTITION_FIXTURE_H
@@ -62,7 +63,8 @@ struct fixture {
 
 void fixture_init(struct fixture *f);
 void fixture_deinit(struct fixture *f); /* closes, and checks that all memory was given back */
-void fixture_set(struct fixture *f, const char *name, const char *value); /* a topic config; also of the open partition */
+/* a topic config; also of the open partition */
+void fixture_set(struct fixture *f, const char *name, const char *value);
 void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f); /* everything appended has become durable, or is made to */
 /* Ends the broker without another record becoming durable, and begins the next one, with a higher leader epoch. */
@@ -73,10 +75,10 @@ void fixture_release(struct fixture *f);
 /* A batch as a client sends it. */
 struct batch_spec {
     enum kafka_codec codec;
-    int count;            /* 0: 1 */
-    int64_t timestamp;    /* 0: NOW_MS; of the first record, the others follow by timestamp_step */
+    int count;         /* 0: 1 */
+    int64_t timestamp; /* 0: NOW_MS; of the first record, the others follow by timestamp_step */
     int64_t timestamp_step;
-    int64_t producer_id;  /* 0: none */
+    int64_t producer_id; /* 0: none */
     int16_t epoch;
     int32_t sequence;
     int16_t attributes;
@@ -96,10 +98,13 @@ struct job *fixture_read(struct fixture *f, const struct partition_fetch *fetch,
 void fixture_retain(struct fixture *f);
 
 /* Appends and checks the error and, for OK, the base offset. */
-void check_append(struct fixture *f, const struct batch_spec *s, enum err expected, int64_t base_offset, const char *file, int line);
-#define assert_append(f, expected, base, ...) check_append(f, &(struct batch_spec){__VA_ARGS__}, expected, base, __FILE__, __LINE__)
+void check_append(struct fixture *f, const struct batch_spec *s, enum err expected, int64_t base_offset,
+                  const char *file, int line);
+#define assert_append(f, expected, base, ...)                                                                          \
+    check_append(f, &(struct batch_spec){__VA_ARGS__}, expected, base, __FILE__, __LINE__)
 /* ListOffsets must give this. */
-void check_offset(struct fixture *f, int64_t timestamp, int64_t offset, int64_t found_timestamp, const char *file, int line);
+void check_offset(struct fixture *f, int64_t timestamp, int64_t offset, int64_t found_timestamp, const char *file,
+                  int line);
 #define assert_offset(f, timestamp, offset, found) check_offset(f, timestamp, offset, found, __FILE__, __LINE__)
 
 #endif

@@ -46,14 +46,16 @@ static void test_offsets_and_position(void **state) {
 }
 
 /* One changed byte or field, with the checksum made right again or not. */
-static void refused(struct fixture *f, enum err expected, size_t at, const void *bytes, size_t n, bool reseal, int line) {
+static void refused(struct fixture *f, enum err expected, size_t at, const void *bytes, size_t n, bool reseal,
+                    int line) {
     size_t size;
     uint8_t *b = fixture_batch(f, &(struct batch_spec){.count = 3, .producer_id = 5}, &size);
     memcpy(b + at, bytes, n);
     if (reseal) fixture_reseal(b, size);
     struct job *j = fixture_append_bytes(f, b, size, 9);
     mem_free(&f->mem, b);
-    if (!j->done || j->result != expected) fail_msg("line %d: %s, expected %s", line, err_name(j->result), err_name(expected));
+    if (!j->done || j->result != expected)
+        fail_msg("line %d: %s, expected %s", line, err_name(j->result), err_name(expected));
     if (expected != OK) assert_non_null(j->append.message);
 }
 #define REFUSED(f, expected, at, reseal, ...)                                                                          \
@@ -77,10 +79,10 @@ static void test_header_checks(void **state) {
     REFUSED(f, ERR_TRANSACTIONAL_ID_AUTHORIZATION, 22, true, 16); /* transactional */
     REFUSED(f, ERR_INVALID_RECORD, 22, true, 32);                 /* control */
     REFUSED(f, ERR_INVALID_RECORD, 22, true, 48);
-    REFUSED(f, ERR_INVALID_RECORD, 22, true, 64);                     /* delete horizon */
-    REFUSED(f, ERR_INVALID_RECORD, 23, true, 0, 0, 0, 3);             /* last offset delta does not go with the count */
+    REFUSED(f, ERR_INVALID_RECORD, 22, true, 64);         /* delete horizon */
+    REFUSED(f, ERR_INVALID_RECORD, 23, true, 0, 0, 0, 3); /* last offset delta does not go with the count */
     REFUSED(f, ERR_CORRUPT_MESSAGE, 23, true, 0xff, 0xff, 0xff, 0xff);
-    REFUSED(f, ERR_INVALID_RECORD, 57, true, 0, 0, 0, 2);             /* count */
+    REFUSED(f, ERR_INVALID_RECORD, 57, true, 0, 0, 0, 2); /* count */
     REFUSED(f, ERR_INVALID_RECORD, 57, true, 0, 0, 0, 0);
     REFUSED(f, ERR_INVALID_RECORD, 53, true, 0xff, 0xff, 0xff, 0xff); /* sequence -1 */
     REFUSED(f, ERR_INVALID_RECORD, 51, true, 0xff, 0xff);             /* producer epoch -1 */
@@ -136,7 +138,8 @@ static void test_null_keys(void **state) {
     assert_append(f, OK, 0, .no_key = true);
     fixture_set(f, "cleanup.policy", "delete,compact");
     for (int codec = CODEC_NONE; codec < CODEC_COUNT; codec++) {
-        struct job *j = fixture_append(f, &(struct batch_spec){.codec = (enum kafka_codec)codec, .no_key = true, .count = 2});
+        struct job *j =
+            fixture_append(f, &(struct batch_spec){.codec = (enum kafka_codec)codec, .no_key = true, .count = 2});
         assert_int_equal(j->result, ERR_INVALID_RECORD);
         assert_int_equal(j->append.bad_record, 0);
         assert_string_equal(j->append.message, "compacted topics do not take records without a key");
@@ -157,7 +160,9 @@ static void test_timestamp_limits(void **state) {
     assert_append(f, OK, 0, .timestamp = 1);
     assert_append(f, OK, 1, .timestamp = NOW_MS + 3600000);
     assert_append(f, ERR_INVALID_TIMESTAMP, 0, .timestamp = NOW_MS + 3600001);
-    struct job *j = fixture_append(f, &(struct batch_spec){.timestamp = NOW_MS + 3600000 - 2, .timestamp_step = 1, .count = 9, .codec = CODEC_LZ4});
+    struct job *j = fixture_append(
+        f,
+        &(struct batch_spec){.timestamp = NOW_MS + 3600000 - 2, .timestamp_step = 1, .count = 9, .codec = CODEC_LZ4});
     assert_int_equal(j->result, ERR_INVALID_TIMESTAMP);
     assert_int_equal(j->append.bad_record, 3);
     fixture_set(f, "message.timestamp.before.max.ms", "1000");
@@ -192,7 +197,8 @@ static void test_log_append_time(void **state) {
     for (int codec = CODEC_NONE; codec < CODEC_COUNT; codec++) {
         f->wall_ms++;
         /* Limits are for times that clients set. */
-        j = fixture_append(f, &(struct batch_spec){.codec = (enum kafka_codec)codec, .timestamp = NOW_MS + 100 * DAY_MS, .count = 2});
+        j = fixture_append(
+            f, &(struct batch_spec){.codec = (enum kafka_codec)codec, .timestamp = NOW_MS + 100 * DAY_MS, .count = 2});
         assert_int_equal(j->result, OK);
         assert_int_equal(j->append.log_append_time_ms, f->wall_ms);
         struct batch_header h;
@@ -225,7 +231,8 @@ static void test_recompression(void **state) {
         fixture_set(f, "compression.type", names[to]);
         for (int from = CODEC_NONE; from < CODEC_COUNT; from++) {
             unsigned offloads = f->offloads;
-            assert_append(f, OK, (int64_t)offset, .codec = (enum kafka_codec)from, .count = 5, .value_size = 300, .producer_id = 1 + to * 10 + from);
+            assert_append(f, OK, (int64_t)offset, .codec = (enum kafka_codec)from, .count = 5, .value_size = 300,
+                          .producer_id = 1 + to * 10 + from);
             assert_int_equal(f->offloads - offloads, from == to ? 0 : 1);
             struct batch_header h;
             (void)stored(f, f->streams.count - 1, &h);
@@ -255,7 +262,8 @@ static void test_compressed_batches_are_looked_into(void **state) {
     struct fixture *f = *state;
     for (int codec = CODEC_GZIP; codec < CODEC_COUNT; codec++) {
         size_t size;
-        uint8_t *b = fixture_batch(f, &(struct batch_spec){.codec = (enum kafka_codec)codec, .count = 4, .value_size = 200}, &size);
+        uint8_t *b = fixture_batch(
+            f, &(struct batch_spec){.codec = (enum kafka_codec)codec, .count = 4, .value_size = 200}, &size);
         /* One record less than the header says: only the unpacked records show it. */
         be32_put(b + 57, 5);
         be32_put(b + 23, 4);
@@ -314,7 +322,8 @@ static void test_mutations(void **state) {
     unsigned taken = 0, refused_count = 0;
     for (int i = 0; i < 6000; i++) {
         size_t size;
-        struct batch_spec spec = {.codec = (enum kafka_codec)rng_below(&rng, CODEC_COUNT), .count = 1 + (int)rng_below(&rng, 5),
+        struct batch_spec spec = {.codec = (enum kafka_codec)rng_below(&rng, CODEC_COUNT),
+                                  .count = 1 + (int)rng_below(&rng, 5),
                                   .producer_id = rng_chance(&rng, 0.3) ? 9 : 0};
         uint8_t *b = fixture_batch(f, &spec, &size);
         if (i % 3 == 0) fixture_set(f, "compression.type", rng_chance(&rng, 0.5) ? "producer" : "lz4");

@@ -14,8 +14,13 @@ static int teardown(void **state) {
     return 0;
 }
 
-static struct job *read_at(struct fixture *f, uint64_t offset, int32_t current, int32_t last, size_t max_bytes, struct slices *out) {
-    struct partition_fetch fetch = {.offset = offset, .current_leader_epoch = current, .last_fetched_epoch = last, .max_bytes = max_bytes, .whole_first = true};
+static struct job *read_at(struct fixture *f, uint64_t offset, int32_t current, int32_t last, size_t max_bytes,
+                           struct slices *out) {
+    struct partition_fetch fetch = {.offset = offset,
+                                    .current_leader_epoch = current,
+                                    .last_fetched_epoch = last,
+                                    .max_bytes = max_bytes,
+                                    .whole_first = true};
     return fixture_read(f, &fetch, out);
 }
 
@@ -39,12 +44,14 @@ static void test_only_durable_is_read(void **state) {
     assert_int_equal(out.count, 1);
     slices_clear(&out);
     /* Appended but not durable: empty, not out of range. */
-    for (uint64_t offset = 4; offset <= 8; offset++) assert_int_equal(read_at(f, offset, -1, -1, 100, &out)->result, OK);
+    for (uint64_t offset = 4; offset <= 8; offset++)
+        assert_int_equal(read_at(f, offset, -1, -1, 100, &out)->result, OK);
     assert_int_equal(out.count, 0);
     j = read_at(f, 9, -1, -1, 100, &out);
     assert_int_equal(j->result, ERR_OFFSET_OUT_OF_RANGE);
     assert_int_equal(j->fetched.high_watermark, 4);
-    struct partition_fetch cached = {.offset = 0, .current_leader_epoch = -1, .last_fetched_epoch = -1, .max_bytes = 100, .cached_only = true};
+    struct partition_fetch cached = {
+        .offset = 0, .current_leader_epoch = -1, .last_fetched_epoch = -1, .max_bytes = 100, .cached_only = true};
     assert_int_equal(fixture_read(f, &cached, &out)->result, ERR_BUSY);
     slices_deinit(&out);
 }
@@ -242,9 +249,11 @@ static void test_list_offsets(void **state) {
     assert_offset(f, -4, 0, -1);
     assert_offset(f, 0, -1, -1);
     assert_int_equal(fixture_list(f, -9)->result, ERR_INVALID_REQUEST);
-    assert_append(f, OK, 0, .timestamp = 1000, .timestamp_step = 10, .count = 5);                        /* 1000..1040 */
-    assert_append(f, OK, 5, .timestamp = 900, .timestamp_step = 1, .count = 5, .codec = CODEC_GZIP);     /* 900..904 */
-    assert_append(f, OK, 10, .timestamp = 2000, .timestamp_step = -10, .count = 5, .codec = CODEC_LZ4);  /* 2000..1960 */
+    /* 1000..1040 */
+    assert_append(f, OK, 0, .timestamp = 1000, .timestamp_step = 10, .count = 5);
+    assert_append(f, OK, 5, .timestamp = 900, .timestamp_step = 1, .count = 5, .codec = CODEC_GZIP); /* 900..904 */
+    /* 2000..1960 */
+    assert_append(f, OK, 10, .timestamp = 2000, .timestamp_step = -10, .count = 5, .codec = CODEC_LZ4);
     assert_append(f, OK, 15, .timestamp = 1500, .count = 5);
     assert_append(f, OK, 20, .timestamp = 3000, .count = 1);
     fake_durable(&f->streams, 4);

@@ -250,7 +250,8 @@ static void test_lookup_behind_the_log_start(void **state) {
     fake_durable(&f->streams, SIZE_MAX);
     fixture_close(f);
     struct stream_record trim = {.type = STREAM_TRIM, .base_offset = 3, .end_offset = 3};
-    f->streams.records = mem_grow(&f->mem, f->streams.records, f->streams.count, &f->streams.capacity, sizeof(*f->streams.records));
+    f->streams.records =
+        mem_grow(&f->mem, f->streams.records, f->streams.count, &f->streams.capacity, sizeof(*f->streams.records));
     f->streams.records[f->streams.count++] = (struct fake_record){trim, 3};
     f->streams.durable_count++;
     fixture_open(f);

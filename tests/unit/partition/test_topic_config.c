@@ -1,4 +1,5 @@
-/* Topic configuration: values that are taken and refused, overrides, operations on lists, and what DescribeConfigs shows. */
+/* Topic configuration: values that are taken and refused, overrides, operations on lists, and what DescribeConfigs
+ * shows. */
 /* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -118,7 +119,8 @@ static void test_values(void **state) {
         topic_config_init(&c);
         before = c;
         enum err e = set(&c, cases[i].name, cases[i].value);
-        if (e != (cases[i].taken ? OK : ERR_INVALID_CONFIG)) fail_msg("%s=%s: %s (%s)", cases[i].name, cases[i].value, err_name(e), why);
+        if (e != (cases[i].taken ? OK : ERR_INVALID_CONFIG))
+            fail_msg("%s=%s: %s (%s)", cases[i].name, cases[i].value, err_name(e), why);
         if (!cases[i].taken) assert_memory_equal(&c, &before, sizeof(c));
     }
 }
@@ -132,7 +134,8 @@ static void test_messages(void **state) {
     (void)set(&c, "compression.lz4.level", "99");
     assert_string_equal(why, "compression.lz4.level: expected a whole number from 1 to 17, found '99'");
     (void)set(&c, "compression.type", "brotli");
-    assert_string_equal(why, "compression.type: expected one of producer|uncompressed|gzip|snappy|lz4|zstd, found 'brotli'");
+    assert_string_equal(why,
+                        "compression.type: expected one of producer|uncompressed|gzip|snappy|lz4|zstd, found 'brotli'");
     (void)set(&c, "retention.sm", "1");
     assert_string_equal(why, "Unknown topic config name: retention.sm (nearest: retention.ms)");
     (void)set(&c, "something else", "1");
@@ -153,13 +156,14 @@ static void test_overrides(void **state) {
     struct topic_config defaults, c;
     topic_config_init(&defaults);
     assert_int_equal(set(&defaults, "retention.ms", "5000"), OK);
-    const struct meta_config good[] = {OVERRIDE("retention.bytes", "77"), OVERRIDE("cleanup.policy", "compact"), OVERRIDE("preallocate", "true")};
+    const struct meta_config good[] = {OVERRIDE("retention.bytes", "77"), OVERRIDE("cleanup.policy", "compact"),
+                                       OVERRIDE("preallocate", "true")};
     assert_int_equal(topic_config_resolve(&defaults, good, 3, &c, why, sizeof(why)), OK);
     assert_int_equal(c.retention_ms, 5000);
     assert_int_equal(c.retention_bytes, 77);
     assert_int_equal(c.cleanup_policy, TOPIC_CLEANUP_COMPACT);
-    const struct meta_config bad[] = {OVERRIDE("retention.bytes", "77"), OVERRIDE("nonsense.of.tomorrow", "1"), OVERRIDE("segment.ms", "x"),
-                                      OVERRIDE("segment.bytes", "99")};
+    const struct meta_config bad[] = {OVERRIDE("retention.bytes", "77"), OVERRIDE("nonsense.of.tomorrow", "1"),
+                                      OVERRIDE("segment.ms", "x"), OVERRIDE("segment.bytes", "99")};
     assert_int_equal(topic_config_resolve(&defaults, bad, 4, &c, why, sizeof(why)), ERR_INVALID_CONFIG);
     topic_config_apply(&defaults, bad, 4, &c);
     assert_int_equal(c.retention_bytes, 77);
@@ -173,14 +177,16 @@ static void test_overrides(void **state) {
     assert_int_equal(topic_config_resolve(&defaults, lags, 1, &c, why, sizeof(why)), OK);
 }
 
-/* The old limit for timestamps gives way to the newer two where the topic has those; what the broker has as their defaults does not count. */
+/* The old limit for timestamps gives way to the newer two where the topic has those; what the broker has as their
+ * defaults does not count. */
 static void test_old_timestamp_limit(void **state) {
     (void)state;
     struct topic_config defaults, c;
     topic_config_init(&defaults);
     assert_int_equal(set(&defaults, "message.timestamp.before.max.ms", "100"), OK);
     assert_int_equal(set(&defaults, "message.timestamp.after.max.ms", "200"), OK);
-    const struct meta_config overrides[] = {OVERRIDE("message.timestamp.difference.max.ms", "7"), OVERRIDE("message.timestamp.after.max.ms", "9")};
+    const struct meta_config overrides[] = {OVERRIDE("message.timestamp.difference.max.ms", "7"),
+                                            OVERRIDE("message.timestamp.after.max.ms", "9")};
     topic_config_apply(&defaults, overrides, 0, &c);
     assert_int_equal(topic_config_before_max_ms(&c), 100);
     assert_int_equal(topic_config_after_max_ms(&c), 200);
@@ -196,7 +202,8 @@ static const char *alter(struct mem *m, int op, const char *name, const char *op
     static char text[128];
     struct topic_config defaults;
     topic_config_init(&defaults);
-    const struct meta_config overrides[] = {OVERRIDE("leader.replication.throttled.replicas", "0:1,1:2"), OVERRIDE("retention.ms", "7")};
+    const struct meta_config overrides[] = {OVERRIDE("leader.replication.throttled.replicas", "0:1,1:2"),
+                                            OVERRIDE("retention.ms", "7")};
     struct buf value;
     buf_init(&value, m);
     bool remove;
@@ -234,8 +241,10 @@ static void test_alter(void **state) {
     assert_string_equal(alter(&m, TOPIC_CONFIG_APPEND, "cleanup.policy", "delete", OK), "delete");
     assert_string_equal(alter(&m, TOPIC_CONFIG_SUBTRACT, "cleanup.policy", "delete", OK), "");
     (void)alter(&m, TOPIC_CONFIG_APPEND, "cleanup.policy", "burn", ERR_INVALID_CONFIG);
-    assert_string_equal(alter(&m, TOPIC_CONFIG_APPEND, "leader.replication.throttled.replicas", "1:2, 5:6", OK), "0:1,1:2,5:6");
-    assert_string_equal(alter(&m, TOPIC_CONFIG_SUBTRACT, "leader.replication.throttled.replicas", "0:1,9:9", OK), "1:2");
+    assert_string_equal(alter(&m, TOPIC_CONFIG_APPEND, "leader.replication.throttled.replicas", "1:2, 5:6", OK),
+                        "0:1,1:2,5:6");
+    assert_string_equal(alter(&m, TOPIC_CONFIG_SUBTRACT, "leader.replication.throttled.replicas", "0:1,9:9", OK),
+                        "1:2");
     assert_int_equal(m.allocated_bytes, 0);
 }
 
@@ -244,8 +253,9 @@ static void test_describe(void **state) {
     struct topic_config defaults;
     topic_config_init(&defaults);
     assert_int_equal(set(&defaults, "retention.ms", "5000"), OK);
-    const struct meta_config overrides[] = {OVERRIDE("retention.bytes", " 77"), OVERRIDE("cleanup.policy", "compact,delete"),
-                                            OVERRIDE("follower.replication.throttled.replicas", "1:1"), OVERRIDE("message.format.version", "2.8")};
+    const struct meta_config overrides[] = {
+        OVERRIDE("retention.bytes", " 77"), OVERRIDE("cleanup.policy", "compact,delete"),
+        OVERRIDE("follower.replication.throttled.replicas", "1:1"), OVERRIDE("message.format.version", "2.8")};
     struct topic_config_entry e;
     size_t cursor = 0;
     unsigned seen = 0;

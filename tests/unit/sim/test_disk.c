@@ -95,7 +95,7 @@ static void sectors_see(const struct sim_file *f, struct seen *out) {
         } else if (a == SIM_SECTOR) {
             out->old++;
         } else if (a == 0) {
-            out->new++;
+            out->new ++;
         } else {
             out->torn++;
         }

@@ -248,16 +248,11 @@ static void offload_runs_and_network_is_not_there(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_seed_same_run),
-        cmocka_unit_test(orders_vary),
-        cmocka_unit_test(time_is_virtual),
-        cmocka_unit_test(pause_delays),
-        cmocka_unit_test(idle_world_ends),
-        cmocka_unit_test(crash_drops_everything),
-        cmocka_unit_test(a_node_crashes_itself),
-        cmocka_unit_test(leaks_are_reported),
-        cmocka_unit_test(the_first_failure_stays),
-        cmocka_unit_test(offload_runs_and_network_is_not_there),
+        cmocka_unit_test(same_seed_same_run),      cmocka_unit_test(orders_vary),
+        cmocka_unit_test(time_is_virtual),         cmocka_unit_test(pause_delays),
+        cmocka_unit_test(idle_world_ends),         cmocka_unit_test(crash_drops_everything),
+        cmocka_unit_test(a_node_crashes_itself),   cmocka_unit_test(leaks_are_reported),
+        cmocka_unit_test(the_first_failure_stays), cmocka_unit_test(offload_runs_and_network_is_not_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
