@@ -59,7 +59,7 @@ class CutBroker:
 @pytest.mark.parametrize("backend", ["uring", "epoll"])
 def test_power_cuts(mounts, brokers, folder, processes, client, backend):
     c = CutBroker(brokers, mounts, folder, {"io.backend": backend})
-    b, total, cuts, rng = c.broker, 100_000, 6, random.Random(backend)
+    b, total, cuts, rng = c.broker, 200_000, 10, random.Random(backend)
     create(b, client, "data", PARTITIONS)
     arguments = [b.address, "data", PARTITIONS, total, now_ms()]
     producer = processes(client, "produce", *arguments)
