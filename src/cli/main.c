@@ -8,22 +8,12 @@
 #include "cli/commands.h"
 
 static const struct command *const commands[] = {
-#ifdef HAVE_CMD_SERVE
     &command_serve,
-#endif
     &command_config,
-#ifdef HAVE_CMD_WAL
     &command_wal,
-#endif
-#ifdef HAVE_CMD_LEDGER
     &command_ledger,
-#endif
-#ifdef HAVE_CMD_OBJECT
     &command_object,
-#endif
-#ifdef HAVE_CMD_SIM
     &command_sim,
-#endif
     &command_version,
 };
 
