@@ -159,3 +159,22 @@ def test_write_ahead_log_on_a_broken_device(mounts, brokers, folder, backend):
     b.restart(kill=True)
     t.check(b)
     b.stop()
+
+
+def test_stop_without_the_store(brokers, folder):
+    """A stop does not wait for ever for a store that is gone: what is not uploaded is in the write-ahead log, and the next start has it.
+
+    Seen to fail: before the stop had a limit it did not end within the 60 s."""
+    store = f"{folder}/store"
+    b = brokers({"storage.url": f"file://{store}", "upload.interval.ms": 600000, "upload.bytes": "32MiB"})
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    t.send(20)
+    t.finish()
+    os.rename(store, store + ".away")
+    b.stop(60)
+    assert "stopping without the object store" in b.whole_log()
+    os.rename(store + ".away", store)
+    b.start()
+    t.check(b)
+    assert "wal recovered" in b.whole_log()
