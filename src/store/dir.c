@@ -319,7 +319,11 @@ static enum err open_in_order(struct open_job *j) {
         return refuse_errno(j, errno, "the store folder cannot be opened; is it a folder?");
     /* Look before making anything in what may be somebody else's folder; look again under the lock. */
     enum err e = marker_read(j);
-    if (e == ERR_NOT_FOUND) e = vacant_check(j);
+    if (e == ERR_NOT_FOUND) {
+        e = vacant_check(j);
+        /* Another process may be making the store right now: the marker comes before the folders. */
+        if (e == ERR_FOREIGN && marker_read(j) == OK) e = OK;
+    }
     if (e == OK) e = lock_take(j);
     if (e != OK) return e;
     e = marker_read(j);
