@@ -60,6 +60,8 @@ CONFIG_LONG(log_message_timestamp_before_max_ms, "log.message.timestamp.before.m
             "How far a record's time may lie before the broker's (topic: `message.timestamp.before.max.ms`).")
 CONFIG_LONG(log_message_timestamp_after_max_ms, "log.message.timestamp.after.max.ms", 3600000, 0, CONFIG_LONG_MAX,
             "How far a record's time may lie after the broker's (topic: `message.timestamp.after.max.ms`).")
+CONFIG_ENUM(oxbow_durability, "oxbow.durability", "wal", "wal|object",
+            "What a record waits for before it is acknowledged: `wal`, the write-ahead log if there is one; `object`, the object store (topic: `oxbow.durability`).")
 CONFIG_INT(producer_id_expiration_ms, "producer.id.expiration.ms", 86400000, 1, CONFIG_INT_MAX,
            "How long the sequence numbers of a silent idempotent producer are remembered.")
 
