@@ -136,10 +136,11 @@ static void close_timer_fire(struct timer *t) {
         timer_arm(t, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         return;
     }
-    log_warn(s->env->log,
-             "stopping without the object store: it does not answer; what was acknowledged and is not there stays in the WAL",
-             "wal_bytes=%" PRIu64 " unacknowledged_bytes=%" PRIu64, s->queues[QUEUE_PENDING].bytes,
-             s->queues[QUEUE_LEDGER].bytes + s->queues[QUEUE_UNACKED].bytes);
+    log_warn(
+        s->env->log,
+        "stopping without the object store: it does not answer; what was acknowledged and is not there stays in the WAL",
+        "wal_bytes=%" PRIu64 " unacknowledged_bytes=%" PRIu64, s->queues[QUEUE_PENDING].bytes,
+        s->queues[QUEUE_LEDGER].bytes + s->queues[QUEUE_UNACKED].bytes);
     s->closing = true;
     objlog_stop(s->log);
     upload_wake_everybody(s);

@@ -136,8 +136,9 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     /* Stopped in order, or ended before it had a WAL: everything that it acknowledged is in its ledger. */
     if (r->closed || !r->any || memcmp(r->last_head.wal_id, none, sizeof(none)) == 0) return OK;
     if (!s->wal) {
-        *why = "wal.url is none, but this broker last used a WAL, with records that are not in the object store; give that "
-               "wal.url once more, and stop the broker in order";
+        *why =
+            "wal.url is none, but this broker last used a WAL, with records that are not in the object store; give that "
+            "wal.url once more, and stop the broker in order";
         return ERR_NOT_FOUND;
     }
     const struct wal_superblock *w = wal_superblock(s->wal);

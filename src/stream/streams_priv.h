@@ -170,9 +170,9 @@ struct streams {
     uint64_t next_data_object;
     struct block_queue queues[QUEUE_KINDS];
     uint64_t *lane_submitted, *lane_durable, *lane_uploaded; /* per lane: newest sequences */
-    uint64_t flush_sent_ns;     /* when the newest acknowledging entry was taken */
-    uint64_t flush_latency_ns;  /* how long they take, smoothed */
-    uint64_t ledger_queue_used_ns; /* when a block last came for QUEUE_LEDGER */
+    uint64_t flush_sent_ns;                                  /* when the newest acknowledging entry was taken */
+    uint64_t flush_latency_ns;                               /* how long they take, smoothed */
+    uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
     struct timer checkpoint_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
     bool upload_wanted;  /* by a shard without room */
@@ -219,10 +219,10 @@ void log_fatal(struct streams *s, enum err why, const char *what);
 void log_queue_push(struct streams *s, enum queue_kind kind, struct block *b);
 
 /* upload.c */
-void upload_start(struct streams *s); /* the uploader's fiber */
-void upload_poke(struct streams *s);  /* something has changed: the uploader looks whether there is work */
+void upload_start(struct streams *s);          /* the uploader's fiber */
+void upload_poke(struct streams *s);           /* something has changed: the uploader looks whether there is work */
 void upload_wake_everybody(struct streams *s); /* closing or fenced: all that wait look again */
-void upload_want(struct streams *s);  /* as soon as possible, any thread's loop: posts */
+void upload_want(struct streams *s);           /* as soon as possible, any thread's loop: posts */
 /* Everything that has been submitted when it is called is in durable entries when this returns. Suspends. */
 enum err upload_flush(struct streams *s) WARN_UNUSED;
 /* An entry of ours begins and ends. Between the two no checkpoint is made; a checkpoint that waits lets none begin:
