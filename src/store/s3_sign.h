@@ -42,7 +42,8 @@ struct s3_sign_request {
     const char *query;  /* what s3_sign_query wrote, and what is sent behind the '?'; "" or NULL: none */
     /* Every header to be signed but the four that s3_sign adds to them itself: host, x-amz-date, x-amz-content-sha256
      * and (with a session token) x-amz-security-token. Any order. Signing more than these is safe only for headers that
-     * neither libcurl nor a proxy changes; every header named x-amz-* that is sent must be among them. */
+     * neither libcurl nor a proxy changes; every header named x-amz-* that is sent must be among them. A name appears
+     * at most once. */
     const struct s3_sign_pair *headers;
     size_t header_count;      /* at most S3_SIGN_HEADERS_MAX - 4 */
     const char *host;         /* as the Host header is sent: with ":port" unless it is the scheme's default */
@@ -61,6 +62,7 @@ struct s3_sign_keys { /* borrowed for the call */
 /* Keeps the signing key of one (secret, day, region, service): deriving it costs four HMACs. The caller's storage. */
 struct s3_signer {
     unsigned magic;
+    struct mem *mem; /* for the time of a call */
     char region[64];
     char service[16];
     char day[9];             /* "20130524"; "" = no key yet */
@@ -68,8 +70,9 @@ struct s3_signer {
     uint8_t key[32];
 };
 
-/* region: 1 to 63 characters; service: "s3" (or "sts"). A longer region is cut: the server then says what it wants. */
-void s3_signer_init(struct s3_signer *s, const char *region, const char *service);
+/* region: 1 to 63 characters; a longer one is cut: the server then says what it wants. service: "s3", or what a dialect
+ * of it calls itself ("s3express"). */
+void s3_signer_init(struct s3_signer *s, struct mem *mem, const char *region, const char *service);
 void s3_signer_deinit(struct s3_signer *s); /* wipes the key */
 
 /* What goes onto the wire beside the request's own headers. */
