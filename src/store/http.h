@@ -36,6 +36,9 @@ struct http_options {
 };
 /* Starts the store thread. *why: a literal. ERR_UNSUPPORTED: libcurl is not there. */
 enum err http_client_create(const struct http_options *o, struct http_client **out, const char **why) WARN_UNUSED;
+/* Aborts what is under way; from now on every exchange answers ERR_CANCELLED. For owners that must wait for their
+ * fibers before they may close. Any loop. */
+void http_client_stop(struct http_client *c);
 /* Aborts what is under way; their fibers get their answers later, on their loops, without touching the client. Ends the
  * thread and frees. Suspends. NULL is fine. */
 void http_client_close(struct http_client *c);
@@ -58,7 +61,13 @@ struct http_request {
     uint64_t total_timeout_ns;      /* 0: none */
     uint64_t low_speed_bytes_per_s; /* slower than this ... */
     uint64_t low_speed_s;           /* ... for so long: given up as a time-out; 0: never */
-    size_t response_max_bytes;      /* of the body */
+    size_t response_max_bytes;      /* of the body; answers up to 64 KiB are always taken */
+
+    /* Called on the store thread before anything is sent: what takes long, such as checksums of the body and the
+     * signature, is done here. May change what the headers' values point to. An error ends the exchange; nothing was
+     * done. NULL: nothing to do. */
+    enum err (*prepare)(void *ctx);
+    void *prepare_ctx;
 
     /* For what is safe to send twice: when there is no answer after hedge_after_ns (0: never), and `hedge_allowed`
      * (called on the store thread; NULL: always) says so, a second, equal request is sent; the first answer with a
