@@ -65,7 +65,7 @@ enum err store_s3_open(const struct s3_options *o, struct store **out, char why[
     s->multipart_from = or_default(o->multipart_from, MULTIPART_FROM);
     s->attempts = o->attempts ? o->attempts : ATTEMPTS;
     s->read_only = o->read_only;
-    s3_signer_init(&s->signer, address.region, "s3");
+    s3_signer_init(&s->signer, o->env->mem, address.region, "s3");
     s3_hedge_init(&s->hedge);
     const char *literal = "";
     struct http_options http = {.env = o->env, .ca_bundle = o->ca_bundle};
