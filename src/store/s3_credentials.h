@@ -22,7 +22,7 @@
 #include "base/err.h"
 #include "rt/env.h"
 
-struct http; /* store/http.h: the exchanges */
+struct http_client; /* store/http.h: the exchanges */
 
 /* The values of the process's environment (and what stands in for it), as cli/ finds them. NULL or "": not set. All are
  * borrowed for the open only; the source keeps copies. */
@@ -55,7 +55,7 @@ struct s3_credentials_source;
 
 /* Makes a source; fetches nothing yet. `region` is the storage URL's (for STS; may be ""). http is borrowed for the
  * source's life. */
-struct s3_credentials_source *s3_credentials_open(struct env *env, struct http *http,
+struct s3_credentials_source *s3_credentials_open(struct env *env, struct http_client *http,
                                                   const struct s3_credentials_options *o, const char *region);
 /* Waits for a renewal that is under way, wipes and frees. Suspends. On the loop it was opened on. */
 void s3_credentials_close(struct s3_credentials_source *s);
@@ -69,7 +69,7 @@ enum err s3_credentials_get(struct s3_credentials_source *s, struct s3_credentia
 /* The server refused these: they are fetched anew by the next get (unless newer ones are there already, or less than
  * ten seconds have passed since the last fetch). Any loop. */
 void s3_credentials_refused(struct s3_credentials_source *s, const struct s3_credentials *c);
-/* "environment", "web identity", "profile default", "instance metadata", or "none" before the first get; for the log.
+/* "the configuration", "environment", "web identity", "profile default", "instance metadata", or "none" before the first get; for the log.
  * A literal, or lives as long as the source. Home loop. */
 const char *s3_credentials_origin(const struct s3_credentials_source *s);
 

@@ -98,7 +98,11 @@ void s3_sign_query(struct buf *out, const struct s3_sign_pair *pairs, size_t cou
     ASSERT(count <= S3_SIGN_QUERY_MAX);
     struct buf text;
     struct encoded e[S3_SIGN_QUERY_MAX];
+    size_t most = 0;
+    for (size_t i = 0; i < count; i++) most += 3 * (strlen(pairs[i].name) + strlen(pairs[i].value)) + 1;
+    /* All the room at once, and wiped: a web identity's token is such a value. */
     buf_init(&text, out->mem);
+    buf_reserve(&text, most + 1);
     for (size_t i = 0; i < count; i++) {
         struct encoded one = {.at = text.size};
         put_encoded(&text, pairs[i].name, false);
@@ -115,6 +119,7 @@ void s3_sign_query(struct buf *out, const struct s3_sign_pair *pairs, size_t cou
         if (i) buf_u8(out, '&');
         buf_put(out, text.data + e[i].at, e[i].end - e[i].at);
     }
+    OPENSSL_cleanse(text.data, text.capacity);
     buf_deinit(&text);
 }
 
