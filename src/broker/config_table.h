@@ -86,7 +86,10 @@ CONFIG_INT(max_incremental_fetch_session_cache_slots, "max.incremental.fetch.ses
            "Incremental fetch sessions that are kept at once.")
 
 CONFIG_SECTION("Storage")
-CONFIG_STRING(storage_url, "storage.url", "file://./data/store", "The object store: `file://FOLDER`.")
+CONFIG_STRING(storage_url, "storage.url", "file://./data/store",
+              "The object store: `file://FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path.style=BOOL`; "
+              "prefix and parameters may be left out (AWS, region of AWS_REGION or us-east-1). Keys come from the "
+              "environment, the shared files, a web identity or the instance, as with AWS's own tools.")
 CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
               "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,

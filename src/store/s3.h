@@ -34,7 +34,7 @@ struct s3_options {
     unsigned attempts;       /* of what is safe to repeat */
 };
 
-#define S3_WHY_SIZE 1024u
+#define S3_WHY_SIZE 2048u
 
 /* Requests as they are sent are counted by operation and outcome (metrics label = op * S3_OUTCOMES + outcome). */
 enum s3_op { S3_OP_PUT, S3_OP_CREATE, S3_OP_GET, S3_OP_LIST, S3_OP_DELETE, S3_OP_MULTIPART, S3_OPS };

@@ -10,7 +10,7 @@
 
 /* --- GET. */
 
-/* "bytes 0-9/10" or "bytes 0-9/*". */
+/* "bytes 0-9/10"; an asterisk may stand for the size. */
 static bool content_range(const char *text, uint64_t *first, uint64_t *last) {
     int used = 0;
     return text && sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%n", first, last, &used) == 2 && used > 0;

@@ -55,7 +55,7 @@ struct s3_call *s3_call_new(struct s3 *s, enum s3_op op, enum http_method method
 static void answer_drop(struct s3_call *c) {
     http_response_deinit(&c->response);
     c->response = (struct http_response){0};
-    c->error = (struct s3_error){{0}};
+    c->error = (struct s3_error){0};
     c->is_s3 = c->worth_repeating = false;
     c->why[0] = '\0';
 }

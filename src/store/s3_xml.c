@@ -125,11 +125,11 @@ static enum err error_element(void *ctx, const char *path, const char *text, siz
 }
 
 enum err s3_xml_error(struct mem *m, const void *data, size_t size, struct s3_error *out) {
-    *out = (struct s3_error){{0}};
+    *out = (struct s3_error){0};
     struct error_parse p = {out, false};
     enum err e = s3_xml_parse(m, data, size, error_element, &p);
     if (e == OK && (!p.found || !out->code[0])) e = ERR_PROTOCOL;
-    if (e != OK) *out = (struct s3_error){{0}};
+    if (e != OK) *out = (struct s3_error){0};
     return e;
 }
 
@@ -252,7 +252,7 @@ static enum err deleted_element(void *ctx, const char *path, const char *text, s
 }
 
 enum err s3_xml_deleted(struct mem *m, const void *data, size_t size, size_t *failed, struct s3_error *first) {
-    *first = (struct s3_error){{0}};
+    *first = (struct s3_error){0};
     struct deleted_parse p = {.first = first};
     enum err e = s3_xml_parse(m, data, size, deleted_element, &p);
     *failed = p.failed;
