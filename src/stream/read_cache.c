@@ -153,6 +153,15 @@ static enum err get(struct read_cache *c, const struct state_range *piece, uint6
 
 /* ---- index ---- */
 
+/* What does not match its checksum may have been changed on the way: it is asked for again, a few times, before the
+ * object itself is called damaged. Suspends. */
+#define DAMAGED_ATTEMPTS 4u
+static bool ask_again(struct read_cache *c, unsigned *attempt) {
+    if (++*attempt >= DAMAGED_ATTEMPTS) return false;
+    env_backoff(c->env, *attempt, 20 * NS_PER_MS, NS_PER_S);
+    return true;
+}
+
 /* The decoded blocks lie in a slab of their own. */
 static enum err decode_index(struct read_cache *c, const struct state_range *piece, struct slice raw,
                              struct slice *out) {
@@ -180,8 +189,13 @@ static void load_index(struct read_cache *c, const struct state_range *piece, st
     waitgroup_add(&c->loads);
     uint64_t size = piece->size_bytes <= FIRST_READ_BYTES ? piece->size_bytes : object_index_size(piece->block_count);
     struct slice raw = {0}, index = {0};
-    enum err error = get(c, piece, 0, size, &raw);
-    if (error == OK) error = decode_index(c, piece, raw, &index);
+    enum err error;
+    for (unsigned attempt = 0;;) {
+        error = get(c, piece, 0, size, &raw);
+        if (error == OK) error = decode_index(c, piece, raw, &index);
+        if (error != ERR_CORRUPT || !ask_again(c, &attempt)) break;
+        slice_unref(&raw);
+    }
     if (error == OK && size == piece->size_bytes) keep_blocks_of(c, piece, index, raw);
     slice_unref(&raw);
     finish(c, e, error, index);
@@ -246,17 +260,33 @@ static struct load *plan(struct read_cache *c, const struct state_range *piece, 
     return l;
 }
 
+/* Of a load's bytes: is every block what the index says? */
+static bool blocks_match(const struct load *l, struct slice raw) {
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct object_block *b = &l->blocks[i];
+        if (crc32c(0, raw.data + (b->position - l->blocks[0].position), b->size) != b->crc) return false;
+    }
+    return true;
+}
+
 static void run_load(void *arg) {
     struct load *l = arg;
     struct read_cache *c = l->cache;
     const struct object_block *last = &l->blocks[l->count - 1];
     uint64_t from = l->blocks[0].position, size = last->position + last->size - from;
     struct slice raw = {0};
-    enum err e = get(c, &l->piece, from, size, &raw);
+    enum err e;
+    bool whole = false;
+    for (unsigned attempt = 0;;) {
+        e = get(c, &l->piece, from, size, &raw);
+        whole = e == OK && blocks_match(l, raw);
+        if (e != OK || whole || !ask_again(c, &attempt)) break;
+        slice_unref(&raw);
+    }
     for (uint32_t i = 0; i < l->count; i++) {
         const struct object_block *b = &l->blocks[i];
         enum err error = e;
-        if (error == OK && crc32c(0, raw.data + (b->position - from), b->size) != b->crc) error = ERR_CORRUPT;
+        if (error == OK && !whole && crc32c(0, raw.data + (b->position - from), b->size) != b->crc) error = ERR_CORRUPT;
         finish(c, l->entries[i], error,
                error == OK ? slice_sub(raw, (size_t)(b->position - from), b->size) : (struct slice){0});
     }

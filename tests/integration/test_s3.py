@@ -232,11 +232,11 @@ def test_faults_under_load(proxy, brokers, rgw, bucket, fault, wal):
 
 READ_FAULTS = {
     "cut": lambda p: p.add("cut", kinds={"GET"}, chance=0.3),
-    "changed": lambda p: p.add("change", kinds={"GET"}, chance=0.3),
+    "changed": lambda p: p.add("change", kinds={"GET"}, chance=0.15),
     "reset": lambda p: p.add("reset_after", kinds={"GET", "LIST"}, chance=0.3),
     "503": lambda p: p.add("answer", kinds={"GET", "LIST"}, chance=0.3),
     "slow": lambda p: p.add("slow", kinds={"GET"}, bytes_per_second=200_000, chance=0.3),
-    "no answer": lambda p: p.add("lose", kinds={"GET"}, times=2),
+    "no answer": lambda p: p.add("lose", kinds={"GET"}, times=1),
 }
 
 
