@@ -52,6 +52,7 @@ struct s3_call {
     bool changes;   /* what it did is not known when the answer is lost */
     bool create;    /* If-None-Match: * */
     bool read;      /* an object's bytes: hedged */
+    bool quiet;     /* failures become a sentence, not log lines */
     size_t expects; /* of the answer's body, in bytes */
     /* --- The answer, after s3_call_send. */
     struct http_response response;
