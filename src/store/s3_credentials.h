@@ -69,8 +69,8 @@ enum err s3_credentials_get(struct s3_credentials_source *s, struct s3_credentia
 /* The server refused these: they are fetched anew by the next get (unless newer ones are there already, or less than
  * ten seconds have passed since the last fetch). Any loop. */
 void s3_credentials_refused(struct s3_credentials_source *s, const struct s3_credentials *c);
-/* "the configuration", "environment", "web identity", "profile default", "instance metadata", or "none" before the first get; for the log.
- * A literal, or lives as long as the source. Home loop. */
+/* "the configuration", "environment", "web identity", "profile default", "instance metadata", or "none" before the first
+ * get; for the log. A literal, or lives as long as the source. Home loop. */
 const char *s3_credentials_origin(const struct s3_credentials_source *s);
 
 #endif

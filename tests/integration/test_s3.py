@@ -397,7 +397,7 @@ def test_wrong_clock(proxy, brokers, rgw, bucket, seconds):
 
 def test_bucket_without_conditional_create(proxy, brokers, rgw, bucket):
     proxy.add("unconditional", kinds={"CREATE"})
-    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "conditional")
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "only if absent")
     proxy.clear()
     proxy.add("answer", kinds={"CREATE"}, status=501, code="NotImplemented")
     refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "condition")

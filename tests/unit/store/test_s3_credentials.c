@@ -399,6 +399,9 @@ static void body_files(struct world *w) {
     expect(w, "AKHOME", "", INT64_MAX);
     o->aws_shared_credentials_file = w->folder;
     fails(w, ERR_INVALID, w->folder);
+    o->aws_shared_credentials_file = o->aws_config_file = "/dev/null";
+    fails(w, ERR_NOT_FOUND, "no credentials for S3");
+    o->aws_config_file = NULL;
     o->aws_shared_credentials_file = write_file(w, "empty", "");
     fails(w, ERR_NOT_FOUND, "no credentials for S3");
 }
