@@ -178,8 +178,8 @@ static bool headers_set(struct http_client *c, struct attempt *a, const struct h
     for (size_t i = 0; i < r->header_count && ok; i++) {
         /* libcurl's way to say "with an empty value" is a semicolon. */
         const struct http_header *h = &r->headers[i];
-        char *line = *h->value ? mem_printf(c->env->mem, "%s: %s", h->name, h->value)
-                               : mem_printf(c->env->mem, "%s;", h->name);
+        char *line =
+            *h->value ? mem_printf(c->env->mem, "%s: %s", h->name, h->value) : mem_printf(c->env->mem, "%s;", h->name);
         ok = header_add(c, a, line);
         typed |= strcasecmp(h->name, "Content-Type") == 0;
         memset(line, 0, strlen(line)); /* it may have been a key */
@@ -396,8 +396,7 @@ static bool queue_take(struct http_client *c) {
     list_splice_back(&taken, &c->queue);
     bool stopping = c->stopping;
     pthread_mutex_unlock(&c->lock);
-    for (struct list *n; (n = list_pop_front(&taken)) != NULL;)
-        exchange_start(c, LIST_ENTRY(n, struct exchange, node));
+    for (struct list *n; (n = list_pop_front(&taken)) != NULL;) exchange_start(c, LIST_ENTRY(n, struct exchange, node));
     return stopping;
 }
 

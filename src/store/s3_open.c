@@ -111,8 +111,8 @@ static void patience_sentence(struct s3_call *c, enum err e, char *why) {
         (void)snprintf(why, S3_WHY_SIZE, "the store at %s answers, but cannot serve now (status %u%s%s); try again",
                        a->endpoint, status, c->error.code[0] ? ", " : "", c->error.code);
     } else {
-        (void)snprintf(why, S3_WHY_SIZE,
-                       "the store at %s cannot be reached (%s): %s%s", a->endpoint, c->why[0] ? c->why : err_text(e),
+        (void)snprintf(why, S3_WHY_SIZE, "the store at %s cannot be reached (%s): %s%s", a->endpoint,
+                       c->why[0] ? c->why : err_text(e),
                        strstr(c->why, "certificate")
                            ? "give the file with the certificate's authority as AWS_CA_BUNDLE, or correct the endpoint"
                            : "start it, or correct the endpoint in storage.url",
@@ -184,8 +184,8 @@ static enum err list_ask(struct s3 *s, uint64_t until_ns, bool *others, char *wh
         }
         store_listing_deinit(&l);
     } else if (e == ERR_NOT_FOUND || e == ERR_TRUNCATED) {
-        if (!why[0]) (void)snprintf(why, S3_WHY_SIZE, "the store at %s answers a list with a missing key",
-                                    s->address.endpoint);
+        if (!why[0])
+            (void)snprintf(why, S3_WHY_SIZE, "the store at %s answers a list with a missing key", s->address.endpoint);
     }
     s3_call_free(c);
     return e;

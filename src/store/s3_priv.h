@@ -59,7 +59,7 @@ struct s3_call {
     struct s3_error error; /* of an answer that is not 2xx */
     bool is_s3;            /* the answer was understood as S3's */
     bool worth_repeating;
-    char why[512];     /* of failures that are not the server's: connection, credentials */
+    char why[512]; /* of failures that are not the server's: connection, credentials */
     char checksum_text[16];
     /* --- Of the sending. */
     struct s3_credentials keys;

@@ -6,7 +6,7 @@
 #include "store/s3_priv.h"
 
 #define WHOLE_FROM ((uint64_t)1 << 43) /* no object is larger: a range that long has no end */
-#define PAGES_MAX 1000u /* of one call */
+#define PAGES_MAX 1000u                /* of one call */
 
 /* --- GET. */
 

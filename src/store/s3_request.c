@@ -315,8 +315,7 @@ enum err s3_call_send_once(struct s3_call *c) {
         e = send_with_keys(c);
     }
     s3_credentials_wipe(&c->keys);
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED)
-        s3_call_log(c, e);
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED) s3_call_log(c, e);
     return e;
 }
 

@@ -55,8 +55,7 @@ static enum err delete_singly(struct s3 *s, const char *const *keys, size_t coun
 /* Keys have no byte that XML would want written otherwise. */
 static void batch_text(struct s3 *s, const char *const *keys, size_t count, struct buf *out) {
     buf_printf(out, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
-    for (size_t i = 0; i < count; i++)
-        buf_printf(out, "<Object><Key>%s%s</Key></Object>", s->address.prefix, keys[i]);
+    for (size_t i = 0; i < count; i++) buf_printf(out, "<Object><Key>%s%s</Key></Object>", s->address.prefix, keys[i]);
     buf_printf(out, "</Delete>");
 }
 

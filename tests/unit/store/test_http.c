@@ -13,7 +13,8 @@ static void web_open(struct s3_test *t, struct web *w) {
     snprintf(w->url, sizeof(w->url), "%s/path/a%%2fb?q=1", t->endpoint);
 }
 static enum err web_get(struct web *w, struct http_response *out) {
-    struct http_request r = {.method = HTTP_GET, .url = w->url, .response_max_bytes = 1 << 20, .total_timeout_ns = 20 * NS_PER_S};
+    struct http_request r = {
+        .method = HTTP_GET, .url = w->url, .response_max_bytes = 1 << 20, .total_timeout_ns = 20 * NS_PER_S};
     return http_exchange(w->c, &r, out);
 }
 
@@ -28,7 +29,8 @@ static void echo(struct fake_request *r, void *arg) {
     assert_null(fake_header(r, "Accept"));
     assert_null(fake_header(r, "Content-Type"));
     assert_non_null(strstr(fake_header(r, "User-Agent"), "oxbow/"));
-    fake_answer(r, 207, "X-First: one\r\nx-first: two\r\nEmpty:\r\n", "%s %s %s [%s]", r->method, r->target, text, r->body);
+    fake_answer(r, 207, "X-First: one\r\nx-first: two\r\nEmpty:\r\n", "%s %s %s [%s]", r->method, r->target, text,
+                r->body);
 }
 static void body_echo(struct s3_test *t) {
     struct web w;
@@ -40,7 +42,8 @@ static void body_echo(struct s3_test *t) {
     static const char *const expected[] = {"PUT /path/a%2fb?q=1 yes [abcde]", "POST /path/a%2fb?q=1 yes [abcde]",
                                            "DELETE /path/a%2fb?q=1 yes []", "GET /path/a%2fb?q=1 yes []"};
     for (unsigned i = 0; i < 4; i++) {
-        struct http_request r = {.method = methods[i], .url = w.url, .headers = headers, .header_count = 2, .response_max_bytes = 100};
+        struct http_request r = {
+            .method = methods[i], .url = w.url, .headers = headers, .header_count = 2, .response_max_bytes = 100};
         if (i < 2) {
             r.body = body;
             r.body_count = 3;
@@ -94,7 +97,8 @@ static void trouble(struct fake_request *r, void *arg) {
         break;
     case 6: /* in chunks, whole, after an interim answer */
         fake_text(r, "HTTP/1.1 102 Wait\r\nX-A: no\r\n\r\n");
-        fake_text(r, "HTTP/1.1 200 OK\r\nX-B: yes\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+        fake_text(r,
+                  "HTTP/1.1 200 OK\r\nX-B: yes\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
         break;
     case 8: /* a head without its end */
         fake_text(r, "HTTP/1.1 200 OK\r\nContent-Len");
@@ -106,15 +110,23 @@ static void trouble(struct fake_request *r, void *arg) {
 }
 static _Atomic int trouble_kind;
 static void body_trouble(struct s3_test *t) {
-    static const enum err expected[] = {ERR_UNKNOWN_OUTCOME, ERR_UNKNOWN_OUTCOME, ERR_UNKNOWN_OUTCOME, ERR_TIMEOUT,
-                                        ERR_TOO_LARGE,       ERR_UNKNOWN_OUTCOME, OK,                  OK,
+    static const enum err expected[] = {ERR_UNKNOWN_OUTCOME,
+                                        ERR_UNKNOWN_OUTCOME,
+                                        ERR_UNKNOWN_OUTCOME,
+                                        ERR_TIMEOUT,
+                                        ERR_TOO_LARGE,
+                                        ERR_UNKNOWN_OUTCOME,
+                                        OK,
+                                        OK,
                                         ERR_UNKNOWN_OUTCOME};
     for (int i = 0; i < 9; i++) {
         struct web w;
         web_open(t, &w);
         atomic_store(&trouble_kind, i);
         struct http_response a;
-        struct http_request r = {.method = HTTP_PUT, .url = w.url, .response_max_bytes = 100,
+        struct http_request r = {.method = HTTP_PUT,
+                                 .url = w.url,
+                                 .response_max_bytes = 100,
                                  .total_timeout_ns = i == 3 ? 300 * NS_PER_MS : 20 * NS_PER_S};
         enum err e = http_exchange(w.c, &r, &a);
         if (e != expected[i]) print_error("kind %d: %s (%s)\n", i, err_name(e), a.why);
@@ -149,7 +161,9 @@ static void body_trouble(struct s3_test *t) {
                    {"ftp://127.0.0.1/", ERR_INVALID}};
     for (unsigned i = 0; i < 5; i++) {
         struct http_response a;
-        struct http_request r = {.method = HTTP_PUT, .url = nowhere[i].url, .response_max_bytes = 100,
+        struct http_request r = {.method = HTTP_PUT,
+                                 .url = nowhere[i].url,
+                                 .response_max_bytes = 100,
                                  .connect_timeout_ns = i == 2 ? 500 * NS_PER_MS : 0};
         enum err e = http_exchange(w.c, &r, &a);
         if (e != nowhere[i].expected) print_error("%s: %s (%s)\n", nowhere[i].url, err_name(e), a.why);
@@ -203,7 +217,8 @@ static void body_dies(struct s3_test *t) {
     assert_int_equal(web_get(&w, &a), OK);
     http_response_deinit(&a);
     struct slice body = slice_borrow("abc", 3);
-    struct http_request r = {.method = HTTP_PUT, .url = w.url, .body = &body, .body_count = 1, .response_max_bytes = 100};
+    struct http_request r = {
+        .method = HTTP_PUT, .url = w.url, .body = &body, .body_count = 1, .response_max_bytes = 100};
     enum err e = http_exchange(w.c, &r, &a);
     assert_int_equal(t->server.requests, 2);
     assert_int_equal(e, ERR_UNKNOWN_OUTCOME);
@@ -241,7 +256,8 @@ static void body_hedge(struct s3_test *t) {
     struct web w;
     web_open(t, &w);
     struct http_response a;
-    struct http_request r = {.method = HTTP_GET, .url = w.url, .response_max_bytes = 100, .hedge_after_ns = 50 * NS_PER_MS};
+    struct http_request r = {
+        .method = HTTP_GET, .url = w.url, .response_max_bytes = 100, .hedge_after_ns = 50 * NS_PER_MS};
     assert_int_equal(http_exchange(w.c, &r, &a), OK);
     assert_true(a.hedged && a.hedge_won);
     assert_int_equal(a.body.size, 8);
@@ -365,8 +381,15 @@ static void body_large(struct s3_test *t) {
     }
     char value[8] = "soon", expected[64];
     struct http_header header = {"X-When", value};
-    struct http_request put = {.method = HTTP_PUT, .url = w.url, .headers = &header, .header_count = 1, .body = pieces,
-                               .body_count = PIECES, .response_max_bytes = 100, .prepare = prepared, .prepare_ctx = value};
+    struct http_request put = {.method = HTTP_PUT,
+                               .url = w.url,
+                               .headers = &header,
+                               .header_count = 1,
+                               .body = pieces,
+                               .body_count = PIECES,
+                               .response_max_bytes = 100,
+                               .prepare = prepared,
+                               .prepare_ctx = value};
     assert_int_equal(http_exchange(w.c, &put, &a), OK);
     snprintf(expected, sizeof(expected), "%zu %u", at, sum);
     assert_int_equal(a.body.size, strlen(expected));
@@ -387,7 +410,8 @@ static void test_large(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_echo),  cmocka_unit_test(test_trouble), cmocka_unit_test(test_reconnect),
-        cmocka_unit_test(test_dies),  cmocka_unit_test(test_hedge), cmocka_unit_test(test_close),   cmocka_unit_test(test_large),
+        cmocka_unit_test(test_dies),  cmocka_unit_test(test_hedge),   cmocka_unit_test(test_close),
+        cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

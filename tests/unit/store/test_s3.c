@@ -36,21 +36,42 @@ struct refusal {
 static _Atomic int refusal_at;
 static const struct refusal refusals[] = {
     {404, "", XML "<Error><Code>NoSuchBucket</Code></Error>", ERR_NOT_FOUND, {"no bucket 'bucket'", "make it"}},
-    {400, "", XML "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>", ERR_INVALID,
+    {400,
+     "",
+     XML "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>",
+     ERR_INVALID,
      {"is in the region 'eu-west-1'", "region=eu-west-1"}},
-    {301, "x-amz-bucket-region: ap-south-1\r\n",
-     XML "<Error><Code>PermanentRedirect</Code><Endpoint>bucket.s3.amazonaws.com</Endpoint></Error>", ERR_INVALID,
+    {301,
+     "x-amz-bucket-region: ap-south-1\r\n",
+     XML "<Error><Code>PermanentRedirect</Code><Endpoint>bucket.s3.amazonaws.com</Endpoint></Error>",
+     ERR_INVALID,
      {"region=ap-south-1"}},
-    {307, "", XML "<Error><Code>TemporaryRedirect</Code><Endpoint>there.example</Endpoint></Error>", ERR_INVALID,
+    {307,
+     "",
+     XML "<Error><Code>TemporaryRedirect</Code><Endpoint>there.example</Endpoint></Error>",
+     ERR_INVALID,
      {"'there.example'"}},
-    {403, "", XML "<Error><Code>SignatureDoesNotMatch</Code><StringToSign>secret words</StringToSign></Error>",
-     ERR_PERMISSION, {"SignatureDoesNotMatch", "correct the secret access key"}},
+    {403,
+     "",
+     XML "<Error><Code>SignatureDoesNotMatch</Code><StringToSign>secret words</StringToSign></Error>",
+     ERR_PERMISSION,
+     {"SignatureDoesNotMatch", "correct the secret access key"}},
     {403, "", XML "<Error><Code>InvalidAccessKeyId</Code></Error>", ERR_PERMISSION, {"does not know the access key"}},
-    {403, "", XML "<Error><Code>RequestTimeTooSkewed</Code><ServerTime>2001-02-03T04:05:06Z</ServerTime></Error>",
-     ERR_INVALID, {"store says 2001-02-03T04:05:06Z", "this machine says 20", "clock"}},
-    {403, "Date: Sat, 03 Feb 2001 04:05:06 GMT\r\n", XML "<Error><Code>RequestTimeTooSkewed</Code></Error>", ERR_INVALID,
+    {403,
+     "",
+     XML "<Error><Code>RequestTimeTooSkewed</Code><ServerTime>2001-02-03T04:05:06Z</ServerTime></Error>",
+     ERR_INVALID,
+     {"store says 2001-02-03T04:05:06Z", "this machine says 20", "clock"}},
+    {403,
+     "Date: Sat, 03 Feb 2001 04:05:06 GMT\r\n",
+     XML "<Error><Code>RequestTimeTooSkewed</Code></Error>",
+     ERR_INVALID,
      {"store says Sat, 03 Feb 2001 04:05:06 GMT"}},
-    {403, "", XML "<Error><Code>AccessDenied</Code></Error>", ERR_PERMISSION, {"may not use the bucket", "AccessDenied"}},
+    {403,
+     "",
+     XML "<Error><Code>AccessDenied</Code></Error>",
+     ERR_PERMISSION,
+     {"may not use the bucket", "AccessDenied"}},
     {400, "", XML "<Error><Code>StrangeThing</Code></Error>", ERR_INVALID, {"StrangeThing", "status 400"}},
     {200, "", "<html><body>Welcome</body></html>", ERR_FOREIGN, {"does not speak S3"}},
     {200, "", "hello", ERR_FOREIGN, {"does not speak S3"}},
@@ -190,7 +211,8 @@ static void body_create(struct s3_test *t) {
         atomic_store(&create_at, (int)i);
         atomic_store(&t->server.requests, 0);
         enum err e = store_put(t->store, "some/key-1_.x", data, 3, true, STORE_FOR_OTHER);
-        if (e != creates[i].expected) print_error("status %u %s: %s\n", creates[i].status, creates[i].code, err_name(e));
+        if (e != creates[i].expected)
+            print_error("status %u %s: %s\n", creates[i].status, creates[i].code, err_name(e));
         assert_int_equal(e, creates[i].expected);
         assert_int_equal(t->server.requests, creates[i].sent);
     }
@@ -340,16 +362,33 @@ static const struct {
     {{"<IsTruncated>false</IsTruncated>"}, 1000, NULL, OK, "", false},
     {{ITEM("pre/a/1") "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>",
       ITEM("pre/a/2") "<IsTruncated>false</IsTruncated>"},
-     1000, NULL, OK, "a/1 a/2 ", false},
+     1000,
+     NULL,
+     OK,
+     "a/1 a/2 ",
+     false},
     /* Empty pages in between. */
     {{"<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>",
       "<IsTruncated>true</IsTruncated><NextContinuationToken>t2</NextContinuationToken>",
       ITEM("pre/a/2") "<IsTruncated>false</IsTruncated>"},
-     1000, NULL, OK, "a/2 ", false},
-    {{ITEM("pre/a/1") ITEM("pre/a/2") "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>"},
-     2, NULL, OK, "a/1 a/2 ", true},
-    {{"<EncodingType>url</EncodingType>" ITEM("pre/a/%21+%2Bx") "<IsTruncated>false</IsTruncated>"}, 1000, NULL, OK,
-     "a/! +x ", false},
+     1000,
+     NULL,
+     OK,
+     "a/2 ",
+     false},
+    {{ITEM("pre/a/1")
+          ITEM("pre/a/2") "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>"},
+     2,
+     NULL,
+     OK,
+     "a/1 a/2 ",
+     true},
+    {{"<EncodingType>url</EncodingType>" ITEM("pre/a/%21+%2Bx") "<IsTruncated>false</IsTruncated>"},
+     1000,
+     NULL,
+     OK,
+     "a/! +x ",
+     false},
     {{ITEM("pre/a/%21+") "<IsTruncated>false</IsTruncated>"}, 1000, NULL, OK, "a/%21+ ", false},
     {{ITEM("pre/a/5") "<IsTruncated>false</IsTruncated>"}, 1000, "a/4", OK, "a/5 ", false},
     /* What was not asked for, or in another order. */
@@ -384,7 +423,8 @@ static void list_script(struct fake_request *r, void *arg) {
         snprintf(expected, sizeof(expected), "%zu", lists[i].max);
         assert_string_equal(query_of(r, "max-keys", text), expected);
     }
-    fake_answer(r, 200, "", XML "<ListBucketResult " NS "><Name>bucket</Name>%s</ListBucketResult>", lists[i].pages[page]);
+    fake_answer(r, 200, "", XML "<ListBucketResult " NS "><Name>bucket</Name>%s</ListBucketResult>",
+                lists[i].pages[page]);
 }
 static void body_list(struct s3_test *t) {
     open_ok(t);
@@ -436,15 +476,20 @@ static void delete_script(struct fake_request *r, void *arg) {
     for (const char *k = r->body; (k = strstr(k, "<Object><Key>pre/k/")) != NULL; k++) keys++;
     assert_true(keys > 1 && keys <= 1000);
     if (mode == 1 && r->number == 1) { /* one key could not be deleted: the batch is sent again */
-        fake_answer(r, 200, "", XML "<DeleteResult " NS "><Error><Key>pre/k/1</Key><Code>InternalError</Code></Error></DeleteResult>");
+        fake_answer(r, 200, "",
+                    XML "<DeleteResult " NS
+                        "><Error><Key>pre/k/1</Key><Code>InternalError</Code></Error></DeleteResult>");
     } else if (mode == 2) {
-        fake_answer(r, 200, "", XML "<DeleteResult " NS "><Error><Key>pre/k/1</Key><Code>AccessDenied</Code></Error></DeleteResult>");
+        fake_answer(r, 200, "",
+                    XML "<DeleteResult " NS
+                        "><Error><Key>pre/k/1</Key><Code>AccessDenied</Code></Error></DeleteResult>");
     } else if (mode == 3) {
         fake_error(r, 501, "NotImplemented");
     } else if (mode == 5 && r->number == 1) {
         fake_error(r, 503, "SlowDown");
     } else {
-        fake_answer(r, 200, "", XML "<DeleteResult " NS "><Error><Key>pre/k/1</Key><Code>NoSuchKey</Code></Error></DeleteResult>");
+        fake_answer(r, 200, "",
+                    XML "<DeleteResult " NS "><Error><Key>pre/k/1</Key><Code>NoSuchKey</Code></Error></DeleteResult>");
         atomic_fetch_add(&deleted_keys, keys);
     }
 }
@@ -509,7 +554,9 @@ static void parts_script(struct fake_request *r, void *arg) {
     pthread_mutex_lock(&parts_lock);
     if (strcmp(r->method, "POST") == 0 && query_of(r, "uploads", text)) {
         assert_string_equal(fake_header(r, "x-amz-checksum-algorithm"), "CRC32C");
-        fake_answer(r, 200, "", XML "<InitiateMultipartUploadResult " NS "><UploadId>the id/+</UploadId></InitiateMultipartUploadResult>");
+        fake_answer(r, 200, "",
+                    XML "<InitiateMultipartUploadResult " NS
+                        "><UploadId>the id/+</UploadId></InitiateMultipartUploadResult>");
     } else if (strcmp(r->method, "PUT") == 0) {
         assert_string_equal(query_of(r, "uploadId", text), "the%20id%2F%2B");
         unsigned n = (unsigned)atoi(query_of(r, "partNumber", text));
@@ -535,7 +582,8 @@ static void parts_script(struct fake_request *r, void *arg) {
         if (mode == 3) {
             fake_answer(r, 200, "", XML "\n\n<Error><Code>InternalError</Code></Error>");
         } else {
-            fake_answer(r, 200, "", XML "<CompleteMultipartUploadResult " NS "><ETag>x</ETag></CompleteMultipartUploadResult>");
+            fake_answer(r, 200, "",
+                        XML "<CompleteMultipartUploadResult " NS "><ETag>x</ETag></CompleteMultipartUploadResult>");
         }
     } else {
         assert_string_equal(r->method, "DELETE");
