@@ -209,7 +209,15 @@ static enum err judge_status(struct s3_call *c, enum s3_outcome *outcome) {
     unsigned status = c->response.status;
     enum err open = c->changes ? ERR_UNKNOWN_OUTCOME : ERR_UNAVAILABLE;
     *outcome = S3_ANSWERED;
-    if (status >= 200 && status < 300) return OK;
+    if (status >= 200 && status < 300) {
+        /* Every S3 names the object's contents when it has stored or sends them. A page of somebody in between (of a
+         * proxy, a gateway, a hotel) does not, and must not read as "stored". */
+        bool contents = c->key[0] && (c->method == HTTP_PUT || c->method == HTTP_GET);
+        if (!contents || http_response_header(&c->response, "ETag")) return OK;
+        *outcome = S3_FAILED;
+        c->worth_repeating = true;
+        return open;
+    }
     struct slice body = c->response.body;
     c->is_s3 = s3_xml_error(c->s3->base.env->mem, body.data, body.size, &c->error) == OK;
     if (status == 404 && code_is(c, "NoSuchKey")) return ERR_NOT_FOUND;

@@ -124,7 +124,7 @@ static void prefix_script(struct fake_request *r, void *arg) {
                     "<Contents><Key>pre/oxbow/probe-0000000000000001</Key><Size>9</Size></Contents>",
                     mode == 0 ? "" : "<Contents><Key>pre/photo.jpg</Key><Size>9</Size></Contents>");
     } else if (strstr(r->target, "/bucket/pre/oxbow.cluster") && mode != 1) {
-        fake_answer(r, 206, "Content-Range: bytes 0-0/56\r\n", "O");
+        fake_answer(r, 206, "ETag: \"x\"\r\nContent-Range: bytes 0-0/56\r\n", "O");
     } else {
         fake_error(r, 404, "NoSuchKey");
     }
@@ -160,7 +160,8 @@ static const struct {
     enum err expected;
     unsigned sent;
 } creates[] = {
-    {200, NULL, OK, 1},
+    {200, NULL, OK, 1}, /* with an ETag */
+    {200, NULL, ERR_UNKNOWN_OUTCOME, 1}, /* somebody in between says something */
     {412, "PreconditionFailed", ERR_EXISTS, 1},
     {412, NULL, ERR_EXISTS, 1},
     {409, "ConditionalRequestConflict", ERR_UNKNOWN_OUTCOME, 1},
@@ -201,7 +202,7 @@ static void create_script(struct fake_request *r, void *arg) {
     } else if (creates[i].code) {
         fake_error(r, creates[i].status, creates[i].code);
     } else {
-        fake_answer(r, creates[i].status, "", "%s", "");
+        fake_answer(r, creates[i].status, i == 0 ? "ETag: \"x\"\r\n" : "", "%s", "");
     }
 }
 static void body_create(struct s3_test *t) {
@@ -235,7 +236,7 @@ static void host_script(struct fake_request *r, void *arg) {
         return;
     }
     assert_string_equal(r->target, "/pre/k");
-    fake_answer(r, 206, "Content-Range: bytes 5-6/100\r\n", "ab");
+    fake_answer(r, 206, "ETag: \"x\"\r\nContent-Range: bytes 5-6/100\r\n", "ab");
 }
 static void body_host(struct s3_test *t) {
     char endpoint[64];
@@ -279,6 +280,7 @@ static const struct {
     {200, "", "abcdefghij", 3, 100, OK, "defghij", 0, 1},
     {200, "", "abc", 3, 100, OK, "", 0, 1},
     {204, "", "", 3, 100, ERR_UNAVAILABLE, "", 0, 3},
+    {200, "", "<html>Welcome</html>", 0, 100, ERR_UNAVAILABLE, "", 0, 3},
     {416, "", "", 10, 3, OK, "", 0, 1},
     {206, "Content-Range: bytes 3-3/10\r\n", "d", 3, 0, OK, "", 0, 1},
     {404, "", "<Error><Code>NoSuchKey</Code></Error>", 0, 3, ERR_NOT_FOUND, "", 0, 1},
@@ -307,7 +309,10 @@ static void get_script(struct fake_request *r, void *arg) {
         fake_text(r, "HTTP/1.1 206 Part\r\nContent-Length: 3\r\nContent-Range: bytes 0-2/10\r\n\r\nab");
         r->close = true;
     } else {
-        fake_answer(r, gets[i].status, gets[i].headers, "%s", gets[i].body);
+        char headers[200];
+        bool ours = gets[i].expected != ERR_UNAVAILABLE || gets[i].body[0] != '<';
+        snprintf(headers, sizeof(headers), "%s%s", gets[i].headers, ours ? "ETag: \"x\"\r\n" : "");
+        fake_answer(r, gets[i].status, headers, "%s", gets[i].body);
     }
 }
 static void body_get(struct s3_test *t) {
@@ -488,9 +493,9 @@ static void delete_script(struct fake_request *r, void *arg) {
     } else if (mode == 5 && r->number == 1) {
         fake_error(r, 503, "SlowDown");
     } else {
+        atomic_fetch_add(&deleted_keys, keys);
         fake_answer(r, 200, "",
                     XML "<DeleteResult " NS "><Error><Key>pre/k/1</Key><Code>NoSuchKey</Code></Error></DeleteResult>");
-        atomic_fetch_add(&deleted_keys, keys);
     }
 }
 static void body_delete(struct s3_test *t) {
@@ -629,7 +634,7 @@ static void put_script(struct fake_request *r, void *arg) {
     } else if (r->number == 2) {
         fake_reset(r);
     } else {
-        fake_answer(r, 200, "", "%s", "");
+        fake_answer(r, 200, "ETag: \"x\"\r\n", "%s", "");
     }
 }
 static void body_put(struct s3_test *t) {
@@ -715,11 +720,11 @@ static void kept_script(struct fake_request *r, void *arg) {
         } else {
             snprintf(kept.key, sizeof(kept.key), "%.250s", r->target);
             snprintf(kept.body, sizeof(kept.body), "%.250s", r->body);
-            fake_answer(r, 200, "", "%s", "");
+            fake_answer(r, 200, "ETag: \"x\"\r\n", "%s", "");
         }
     } else if (strcmp(r->method, "GET") == 0) {
-        char range[64];
-        snprintf(range, sizeof(range), "Content-Range: bytes 0-%zu/*\r\n", strlen(kept.body) - 1);
+        char range[96];
+        snprintf(range, sizeof(range), "ETag: \"x\"\r\nContent-Range: bytes 0-%zu/*\r\n", strlen(kept.body) - 1);
         fake_answer(r, 206, range, "%s", kept.body);
     } else {
         kept.key[0] = '\0';
