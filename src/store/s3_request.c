@@ -274,7 +274,7 @@ void s3_call_log(const struct s3_call *c, enum err e) {
     struct s3 *s = c->s3;
     struct env *env = s->base.env;
     int64_t now = env_wall_ms(env), last = atomic_load(&s->logged_ms);
-    if (last != 0 && now >= last && now - last < LOG_EVERY_MS) return;
+    if (c->quiet || (last != 0 && now >= last && now - last < LOG_EVERY_MS)) return;
     if (!atomic_compare_exchange_strong(&s->logged_ms, &last, now ? now : 1)) return;
     char why[600];
     log_warn(env->log, "s3 request failed", "op=%s error=%s status=%u code=%s why=%s endpoint=%s bucket=%s",
@@ -323,8 +323,7 @@ enum err s3_call_send_once(struct s3_call *c) {
         e = send_with_keys(c);
     }
     s3_credentials_wipe(&c->keys);
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED)
-        s3_call_log(c, e);
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED) s3_call_log(c, e);
     return e;
 }
 
