@@ -21,7 +21,7 @@ from test_admin import get, metrics
 from test_data import create, now_ms
 from test_faults import Trickle
 
-WALS = ["file"]  # what wal.url is: a file, or "none"
+WALS = ["file", "none"]  # what wal.url is: a file, or "none"
 PREFIX = "some/where"
 SMALL = {"http.listen": "127.0.0.1:0", "upload.bytes": "1MiB", "upload.interval.ms": 200, "cache.log.bytes": "16MiB", "cache.block.bytes": "8MiB"}
 KEYS = {"AWS_ACCESS_KEY_ID": s3server.KEY, "AWS_SECRET_ACCESS_KEY": s3server.SECRET, "AWS_EC2_METADATA_DISABLED": "true",
