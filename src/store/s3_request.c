@@ -20,6 +20,7 @@
 #define LOW_SPEED_BYTES_PER_S 1u
 #define LOW_SPEED_S 20u
 #define CONNECT_NS (5 * NS_PER_S)
+#define READ_NS (5 * NS_PER_S)
 #define LOG_EVERY_MS 10000
 #define BACKOFF_BASE_NS (50 * NS_PER_MS)
 #define BACKOFF_BUSY_NS (200 * NS_PER_MS)
@@ -174,6 +175,8 @@ static struct http_request request_make(struct s3_call *c) {
     struct s3 *s = c->s3;
     uint64_t bytes = c->expects < ((size_t)1 << 40) ? c->expects : 0;
     for (size_t i = 0; i < c->body_count; i++) bytes += c->body[i].size;
+    /* Reads are small or come early, and asking again costs nothing but the request. */
+    uint64_t answer_ns = c->read && s->request_ns > READ_NS ? READ_NS : s->request_ns;
     uint64_t transfer_s = c->expects < ((size_t)1 << 40) ? bytes / BYTES_PER_S_MIN : TRANSFER_S_MAX;
     return (struct http_request){.method = c->method,
                                  .url = (const char *)c->url.data,
@@ -182,7 +185,7 @@ static struct http_request request_make(struct s3_call *c) {
                                  .body = c->body,
                                  .body_count = c->body_count,
                                  .connect_timeout_ns = CONNECT_NS < s->request_ns ? CONNECT_NS : s->request_ns,
-                                 .total_timeout_ns = s->request_ns + transfer_s * NS_PER_S,
+                                 .total_timeout_ns = answer_ns + transfer_s * NS_PER_S,
                                  .low_speed_bytes_per_s = LOW_SPEED_BYTES_PER_S,
                                  .low_speed_s = LOW_SPEED_S,
                                  .response_max_bytes = c->expects,

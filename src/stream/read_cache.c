@@ -6,6 +6,10 @@
 #define READ_CACHE_MAGIC 0x4eadcac4u
 
 /* One index or block. While it is on its way, `loading` is set and whoever wants it waits. */
+/* Bytes that do not verify may have been damaged on the way: they are read again so often before the object is taken to
+ * be damaged. */
+#define DAMAGED_MAX 4u
+
 struct cached {
     struct list lru;
     uint8_t key[25];
@@ -153,15 +157,6 @@ static enum err get(struct read_cache *c, const struct state_range *piece, uint6
 
 /* ---- index ---- */
 
-/* What does not match its checksum may have been changed on the way: it is asked for again, a few times, before the
- * object itself is called damaged. Suspends. */
-#define DAMAGED_ATTEMPTS 4u
-static bool ask_again(struct read_cache *c, unsigned *attempt) {
-    if (++*attempt >= DAMAGED_ATTEMPTS) return false;
-    env_backoff(c->env, *attempt, 20 * NS_PER_MS, NS_PER_S);
-    return true;
-}
-
 /* The decoded blocks lie in a slab of their own. */
 static enum err decode_index(struct read_cache *c, const struct state_range *piece, struct slice raw,
                              struct slice *out) {
@@ -190,11 +185,13 @@ static void load_index(struct read_cache *c, const struct state_range *piece, st
     uint64_t size = piece->size_bytes <= FIRST_READ_BYTES ? piece->size_bytes : object_index_size(piece->block_count);
     struct slice raw = {0}, index = {0};
     enum err error;
-    for (unsigned attempt = 0;;) {
+    for (unsigned attempt = 0;; attempt++) {
         error = get(c, piece, 0, size, &raw);
-        if (error == OK) error = decode_index(c, piece, raw, &index);
-        if (error != ERR_CORRUPT || !ask_again(c, &attempt)) break;
+        if (error != OK) break;
+        error = decode_index(c, piece, raw, &index);
+        if (error == OK || attempt == DAMAGED_MAX) break;
         slice_unref(&raw);
+        env_backoff(c->env, attempt, 20 * NS_PER_MS, 2 * NS_PER_S);
     }
     if (error == OK && size == piece->size_bytes) keep_blocks_of(c, piece, index, raw);
     slice_unref(&raw);
@@ -260,11 +257,13 @@ static struct load *plan(struct read_cache *c, const struct state_range *piece, 
     return l;
 }
 
-/* Of a load's bytes: is every block what the index says? */
-static bool blocks_match(const struct load *l, struct slice raw) {
+static bool block_matches(const struct object_block *b, struct slice raw, uint64_t from) {
+    return crc32c(0, raw.data + (b->position - from), b->size) == b->crc;
+}
+
+static bool all_match(const struct load *l, struct slice raw, uint64_t from) {
     for (uint32_t i = 0; i < l->count; i++) {
-        const struct object_block *b = &l->blocks[i];
-        if (crc32c(0, raw.data + (b->position - l->blocks[0].position), b->size) != b->crc) return false;
+        if (!block_matches(&l->blocks[i], raw, from)) return false;
     }
     return true;
 }
@@ -276,17 +275,16 @@ static void run_load(void *arg) {
     uint64_t from = l->blocks[0].position, size = last->position + last->size - from;
     struct slice raw = {0};
     enum err e;
-    bool whole = false;
-    for (unsigned attempt = 0;;) {
+    for (unsigned attempt = 0;; attempt++) {
         e = get(c, &l->piece, from, size, &raw);
-        whole = e == OK && blocks_match(l, raw);
-        if (e != OK || whole || !ask_again(c, &attempt)) break;
+        if (e != OK || attempt == DAMAGED_MAX || all_match(l, raw, from)) break;
         slice_unref(&raw);
+        env_backoff(c->env, attempt, 20 * NS_PER_MS, 2 * NS_PER_S);
     }
     for (uint32_t i = 0; i < l->count; i++) {
         const struct object_block *b = &l->blocks[i];
         enum err error = e;
-        if (error == OK && !whole && crc32c(0, raw.data + (b->position - from), b->size) != b->crc) error = ERR_CORRUPT;
+        if (error == OK && !block_matches(b, raw, from)) error = ERR_CORRUPT;
         finish(c, l->entries[i], error,
                error == OK ? slice_sub(raw, (size_t)(b->position - from), b->size) : (struct slice){0});
     }
