@@ -41,7 +41,7 @@ static const char *const s3_op_names[] = {"put", "create", "get", "list", "delet
 static const char *const s3_outcome_names[] = {"answered",  "refused", "busy",       "failed",
                                                "timed_out", "cut",     "unreachable"};
 _Static_assert(ARRAY_LEN(s3_op_names) == S3_OPS && ARRAY_LEN(s3_outcome_names) == S3_OUTCOMES, "a name each");
-_Static_assert(S3_OPS * S3_OUTCOMES <= METRIC_LABELS_MAX, "one label for each operation and outcome");
+_Static_assert(S3_OPS *S3_OUTCOMES <= METRIC_LABELS_MAX, "one label for each operation and outcome");
 
 /* `api="Fetch"`, without braces; "" for none. */
 static const char *label_text(enum metric_label kind, unsigned value, char *out, size_t out_size) {

@@ -123,7 +123,8 @@ static enum err storage_s3_parameter(struct storage_url *out, const char *pair, 
         memcpy(out->region, value, strlen(value) + 1);
     } else if (strcmp(name, "path.style") == 0) {
         if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-            return refuse(ERR_INVALID, why, why_size, "expected path.style=true or path.style=false, found '%s'", value);
+            return refuse(ERR_INVALID, why, why_size, "expected path.style=true or path.style=false, found '%s'",
+                          value);
         out->style = value[0] == 't' ? S3_STYLE_PATH : S3_STYLE_HOST;
     } else {
         return refuse(ERR_INVALID, why, why_size,

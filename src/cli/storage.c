@@ -12,8 +12,8 @@
 static enum err open_dir(struct env *env, const char *path, bool read_only, struct store **out, char *why,
                          size_t why_size) {
     const char *literal = "";
-    enum err e = read_only ? store_dir_open_read_only(env, path, out, &literal)
-                           : store_dir_open(env, path, out, &literal);
+    enum err e =
+        read_only ? store_dir_open_read_only(env, path, out, &literal) : store_dir_open(env, path, out, &literal);
     if (e != OK) (void)snprintf(why, why_size, "%s", literal[0] ? literal : err_text(e));
     return e;
 }

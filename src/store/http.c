@@ -42,6 +42,7 @@ struct attempt {
     struct slab *slab;      /* of the answer's body; data[0 .. size) is filled */
     size_t size, limit;
     bool too_large;
+    bool head_whole; /* the empty line behind the headers has come: libcurl does not insist on it */
     struct buf headers;
     char error[CURL_ERROR_SIZE];
 };
@@ -108,9 +109,11 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg) {
     size_t n = size * count, total = n;
     if (n >= 5 && memcmp(data, "HTTP/", 5) == 0) { /* a final answer follows an interim one */
         a->headers.size = 0;
+        a->head_whole = false;
         return total;
     }
     while (n > 0 && (data[n - 1] == '\r' || data[n - 1] == '\n' || data[n - 1] == ' ')) n--;
+    if (n == 0) a->head_whole = true;
     const char *colon = memchr(data, ':', n);
     if (!colon || colon == data || memchr(data, '\0', n)) return total;
     if (a->headers.size + n > HEADERS_MAX_BYTES) return 0;
@@ -175,8 +178,8 @@ static bool headers_set(struct http_client *c, struct attempt *a, const struct h
     for (size_t i = 0; i < r->header_count && ok; i++) {
         /* libcurl's way to say "with an empty value" is a semicolon. */
         const struct http_header *h = &r->headers[i];
-        char *line = *h->value ? mem_printf(c->env->mem, "%s: %s", h->name, h->value)
-                               : mem_printf(c->env->mem, "%s;", h->name);
+        char *line =
+            *h->value ? mem_printf(c->env->mem, "%s: %s", h->name, h->value) : mem_printf(c->env->mem, "%s;", h->name);
         ok = header_add(c, a, line);
         typed |= strcasecmp(h->name, "Content-Type") == 0;
         memset(line, 0, strlen(line)); /* it may have been a key */
@@ -281,7 +284,7 @@ static bool anything_sent(struct http_client *c, const struct attempt *a) {
 }
 
 static enum err error_of(struct http_client *c, const struct attempt *a, CURLcode code) {
-    if (code == CURLE_OK) return OK;
+    if (code == CURLE_OK) return a->head_whole ? OK : ERR_UNKNOWN_OUTCOME;
     if (a->too_large) return ERR_TOO_LARGE;
     if (!anything_sent(c, a))
         return code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ? ERR_INVALID : ERR_UNAVAILABLE;
@@ -313,8 +316,9 @@ static void answer_take(struct http_client *c, struct exchange *x, struct attemp
     (void)c->curl.easy_getinfo(a->easy, CURLINFO_NUM_CONNECTS, &connections);
     (void)c->curl.easy_getinfo(a->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte_us);
     out->connections += connections > 0 ? (unsigned)connections : 0;
-    if (code != CURLE_OK) {
-        (void)snprintf(out->why, sizeof(out->why), "%s", a->error[0] ? a->error : c->curl.easy_strerror(code));
+    if (code != CURLE_OK || !a->head_whole) {
+        const char *why = code == CURLE_OK ? "the answer's head was cut" : c->curl.easy_strerror(code);
+        (void)snprintf(out->why, sizeof(out->why), "%s", a->error[0] ? a->error : why);
         return;
     }
     out->status = status > 0 ? (unsigned)status : 0;
@@ -392,8 +396,7 @@ static bool queue_take(struct http_client *c) {
     list_splice_back(&taken, &c->queue);
     bool stopping = c->stopping;
     pthread_mutex_unlock(&c->lock);
-    for (struct list *n; (n = list_pop_front(&taken)) != NULL;)
-        exchange_start(c, LIST_ENTRY(n, struct exchange, node));
+    for (struct list *n; (n = list_pop_front(&taken)) != NULL;) exchange_start(c, LIST_ENTRY(n, struct exchange, node));
     return stopping;
 }
 

@@ -126,15 +126,15 @@ enum err s3_address_make(const struct s3_options *o, struct s3_address *out, cha
     }
     out->path_style = o->style == S3_STYLE_PATH ||
                       (o->style == S3_STYLE_AUTO && (host_takes_no_bucket(host) || !bucket_is_label(o->bucket)));
-    (void)snprintf(out->host, sizeof(out->host), "%s%s%s", out->path_style ? "" : o->bucket,
-                   out->path_style ? "" : ".", host);
+    (void)snprintf(out->host, sizeof(out->host), "%s%s%s", out->path_style ? "" : o->bucket, out->path_style ? "" : ".",
+                   host);
     return OK;
 }
 
 void s3_address_path(const struct s3_address *a, const char *key, struct buf *out) {
     char whole[2048];
-    (void)snprintf(whole, sizeof(whole), "%s%s%s%s", a->path_style ? a->bucket : "",
-                   a->path_style && key[0] ? "/" : "", key[0] ? a->prefix : "", key);
+    (void)snprintf(whole, sizeof(whole), "%s%s%s%s", a->path_style ? a->bucket : "", a->path_style && key[0] ? "/" : "",
+                   key[0] ? a->prefix : "", key);
     s3_sign_path(out, whole);
     buf_u8(out, 0);
 }

@@ -11,6 +11,8 @@
 #define CREDIT_PER_READ 3u /* hundredths: three reads in a hundred */
 #define CREDIT_ONE 100u
 #define CREDIT_MAX 1000u
+#define CREDIT_FIRST 300u
+#define UNKNOWN_NS (2 * NS_PER_S) /* while too little is known */
 #define FLOOR_NS (5 * NS_PER_MS)
 #define CEILING_NS (5 * NS_PER_S)
 
@@ -32,6 +34,7 @@ static unsigned bucket_of(uint64_t ns) {
 
 void s3_hedge_init(struct s3_hedge *h) {
     memset(h, 0, sizeof(*h));
+    h->credit = CREDIT_FIRST;
     ASSERT(pthread_mutex_init(&h->lock, NULL) == 0);
 }
 
@@ -41,7 +44,7 @@ void s3_hedge_deinit(struct s3_hedge *h) {
 
 uint64_t s3_hedge_after_ns(struct s3_hedge *h, size_t size) {
     struct s3_hedge_class *c = &h->classes[class_of(size)];
-    uint64_t after_ns = 0;
+    uint64_t after_ns = UNKNOWN_NS;
     pthread_mutex_lock(&h->lock);
     if (c->count >= SAMPLES_MIN) {
         uint32_t below = 0, wanted = (c->count * PERCENT + 99) / 100;

@@ -24,8 +24,8 @@ struct s3_hedge {
 
 void s3_hedge_init(struct s3_hedge *h);
 void s3_hedge_deinit(struct s3_hedge *h);
-/* How long to wait for a read of that size before the second request; 0: do not hedge (too little is known, or reads
- * take so long that a second one would be no help). */
+/* How long to wait for a read of that size before the second request; 0: do not hedge (reads take so long that
+ * a second one would be no help). Two seconds while little is known. */
 uint64_t s3_hedge_after_ns(struct s3_hedge *h, size_t size);
 /* A read of that size took so long. Earns a little credit. */
 void s3_hedge_observe(struct s3_hedge *h, size_t size, uint64_t ns);

@@ -118,9 +118,8 @@ static enum err complete(struct upload *u) {
     buf_init(&text, m);
     buf_printf(&text, "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (unsigned i = 0; i < u->part_count; i++) {
-        buf_printf(&text,
-                   "<Part><PartNumber>%u</PartNumber><ETag>%s</ETag><ChecksumCRC32C>%s</ChecksumCRC32C></Part>", i + 1,
-                   u->parts[i].etag, u->parts[i].checksum);
+        buf_printf(&text, "<Part><PartNumber>%u</PartNumber><ETag>%s</ETag><ChecksumCRC32C>%s</ChecksumCRC32C></Part>",
+                   i + 1, u->parts[i].etag, u->parts[i].checksum);
     }
     buf_printf(&text, "</CompleteMultipartUpload>");
     struct slice body = slice_borrow(text.data, text.size);

@@ -111,18 +111,21 @@ static void patience_sentence(struct s3_call *c, enum err e, char *why) {
         (void)snprintf(why, S3_WHY_SIZE, "the store at %s answers, but cannot serve now (status %u%s%s); try again",
                        a->endpoint, status, c->error.code[0] ? ", " : "", c->error.code);
     } else {
-        (void)snprintf(why, S3_WHY_SIZE,
-                       "the store at %s cannot be reached (%s): start it, or correct the endpoint in storage.url%s",
-                       a->endpoint, c->why[0] ? c->why : err_text(e),
+        (void)snprintf(why, S3_WHY_SIZE, "the store at %s cannot be reached (%s): %s%s", a->endpoint,
+                       c->why[0] ? c->why : err_text(e),
+                       strstr(c->why, "certificate")
+                           ? "give the file with the certificate's authority as AWS_CA_BUNDLE, or correct the endpoint"
+                           : "start it, or correct the endpoint in storage.url",
                        a->path_style ? "" : " (or set path.style=true, if buckets have no host names there)");
     }
 }
 
 /* --- The questions. */
 
-/* Sends until there is an answer that means something, or patience is over. e: what the last sending said. True: *e is
- * final, and `why` is set unless it is OK or ERR_NOT_FOUND. */
+/* Sends until there is an answer that means something, or patience is over. `why` is set unless it is OK,
+ * ERR_NOT_FOUND or ERR_TRUNCATED as the request's own answer. */
 static enum err ask(struct s3 *s, struct s3_call *c, uint64_t until_ns, char *why) {
+    c->quiet = true;
     for (unsigned attempt = 1;; attempt++) {
         enum err e = s3_call_send_once(c), refused;
         if (e == OK || e == ERR_NOT_FOUND || e == ERR_TRUNCATED) return e;
@@ -181,8 +184,8 @@ static enum err list_ask(struct s3 *s, uint64_t until_ns, bool *others, char *wh
         }
         store_listing_deinit(&l);
     } else if (e == ERR_NOT_FOUND || e == ERR_TRUNCATED) {
-        if (!why[0]) (void)snprintf(why, S3_WHY_SIZE, "the store at %s answers a list with a missing key",
-                                    s->address.endpoint);
+        if (!why[0])
+            (void)snprintf(why, S3_WHY_SIZE, "the store at %s answers a list with a missing key", s->address.endpoint);
     }
     s3_call_free(c);
     return e;

@@ -52,13 +52,14 @@ struct s3_call {
     bool changes;   /* what it did is not known when the answer is lost */
     bool create;    /* If-None-Match: * */
     bool read;      /* an object's bytes: hedged */
+    bool quiet;     /* failures become a sentence, not log lines */
     size_t expects; /* of the answer's body, in bytes */
     /* --- The answer, after s3_call_send. */
     struct http_response response;
     struct s3_error error; /* of an answer that is not 2xx */
     bool is_s3;            /* the answer was understood as S3's */
     bool worth_repeating;
-    char why[512];     /* of failures that are not the server's: connection, credentials */
+    char why[512]; /* of failures that are not the server's: connection, credentials */
     char checksum_text[16];
     /* --- Of the sending. */
     struct s3_credentials keys;

@@ -6,7 +6,7 @@
 #include "store/s3_priv.h"
 
 #define WHOLE_FROM ((uint64_t)1 << 43) /* no object is larger: a range that long has no end */
-#define EMPTY_PAGES_MAX 1000u
+#define PAGES_MAX 1000u                /* of one call */
 
 /* --- GET. */
 
@@ -143,24 +143,26 @@ static enum err page_get(struct listing *l, size_t max, struct store_listing *ou
 static enum err pages_get(struct listing *l, const char *prefix, const char *start_after, size_t max,
                           struct store_listing *out) {
     struct s3 *s = l->s3;
-    for (unsigned pages = 1;; pages++) {
+    enum err e = OK;
+    for (unsigned pages = 1; pages <= PAGES_MAX; pages++) {
         size_t from = out->count;
-        enum err e = page_get(l, max - from, out);
+        e = page_get(l, max - from, out);
         if (e == OK && (out->count > max || !in_order(out, from, prefix, start_after))) {
             log_error(s->base.env->log, "s3 lists keys that were not asked for, or in another order than that of bytes",
                       "endpoint=%s bucket=%s", s->address.endpoint, s->address.bucket);
             e = ERR_UNAVAILABLE;
         }
-        if (e != OK) {
-            listing_cut(out, 0);
-            return e;
-        }
+        if (e != OK) break;
         out->more = l->more;
         /* A page may be empty, or short, and not the last. */
-        if (!l->more || out->count == max) return OK;
-        if (!l->token) return out->count > 0 ? OK : ERR_UNAVAILABLE;
-        if (pages >= EMPTY_PAGES_MAX) return out->count > 0 ? OK : ERR_UNAVAILABLE;
+        if (!l->more || out->count == max || !l->token) break;
     }
+    if (e == OK && out->more && out->count == 0) e = ERR_UNAVAILABLE; /* it does not say how to go on */
+    if (e != OK) {
+        listing_cut(out, 0);
+        out->more = false;
+    }
+    return e;
 }
 
 enum err s3_list(struct store *base, const char *prefix, const char *start_after, size_t max,

@@ -20,6 +20,7 @@
 #define LOW_SPEED_BYTES_PER_S 1u
 #define LOW_SPEED_S 20u
 #define CONNECT_NS (5 * NS_PER_S)
+#define READ_NS (5 * NS_PER_S)
 #define LOG_EVERY_MS 10000
 #define BACKOFF_BASE_NS (50 * NS_PER_MS)
 #define BACKOFF_BUSY_NS (200 * NS_PER_MS)
@@ -174,6 +175,8 @@ static struct http_request request_make(struct s3_call *c) {
     struct s3 *s = c->s3;
     uint64_t bytes = c->expects < ((size_t)1 << 40) ? c->expects : 0;
     for (size_t i = 0; i < c->body_count; i++) bytes += c->body[i].size;
+    /* Reads are small or come early, and asking again costs nothing but the request. */
+    uint64_t answer_ns = c->read && s->request_ns > READ_NS ? READ_NS : s->request_ns;
     uint64_t transfer_s = c->expects < ((size_t)1 << 40) ? bytes / BYTES_PER_S_MIN : TRANSFER_S_MAX;
     return (struct http_request){.method = c->method,
                                  .url = (const char *)c->url.data,
@@ -182,7 +185,7 @@ static struct http_request request_make(struct s3_call *c) {
                                  .body = c->body,
                                  .body_count = c->body_count,
                                  .connect_timeout_ns = CONNECT_NS < s->request_ns ? CONNECT_NS : s->request_ns,
-                                 .total_timeout_ns = s->request_ns + transfer_s * NS_PER_S,
+                                 .total_timeout_ns = answer_ns + transfer_s * NS_PER_S,
                                  .low_speed_bytes_per_s = LOW_SPEED_BYTES_PER_S,
                                  .low_speed_s = LOW_SPEED_S,
                                  .response_max_bytes = c->expects,
@@ -209,7 +212,15 @@ static enum err judge_status(struct s3_call *c, enum s3_outcome *outcome) {
     unsigned status = c->response.status;
     enum err open = c->changes ? ERR_UNKNOWN_OUTCOME : ERR_UNAVAILABLE;
     *outcome = S3_ANSWERED;
-    if (status >= 200 && status < 300) return OK;
+    if (status >= 200 && status < 300) {
+        /* Every S3 names the object's contents when it has stored or sends them. A page of somebody in between (of a
+         * proxy, a gateway, a hotel) does not, and must not read as "stored". */
+        bool contents = c->key[0] && (c->method == HTTP_PUT || c->method == HTTP_GET);
+        if (!contents || http_response_header(&c->response, "ETag")) return OK;
+        *outcome = S3_FAILED;
+        c->worth_repeating = true;
+        return open;
+    }
     struct slice body = c->response.body;
     c->is_s3 = s3_xml_error(c->s3->base.env->mem, body.data, body.size, &c->error) == OK;
     if (status == 404 && code_is(c, "NoSuchKey")) return ERR_NOT_FOUND;
@@ -266,7 +277,7 @@ void s3_call_log(const struct s3_call *c, enum err e) {
     struct s3 *s = c->s3;
     struct env *env = s->base.env;
     int64_t now = env_wall_ms(env), last = atomic_load(&s->logged_ms);
-    if (last != 0 && now >= last && now - last < LOG_EVERY_MS) return;
+    if (c->quiet || (last != 0 && now >= last && now - last < LOG_EVERY_MS)) return;
     if (!atomic_compare_exchange_strong(&s->logged_ms, &last, now ? now : 1)) return;
     char why[600];
     log_warn(env->log, "s3 request failed", "op=%s error=%s status=%u code=%s why=%s endpoint=%s bucket=%s",
@@ -315,8 +326,7 @@ enum err s3_call_send_once(struct s3_call *c) {
         e = send_with_keys(c);
     }
     s3_credentials_wipe(&c->keys);
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED)
-        s3_call_log(c, e);
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED) s3_call_log(c, e);
     return e;
 }
 

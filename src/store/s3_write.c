@@ -42,6 +42,11 @@ static enum err delete_one(struct s3 *s, const char *key) {
     struct s3_call *c = s3_call_new(s, S3_OP_DELETE, HTTP_DELETE, key);
     c->changes = true;
     enum err e = s3_call_send(c);
+    if (e == OK && c->response.body.size > 0) { /* S3 has nothing to say here */
+        (void)snprintf(c->why, sizeof(c->why), "the answer to a delete is not S3's");
+        s3_call_log(c, ERR_UNKNOWN_OUTCOME);
+        e = ERR_UNKNOWN_OUTCOME;
+    }
     s3_call_free(c);
     return e == ERR_NOT_FOUND ? OK : e;
 }
@@ -55,8 +60,7 @@ static enum err delete_singly(struct s3 *s, const char *const *keys, size_t coun
 /* Keys have no byte that XML would want written otherwise. */
 static void batch_text(struct s3 *s, const char *const *keys, size_t count, struct buf *out) {
     buf_printf(out, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
-    for (size_t i = 0; i < count; i++)
-        buf_printf(out, "<Object><Key>%s%s</Key></Object>", s->address.prefix, keys[i]);
+    for (size_t i = 0; i < count; i++) buf_printf(out, "<Object><Key>%s%s</Key></Object>", s->address.prefix, keys[i]);
     buf_printf(out, "</Delete>");
 }
 

@@ -36,8 +36,8 @@ enum err s3_xml_list(struct mem *m, const void *data, size_t size, const char *p
                      struct s3_xml_page *page) WARN_UNUSED;
 
 /* <DeleteResult>: how many keys could not be deleted (other than for not being there), and the first reason. */
-enum err s3_xml_deleted(struct mem *m, const void *data, size_t size, size_t *failed, struct s3_error *first)
-    WARN_UNUSED;
+enum err s3_xml_deleted(struct mem *m, const void *data, size_t size, size_t *failed,
+                        struct s3_error *first) WARN_UNUSED;
 
 /* <InitiateMultipartUploadResult>: the upload id; mem_free. */
 enum err s3_xml_upload_id(struct mem *m, const void *data, size_t size, char **out) WARN_UNUSED;

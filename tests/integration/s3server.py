@@ -119,20 +119,28 @@ class Server:
     name, region = None, "us-east-1"
 
     def __init__(self, port=None):
-        self.folder = tempfile.mkdtemp(prefix=f"oxbow-{self.name}-")
-        self.port = port or harness.free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.client = Client(self.endpoint)
-        self.processes = []
         self.buckets = 0
-        self.began = time.monotonic()
-        try:
-            self.start()
-            harness.eventually(self.answers, 120, 0.1, f"{self.name} answers")
-        except BaseException:
-            self.close()
-            raise
-        self.start_seconds = time.monotonic() - self.began
+        began = time.monotonic()
+        for attempt in (1, 2, 3):
+            self.folder = tempfile.mkdtemp(prefix=f"oxbow-{self.name}-")
+            self.port = port or harness.free_port()
+            self.endpoint = f"http://127.0.0.1:{self.port}"
+            self.client = Client(self.endpoint)
+            self.processes = []
+            try:
+                self.start()
+                harness.eventually(self.answers, 120, 0.1, f"{self.name} answers")
+                break
+            except (AssertionError, subprocess.TimeoutExpired):
+                # Once in a long while a cluster does not come up (a port that somebody else was quicker to take).
+                print(f"{self.name} did not start, attempt {attempt}:\n{self.outputs()}", file=sys.stderr)
+                self.close()
+                if attempt == 3:
+                    raise
+            except BaseException:
+                self.close()
+                raise
+        self.start_seconds = time.monotonic() - began
 
     def spawn(self, name, *command, env=None):
         with open(os.path.join(self.folder, f"{name}.out"), "ab") as out:
@@ -193,7 +201,7 @@ class RadosGateway(Server):
         return f"not installed: {' '.join(gone)}" if gone else None
 
     def run(self, *command):
-        return harness.run([command[0], "-c", f"{self.folder}/ceph.conf", *command[1:]], 120, cwd=self.folder)[1]
+        return harness.run([command[0], "-c", f"{self.folder}/ceph.conf", *command[1:]], 60, cwd=self.folder)[1]
 
     def start(self):
         at, fsid, mon = self.folder, uuid.uuid4(), harness.free_port()

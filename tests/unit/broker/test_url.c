@@ -87,17 +87,18 @@ static void test_storage_s3(void **state) {
     assert_string_equal(u.endpoint, "");
     assert_string_equal(u.region, "");
     assert_int_equal(u.style, S3_STYLE_AUTO);
-    assert_int_equal(storage_url_parse("s3://my.bucket/a/b/?endpoint=http://127.0.0.1:9000&region=eu-west-1&path.style=true",
-                                       &u, why, sizeof(why)),
-                     OK);
+    assert_int_equal(
+        storage_url_parse("s3://my.bucket/a/b/?endpoint=http://127.0.0.1:9000&region=eu-west-1&path.style=true", &u,
+                          why, sizeof(why)),
+        OK);
     assert_string_equal(u.bucket, "my.bucket");
     assert_string_equal(u.prefix, "a/b");
     assert_string_equal(u.endpoint, "http://127.0.0.1:9000");
     assert_string_equal(u.region, "eu-west-1");
     assert_int_equal(u.style, S3_STYLE_PATH);
-    assert_int_equal(storage_url_parse("s3://bucket?path.style=false&endpoint=https%3A%2F%2Fhost.example", &u, why,
-                                       sizeof(why)),
-                     OK);
+    assert_int_equal(
+        storage_url_parse("s3://bucket?path.style=false&endpoint=https%3A%2F%2Fhost.example", &u, why, sizeof(why)),
+        OK);
     assert_string_equal(u.endpoint, "https://host.example");
     assert_int_equal(u.style, S3_STYLE_HOST);
     static const struct {
@@ -123,7 +124,8 @@ static void test_storage_s3(void **state) {
         if (!strstr(why, wrong[i].says)) print_error("%s: %s\n", wrong[i].text, why);
         assert_non_null(strstr(why, wrong[i].says));
     }
-    assert_int_equal(storage_url_parse("s3://bucket?endpoint=http://me:verysecret@host", &u, why, sizeof(why)), ERR_INVALID);
+    assert_int_equal(storage_url_parse("s3://bucket?endpoint=http://me:verysecret@host", &u, why, sizeof(why)),
+                     ERR_INVALID);
     assert_null(strstr(why, "verysecret"));
 }
 
@@ -241,9 +243,8 @@ static void test_listener(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_storage),  cmocka_unit_test(test_wal),
-        cmocka_unit_test(test_storage_s3),
-        cmocka_unit_test(test_host_port), cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_sizes),      cmocka_unit_test(test_storage),   cmocka_unit_test(test_wal),
+        cmocka_unit_test(test_storage_s3), cmocka_unit_test(test_host_port), cmocka_unit_test(test_listener),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

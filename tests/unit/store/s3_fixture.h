@@ -62,6 +62,9 @@ static inline void fake_send(struct fake_request *r, const void *data, size_t si
         done += (size_t)n;
     }
 }
+static inline void fake_text(struct fake_request *r, const char *text) {
+    fake_send(r, text, strlen(text));
+}
 __attribute__((format(printf, 4, 5))) static inline void fake_answer(struct fake_request *r, unsigned status,
                                                                      const char *headers, const char *format, ...) {
     char *body = NULL, head[2048];

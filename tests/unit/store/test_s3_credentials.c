@@ -362,8 +362,8 @@ static void body_files(struct world *w) {
         "\n[half]\naws_access_key_id=AKHALF\n[mixed]\naws_access_key_id=AKMIX\naws_secret_access_key=" SECRET);
     o->aws_config_file =
         write_file(w, "config",
-                   "[one]\naws_access_key_id=NO\n[profile two]\ns3 =\n  aws_access_key_id = NO\nregion = x\n"
-                   "aws_access_key_id = AKTWO\naws_secret_access_key = " SECRET "\n"
+                   "[one]\naws_access_key_id=NO\n[profile two]\naws_access_key_id = AKTWO\n"
+                   "s3 =\n  aws_access_key_id = NO\nregion = x\naws_secret_access_key = " SECRET "\n"
                    "[profile mixed]\naws_session_token=NO\naws_access_key_id=NO\naws_secret_access_key=NO\n"
                    "[profile process]\ncredential_process = /bin/x\n[profile chain]\nrole_arn = arn:r\n"
                    "source_profile = one\n[profile sso]\nsso_session = s\n[default]\noutput=json\n");
