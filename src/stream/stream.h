@@ -71,9 +71,9 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
 /* After the recoveries have been committed: formats the WAL for this incarnation and begins to take appends.
  * Suspends; on the log loop. */
 enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
-/* In the background once started: deletes what earlier incarnations left and nothing refers to (only on an exclusive
- * store). `oldest` = the oldest incarnation whose
- * objects are still there afterwards. Suspends; on the log loop. */
+/* In the background once started: deletes what earlier incarnations left and nothing refers to; on a store that is not
+ * exclusive not their fences. All of them must be dead and recovered by this incarnation, which is alone. `oldest` = the
+ * oldest incarnation that has records left afterwards. Suspends; on the log loop. */
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSED;
 /* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop.
  * All streams must be closed. */
