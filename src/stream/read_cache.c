@@ -5,11 +5,11 @@
 
 #define READ_CACHE_MAGIC 0x4eadcac4u
 
-/* One index or block. While it is on its way, `loading` is set and whoever wants it waits. */
 /* Bytes that do not verify may have been damaged on the way: they are read again so often before the object is taken to
  * be damaged. */
 #define DAMAGED_MAX 4u
 
+/* One index or block. While it is on its way, `loading` is set and whoever wants it waits. */
 struct cached {
     struct list lru;
     uint8_t key[25];
