@@ -256,7 +256,14 @@ debug rgw = 0
         osd = str(uuid.uuid4())
         self.run("ceph", "--connect-timeout", "60", "osd", "create", osd)
         self.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-        self.spawn("ceph-osd", "ceph-osd", "-c", f"{at}/ceph.conf", "-i", "0", "-f")
+        # With other clusters starting beside this one, the daemon is sometimes refused by its monitor ("wrong fsid") and ends.
+        for _ in range(10):
+            p = self.spawn("ceph-osd", "ceph-osd", "-c", f"{at}/ceph.conf", "-i", "0", "-f")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                p.wait(2)
+                self.processes.remove(p)
+                continue
+            break
         self.run("radosgw-admin", "user", "create", "--uid", "oxbow", "--display-name", "oxbow", "--access-key", KEY, "--secret", SECRET)
         self.spawn("radosgw", "radosgw", "-c", f"{at}/ceph.conf", "-n", "client.admin", "-f")
 
