@@ -5,7 +5,7 @@
 #include "kafka/kafka_messages.h"
 
 const struct api api_table[] = {
-    {KAFKA_API_PRODUCE, 3, 13, API_OVERLAPS, handle_produce},
+    {KAFKA_API_PRODUCE, 0, 13, API_OVERLAPS, handle_produce},
     {KAFKA_API_FETCH, 4, 18, 0, handle_fetch},
     {KAFKA_API_LIST_OFFSETS, 1, 11, 0, handle_list_offsets},
     {KAFKA_API_METADATA, 0, 13, 0, handle_metadata},
