@@ -112,6 +112,28 @@ struct down_job {
     enum err result;
 };
 
+/* A set on its way to a reader. */
+struct set_slab {
+    struct slab slab; /* its bytes lie behind */
+    struct conversions *c;
+};
+
+static void set_slab_release(struct slab *slab) {
+    struct set_slab *s = CONTAINER_OF(slab, struct set_slab, slab);
+    atomic_fetch_sub_explicit(&s->c->out_bytes, slab->size, memory_order_relaxed);
+    mem_free(s->c->env->mem, s);
+}
+
+static struct slab *set_slab_create(struct conversions *c, const uint8_t *data, size_t size) {
+    struct set_slab *s = mem_alloc(c->env->mem, sizeof(*s) + size);
+    s->c = c;
+    uint8_t *bytes = (uint8_t *)(s + 1);
+    memcpy(bytes, data, size);
+    slab_init(&s->slab, bytes, size, set_slab_release, NULL);
+    atomic_fetch_add_explicit(&c->out_bytes, size, memory_order_relaxed);
+    return &s->slab;
+}
+
 static void down_run(void *arg) {
     struct down_job *j = arg;
     struct mem *mem = j->c->env->mem;
@@ -125,10 +147,7 @@ static void down_run(void *arg) {
     }
     /* What was made before a batch that cannot be read is of use: the reader comes again for the rest. */
     if (j->result != OK && j->result != ERR_TOO_LARGE && out.size > 0) j->result = OK;
-    if (j->result == OK && out.size > 0) {
-        j->set = slab_create(mem, out.size, 16);
-        memcpy(j->set->data, out.data, out.size);
-    }
+    if (j->result == OK && out.size > 0) j->set = set_slab_create(j->c, out.data, out.size);
     buf_deinit(&out);
 }
 
@@ -139,6 +158,13 @@ static uint64_t down_bytes(const struct message_set_down *how, size_t limit) {
 
 enum err conversions_down(struct conversions *c, const struct message_set_down *how, struct slices *records) {
     struct down_job j = {.c = c, .how = *how, .records = records, .result = ERR_TOO_LARGE};
+    bool much = atomic_load_explicit(&c->out_bytes, memory_order_relaxed) >= c->limit_bytes;
+    if (much && j.how.max_bytes > CONVERSIONS_LITTLE) {
+        /* A part of a message would tell the reader that it asks for too little. */
+        if (j.how.cut_first) j.how.whole_first = true;
+        j.how.cut_first = false;
+        j.how.max_bytes = CONVERSIONS_LITTLE;
+    }
     size_t largest = 0;
     for (size_t i = 0; i < records->count; i++) {
         if (records->items[i].size > largest) largest = records->items[i].size;

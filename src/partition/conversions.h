@@ -3,18 +3,26 @@
  *
  * What a set unfolds to is not known before, so the working memory is granted in two steps: first by a guess from what
  * came, and, if that was too little, for the most that is allowed (PARTITION_UNPACK_MAX). Whoever waits for memory waits
- * in order. A conversion that is larger than the whole budget runs alone. Belongs to one loop; small ones are not
- * counted, for they do not suspend. */
+ * in order. A conversion that is larger than the whole budget runs alone. Small ones are not counted, for they do not
+ * suspend. Belongs to one loop.
+ *
+ * Sets for readers live until they are sent, which is up to the readers: nobody waits for that. When as much as the
+ * budget is out, each answer gets little (CONVERSIONS_LITTLE). Their memory may end on any loop, not after this. */
 #ifndef OXBOW_PARTITION_CONVERSIONS_H
 #define OXBOW_PARTITION_CONVERSIONS_H
+
+#include <stdatomic.h>
 
 #include "kafka/message_set.h"
 #include "rt/env.h"
 
+#define CONVERSIONS_LITTLE ((size_t)64 << 10)
+
 struct conversions {
     struct env *env;
     uint64_t limit_bytes, used_bytes;
-    struct fiber_mutex order; /* held by the one who waits for room; the others wait for it */
+    _Atomic uint64_t out_bytes; /* sets that are not sent yet */
+    struct fiber_mutex order;   /* held by the one who waits for room; the others wait for it */
     struct waitq room;
 };
 void conversions_init(struct conversions *c, struct env *env, uint64_t limit_bytes);
@@ -41,7 +49,7 @@ enum err conversions_up(struct conversions *c, struct conversion_up *u, void (*a
 void conversions_release(struct conversions *c, struct conversion_up *u);
 
 /* Replaces batches by a set of how->magic, in memory of its own; how->unpack_limit is set here. Suspends unless they are
- * small. On an error `records` is empty. */
+ * small. May keep to less than max_bytes, but for a first message. On an error `records` is empty. */
 enum err conversions_down(struct conversions *c, const struct message_set_down *how,
                           struct slices *records) WARN_UNUSED;
 
