@@ -120,9 +120,16 @@ def test_what_is_wrong_with_a_set(w):
     assert produce(w, 2, compacted, message_set(0, NONE, [(5, b"k", b"x")])) == (0, 0)
 
 
-def test_acks_and_order_of_one_connection(w):
+@pytest.mark.parametrize("shards", [1, 2])
+def test_acks_and_order_of_one_connection(brokers, shards):
     """Sets small and large, plain and compressed, many in flight: offsets rise in the order of the requests."""
-    topic = create(w, "t")
+    b = brokers({"shards": shards})
+    for name in ("t", "u"):
+        with Wire(b.port) as w:
+            acks_and_order(w, create(w, name))
+
+
+def acks_and_order(w, topic):
     sent, base = [], 0
     for i in range(60):
         count = 400 if i % 3 == 0 else 2
@@ -308,13 +315,13 @@ def test_bombs_are_refused_in_bounded_memory(brokers):
         for t in threads:
             t.join()
         assert results == [10] * 6
-        assert b.status("VmHWM") - before < 1200 * 1024, "kB"
+        assert b.status("VmHWM") - before < 900 * 1024, "kB"  # 410 MB with ASan; six at once would be 12 GiB
         assert produce(w, 2, topic, message_set(1, GZIP, some_records(3))) == (0, 0)
 
 
 def test_many_conversions_share_a_budget(brokers):
     """Both ways, from many connections, with a budget that lets one large conversion in at a time."""
-    b = brokers({"queued.max.request.bytes": str(4 * MIB), "socket.request.max.bytes": str(2 * MIB)})
+    b = brokers({"shards": 2, "queued.max.request.bytes": str(4 * MIB), "socket.request.max.bytes": str(2 * MIB)})
     with Wire(b.port) as w:
         topic = create(w, "t", 4)
         inner = b"".join(message(1, i, 5, None, bytes(900)) for i in range(1000))
