@@ -239,6 +239,7 @@ static enum err convert_set(struct append *a, bool *converted) {
     u->how.need_keys = (a->config.cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
     u->codec_for = converted_codec;
     u->ctx = a;
+    u->check.bad_record = -1;
     enum err e = conversions_up(a->p->conversions, u, await_turn, &a->repacked);
     if (e != OK) a->out->bad_record = u->check.bad_record;
     if (e != OK) return refuse(a, e == ERR_TOO_LARGE ? ERR_MESSAGE_TOO_LARGE : e, u->why);
