@@ -38,7 +38,7 @@ CONFIG_LONG(connections_max_idle_ms, "connections.max.idle.ms", 600000, -1, CONF
 CONFIG_INT(socket_request_max_bytes, "socket.request.max.bytes", 104857600, 1, CONFIG_INT_MAX,
            "The largest request that is read; a client that announces more is disconnected.")
 CONFIG_SIZE(queued_max_request_bytes, "queued.max.request.bytes", 256 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
-            "Memory for requests that are being received or wait, of all clients together; beyond it sockets are not read.")
+            "Memory for requests that are being received or wait, of all clients together; beyond it sockets are not read. As much again for converting old message formats.")
 
 CONFIG_SECTION("Topics")
 CONFIG_BOOL(auto_create_topics_enable, "auto.create.topics.enable", true,

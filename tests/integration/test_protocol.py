@@ -32,7 +32,7 @@ def test_api_versions(broker, w):
     assert w.api_versions(0)[0] == 0
 
 
-@pytest.mark.parametrize("api,version", [(wire.FETCH, 3), (wire.PRODUCE, 2), (wire.METADATA, 99), (11, 0), (999, 0), (-5, 0), (wire.LIST_OFFSETS, 0)])
+@pytest.mark.parametrize("api,version", [(wire.FETCH, 19), (wire.PRODUCE, 14), (wire.METADATA, 99), (999, 0), (-5, 0), (wire.LIST_OFFSETS, 12)])
 def test_what_is_not_offered_closes_the_connection(broker, api, version):
     with Wire(broker.port) as w:
         w.send(api, version, b"\0" * 40)
