@@ -14,7 +14,7 @@ RESUME_PARTITIONS, RESUME_RECORDS, RESUME_AT = 2, 100, 40
 TIMES_RECORDS = 100
 # suffix -> partitions. They exist, without records but in those of FULL, when a program starts.
 TOPICS = {**{f"data-{c}": DATA_PARTITIONS for c in CODECS}, **{f"peer-{c}": PEER_PARTITIONS for c in CODECS}, "acks": 1, "idempotent": 1,
-          "share": SHARE_PARTITIONS, "resume": RESUME_PARTITIONS, "admin": 1, "times": 1}
+          "share": SHARE_PARTITIONS, "resume": RESUME_PARTITIONS, "admin": 1, "times": 1, "kcat": 1, "kcat-group": 1}
 FULL = {**{f"peer-{c}": PEER_RECORDS for c in CODECS}, "share": SHARE_RECORDS, "resume": RESUME_RECORDS, "times": TIMES_RECORDS}
 
 

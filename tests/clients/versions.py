@@ -12,11 +12,11 @@ PYTHON_CODECS = ["python-snappy==0.7.3", "cramjam==2.14.0", "lz4==4.4.5", "zstan
 
 # Go modules: (the compiler they need, releases), newest first. The last row is for Debian 12's own compiler.
 GO = [
-    ((1, 25), {"github.com/IBM/sarama": "v1.61.1", "github.com/segmentio/kafka-go": "v0.4.51",
+    ((1, 26), {"github.com/IBM/sarama": "v1.61.1", "github.com/segmentio/kafka-go": "v0.4.51",
                "github.com/twmb/franz-go": "v1.22.2", "github.com/twmb/franz-go/pkg/kadm": "v1.19.0"}),
     ((1, 19), {"github.com/IBM/sarama": "v1.40.1", "github.com/segmentio/kafka-go": "v0.4.42",
                "github.com/twmb/franz-go": "v1.15.3", "github.com/twmb/franz-go/pkg/kadm": "v1.10.0"}),
 ]
 
-# npm: kafkajs, the packages that give it codecs, and nothing that must be compiled.
-KAFKAJS = {"kafkajs": "2.2.4", "kafkajs-snappy": "1.1.0", "lz4js": "0.2.0", "@bokuweb/zstd-wasm": "0.0.27"}
+# npm: kafkajs, and packages that give it codecs without a compiler.
+KAFKAJS = {"kafkajs": "2.2.4", "kafkajs-snappy": "1.1.0", "lz4-napi": "2.10.0", "@bokuweb/zstd-wasm": "0.0.27"}
