@@ -23,6 +23,8 @@ ROOT = os.environ.get("OXBOW_ROOT", os.path.dirname(os.path.dirname(HERE)))
 CACHE = os.path.abspath(os.environ.get("OXBOW_CLIENTS_CACHE") or os.path.join(ROOT, "build-clients"))
 FETCH_SECONDS = 100  # for one delivery; the whole suite has less than four minutes
 
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable  # Debian's, as in tools/run-tests
+
 silent = {}  # registry -> why it is not asked again
 
 
@@ -77,15 +79,13 @@ def delivered(registry, name, what, make, sources=()):
         return folder
 
 
-def pip(name, packages, dependencies=False):
-    """A folder for PYTHONPATH, for Debian's Python: wheels where there are some, so that nothing is compiled but pure Python."""
+def pip(name, packages):
+    """A folder for PYTHONPATH. All that is needed is listed, with its release; wheels, where there are some, need no compiler."""
     def make(folder):
-        command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--prefer-binary", "--target", folder]
-        fetch(command + ([] if dependencies else ["--no-deps"]) + list(packages))
-    return delivered("pip", name, [sys.version_info[:2], list(packages), dependencies], make)
-
-
-PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+        command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--prefer-binary", "--retries", "2",
+                   "--target", folder]
+        fetch(command + ["--no-deps"] + list(packages))
+    return delivered("pip", name, [sys.version_info[:2], list(packages)], make)
 
 
 def npm(name, packages):
@@ -93,5 +93,6 @@ def npm(name, packages):
     def make(folder):
         with open(os.path.join(folder, "package.json"), "w", encoding="ascii") as f:
             json.dump({"name": name, "version": "1.0.0", "private": True, "dependencies": packages}, f)
-        fetch(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"], cwd=folder)
+        fetch(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts", "--fetch-retries=1",
+               "--fetch-retry-mintimeout=2000"], cwd=folder)
     return delivered("npm", name, packages, make)
