@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,8 +44,9 @@ def fetch(command, seconds=FETCH_SECONDS, **options):
         raise Unanswered(f"{os.path.basename(command[0])} did not end within {seconds} s") from None
     if p.returncode != 0:
         print(p.stdout, file=sys.stderr)
-        lines = [line for line in p.stdout.splitlines() if line.strip()]
-        raise Unanswered((lines or [f"exit status {p.returncode}"])[-1][:200])
+        lines = [line.strip() for line in p.stdout.splitlines() if line.strip()] or [f"exit status {p.returncode}"]
+        telling = [line for line in lines if re.search(r"refused|timed? ?out|unreachable|resol|ECONN|ENOTFOUND|certificate|denied", line, re.I)]
+        raise Unanswered((telling or lines)[-1][-200:])
     return p.stdout
 
 
