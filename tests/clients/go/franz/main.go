@@ -300,6 +300,10 @@ func groupAdmin() error {
 	}
 	remove := func() error {
 		d, err := a.DeleteGroups(ctx, group)
+		var each *kadm.ShardErrors // what older releases make of it
+		if errors.As(err, &each) {
+			return each.Errs[0].Err
+		}
 		return First(err, d[group].Err)
 	}
 	if err := remove(); !errors.Is(err, kerr.NonEmptyGroup) {
@@ -322,7 +326,7 @@ func groupAdmin() error {
 	set := kadm.TopicsSet{}
 	set.Add(group, 0)
 	gone, err := a.DeleteOffsets(ctx, group, set)
-	if err := First(err, gone.Error()); err != nil {
+	if err := First(err, gone[group][0]); err != nil {
 		return fmt.Errorf("deleting offsets: %w", err)
 	}
 	if found, err := a.FetchOffsets(ctx, group); err != nil || len(found[group]) != 0 {
@@ -402,7 +406,7 @@ func topics() error {
 	upTo := kadm.Offsets{}
 	upTo.Add(kadm.Offset{Topic: name, Partition: 0, At: 10, LeaderEpoch: -1})
 	cut, err := a.DeleteRecords(ctx, upTo)
-	if err := First(err, cut.Error()); err != nil {
+	if err := First(err, cut[name][0].Err); err != nil {
 		return fmt.Errorf("delete records: %w", err)
 	}
 	starts, err := a.ListStartOffsets(ctx, name)
