@@ -172,6 +172,11 @@ enum request_outcome handle_describe_configs(struct request *r, const void *mess
     d.out->results.items =
         kafka_new(&kafka_describe_configs_response_result_type, &r->arena, (size_t)d.in->resources.count);
     loop_call(d.broker->o.loop0, describe_there, &d);
+    for (int32_t i = 0; i < d.out->results.count && request_version(r) == 0; i++) {
+        const struct kafka_describe_configs_response_result *result = &d.out->results.items[i];
+        for (int32_t k = 0; k < result->configs.count; k++)
+            result->configs.items[k].is_default = result->configs.items[k].config_source == SOURCE_DEFAULT;
+    }
     return REQUEST_ANSWER;
 }
 

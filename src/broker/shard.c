@@ -47,6 +47,8 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
                         b->shard_count, seed);
     const struct config *c = b->config;
     uint64_t budget = (uint64_t)c->queued_max_request_bytes / b->shard_count;
+    /* As much again as requests themselves may take. */
+    conversions_init(&s->conversions, b->env, budget);
     conns_init(&s->conns,
                &(struct conns_options){
                    .env = b->env,
@@ -137,6 +139,7 @@ static enum err slot_open(struct slot *slot) {
         .topic = t->name,
         .index = slot->index,
         .producer_id_expiration_ms = s->broker->config->producer_id_expiration_ms,
+        .conversions = &s->conversions,
     };
     enum err e = partition_open(&o, &slot->partition);
     if (e != OK && log_due(&s->open_complained, env_wall_ms(s->env), OPEN_COMPLAIN_EVERY_MS)) {

@@ -35,6 +35,7 @@ struct shard {
     struct fetch_sessions sessions;
     struct routes routes;
     struct map64 slots; /* by stream id */
+    struct conversions conversions;
     struct timer retain;
     struct waitgroup background; /* retention, warming up */
     bool stopping;

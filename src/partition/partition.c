@@ -26,7 +26,7 @@ void partition_draw_jitter(struct partition *p) {
 
 enum err partition_open(const struct partition_options *o, struct partition **out) {
     CHECK_OBJ(o->env, ENV_MAGIC);
-    ASSERT(o->stream.v != 0 && o->leader_epoch >= 0 && o->config != NULL);
+    ASSERT(o->stream.v != 0 && o->leader_epoch >= 0 && o->config != NULL && o->conversions != NULL);
     struct mem *m = o->env->mem;
     struct partition *p = MEM_NEW(m, struct partition);
     INIT_OBJ(p, PARTITION_MAGIC);
@@ -36,6 +36,7 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
     p->leader_epoch = o->leader_epoch;
     p->index = o->index;
     p->producer_id_expiration_ms = o->producer_id_expiration_ms;
+    p->conversions = o->conversions;
     p->config = *o->config;
     list_init(&p->turns);
     list_init(&p->watches);
@@ -193,6 +194,16 @@ struct stream_id partition_stream(const struct partition *p) {
 uint64_t partition_size_bytes(const struct partition *p) {
     CHECK_OBJ(p, PARTITION_MAGIC);
     return p->live.start_offset < p->live.end_offset ? live_bytes(&p->live) : 0;
+}
+
+bool partition_down_converts(const struct partition *p) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    return p->config.message_downconversion_enable != 0;
+}
+
+bool partition_is_zstd(const struct partition *p) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    return p->config.compression_type == TOPIC_COMPRESSION_ZSTD;
 }
 
 const struct partition_counters *partition_counters(const struct partition *p) {

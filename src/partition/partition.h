@@ -7,6 +7,7 @@
 #ifndef OXBOW_PARTITION_PARTITION_H
 #define OXBOW_PARTITION_PARTITION_H
 
+#include "partition/conversions.h"
 #include "partition/topic_config.h"
 #include "stream/stream.h"
 
@@ -21,6 +22,7 @@ struct partition_options {
     const char *topic;                 /* copied; for log lines */
     int32_t index;
     int64_t producer_id_expiration_ms;
+    struct conversions *conversions; /* of this loop; borrowed */
 };
 /* Suspends. */
 enum err partition_open(const struct partition_options *o, struct partition **out) WARN_UNUSED;
@@ -37,10 +39,10 @@ struct partition_append_result {
     const char *message; /* for INVALID_RECORD and friends: a literal, or NULL */
     int32_t bad_record;  /* index in the batch of the record at fault, -1: none */
 };
-/* records: one v2 batch as it came (Kafka protocol: Produce 3 and later); its bytes are changed in place (base
- * offset, leader epoch, perhaps timestamp). May suspend for room,
- * or for a worker thread, only before anything is decided: appends by successive callers are ordered as called. On
- * an error nothing was appended; out->message
+/* records: one v2 batch as it came; its bytes are changed in place (base offset, leader epoch, perhaps timestamp).
+ * Before version 3 of Produce also a message set, which becomes one batch; an empty one is OK, with base offset -1 and
+ * end offset 0. May suspend for room, for memory, or for a worker thread, only before anything is decided: appends by
+ * successive callers are ordered as called. On an error nothing was appended; out->message
  * and out->bad_record say more. A repetition of a batch is OK and gives the original's offsets. Transactional
  * batches: ERR_TRANSACTIONAL_ID_AUTHORIZATION. */
 enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version,
@@ -67,6 +69,9 @@ struct partition_fetched {
     int32_t diverging_epoch; /* -1: none */
     uint64_t diverging_end_offset;
 };
+/* What the topic's configuration says of clients that know only the old formats, or not all codecs. */
+bool partition_down_converts(const struct partition *p);
+bool partition_is_zstd(const struct partition *p);
 /* Appends whole batches to `out`. ERR_OFFSET_OUT_OF_RANGE (fetched is filled also then). May suspend unless
  * cached_only. */
 enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched,
@@ -90,6 +95,10 @@ void partition_watch_off(struct partition_watch *w); /* harmless when off */
  * found: OK with offset -1. Suspends. */
 enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset,
                                int64_t *found_timestamp, int32_t *leader_epoch) WARN_UNUSED;
+/* Kafka protocol: ListOffsets 0. At most `max` offsets where segments begin, falling, of segments not newer than the
+ * timestamp; before them the high watermark for the present. -1 latest, -2 earliest. Does not suspend. */
+enum err partition_list_segments(struct partition *p, int64_t timestamp, size_t max, int64_t *offsets,
+                                 size_t *count) WARN_UNUSED;
 /* Applies retention.ms and retention.bytes at wall time now_ms, also to the active segment, and trims when something
  * went; forgets producers that were silent for
  * producer.id.expiration.ms. (segment.ms is applied by the next append, as in Kafka.) Called by the shard's timer.

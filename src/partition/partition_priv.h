@@ -34,6 +34,7 @@ struct partition {
     int32_t leader_epoch, index;
     char *topic;
     int64_t producer_id_expiration_ms;
+    struct conversions *conversions;
     struct topic_config config;
 
     struct stream_state live; /* ahead: includes what is appended and not durable yet */

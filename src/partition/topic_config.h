@@ -35,6 +35,7 @@ enum topic_property {
 #define TOPIC_INT(field, ...) TOPIC_##field,
 #define TOPIC_LONG(field, ...) TOPIC_##field,
 #define TOPIC_ENUM(field, ...) TOPIC_##field,
+#define TOPIC_BOOL(field, ...) TOPIC_##field,
 #define TOPIC_SET(field, ...) TOPIC_##field,
 #define TOPIC_KEPT(id, ...) TOPIC_##id,
 #include "partition/topic_config_table.h"
@@ -58,6 +59,7 @@ struct topic_config {
 #define TOPIC_INT(field, ...) int32_t field;
 #define TOPIC_LONG(field, ...) int64_t field;
 #define TOPIC_ENUM(field, ...) int32_t field;
+#define TOPIC_BOOL(field, ...) int32_t field;
 #define TOPIC_SET(field, ...) int32_t field;
 #define TOPIC_KEPT(id, ...)
 #include "partition/topic_config_table.h"
