@@ -3,9 +3,13 @@
 import os
 import signal
 import subprocess
+import sys
 
 import harness
-import jars
+
+sys.path.insert(0, os.path.join(harness.ROOT, "tests", "clients"))
+import maven  # noqa: E402
+import versions  # noqa: E402,F401
 
 SECONDS = 120  # to start, on a machine that is busy with other tests
 
@@ -16,7 +20,7 @@ class Kafka:
     def __init__(self, folder, release, settings=None):
         self.folder, self.release = str(folder), release
         os.makedirs(self.folder, exist_ok=True)
-        self.classpath = jars.classpath(f"kafka-{release}")
+        self.classpath = maven.classpath(maven.delivered(maven.kafka(release)))
         self.port, self.controller = harness.free_port(), harness.free_port()
         self.log_path = os.path.join(self.folder, "log")
         self.process = None
@@ -36,7 +40,7 @@ class Kafka:
         self.settings.update(settings or {})
 
     def command(self, main, *arguments):
-        return [*jars.JAVA, "-Xmx512m", "-cp", self.classpath, main, *arguments]
+        return [*maven.JAVA, "-Xmx512m", "-cp", self.classpath, main, *arguments]
 
     def start(self):
         properties = os.path.join(self.folder, "server.properties")

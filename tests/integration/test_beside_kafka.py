@@ -33,7 +33,7 @@ def oxbow_settings():
     return {k: v for k, v in SETTINGS.items() if k in known}
 
 
-@pytest.mark.parametrize("release", sorted(kafka_server.jars.SERVERS))
+@pytest.mark.parametrize("release", kafka_server.versions.KAFKAS)
 def test_same_answers(brokers, folder, release):
     kafka = kafka_server.Kafka(os.path.join(folder, "kafka"), release, SETTINGS)
     try:
