@@ -12,6 +12,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))  # harnes
 
 import family as families  # noqa: E402
 
+AT_ONCE = 3  # programs that run beside each other in one test file
+
 
 @pytest.fixture(scope="module")
 def cluster():
@@ -29,13 +31,25 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def ran(cluster):
-    """ran(name, lambda: (command, env)): the program of a family, run at the first call."""
-    done = {}
+def ran(cluster, request):
+    """ran(name): the program of a set-up, when it is done. The test file has `program(name)`, which tells command and environment, and
+    gives the set-up's name to its tests as the parameter `name`: so the next ones can be started already. They mostly wait."""
+    module, started = request.module, {}
+    names = list(dict.fromkeys(i.callspec.params["name"] for i in request.session.items
+                               if getattr(i, "module", None) is module and "name" in getattr(getattr(i, "callspec", None), "params", ())))
 
-    def get(name, prepare):
-        if name not in done:
-            command, env = prepare()
-            done[name] = families.Family(cluster, name, command, env)
-        return done[name]
-    return get
+    def get(name):
+        later = names[names.index(name):][:AT_ONCE] if name in names else [name]
+        for n in later:
+            if n not in started:
+                try:
+                    command, env = module.program(n)
+                except pytest.skip.Exception:
+                    if n == name:
+                        raise
+                    continue
+                started[n] = families.Family(cluster, n, command, env)
+        return started[name].wait()
+    yield get
+    for f in started.values():
+        f.end()

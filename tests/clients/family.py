@@ -22,6 +22,7 @@ FAMILY-data-CODEC: conversions between formats show in both directions."""
 import os
 import re
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -107,33 +108,47 @@ class Cluster:
 
 
 class Family:
-    """A program that has run: what it said of each check."""
+    """A program, and what it said of each check. It is started here, from the main thread, and dies with it."""
 
-    def __init__(self, cluster, name, command, env=None, seconds=PROGRAM_SECONDS):
-        self.cluster, self.name = cluster, name
+    def __init__(self, cluster, name, command, env=None):
+        self.cluster, self.name, self.results = cluster, name, None
         self.prefix = cluster.prepare(name)
-        command = [*command, cluster.address, self.prefix, str(cluster.base)]
+        self.until = time.monotonic() + PROGRAM_SECONDS
+        self.file = tempfile.TemporaryFile()
+        self.process = subprocess.Popen([*command, cluster.address, self.prefix, str(cluster.base)], stdin=subprocess.DEVNULL, stdout=self.file,
+                                        stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, preexec_fn=harness.die_with_parent)
+
+    def wait(self):
+        """Until it is done; then there are results."""
+        if self.results is not None:
+            return self
         try:
-            p = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
-                               env={**os.environ, **(env or {})}, preexec_fn=harness.die_with_parent)
-            output, self.end = p.stdout, f"it ended with {p.returncode}"
-        except subprocess.TimeoutExpired as e:
-            output, self.end = e.stdout or b"", f"it had not ended after {seconds} s"
-        self.output = output.decode("utf-8", "replace")
+            self.how = f"it ended with {self.process.wait(max(0.0, self.until - time.monotonic()))}"
+        except subprocess.TimeoutExpired:
+            self.how = f"it had not ended after {PROGRAM_SECONDS} s"
+        self.end()
+        self.file.seek(0)
+        self.output = self.file.read().decode("utf-8", "replace")
+        self.file.close()
         self.results = {}
         for line in self.output.splitlines():
             if m := re.match(r"(ok|not ok|skip) ([\w.-]+)(?:: (.*))?$", line):
                 self.results[m[2]] = (m[1], m[3] or "")
+        return self
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
 
     def judge(self, check):
         """Passes, fails or skips the present test."""
-        print(f"--- what the program of {self.name} wrote; {self.end}\n{self.output[-6000:]}")
-        if check not in self.results:
-            pytest.fail(f"{self.name} says nothing of {check}; {self.end}")
-        how, why = self.results[check]
+        how, why = self.results.get(check, ("", f"{self.name} says nothing of it; {self.how}"))
         if how == "skip":
             pytest.skip(why)
-        assert how == "ok", f"{check}: {why}"
+        if how != "ok":
+            print(f"--- what the program of {self.name} wrote; {self.how}\n{self.output[-5000:]}")
+            pytest.fail(f"{check}: {why}", pytrace=False)
 
     def verify(self, codec, **options):
         """What the program wrote, read by librdkafka."""

@@ -266,6 +266,8 @@ def group_admin():
     else:
         def state():
             d = a.describe_consumer_groups([group])[0]
+            if RELEASE < (2,):  # the answer as it came
+                return d[2], [m[1] for m in d[5]]
             return d.state, [m.client_id for m in d.members]
 
         def names():

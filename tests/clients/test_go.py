@@ -48,7 +48,6 @@ def sources():
     return [os.path.join(folder, n) for folder, _, names in sorted(os.walk(os.path.join(HERE, "go"))) for n in sorted(names)]
 
 
-@pytest.fixture(scope="module")
 def programs():
     """The folder of the programs. Fetching what they need may fail, which skips; compiling them may not."""
     found, exact = compiler()
@@ -72,15 +71,16 @@ def programs():
     return registry.delivered("go", "go-programs", [exact, modules], make, sources())
 
 
+def program(name):
+    return [os.path.join(programs(), SETUPS[name][0])], {"SARAMA_VERSION": SETUPS[name][1]}
+
+
 @pytest.mark.parametrize("name, check", [(n, c) for n in SETUPS for c in ALL if c not in LACKS.get(n, ())])
-def test_check(ran, programs, name, check):
-    program, version = SETUPS[name]
-    ran(name, lambda: ([os.path.join(programs, program)], {"SARAMA_VERSION": version})).judge(check)
+def test_check(ran, name, check):
+    ran(name).judge(check)
 
 
 @pytest.mark.parametrize("name, codec", [(n, c) for n in SETUPS for c in CODECS if f"data-{c}" not in LACKS.get(n, ())])
-def test_written(ran, programs, name, codec):
+def test_written(ran, name, codec):
     """What it wrote, as librdkafka sees it."""
-    program, version = SETUPS[name]
-    family = ran(name, lambda: ([os.path.join(programs, program)], {"SARAMA_VERSION": version}))
-    family.verify(codec, timestamps=name != "sarama-0.9", headers=name not in ("sarama-0.9", "sarama-0.10.0", "sarama-0.10.2"))
+    ran(name).verify(codec, timestamps=name != "sarama-0.9", headers=name not in ("sarama-0.9", "sarama-0.10.0", "sarama-0.10.2"))

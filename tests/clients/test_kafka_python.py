@@ -37,10 +37,10 @@ def program(name):
 
 @pytest.mark.parametrize("name, check", [(n, c) for n in SETUPS for c in ALL if c not in LACKS[n]])
 def test_check(ran, name, check):
-    ran(name, lambda: program(name)).judge(check)
+    ran(name).judge(check)
 
 
 @pytest.mark.parametrize("name, codec", [(n, c) for n in SETUPS for c in ("none", "gzip", "snappy", "lz4", "zstd") if f"data-{c}" not in LACKS[n]])
 def test_written(ran, name, codec):
     """What it wrote, as librdkafka sees it."""
-    ran(name, lambda: program(name)).verify(codec, timestamps=name != "python-0.9", headers=name not in ("python-0.9", "python-0.10"))
+    ran(name).verify(codec, timestamps=name != "python-0.9", headers=name not in ("python-0.9", "python-0.10"))

@@ -12,10 +12,10 @@ ALL = ["group-share", "group-share-cooperative", "group-static", "group-resume",
        "unknown-topic", "times", "acks", "idempotent"] + [f"{kind}-{codec}" for kind in ("data", "peer") for codec in CODECS]
 
 
-def program():
+def program(_):
     return [registry.PYTHON, os.path.join(HERE, "librdkafka.py")], {}
 
 
-@pytest.mark.parametrize("check", ALL)
-def test_check(ran, check):
-    ran("librdkafka", program).judge(check)
+@pytest.mark.parametrize("name, check", [("librdkafka", c) for c in ALL])
+def test_check(ran, name, check):
+    ran(name).judge(check)
