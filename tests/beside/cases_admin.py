@@ -23,7 +23,8 @@ def create_topics(c):
                 c.learn(t.get("topic_id"), f"id of {t['name']}")
             return answer
         name = f"made-{v}"
-        create("only checked", name=name, validate_only=True)
+        if v:
+            create("only checked", name=name, validate_only=True)
         create("made", name=name, num_partitions=2)
         settle(c, name, 2)
         create("exists", name=name)
@@ -125,6 +126,7 @@ BAD = (("no.such", "1"), ("retention.ms", "x"), ("retention.ms", "-2"), ("cleanu
 
 
 def alter_configs(c):
+    # A topic twice and unknown kinds are not sent: Kafka never answers them.
     topic(c, "alter", configs={"retention.ms": "5000"})
     for v in c.versions("AlterConfigs"):
         def alter(note, *resources, _v=v, **more):
@@ -136,10 +138,8 @@ def alter_configs(c):
         for key, value in BAD:
             alter(f"{key!r} = {value!r}", change(2, "alter", (key, value)))
         alter("a key twice", change(2, "alter", ("retention.ms", "1"), ("retention.ms", "2")))
-        alter("a topic twice", change(2, "alter", ("retention.ms", "1")), change(2, "alter", ("retention.ms", "2")))
         alter("resets", change(2, "alter"))
         alter("unknown topic", change(2, "nobody", ("retention.ms", "1")))
-        alter("bad kinds", change(0, "x"), change(99, "x"), change(2, "a b"), change(2, ""))
         alter("another broker", change(4, "2", ("message.max.bytes", "100000")))
         alter("broker, read only", change(4, "1", ("node.id", "7")))
         alter("nothing")

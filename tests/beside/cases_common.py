@@ -29,6 +29,12 @@ def settle(c, name, partitions):
         return t["error_code"] == 0 and len(t["partitions"]) == partitions and all(p["leader_id"] == 1 for p in t["partitions"])
     assert compare.wait_for(there), f"{c.name}: no topic {name}"
 
+    def leads():
+        parts = [{"partition_index": p, "timestamp": -1} for p in range(partitions)]
+        answer = c.ask("ListOffsets", 1, replica_id=-1, topics=[{"name": name, "partitions": parts}])
+        return all(p["error_code"] == 0 for p in answer["topics"][0]["partitions"])
+    assert compare.wait_for(leads), f"{c.name}: nobody leads {name}"
+
 
 def gone(c, name):
     assert compare.wait_for(lambda: describe(c, name)["error_code"] == 3), f"{c.name}: {name} is still there"

@@ -120,38 +120,40 @@ def produce_old_magic(c):
 
 
 def produce_bad_batches(c):
-    topic(c, "bad")
+    topic(c, "bad", 40)  # a partition for each probe: one that only one side takes shall not shift the offsets of the next
     topic(c, "small", configs={"max.message.bytes": "200"})
     topic(c, "compact", configs={"cleanup.policy": "compact"})
     topic(c, "append", configs={"message.timestamp.type": "LogAppendTime"})
     topic(c, "late", configs={"message.timestamp.before.max.ms": "1000"})
     topic(c, "segment", configs={"segment.bytes": "1048576", "max.message.bytes": "3000000"})
     for v in c.versions("Produce", 3):
-        one = records(THREE)
-        produce(c, "two batches", v, "bad", one + one)
-        produce(c, "base offset 5", v, "bad", records(THREE, base_offset=5))
-        produce(c, "wrong count", v, "bad", records(THREE, count=2))
-        produce(c, "count 0", v, "bad", records([]))
-        produce(c, "count -1", v, "bad", records(THREE, count=-1))
-        produce(c, "control batch", v, "bad", records([(b"\0\0\0\1", b"\0\0\0\0\0\0")], attributes=32))
-        produce(c, "transactional bit without an id", v, "bad", records(THREE, attributes=16))
-        produce(c, "log append bit", v, "bad", records(THREE, attributes=8))
-        produce(c, "unknown codec", v, "bad", records(THREE, attributes=7))
-        produce(c, "unknown attribute", v, "bad", records(THREE, attributes=1 << 10))
-        produce(c, "gzip", v, "bad", records(THREE, attributes=1))
-        produce(c, "sequence missing", v, "bad", records(THREE, pid=1, epoch=0, sequence=-1))
-        produce(c, "epoch missing", v, "bad", records(THREE, pid=1, epoch=-1, sequence=0))
-        produce(c, "headers", v, "bad", records(THREE, headers=[(b"h", b"1"), (b"", b"")]))
-        produce(c, "from the future", v, "bad", records(THREE, timestamp=T0 * 10))
-        produce(c, "no time", v, "bad", records(THREE, timestamp=-1))
+        one, partitions = records(THREE), iter(range(40))
+
+        def bad(note, data, v=v, partitions=partitions):
+            produce(c, note, v, "bad", data, partition=next(partitions))
+        bad("two batches", one + one)
+        bad("base offset 5", records(THREE, base_offset=5))
+        bad("wrong count", records(THREE, count=2))
+        bad("count 0", records([]))
+        bad("count -1", records(THREE, count=-1))
+        bad("control batch", records([(b"\0\0\0\1", b"\0\0\0\0\0\0")], attributes=32))
+        bad("transactional bit without an id", records(THREE, attributes=16))
+        bad("log append bit", records(THREE, attributes=8))
+        bad("unknown codec", records(THREE, attributes=7))
+        bad("unknown attribute", records(THREE, attributes=1 << 10))
+        bad("gzip", records(THREE, attributes=1))
+        bad("sequence missing", records(THREE, pid=1, epoch=0, sequence=-1))
+        bad("epoch missing", records(THREE, pid=1, epoch=-1, sequence=0))
+        bad("headers", records(THREE, headers=[(b"h", b"1"), (b"", b"")]))
+        bad("from the future", records(THREE, timestamp=T0 * 10))
+        bad("no time", records(THREE, timestamp=-1))
         produce(c, "too late", v, "late", one)
         produce(c, "too large", v, "small", records([(None, b"x" * 300)]))
         produce(c, "larger than a segment", v, "segment", records([(None, b"x" * 2000000)]))
         produce(c, "no key", v, "compact", records(THREE))
         produce(c, "no key at all", v, "compact", records([(None, b"x"), (None, b"y"), (b"z", b"")]))
         produce(c, "broker's time", v, "append", one)
-    for name in ("bad", "compact"):
-        fetch(c, f"what is in {name}", max(c.versions("Fetch", 4, 12)), name)
+    fetch(c, "what is in compact", max(c.versions("Fetch", 4, 12)), "compact")
 
 
 def produce_idempotent(c):

@@ -12,7 +12,7 @@ import tomllib
 
 import codec
 
-SECONDS = 10  # for an answer
+SECONDS = 5  # for an answer
 ABSENT = "absent"
 
 # What a field becomes before it is compared, whatever its value: a function of the value.
@@ -272,7 +272,8 @@ def differences(ours, theirs):
 class Listed:
     """An entry of differences.toml. In patterns `*` stands for anything."""
 
-    def __init__(self, entry):
+    def __init__(self, entry, is_open=False):
+        self.open = is_open  # nobody has judged it yet: it need not occur in every state of the work
         unknown = set(entry) - {"where", "api", "field", "oxbow", "kafka", "only", "reason"}
         assert not unknown and entry.get("reason"), f"an entry needs a reason and has only known keys: {entry}"
         self.entry, self.used = entry, 0
@@ -290,7 +291,8 @@ class Listed:
 
 def listed(path):
     with open(path, "rb") as f:
-        return [Listed(e) for e in tomllib.load(f)["difference"]]
+        found = tomllib.load(f)
+    return [Listed(e) for e in found.get("difference", [])] + [Listed(e, True) for e in found.get("open", [])]
 
 
 def judge(found, entries, release):
@@ -303,7 +305,19 @@ def judge(found, entries, release):
             e.used += 1
         if not covering:
             fresh.append(d)
-    return fresh, [e for e in entries if not e.used]
+    return fresh, [e for e in entries if not e.used and not e.open]
+
+
+def as_open(found, release):
+    """Entries for differences that nobody has judged yet, to be judged: text for differences.toml."""
+    out = {}
+    for d in found:
+        field = re.sub(r"\[[^\]]*\]", "[*]", d.field).replace("[*].", "*.").replace("[*]", "*")
+        out[(f"{d.case}/{d.note}", d.api, field)] = release[:1]
+    def quote(text):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "".join(f"[[open]]\nwhere = {quote(w)}\napi = {quote(a)}\nfield = {quote(f)}\nreason = \"not judged yet\"\n\n"
+                   for w, a, f in sorted(out))
 
 
 def wait_for(check, seconds=20):
