@@ -1,5 +1,7 @@
 """Finding brokers, writing and reading records."""
 
+import time
+
 from cases_common import (T0, fetch, fetch_fields, fill, in_format, known_id, message_set, produce, produce_fields, records, topic)
 
 THREE = [(b"k0", b"v0"), (None, b"v1"), (b"k2", None)]
@@ -157,6 +159,7 @@ def produce_bad_batches(c):
 
 
 def produce_idempotent(c):
+    now = int(time.time() * 1000)  # Kafka forgets producers by the time of their records
     for v in c.versions("Produce", 3):
         name = f"idem-{v}"
         topic(c, name)
@@ -164,7 +167,7 @@ def produce_idempotent(c):
 
         def put(note, sequence, epoch=0, n=2, who=None):
             pairs = [(b"k", str(sequence + i).encode()) for i in range(n)]
-            produce(c, note, v, name, records(pairs, pid=pid if who is None else who, epoch=epoch, sequence=sequence))  # noqa: B023
+            produce(c, note, v, name, records(pairs, pid=pid if who is None else who, epoch=epoch, sequence=sequence, timestamp=now))  # noqa: B023
         put("starts at 4", 4)
         put("goes on", 6)
         put("repeated", 6)

@@ -35,7 +35,7 @@ class Kafka:
             "offsets.topic.replication.factor": "1", "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1", "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1", "group.initial.rebalance.delay.ms": "0",
-            "log.cleaner.enable": "false", "log.flush.scheduler.interval.ms": "60000",
+            "log.cleaner.enable": "false",
         }
         self.settings.update(settings or {})
 
