@@ -56,8 +56,6 @@ public class AdminChecks {
             JavaClient.same("configuration told", "123456", made.config(name).get().get("retention.ms").value());
             JavaClient.until("the topic is known", () -> a.listTopics().names().get().contains(name), NOBODY);
             fails(TopicExistsException.class, () -> a.createTopics(Collections.singleton(t)).all().get());
-            fails(InvalidReplicationFactorException.class,
-                () -> a.createTopics(Collections.singleton(new NewTopic(name + "-3", 1, (short) 3))).all().get());
             fails(InvalidConfigurationException.class, () -> a.createTopics(Collections.singleton(
                 new NewTopic(name + "-4", 1, (short) 1).configs(Collections.singletonMap("no.such", "1")))).all().get());
             JavaClient.same("partitions", 2, describe(a, name).partitions().size());
