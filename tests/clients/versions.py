@@ -20,3 +20,10 @@ GO = [
 
 # npm: kafkajs, and packages that give it codecs without a compiler.
 KAFKAJS = {"kafkajs": "2.2.4", "kafkajs-snappy": "1.1.0", "lz4-napi": "2.10.0", "@bokuweb/zstd-wasm": "0.0.27"}
+
+# The Java client. Brokers and their tools are not always released together with it.
+JAVA_CLIENTS = ["0.9.0.1", "0.10.0.1", "0.10.2.2", "0.11.0.3", "1.1.1", "2.8.2", "3.9.2", "4.4.0"]
+# Kafka itself: its command-line tools, and a broker to stand beside ours. The last release that answers the oldest clients, and the newest.
+KAFKAS = ["3.9.2", "4.3.1"]
+SLF4J = "1.7.36"
+LOG4J = "2.25.1"
