@@ -226,6 +226,12 @@ enum err streams_start(struct streams *s, const char **why) {
     return OK;
 }
 
+void streams_set_producer_expiration(struct streams *s, int64_t ms) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(loop_current() == s->options.log_loop && ms > 0);
+    s->options.producer_expiration_ms = ms;
+}
+
 void streams_close(struct streams *s) {
     CHECK_OBJ(s, STREAMS_MAGIC);
     for (unsigned i = 0; i < s->shard_count; i++) {
