@@ -14,8 +14,8 @@ struct meta_extent {
     struct meta_topic *topic;
 };
 
-struct meta_broker_configs { /* what was set of brokers' configurations at run time */
-    int32_t node_id;         /* META_ALL_BROKERS, or the broker's */
+struct meta_broker_configs {     /* what was set of brokers' configurations at run time */
+    int32_t node_id;             /* META_ALL_BROKERS, or the broker's */
     struct meta_config *configs; /* sorted by name; never none */
     size_t config_count;
 };

@@ -181,8 +181,7 @@ static bool partitions_add_get(struct meta_record *r, struct reader *in) {
     r->partitions_add.before = (int32_t)before;
     r->partitions_add.count = (int32_t)count;
     return meta_uint_get(in, OFFSET_MAX, &r->partitions_add.first_stream.v) &&
-           meta_uint_get(in, OFFSET_MAX, &r->partitions_add.owner.v) &&
-           meta_int_get(in, &r->partitions_add.owner_node);
+           meta_uint_get(in, OFFSET_MAX, &r->partitions_add.owner.v) && meta_int_get(in, &r->partitions_add.owner_node);
 }
 
 static bool payload_get(struct meta_record *r, struct mem *m, struct reader *in) {

@@ -33,8 +33,7 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     if (f->last_fetched_epoch >= 0) {
         int32_t epoch;
         uint64_t end;
-        if (!partition_epoch_lookup(p, f->last_fetched_epoch, &epoch, &end) ||
-            f->offset < fetched->log_start_offset)
+        if (!partition_epoch_lookup(p, f->last_fetched_epoch, &epoch, &end) || f->offset < fetched->log_start_offset)
             return ERR_OFFSET_OUT_OF_RANGE;
         if (epoch < f->last_fetched_epoch || end < f->offset) {
             fetched->diverging_epoch = epoch;

@@ -511,10 +511,12 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_topics),    cmocka_unit_test(test_refusals),        cmocka_unit_test(test_recovered),
-        cmocka_unit_test(test_configure), cmocka_unit_test(test_snapshot_random), cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_golden_two), cmocka_unit_test(test_partitions_add), cmocka_unit_test(test_broker_configs),
-        cmocka_unit_test(test_bad_bytes), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_topics),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_recovered),       cmocka_unit_test(test_configure),
+        cmocka_unit_test(test_snapshot_random), cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_golden_two),      cmocka_unit_test(test_partitions_add),
+        cmocka_unit_test(test_broker_configs),  cmocka_unit_test(test_bad_bytes),
+        cmocka_unit_test(test_names),
     };
     mem_init_heap(&heap);
     return cmocka_run_group_tests(tests, NULL, NULL);

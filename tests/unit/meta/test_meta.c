@@ -192,8 +192,9 @@ static void groups(struct sim_run *r) {
     EXPECT(r, (meta_topic_by_name(m, "t7", 2) != NULL) == (more[3].result == OK || more[4].result == OK));
     /* More partitions for one topic, from several at once, beside a deletion and a creation of others: those that ask
      * for fewer than there are by then get none. */
-    struct job grow[6] = {{.kind = 2}, {.kind = 3, .total = 5}, {.kind = 3, .total = 9},
-                          {.kind = 3, .total = 7}, {.kind = 1}, {.kind = 0}};
+    struct job grow[6] = {
+        {.kind = 2}, {.kind = 3, .total = 5}, {.kind = 3, .total = 9}, {.kind = 3, .total = 7}, {.kind = 1},
+        {.kind = 0}};
     for (unsigned i = 1; i <= 3; i++) grow[i].id = meta_topic_by_name(m, "t3", 2)->id;
     grow[4].id = meta_topic_by_name(m, "t5", 2)->id;
     snprintf(grow[5].name, sizeof(grow[5].name), "new");
