@@ -6,6 +6,6 @@
 const struct api api_table[] = {
 #define API(name, min, max, flags, handler, status, text) {KAFKA_API_##name, min, max, flags, handler},
 #define NO_API(key, name, min, max, text)
-#include "broker/api_table.h"
+#include "broker/api_rows.h"
 };
 const size_t api_table_count = ARRAY_LEN(api_table);

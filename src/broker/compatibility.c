@@ -16,7 +16,7 @@ static const struct row {
 } rows[] = {
 #define API(name, min, max, flags, handler, status, text) {KAFKA_API_##name, NULL, min, max, status, text},
 #define NO_API(key, name, min, max, text) {key, name, min, max, ABSENT, text},
-#include "broker/api_table.h"
+#include "broker/api_rows.h"
 };
 
 static void print_apis(struct buf *out, enum status status) {
@@ -69,7 +69,7 @@ static void print_broker_configs(struct buf *out) {
 void compatibility_print_markdown(struct buf *out) {
     buf_printf(
         out, "# Compatibility with Kafka\n\n"
-             "This page is made from `src/broker/api_table.h`, `src/partition/topic_config_table.h` and "
+             "This page is made from `src/broker/api_rows.h`, `src/partition/topic_config_table.h` and "
              "`src/broker/config_table.h`\nby `oxbow config --compatibility`; do not edit it.\n\n"
              "A client asks for what is offered (ApiVersions) and takes the newest version that both know. What is not "
              "offered it\ndoes without, or tells its user that the API is not supported; who sends it all the same is "

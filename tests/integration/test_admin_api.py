@@ -140,6 +140,8 @@ def test_delete_records(broker):
             assert w.produce("t", 0, batch([b"x"] * 5))[0] == 0
         assert delete(w, [("t", 0, 21), ("t", 0, -2), ("t", 2, 0), ("none", 0, 0)]) == [(1, -1), (1, -1), (3, -1), (3, -1)]
         assert delete(w, [("compacted", 0, -1), ("both", 0, -1)]) == [(44, -1), (0, 0)]
+        w.create("__consumer_offsets")
+        assert delete(w, [("__consumer_offsets", 0, 0)]) == [(17, -1)]  # internal
         for version in versions("DeleteRecords"):
             assert delete(w, [("t", 0, 7)], version) == [(0, 7)]  # in the middle of a batch; a repetition is no harm
         assert delete(w, [("t", 0, 3)]) == [(0, 7)]  # gone already
