@@ -270,12 +270,13 @@ def test_broker_configs_are_described(w):
 
 
 def test_dynamic_broker_configs(brokers):
-    b = brokers({"log.retention.ms": "500000", "shards": "2"})
+    b = brokers({"log.retention.ms": "500000", "compression.gzip.level": "5", "shards": "2"})
     with Wire(b.port) as w:
         w.create("plain")
         w.create("own", 1, {"retention.ms": "3"})
         assert chain(describe(w, TOPIC, "own")[1]["retention.ms"]) == [
             ("retention.ms", "3", 1), ("log.retention.ms", "500000", 4), ("log.retention.ms", "604800000", 5)]
+        assert chain(describe(w, TOPIC, "own")[1]["compression.gzip.level"]) == [("compression.gzip.level", "5", 4), ("compression.gzip.level", "-1", 5)]
         assert alter(w, [(BROKER, "", [("log.retention.ms", 0, "7000"), ("message.max.bytes", 0, "200"), ("log.flush.interval.ms", 0, "12")])]) == [(0, None)]
         assert alter(w, [(BROKER, "1", [("log.retention.ms", 0, "8000")])]) == [(0, None)]
         found = describe(w, TOPIC, "plain")[1]
