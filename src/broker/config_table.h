@@ -54,6 +54,9 @@ CONFIG_SECTION("Records: the defaults of topics")
 CONFIG_INT(message_max_bytes, "message.max.bytes", 1048588, 0, CONFIG_INT_MAX, "The largest record batch that is accepted (topic: `max.message.bytes`).")
 CONFIG_ENUM(compression_type, "compression.type", "producer", "producer|uncompressed|gzip|snappy|lz4|zstd",
             "The codec in which batches are kept (topic: `compression.type`); `producer` keeps what the producer chose.")
+CONFIG_INT(compression_gzip_level, "compression.gzip.level", -1, -1, 9, "The level at which the broker compresses with gzip; -1: the codec's own.")
+CONFIG_INT(compression_lz4_level, "compression.lz4.level", 9, 1, 17, "The level at which the broker compresses with lz4.")
+CONFIG_INT(compression_zstd_level, "compression.zstd.level", 3, -131072, 22, "The level at which the broker compresses with zstd.")
 CONFIG_ENUM(log_message_timestamp_type, "log.message.timestamp.type", "CreateTime", "CreateTime|LogAppendTime",
             "Whether a record keeps its producer's time or gets the broker's (topic: `message.timestamp.type`).")
 CONFIG_LONG(log_message_timestamp_before_max_ms, "log.message.timestamp.before.max.ms", CONFIG_LONG_MAX, 0, CONFIG_LONG_MAX,

@@ -324,11 +324,15 @@ static void verify_ledger_head(struct inspect *x, const char *key, const struct 
 }
 
 static const char *record_name(enum meta_record_kind k) {
-    static const char *const names[] = {
-        [META_REGISTRATION] = "registration",    [META_TOPIC_CREATE] = "topic_create",
-        [META_TOPIC_DELETE] = "topic_delete",    [META_TOPIC_CONFIGURE] = "topic_configure",
-        [META_RECOVERED] = "recovered",          [META_PRODUCER_IDS] = "producer_ids",
-        [META_FORGET_RETIRED] = "forget_retired"};
+    static const char *const names[] = {[META_REGISTRATION] = "registration",
+                                        [META_TOPIC_CREATE] = "topic_create",
+                                        [META_TOPIC_DELETE] = "topic_delete",
+                                        [META_TOPIC_CONFIGURE] = "topic_configure",
+                                        [META_RECOVERED] = "recovered",
+                                        [META_PRODUCER_IDS] = "producer_ids",
+                                        [META_FORGET_RETIRED] = "forget_retired",
+                                        [META_PARTITIONS_ADD] = "partitions_add",
+                                        [META_BROKER_CONFIGURE] = "broker_configure"};
     return (size_t)k < ARRAY_LEN(names) && names[k] ? names[k] : "?";
 }
 

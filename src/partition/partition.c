@@ -111,6 +111,11 @@ void partition_configure(struct partition *p, const struct topic_config *config)
     take_durability(p);
 }
 
+void partition_set_producer_expiration(struct partition *p, int64_t ms) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    p->producer_id_expiration_ms = ms;
+}
+
 /* Watches. They are called from the loop itself: when the stream tells that the durable end has moved, or by a timer
  * that is due at once. */
 

@@ -30,6 +30,7 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
  * call answers ERR_NOT_LEADER. Suspends. */
 void partition_close(struct partition *p);
 void partition_configure(struct partition *p, const struct topic_config *config);
+void partition_set_producer_expiration(struct partition *p, int64_t ms);
 
 struct partition_append_result {
     /* of the batch, or of the original if it is a duplicate; pass end_offset to partition_wait */
@@ -105,6 +106,27 @@ enum err partition_list_segments(struct partition *p, int64_t timestamp, size_t 
  * Suspends. */
 void partition_retain(struct partition *p, int64_t now_ms);
 uint64_t partition_size_bytes(const struct partition *p);
+
+/* Kafka protocol: DeleteRecords. Moves the log start offset up to `offset`, -1: the high watermark, and suspends until
+ * that is durable; what lies below it already stays so. *low_watermark: the log start offset then, -1 on errors.
+ * ERR_POLICY_VIOLATION: old records of this topic are compacted, not deleted. ERR_OFFSET_OUT_OF_RANGE: above the high
+ * watermark. ERR_UNKNOWN_OUTCOME: they may be gone. */
+enum err partition_delete_records(struct partition *p, int64_t offset, int64_t *low_watermark) WARN_UNUSED;
+
+/* Kafka protocol: OffsetForLeaderEpoch. *epoch: the largest known one that is not above `leader_epoch`; its records end
+ * below *end_offset. Both -1: not known. ERR_FENCED_LEADER_EPOCH, ERR_UNKNOWN_LEADER_EPOCH. */
+enum err partition_epoch_end(const struct partition *p, int32_t current_leader_epoch, int32_t leader_epoch,
+                             int32_t *epoch, int64_t *end_offset) WARN_UNUSED;
+
+/* Kafka protocol: DescribeProducers. What is remembered of a producer whose batches are durable. */
+struct partition_producer {
+    int64_t producer_id;
+    int16_t epoch;
+    int32_t last_sequence;
+    int64_t last_timestamp;
+};
+/* Sorted by id. The caller frees *out with m. Returns how many there are. */
+size_t partition_producers(const struct partition *p, struct mem *m, struct partition_producer **out);
 
 struct partition_counters { /* since open */
     uint64_t bytes_in, bytes_out, batches_in, records_in;

@@ -422,3 +422,23 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
     }
     return false;
 }
+
+enum topic_property topic_config_find_synonym(const char *name) {
+    size_t i = 0;
+    while (i < TOPIC_PROPERTIES && ((rows[i].flags & OLD) != 0 || strcmp(rows[i].synonym, name) != 0)) i++;
+    return (enum topic_property)i;
+}
+
+void topic_config_row(enum topic_property p, struct topic_config_row *out) {
+    ASSERT(p < TOPIC_PROPERTIES);
+    const struct row *r = &rows[p];
+    struct topic_config kafka;
+    topic_config_init(&kafka);
+    out->name = r->name;
+    out->synonym = r->synonym;
+    out->text = r->text;
+    out->type = r->type;
+    out->effect = (r->flags & EFFECT) != 0;
+    out->old = (r->flags & OLD) != 0;
+    out->default_value = value_text(&kafka, r, out->buffer, sizeof(out->buffer));
+}

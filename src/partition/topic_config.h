@@ -126,5 +126,17 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
 
 /* TOPIC_PROPERTIES if there is none of that name. */
 enum topic_property topic_config_find(const char *name);
+/* The property whose default the broker's property of that name gives; Kafka's old names are not looked at. */
+enum topic_property topic_config_find_synonym(const char *name);
+
+/* The table at run time. */
+struct topic_config_row {
+    const char *name, *synonym, *text;
+    const char *default_value; /* may point into buffer: not to be copied */
+    enum topic_type type;
+    bool effect, old; /* old: Kafka 4 no longer knows the name */
+    char buffer[64];
+};
+void topic_config_row(enum topic_property p, struct topic_config_row *out);
 
 #endif

@@ -22,7 +22,7 @@ def test_api_versions(broker, w):
     offered = {key: (low, high) for key, low, high in apis}
     assert error == 0
     assert {wire.PRODUCE, wire.FETCH, wire.LIST_OFFSETS, wire.METADATA, wire.API_VERSIONS, wire.CREATE_TOPICS, wire.DELETE_TOPICS,
-            wire.FIND_COORDINATOR, wire.INIT_PRODUCER_ID, 32, 44} == set(offered)
+            wire.FIND_COORDINATOR, wire.INIT_PRODUCER_ID, 32, 44} <= set(offered)
     # A version from the future: error 35, in version 0, and the connection stays.
     w.send(wire.API_VERSIONS, 99, b"\0\0\0\0")
     r = w.receive(wire.API_VERSIONS, 0)

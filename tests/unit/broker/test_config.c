@@ -340,7 +340,7 @@ static void test_rows(void **state) {
         assert_int_equal(config_find(r->name), i);
         size_t size = strlen(r->text);
         assert_true(size > 10 && r->text[size - 1] == '.');
-        assert_int_equal(strspn(r->name, "abcdefghijklmnopqrstuvwxyz."), strlen(r->name));
+        assert_int_equal(strspn(r->name, "abcdefghijklmnopqrstuvwxyz0123456789."), strlen(r->name));
     }
     assert_int_equal(config_find("broker.id"), CONFIG_PROPERTIES);
     assert_int_equal(config_find("x"), CONFIG_PROPERTIES);
