@@ -4,6 +4,7 @@
 
 #include "broker/broker.h"
 #include "broker/conn.h"
+#include "broker/coordinator.h"
 #include "broker/route.h"
 #include "broker/shard.h"
 #include "meta/meta.h"
@@ -33,6 +34,7 @@ struct broker {
     struct waitgroup background;
     struct fiber_mutex configs_lock; /* from reading a topic's overrides to committing what was made of them */
     struct fiber_mutex producer_ids_lock;
+    struct fiber_mutex offsets_topic_lock; /* while __consumer_offsets is made */
     int64_t next_producer_id, producer_ids_end;
 };
 
@@ -42,7 +44,9 @@ extern const size_t api_table_count;
 
 request_handler handle_produce, handle_fetch, handle_list_offsets, handle_metadata, handle_find_coordinator,
     handle_api_versions, handle_create_topics, handle_delete_topics, handle_init_producer_id, handle_describe_configs,
-    handle_incremental_alter_configs;
+    handle_incremental_alter_configs, handle_join_group, handle_sync_group, handle_heartbeat, handle_leave_group,
+    handle_describe_groups, handle_list_groups, handle_delete_groups, handle_offset_commit, handle_offset_fetch,
+    handle_offset_delete;
 
 static inline struct shard *request_shard(const struct request *r) {
     return r->shard;

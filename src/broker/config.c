@@ -115,7 +115,6 @@ static const char *const ignored[] = {
     "compression.zstd.level",
     "remote.*",
     "offsets.*",
-    "offset.metadata.max.bytes",
     "group.*",
     "share.*",
     "transaction.*",

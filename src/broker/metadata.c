@@ -17,6 +17,7 @@ static void fill_topic(struct request *r, const struct kafka_metadata_request *i
     out->error_code = 0;
     out->name = kafka_string_view(arena_strndup(&r->arena, t->name, t->name_size), t->name_size);
     out->topic_id = uuid_to_kafka(&t->id);
+    out->is_internal = topic_is_internal(t->name, t->name_size);
     if (in->include_topic_authorized_operations) out->topic_authorized_operations = TOPIC_OPERATIONS;
     out->partitions.items = kafka_new(&kafka_metadata_response_partition_type, &r->arena, (size_t)t->partition_count);
     out->partitions.count = t->partition_count;
@@ -54,6 +55,7 @@ static enum err topic_auto_create(struct request *r, const struct kafka_metadata
     struct broker *b = request_shard(r)->broker;
     if (!meta_topic_name_valid(name.data, (size_t)name.size)) return ERR_INVALID_TOPIC;
     if (!b->config->auto_create_topics_enable || !in->allow_auto_topic_creation) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (topic_is_internal(name.data, (size_t)name.size)) return ERR_UNKNOWN_TOPIC_OR_PARTITION; /* made when needed */
     struct auto_create a = {b, arena_strndup(&r->arena, name.data, (size_t)name.size), OK};
     loop_call(b->o.loop0, auto_create_there, &a);
     if (a.err == OK || a.err == ERR_TOPIC_EXISTS) return OK;

@@ -1,0 +1,895 @@
+"""Consumer groups: real clients (librdkafka, kafka-python) sharing partitions over members that come, leave and die and a broker that
+restarts, and the protocol by hand for what clients do not do: stale generations, unknown members, every version, identical commits,
+what lies in __consumer_offsets, what a restart reads."""
+
+import struct
+import threading
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+import wire
+from harness import eventually, free_port
+from test_admin import metrics
+from wire import Reader, Wire, Writer, batch
+
+OFFSET_COMMIT, OFFSET_FETCH, JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE, OFFSET_DELETE = 8, 9, 11, 12, 13, 14, 15, 16, 42, 47
+wire.FLEXIBLE_FROM.update({OFFSET_COMMIT: 8, OFFSET_FETCH: 6, JOIN: 6, HEARTBEAT: 4, LEAVE: 4, SYNC: 4, DESCRIBE: 5, LIST: 3, DELETE: 2,
+                           OFFSET_DELETE: 99})
+OFFSETS = "__consumer_offsets"
+QUICK = {"group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 4}
+
+
+class Group(Wire):
+    """The group APIs, each in the versions asked for."""
+
+    def begin(self, api, version):
+        return Writer(wire.flexible(api, version))
+
+    def send_join(self, group, member="", version=5, session=10000, rebalance=10000, instance=None, kind="consumer", protocols=None):
+        w = self.begin(JOIN, version)
+        w.string(group).put("i", session)
+        if version >= 1:
+            w.put("i", rebalance)
+        w.string(member)
+        if version >= 5:
+            w.string(instance)
+        w.string(kind)
+        w.array(list((protocols or {"range": b"meta"}).items()), lambda p: w.string(p[0]).bytes(p[1]).tags())
+        if version >= 8:
+            w.string("for a test")
+        return self.send(JOIN, version, w.tags().out)
+
+    def receive_join(self, version=5):
+        """error, generation, protocol, leader, member, {member: metadata}"""
+        r = self.receive(JOIN, version)
+        if version >= 2:
+            r.i32()
+        error, generation = r.i16(), r.i32()
+        if version >= 7:
+            r.string()
+        protocol, leader = r.string(), r.string()
+        skip = version >= 9 and r.i8()
+        member, members = r.string(), {}
+
+        def one():
+            name = r.string()
+            if version >= 5:
+                r.string()
+            members[name] = r.bytes()
+            r.tags()
+        r.array(one)
+        r.tags()
+        r.end()
+        self.skip_assignment = bool(skip)
+        return error, generation, protocol, leader, member, members
+
+    def join(self, group, member="", version=5, **options):
+        self.send_join(group, member, version, **options)
+        return self.receive_join(version)
+
+    def joined(self, group, version=5, **options):
+        """Joins as a client does, with the member id that the broker gives."""
+        got = self.join(group, "", version, **options)
+        if got[0] == 79:
+            got = self.join(group, got[4], version, **options)
+        assert got[0] == 0, got
+        return got
+
+    def send_sync(self, group, generation, member, assignments=None, version=3, instance=None):
+        w = self.begin(SYNC, version)
+        w.string(group).put("i", generation).string(member)
+        if version >= 3:
+            w.string(instance)
+        if version >= 5:
+            w.string("consumer").string("range")
+        w.array(list((assignments or {}).items()), lambda a: w.string(a[0]).bytes(a[1]).tags())
+        return self.send(SYNC, version, w.tags().out)
+
+    def receive_sync(self, version=3):
+        r = self.receive(SYNC, version)
+        if version >= 1:
+            r.i32()
+        error = r.i16()
+        if version >= 5:
+            r.string()
+            r.string()
+        assignment = r.bytes()
+        r.tags()
+        r.end()
+        return error, assignment
+
+    def sync(self, *arguments, version=3, **options):
+        self.send_sync(*arguments, version=version, **options)
+        return self.receive_sync(version)
+
+    def heartbeat(self, group, generation, member, version=3, instance=None):
+        w = self.begin(HEARTBEAT, version)
+        w.string(group).put("i", generation).string(member)
+        if version >= 3:
+            w.string(instance)
+        r = self.call(HEARTBEAT, version, w.tags().out)
+        if version >= 1:
+            r.i32()
+        error = r.i16()
+        r.tags()
+        r.end()
+        return error
+
+    def leave(self, group, members, version=3):
+        """members: [(member, instance)]; (error, [error of each])"""
+        w = self.begin(LEAVE, version)
+        w.string(group)
+        if version < 3:
+            w.string(members[0][0])
+        else:
+            def one(m):
+                w.string(m[0]).string(m[1])
+                if version >= 5:
+                    w.string("enough")
+                w.tags()
+            w.array(members, one)
+        r = self.call(LEAVE, version, w.tags().out)
+        if version >= 1:
+            r.i32()
+        error, each = r.i16(), []
+        if version >= 3:
+            each = r.array(lambda: (r.string(), r.string(), r.i16(), r.tags())[2])
+        r.tags()
+        r.end()
+        return error, each
+
+    def commit(self, group, offsets, generation=-1, member="", version=7, metadata="", retention=-1, instance=None, ids=None):
+        """offsets: {(topic, partition): offset}; {(topic, partition): error}"""
+        w = self.begin(OFFSET_COMMIT, version)
+        w.string(group)
+        if version >= 1:
+            w.put("i", generation).string(member)
+        if version >= 7:
+            w.string(instance)
+        if 2 <= version <= 4:
+            w.put("q", retention)
+
+        def partition(p):
+            w.put("iq", p[0], p[1])
+            if version >= 6:
+                w.put("i", -1)
+            if version == 1:
+                w.put("q", -1)
+            w.string(metadata).tags()
+        topics = {}
+        for (t, p), o in offsets.items():
+            topics.setdefault(t, []).append((p, o))
+        w.array(list(topics.items()), lambda t: (w.raw(ids[t[0]]) if version >= 10 else w.string(t[0])).array(t[1], partition).tags())
+        r = self.call(OFFSET_COMMIT, version, w.tags().out)
+        if version >= 3:
+            r.i32()
+        got = {}
+
+        def topic():
+            name = r.take(16) if version >= 10 else r.string()
+            if version >= 10:
+                name = [k for k, v in ids.items() if v == name][0]
+
+            def one():
+                index = r.i32()
+                got[(name, index)] = r.i16()
+                r.tags()
+            r.array(one)
+            r.tags()
+        r.array(topic)
+        r.tags()
+        r.end()
+        return got
+
+    def fetch_offsets(self, group, wanted=None, version=5, ids=None):
+        """wanted: {topic: [partition]}, None: all. (error, {(topic, partition): (offset, metadata, error)})"""
+        w = self.begin(OFFSET_FETCH, version)
+
+        def topic(t):
+            (w.raw(ids[t[0]]) if version >= 10 else w.string(t[0])).array(t[1], lambda p: w.put("i", p)).tags()
+
+        def topics():
+            if wanted is None:
+                w.size("i", -1)
+            else:
+                w.array(list(wanted.items()), topic)
+        if version < 8:
+            w.string(group)
+            topics()
+        else:
+            def one(_):
+                w.string(group)
+                if version >= 9:
+                    w.string(None).put("i", -1)
+                topics()
+                w.tags()
+            w.array([0], one)
+        if version >= 7:
+            w.put("b", 0)
+        r = self.call(OFFSET_FETCH, version, w.tags().out)
+        if version >= 3:
+            r.i32()
+        got, error = {}, 0
+
+        def one_topic():
+            name = r.take(16) if version >= 10 else r.string()
+            if version >= 10:
+                name = [k for k, v in ids.items() if v == name][0]
+
+            def one():
+                index, offset = r.i32(), r.i64()
+                if version >= 5:
+                    r.i32()
+                got[(name, index)] = (offset, r.string(), r.i16())
+                r.tags()
+            r.array(one)
+            r.tags()
+        if version < 8:
+            r.array(one_topic)
+            if version >= 2:
+                error = r.i16()
+        else:
+            def one_group():
+                nonlocal error
+                assert r.string() == group
+                r.array(one_topic)
+                error = r.i16()
+                r.tags()
+            r.array(one_group)
+        r.tags()
+        r.end()
+        return error, got
+
+    def describe(self, group, version=4):
+        """error, state, protocol, [(member, client id, host, metadata, assignment)]"""
+        w = self.begin(DESCRIBE, version)
+        w.array([group], w.string)
+        if version >= 3:
+            w.put("b", 1)
+        r = self.call(DESCRIBE, version, w.tags().out)
+        if version >= 1:
+            r.i32()
+        found = []
+
+        def member():
+            name = r.string()
+            if version >= 4:
+                r.string()
+            m = (name, r.string(), r.string(), r.bytes(), r.bytes())
+            r.tags()
+            return m
+
+        def one():
+            error = r.i16()
+            if version >= 6:
+                r.string()
+            assert r.string() == group
+            state, _, protocol = r.string(), r.string(), r.string()
+            members = r.array(member)
+            if version >= 3:
+                r.i32()
+            r.tags()
+            found.append((error, state, protocol, members))
+        r.array(one)
+        r.tags()
+        r.end()
+        return found[0]
+
+    def list(self, version=2, states=(), types=()):
+        """(error, {group: (protocol type, state)})"""
+        w = self.begin(LIST, version)
+        if version >= 4:
+            w.array(list(states), w.string)
+        if version >= 5:
+            w.array(list(types), w.string)
+        r = self.call(LIST, version, w.tags().out)
+        if version >= 1:
+            r.i32()
+        error, got = r.i16(), {}
+
+        def one():
+            name, kind = r.string(), r.string()
+            state = r.string() if version >= 4 else None
+            if version >= 5:
+                assert r.string() == "classic"
+            got[name] = (kind, state)
+            r.tags()
+        r.array(one)
+        r.tags()
+        r.end()
+        return error, got
+
+    def delete(self, groups, version=1):
+        w = self.begin(DELETE, version)
+        r = self.call(DELETE, version, w.array(groups, w.string).tags().out)
+        r.i32()
+        got = dict(r.array(lambda: (r.string(), r.i16(), r.tags())[:2]))
+        r.tags()
+        r.end()
+        return got
+
+    def delete_offsets(self, group, wanted):
+        w = Writer()
+        w.string(group).array(list(wanted.items()), lambda t: w.string(t[0]).array(t[1], lambda p: w.put("i", p)))
+        r = self.call(OFFSET_DELETE, 0, w.out)
+        error, got = r.i16(), {}
+        r.i32()
+
+        def topic():
+            name = r.string()
+            got.update({(name, p): e for p, e in r.array(lambda: (r.i32(), r.i16()))})
+        r.array(topic)
+        r.end()
+        return error, got
+
+    def find(self, group, version=0):
+        w = self.begin(wire.FIND_COORDINATOR, version)
+        if version >= 4:
+            w.put("b", 0).array([group], w.string)
+        else:
+            w.string(group)
+            if version >= 1:
+                w.put("b", 0)
+        r = self.call(wire.FIND_COORDINATOR, version, w.tags().out)
+        if version >= 1:
+            r.i32()
+        if version >= 4:
+            return r.array(lambda: (r.string(), r.i32(), r.string(), r.i32(), r.i16(), r.string(), r.tags())[1:5])[0]
+        error = r.i16()
+        if version >= 1:
+            r.string()
+        return r.i32(), r.string(), r.i32(), error
+
+    def end_of_offsets(self, partitions=4):
+        """How much has been written to __consumer_offsets."""
+        return sum(max(0, self.list_offsets(OFFSETS, p, -1)[2]) for p in range(partitions))
+
+
+@pytest.fixture
+def quick(brokers):
+    return brokers(QUICK)
+
+
+@pytest.fixture
+def g(quick):
+    with Group(quick.port) as w:
+        yield w
+
+
+# --- The protocol by hand.
+
+def alone(g, group, version=5, **options):
+    """The only member of a group: (member, generation)"""
+    error, generation, _, leader, member, members = g.joined(group, version, **options)
+    assert leader == member and list(members) == [member]
+    assert g.sync(group, generation, member, {member: b"all"}, instance=options.get("instance")) == (0, b"all")
+    return member, generation
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_every_version(brokers, shards):
+    b = brokers({**QUICK, "shards": shards})
+    with Group(b.port) as g:
+        ids = {"t": g.create("t", 3)[1], "u": g.create("u", 1)[1]}
+        for version in range(7):
+            assert g.find("any", version) == (1, "127.0.0.1", b.port, 0)
+        for version in range(10):
+            group = f"join-{version}"
+            error, generation, protocol, leader, member, members = g.joined(group, version)
+            assert (generation, protocol, leader, members) == (1, "range", member, {member: b"meta"}) and member.startswith("test-")
+            sync = min(version, 5)
+            assert g.sync(group, 1, member, {member: b"mine"}, version=sync) == (0, b"mine")
+            assert g.heartbeat(group, 1, member, version=min(version, 4)) == 0
+            assert g.leave(group, [(member, None)], version=min(version, 5))[0] == 0
+            assert g.heartbeat(group, 1, member, version=min(version, 4)) == 25
+        for version in range(1, 11):
+            offsets = {("t", 0): 100 + version, ("t", 2): 7, ("u", 0): 0}
+            assert g.commit("c", offsets, version=version, metadata="m", ids=ids) == {k: 0 for k in offsets}
+            for fetch in range(1, 11):
+                wanted = {"t": [0, 1, 2], "u": [0]}
+                assert g.fetch_offsets("c", wanted, fetch, ids) == (0, {("t", 0): (100 + version, "m", 0), ("t", 1): (-1, "", 0), ("t", 2): (7, "m", 0), ("u", 0): (0, "m", 0)})
+                if fetch >= 2:
+                    assert g.fetch_offsets("c", None, fetch, ids) == (0, {k: (v, "m", 0) for k, v in offsets.items()})
+        # Version 0 was ZooKeeper's.
+        assert g.commit("c", {("t", 0): 5}, version=0) == {("t", 0): 35}
+        assert g.fetch_offsets("c", {"t": [0]}, 0)[1][("t", 0)][2] == 35
+        member, generation = alone(g, "d")
+        for version in range(7):
+            error, state, protocol, members = g.describe("d", version)
+            assert (error, state, protocol) == (0, "Stable", "range")
+            assert members == [(member, "test", "/127.0.0.1", b"meta", b"all")]
+            error, state, _, members = g.describe("nobody", version)
+            assert (error, state, members) == (69 if version >= 6 else 0, "Dead", [])
+        for version in range(6):
+            error, groups = g.list(version)
+            assert error == 0 and set(groups) == {f"join-{v}" for v in range(10)} | {"c", "d"}
+            assert groups["d"] == ("consumer", "Stable" if version >= 4 else None)
+        assert set(g.list(4, states=["Stable"])[1]) == {"d"}
+        assert set(g.list(5, states=["empty"], types=["classic"])[1]) == {f"join-{v}" for v in range(10)} | {"c"}
+        assert g.list(5, types=["consumer"])[1] == {}
+        for version in range(3):
+            assert g.delete(["d", f"join-{version}", "nobody"], version) == {"d": 68, f"join-{version}": 0, "nobody": 69}
+
+
+def test_two_members(g, quick):
+    with Group(quick.port) as h:
+        first = g.join("two", version=5)
+        assert first[0] == 79 and first[4]
+        first = g.join("two", first[4], version=5)
+        assert first[0] == 0 and first[1] == 1
+        assert g.sync("two", 1, first[4], {first[4]: b"all"}) == (0, b"all")
+        # The second waits for the first, which hears of it by its heartbeat; the answers come together.
+        second = h.join("two", version=5)[4]
+        h.send_join("two", second)
+        eventually(lambda: g.heartbeat("two", 1, first[4]) == 27)
+        again = g.join("two", first[4])
+        other = h.receive_join()
+        assert again[:2] == other[:2] == (0, 2) and again[3] == other[3] == first[4]
+        assert set(again[5]) == {first[4], second} and other[5] == {}
+        # A member that waits for the leader's assignment; heartbeats are fine meanwhile, commits are not.
+        h.send_sync("two", 2, second)
+        assert g.heartbeat("two", 2, first[4]) == 0
+        assert g.sync("two", 2, first[4], {first[4]: b"a", second: b"b"}) == (0, b"a")
+        assert h.receive_sync() == (0, b"b")
+        assert g.leave("two", [(second, None), ("nobody", None)]) == (0, [0, 25])
+        assert g.heartbeat("two", 2, first[4]) == 27
+        assert h.heartbeat("two", 2, second) == 25
+
+
+def test_refusals(g):
+    g.create("t", 1)
+    member, generation = alone(g, "x")
+    assert g.heartbeat("x", generation + 1, member) == 22
+    assert g.heartbeat("x", generation, "stranger") == 25
+    assert g.heartbeat("nobody", 1, "stranger") == 25
+    assert g.sync("x", generation + 7, member)[0] == 22
+    assert g.sync("x", generation, "stranger")[0] == 25
+    assert g.join("x", "stranger")[0] == 25
+    assert g.join("x", session=100)[0] == 26 and g.join("x", session=10_000_000)[0] == 26
+    assert g.join("")[0] == 24
+    assert g.join("x", kind="connect")[0] == 23 and g.join("x", protocols={"sticky": b""})[0] == 23
+    assert g.leave("x", [("stranger", None)]) == (0, [25])
+    assert g.commit("x", {("t", 0): 5}, generation + 1, member) == {("t", 0): 22}
+    assert g.commit("x", {("t", 0): 5}, generation, "stranger") == {("t", 0): 25}
+    assert g.commit("x", {("t", 0): 5}) == {("t", 0): 25}  # a simple consumer beside members
+    assert g.commit("x", {("t", 0): 5}, generation, member, metadata="m" * 4097) == {("t", 0): 12}
+    assert g.commit("x", {("t", 0): 5}, generation, member, metadata="m" * 4096) == {("t", 0): 0}
+    assert g.commit("x", {("t", 0): 6, ("t", 1): 1, ("nowhere", 0): 1}, generation, member) == {("t", 0): 0, ("t", 1): 3, ("nowhere", 0): 3}
+    assert g.fetch_offsets("x", {"t": [0], "nowhere": [0]})[1] == {("t", 0): (6, "", 0), ("nowhere", 0): (-1, "", 0)}
+    assert g.delete(["x"]) == {"x": 68}
+
+
+def test_huge_metadata_of_members(g, quick):
+    """Members may say much: a megabyte of subscription and of assignment is kept, over a restart too."""
+    big = bytes(range(256)) * 4096
+    _, generation, _, _, member, _ = g.joined("big", protocols={"range": big})
+    assert g.sync("big", generation, member, {member: big}) == (0, big)
+    quick.restart(kill=True)
+    with Group(quick.port) as h:
+        error, state, _, members = h.describe("big")
+        assert (error, state) == (0, "Stable") and members[0][3:] == (big, big)
+
+
+def test_a_member_that_says_nothing_goes(brokers):
+    b = brokers({**QUICK, "group.min.session.timeout.ms": 100})
+    with Group(b.port) as g:
+        member, _ = alone(g, "quiet", session=300)
+        assert g.describe("quiet")[1] == "Stable"
+        eventually(lambda: g.describe("quiet")[1] == "Empty", 20)
+        assert g.heartbeat("quiet", 1, member) == 25
+
+
+def test_initial_delay_gathers_members(brokers):
+    b = brokers({**QUICK, "group.initial.rebalance.delay.ms": 700})
+    with Group(b.port) as g, Group(b.port) as h:
+        g.send_join("gather", version=3)
+        time.sleep(0.1)
+        h.send_join("gather", version=3)
+        one, two = g.receive_join(3), h.receive_join(3)
+        assert one[:2] == two[:2] == (0, 1) and len(one[5]) + len(two[5]) == 2
+
+
+def test_static_member_comes_back(g, quick):
+    with Group(quick.port) as h:
+        member, generation = alone(g, "static", instance="one")
+        # Its restart: the same instance, no member id. It gets a new one and the assignment it had; nobody rebalances.
+        error, again, _, _, new, _ = h.join("static", "", instance="one")
+        assert (error, again) == (0, generation) and new != member
+        assert h.sync("static", generation, new, instance="one") == (0, b"all")
+        assert g.heartbeat("static", generation, member, instance="one") == 82
+        assert h.heartbeat("static", generation, new, instance="one") == 0
+        quick.restart(kill=True)
+    with Group(quick.port) as h:
+        assert h.heartbeat("static", generation, new, instance="one") == 0
+        assert h.leave("static", [("", "one")]) == (0, [0])
+        eventually(lambda: h.describe("static")[1] == "Empty")
+
+
+def test_identical_commits_cost_nothing(g):
+    g.create("t", 2)
+    offsets = {("t", 0): 10, ("t", 1): 20}
+    assert set(g.commit("same", offsets, metadata="x").values()) == {0}
+    end = g.end_of_offsets()
+    assert end > 0
+    for _ in range(20):
+        assert set(g.commit("same", offsets, metadata="x").values()) == {0}
+    assert g.end_of_offsets() == end
+    assert set(g.commit("same", {**offsets, ("t", 1): 21}, metadata="x").values()) == {0}
+    assert g.end_of_offsets() == end + 1
+    assert g.fetch_offsets("same")[1] == {("t", 0): (10, "x", 0), ("t", 1): (21, "x", 0)}
+
+
+def test_loading_does_not_replay(brokers):
+    """Thousands of commits of a few offsets: a restart loads the few, and reads no records of the topic."""
+    port = free_port()
+    b = brokers({**QUICK, "offsets.topic.num.partitions": 1, "http.listen": f"127.0.0.1:{port}"})
+    with Group(b.port) as g:
+        g.create("t", 4)
+        for n in range(1500):
+            g.commit("many", {("t", n % 4): n})
+        member, generation = alone(g, "members")
+        written = g.end_of_offsets(1)
+        assert written >= 1500
+        before = g.fetch_offsets("many")
+    for kill in (False, True):
+        b.restart(kill=kill)
+        with Group(b.port) as g:
+            assert g.fetch_offsets("many") == before and before[1][("t", 3)][0] == 1499
+            assert g.heartbeat("members", generation, member) == 0
+            assert g.end_of_offsets(1) == written
+        b.wait_log('msg="coordinator loaded"')
+        assert b.field("coordinator loaded", "records") == "5" and b.field("coordinator loaded", "groups") == "2"
+        m = metrics(b)
+        assert m["oxbow_coordinator_loaded_records_total"] == 5
+        assert m.get('oxbow_store_requests_total{op="get",purpose="read"}', 0) == 0
+        assert m["oxbow_block_cache_misses_total"] == 0 and m["oxbow_log_cache_reads_total"] == 0
+
+
+def test_offsets_run_out(brokers):
+    b = brokers({**QUICK, "offsets.retention.check.interval.ms": 50})
+    with Group(b.port) as g:
+        g.create("t", 2)
+        assert g.commit("brief", {("t", 0): 5}, version=4, retention=600) == {("t", 0): 0}
+        assert g.commit("brief", {("t", 1): 6}, version=4, retention=10**9) == {("t", 1): 0}
+        assert g.commit("gone", {("t", 0): 5}, version=2, retention=600) == {("t", 0): 0}
+        assert g.fetch_offsets("brief")[1] == {("t", 0): (5, "", 0), ("t", 1): (6, "", 0)}
+        eventually(lambda: g.fetch_offsets("brief")[1] == {("t", 1): (6, "", 0)}, 20)
+        eventually(lambda: set(g.list()[1]) == {"brief"}, 20)
+    b.restart(kill=True)
+    with Group(b.port) as g:
+        assert g.fetch_offsets("brief")[1] == {("t", 1): (6, "", 0)} and set(g.list()[1]) == {"brief"}
+
+
+def test_deleting_offsets_and_groups(g, quick):
+    g.create("t", 2)
+    offsets = {("t", 0): 5, ("t", 1): 6}
+    g.commit("d", offsets)
+    assert g.delete_offsets("d", {"t": [0, 7], "nowhere": [0]}) == (0, {("t", 0): 0, ("t", 7): 3, ("nowhere", 0): 3})
+    assert g.fetch_offsets("d")[1] == {("t", 1): (6, "", 0)}
+    assert g.delete_offsets("nobody", {"t": [0]})[0] == 69
+    # A member that reads the topic: its offsets stay.
+    subscription = struct.pack(">hih", 0, 1, 1) + b"t" + struct.pack(">i", -1)
+    _, generation, _, _, member, _ = g.joined("busy", protocols={"range": subscription})
+    g.sync("busy", generation, member, {member: b""})
+    g.commit("busy", offsets, generation, member)
+    assert g.delete_offsets("busy", {"t": [0]})[1] == {("t", 0): 86}
+    assert g.delete(["d", "busy"]) == {"d": 0, "busy": 68}
+    assert g.fetch_offsets("d")[1] == {} and set(g.list()[1]) == {"busy"}
+    assert g.leave("busy", [(member, None)])[0] == 0
+    assert g.delete(["busy"]) == {"busy": 0}
+    quick.restart(kill=True)
+    with Group(quick.port) as h:
+        assert h.list() == (0, {}) and h.fetch_offsets("d") == (0, {})
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_offsets_of_a_deleted_topic_go(g, quick, kill):
+    g.create("t", 2)
+    g.create("u", 1)
+    g.commit("x", {("t", 0): 5, ("t", 1): 6, ("u", 0): 7})
+    w = Writer(True)
+    w.array([0], lambda _: w.string("t").raw(b"\0" * 16).tags()).put("i", 30000).tags()
+    r = g.call(wire.DELETE_TOPICS, 6, w.out)
+    r.i32()
+    assert r.array(lambda: (r.string(), r.take(16), r.i16(), r.string(), r.tags())[2]) == [0]
+    assert g.fetch_offsets("x")[1] == {("u", 0): (7, "", 0)}
+    quick.restart(kill=kill)
+    with Group(quick.port) as h:
+        h.create("t", 2)
+        assert h.fetch_offsets("x", {"t": [0, 1], "u": [0]})[1] == {("t", 0): (-1, "", 0), ("t", 1): (-1, "", 0), ("u", 0): (7, "", 0)}
+
+
+def test_the_internal_topic(g):
+    assert g.find("any")[3] == 0
+    w = Writer(True)
+    r = g.call(wire.METADATA, 9, w.array([OFFSETS], lambda t: w.string(t).tags()).put("bbb", 0, 0, 0).tags().out)
+    r.i32()
+    r.array(lambda: (r.i32(), r.string(), r.i32(), r.string(), r.tags()))
+    r.string(), r.i32()
+    assert r.uvarint() == 2
+    assert (r.i16(), r.string(), r.i8()) == (0, OFFSETS, 1)
+    assert g.produce(OFFSETS, 0, batch([b"mine"]))[0] == 17
+    w = Writer(True)
+    w.array([0], lambda _: w.string(OFFSETS).raw(b"\0" * 16).tags()).put("i", 30000).tags()
+    r = g.call(wire.DELETE_TOPICS, 6, w.out)
+    r.i32()
+    assert r.array(lambda: (r.string(), r.take(16), r.i16(), r.string(), r.tags())[2]) == [17]
+
+
+def test_who_goes_away_while_waiting(brokers):
+    b = brokers({**QUICK, "group.initial.rebalance.delay.ms": 1500, "shards": 2})
+    waiting = [Group(b.port) for _ in range(40)]
+    for i, w in enumerate(waiting):
+        w.send_join(f"left-{i % 8}", version=3)
+    for w in waiting[::2]:
+        w.close()
+    answers = [w.receive_join(3) for w in waiting[1::2]]
+    assert {a[0] for a in answers} == {0}
+    for w in waiting[1::2]:
+        w.close()
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_stop_answers_who_waits(brokers, shards):
+    b = brokers({**QUICK, "group.initial.rebalance.delay.ms": 60000, "shards": shards})
+    waiting = [Group(b.port) for _ in range(10)]
+    for i, w in enumerate(waiting):
+        w.send_join(f"stop-{i}", version=3)
+    eventually(lambda: Group(b.port).describe("stop-9", 0)[1] == "PreparingRebalance")
+    answers = []
+    threads = [threading.Thread(target=lambda w=w: answers.append(w.receive_join(3)[0])) for w in waiting]
+    for t in threads:
+        t.start()
+    b.stop(seconds=15)
+    for t in threads:
+        t.join(20)
+    assert answers == [16] * 10
+    for w in waiting:
+        w.close()
+
+
+# --- What lies in __consumer_offsets, read as outside tools do.
+
+def text(data, at):
+    n = struct.unpack_from(">h", data, at)[0]
+    return (None, at + 2) if n < 0 else (data[at + 2:at + 2 + n].decode(), at + 2 + n)
+
+
+def test_records_are_kafkas(g, quick):
+    from kafka import KafkaConsumer
+    from kafka import TopicPartition as Part
+    g.create("t", 1)
+    g.commit("simple", {("t", 0): 42}, metadata="note")
+    member, generation = alone(g, "members")
+    g.commit("members", {("t", 0): 7}, generation, member)
+    g.delete_offsets("simple", {"t": [0]})
+    c = KafkaConsumer(bootstrap_servers=quick.address, group_id=None, enable_auto_commit=False, consumer_timeout_ms=2000, auto_offset_reset="earliest",
+                      exclude_internal_topics=False)
+    c.assign([Part(OFFSETS, p) for p in range(4)])
+    seen = []
+    for m in c:
+        version = struct.unpack_from(">h", m.key)[0]
+        group, at = text(m.key, 2)
+        if version in (0, 1):
+            topic, at = text(m.key, at)
+            partition = struct.unpack_from(">i", m.key, at)[0]
+            assert at + 4 == len(m.key)
+            if m.value is None:
+                seen.append(("offset gone", group, topic, partition))
+                continue
+            v, offset = struct.unpack_from(">hq", m.value)
+            assert v == 3
+            epoch = struct.unpack_from(">i", m.value, 10)[0]
+            note, at = text(m.value, 14)
+            at_ms = struct.unpack_from(">q", m.value, at)[0]
+            assert abs(at_ms - time.time() * 1000) < 3600_000 and epoch == -1 and at + 8 == len(m.value)
+            seen.append(("offset", group, topic, partition, offset, note))
+        else:
+            assert version == 2 and at == len(m.key)
+            if m.value is None:
+                seen.append(("group gone", group))
+                continue
+            assert struct.unpack_from(">h", m.value)[0] == 3
+            kind, at = text(m.value, 2)
+            gen = struct.unpack_from(">i", m.value, at)[0]
+            protocol, at = text(m.value, at + 4)
+            leader, at = text(m.value, at)
+            _, count = struct.unpack_from(">qi", m.value, at)
+            seen.append(("group", group, kind, gen, protocol, leader, count))
+    c.close()
+    assert ("offset", "simple", "t", 0, 42, "note") in seen and ("offset gone", "simple", "t", 0) in seen
+    assert ("offset", "members", "t", 0, 7, "") in seen
+    assert ("group", "members", "consumer", generation, "range", member, 1) in seen
+
+
+# --- Real clients.
+
+class Worker:
+    """A member that reads, does its work, commits; in a thread of its own. `shared` knows what was committed: whatever comes again
+    below that was repeated."""
+
+    def __init__(self, broker, shared, name, **options):
+        self.shared, self.name, self.over = shared, name, False
+        self.assigned, self.revocations = set(), 0
+        self.consumer = Consumer({"bootstrap.servers": broker.address, "group.id": "work", "enable.auto.commit": False, "auto.offset.reset": "earliest",
+                                  "session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "client.id": name, "fetch.wait.max.ms": 100, **options})
+        self.consumer.subscribe(["jobs"], on_assign=self.on_assign, on_revoke=self.on_revoke)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def on_assign(self, consumer, partitions):
+        self.assigned |= {p.partition for p in partitions}
+
+    def on_revoke(self, consumer, partitions):
+        self.revocations += 1
+        self.assigned -= {p.partition for p in partitions}
+
+    def run(self):
+        while not self.over:
+            m = self.consumer.poll(0.1)
+            if m is None or m.error():
+                continue
+            with self.shared["lock"]:
+                self.shared["done"].setdefault(m.partition(), set()).add(m.offset())
+                if m.offset() < self.shared["committed"].get(m.partition(), 0):
+                    self.shared["repeated"].append((self.name, m.partition(), m.offset()))
+            try:
+                for p in self.consumer.commit(m, asynchronous=False):
+                    if p.error is None:
+                        with self.shared["lock"]:
+                            self.shared["committed"][p.partition] = max(p.offset, self.shared["committed"].get(p.partition, 0))
+            except KafkaException:
+                pass  # a rebalance, or the broker is away: somebody does it again
+
+    def leave(self):
+        self.over = True
+        self.thread.join(60)
+        self.consumer.close()
+
+
+def share(workers):
+    """Everything is assigned to exactly one of them."""
+    got = [p for w in workers for p in w.assigned]
+    return sorted(got) == list(range(12)) and all(w.assigned for w in workers)
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+def test_a_group_of_three_shares_twelve_partitions(brokers, strategy):
+    b = brokers({**QUICK, "num.partitions": 12})
+    shared = {"lock": threading.Lock(), "done": {}, "committed": {}, "repeated": []}
+    p, sent, failures = Producer({"bootstrap.servers": b.address, "enable.idempotence": True, "linger.ms": 1}), 0, []
+
+    def produce(n):
+        nonlocal sent
+        for _ in range(n):
+            p.produce("jobs", b"job %d" % sent, partition=sent % 12, on_delivery=lambda e, m: e and failures.append(e))
+            sent += 1
+        assert p.flush(60) == 0 and not failures
+
+    def all_done():
+        with shared["lock"]:
+            return all(shared["done"].get(k, set()) >= set(range((sent + 11 - k) // 12)) for k in range(12))
+    produce(120)
+    workers = [Worker(b, shared, f"w{i}", **{"partition.assignment.strategy": strategy}) for i in range(3)]
+    eventually(lambda: share(workers), 60, what="three share")
+    eventually(all_done, 60, what="the first jobs")
+    produce(60)
+    workers.pop(1).leave()
+    produce(60)
+    eventually(lambda: share(workers), 60, what="two share")
+    eventually(all_done, 60, what="the jobs of two")
+    b.restart()
+    produce(60)
+    eventually(all_done, 60, what="the jobs after a restart")
+    workers.append(Worker(b, shared, "late", **{"partition.assignment.strategy": strategy}))
+    eventually(lambda: share(workers), 60, what="three share again")
+    b.restart(kill=True)
+    produce(60)
+    eventually(all_done, 60, what="the jobs after a kill")
+    eventually(lambda: sum(shared["committed"].values()) == sent, 60, what="everything committed")
+    for w in workers:
+        w.leave()
+    assert shared["repeated"] == []
+    c = Consumer({"bootstrap.servers": b.address, "group.id": "work"})
+    committed = c.committed([TopicPartition("jobs", k) for k in range(12)], timeout=20)
+    assert [t.offset for t in committed] == [(sent + 11 - k) // 12 for k in range(12)]
+    c.close()
+
+
+def test_static_members_restart_without_a_rebalance(brokers):
+    b = brokers({**QUICK, "num.partitions": 12})
+    shared = {"lock": threading.Lock(), "done": {}, "committed": {}, "repeated": []}
+    p = Producer({"bootstrap.servers": b.address})
+    for k in range(24):
+        p.produce("jobs", b"x", partition=k % 12)
+    assert p.flush(30) == 0
+    options = {"session.timeout.ms": 30000}
+    workers = [Worker(b, shared, f"s{i}", **options, **{"group.instance.id": f"i{i}"}) for i in range(3)]
+    eventually(lambda: share(workers), 60)
+    eventually(lambda: sum(shared["committed"].values()) == 24, 60)
+    had, before = set(workers[1].assigned), [w.revocations for w in workers]
+    with Group(b.port) as g:
+        generation = b.lines('msg="group rebalanced"')[-1:] if False else g.describe("work")[3]
+    workers[1].leave()
+    workers[1] = Worker(b, shared, "s1", **options, **{"group.instance.id": "i1"})
+    eventually(lambda: workers[1].assigned == had, 60)
+    assert [w.revocations for w in (workers[0], workers[2])] == [before[0], before[2]] and share(workers)
+    with Group(b.port) as g:
+        assert len(g.describe("work")[3]) == len(generation) == 3
+    b.restart(kill=True)
+    for k in range(12):
+        p.produce("jobs", b"y", partition=k)
+    assert p.flush(60) == 0
+    eventually(lambda: sum(shared["committed"].values()) == 36, 60)
+    assert [w.revocations for w in (workers[0], workers[2])] == [before[0], before[2]]
+    assert shared["repeated"] == []
+    for w in workers:
+        w.leave()
+
+
+@pytest.mark.parametrize("api_version", [(0, 9), (0, 10, 1), (0, 11), None])
+def test_kafka_python(brokers, api_version):
+    """The old protocol versions that kafka-python speaks, each a consumer with a group."""
+    from kafka import KafkaConsumer, KafkaProducer
+    if api_version and api_version < (0, 11):
+        pytest.skip("needs Fetch in versions that are not offered")
+    b = brokers({**QUICK, "num.partitions": 3})
+    p = KafkaProducer(bootstrap_servers=b.address, acks="all")
+    for n in range(30):
+        p.send("t", b"%d" % n, partition=n % 3)
+    p.flush()
+    p.close()
+    options = {"bootstrap_servers": b.address, "group_id": "python", "auto_offset_reset": "earliest", "enable_auto_commit": False,
+               "consumer_timeout_ms": 15000, "api_version": api_version}
+    c, got = KafkaConsumer("t", **options), []
+    for m in c:
+        got.append(int(m.value))
+        if len(got) == 18:
+            break
+    c.commit({part: c_offset(c, part) for part in c.assignment()})
+    c.close()
+    b.restart(kill=True)
+    c = KafkaConsumer("t", **options)
+    for m in c:
+        got.append(int(m.value))
+        if len(got) == 30:
+            break
+    assert sorted(got) == list(range(30))
+    c.close()
+
+
+def c_offset(consumer, part):
+    from kafka.structs import OffsetAndMetadata
+    return OffsetAndMetadata(consumer.position(part), "")
+
+
+def test_kafka_python_admin(g, quick):
+    from kafka.admin import KafkaAdminClient
+    g.create("t", 2)
+    g.commit("simple", {("t", 0): 5, ("t", 1): 6})
+    member, _ = alone(g, "members")
+    admin = KafkaAdminClient(bootstrap_servers=quick.address)
+    assert sorted(admin.list_consumer_groups()) == [("members", "consumer"), ("simple", "")]
+    d = {x.group: x for x in admin.describe_consumer_groups(["members", "simple"])}
+    assert (d["members"].state, d["simple"].state) == ("Stable", "Empty")
+    assert [(m.member_id, m.client_host) for m in d["members"].members] == [(member, "/127.0.0.1")]
+    assert {(k.topic, k.partition): v.offset for k, v in admin.list_consumer_group_offsets("simple").items()} == {("t", 0): 5, ("t", 1): 6}
+    assert [(k, e.errno) for k, e in admin.delete_consumer_groups(["simple", "members"])] in ([("simple", 0), ("members", 68)], [("members", 68), ("simple", 0)])
+    admin.close()
+
+
+def test_metrics_and_log(brokers):
+    port = free_port()
+    b = brokers({**QUICK, "http.listen": f"127.0.0.1:{port}"})
+    with Group(b.port) as g:
+        g.create("t", 1)
+        g.commit("simple", {("t", 0): 5})
+        member, generation = alone(g, "members")
+        eventually(lambda: (metrics(b)["oxbow_groups_stable"], metrics(b)["oxbow_groups_empty"]) == (1, 1))
+        m = metrics(b)
+        assert (m["oxbow_group_members"], m["oxbow_group_offsets"], m["oxbow_offset_commits_total"]) == (1, 1, 1)
+        assert m["oxbow_coordinators"] >= 1 and m["oxbow_coordinator_records_total"] >= 3
+        assert g.leave("members", [(member, None)])[0] == 0
+        eventually(lambda: (metrics(b)["oxbow_groups_stable"], metrics(b)["oxbow_groups_empty"]) == (0, 2))
