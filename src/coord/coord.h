@@ -5,8 +5,8 @@
  *
  * Life: coord_create; coord_load for each record of the materialised table; coord_loaded; then requests and coord_tick;
  * in the end coord_unload (or coord_write_failed) answers what still waits, and coord_destroy. Before coord_loaded
- * every request is answered ERR_COORDINATOR_LOAD_IN_PROGRESS, after coord_unload and coord_write_failed
- * ERR_NOT_COORDINATOR.
+ * every request is answered ERR_COORDINATOR_LOAD_IN_PROGRESS (but heartbeats OK and syncs ERR_REBALANCE_IN_PROGRESS,
+ * as Kafka does for old clients), after coord_unload and coord_write_failed ERR_NOT_COORDINATOR.
  *
  * Answers. A request comes with a `struct coord_reply` of the caller's, which it fills with `arena` and `done` and keeps
  * alive until `done` was called: exactly once, perhaps before the call returns, perhaps much later (joins wait for other
@@ -15,8 +15,8 @@
  * `done` may resume nothing that calls the coordinator before the call that it was called from has returned.
  *
  * Records. A call may add records to the open batch. After every call the caller takes the batch (coord_effects_take)
- * and writes it, in the order of the sequence numbers and each as a whole: a batch that is stored in part is a failed
- * write. Then coord_durable, or coord_write_failed. Several calls may share a batch: it grows until it is taken.
+ * and writes it, in the order of its records and of the sequence numbers: a batch that is stored in part is a failed
+ * write, and fails those behind it. Then coord_durable, or coord_write_failed. Several calls may share a batch: it grows until it is taken.
  *
  * Nothing is shown before it is durable: an answer that depends on a record waits for its batch. A new generation with
  * its members is durable before any join is answered, assignments before any sync, and committed offsets are read only
@@ -80,11 +80,11 @@ struct coord_reply {
     } answer;
 
     /* The coordinator's. */
-    struct list link;
+    struct list link, member_link;
     struct member *member; /* whose session stands still until the answer is out */
-    uint64_t hold;         /* the batch that it waits for */
     void *items;           /* of commits and deletions */
     size_t item_count;
+    int16_t api_version;
     uint8_t kind;
 };
 
@@ -228,6 +228,6 @@ struct coord_counts {
 void coord_counts(const struct coord *c, struct coord_counts *out);
 /* Every record that the present state (durable or not) would be stored as, sorted by key: the same as the live records of the
  * log once everything is durable. For snapshots and tests; free with coord_effects_deinit. */
-void coord_dump(const struct coord *c, struct coord_effects *out);
+void coord_dump(struct coord *c, struct coord_effects *out);
 
 #endif
