@@ -347,6 +347,10 @@ class Group(Wire):
         return sum(max(0, self.list_offsets(OFFSETS, p, -1)[2]) for p in range(partitions))
 
 
+def number(b, name):
+    return metrics(b)[name, None]
+
+
 @pytest.fixture
 def quick(brokers):
     return brokers(QUICK)
@@ -541,10 +545,9 @@ def test_loading_does_not_replay(brokers):
             assert g.end_of_offsets(1) == written
         b.wait_log('msg="coordinator loaded"')
         assert b.field("coordinator loaded", "records") == "5" and b.field("coordinator loaded", "groups") == "2"
-        m = metrics(b)
-        assert m["oxbow_coordinator_loaded_records_total"] == 5
-        assert m.get('oxbow_store_requests_total{op="get",purpose="read"}', 0) == 0
-        assert m["oxbow_block_cache_misses_total"] == 0 and m["oxbow_log_cache_reads_total"] == 0
+        assert number(b, "oxbow_coordinator_loaded_records_total") == 5
+        assert metrics(b).get(("oxbow_store_requests_total", 'op="get",purpose="read"'), 0) == 0
+        assert number(b, "oxbow_block_cache_misses_total") == number(b, "oxbow_log_cache_reads_total") == 0
 
 
 def test_offsets_run_out(brokers):
@@ -810,14 +813,12 @@ def test_static_members_restart_without_a_rebalance(brokers):
     eventually(lambda: share(workers), 60)
     eventually(lambda: sum(shared["committed"].values()) == 24, 60)
     had, before = set(workers[1].assigned), [w.revocations for w in workers]
-    with Group(b.port) as g:
-        generation = b.lines('msg="group rebalanced"')[-1:] if False else g.describe("work")[3]
     workers[1].leave()
     workers[1] = Worker(b, shared, "s1", **options, **{"group.instance.id": "i1"})
     eventually(lambda: workers[1].assigned == had, 60)
     assert [w.revocations for w in (workers[0], workers[2])] == [before[0], before[2]] and share(workers)
     with Group(b.port) as g:
-        assert len(g.describe("work")[3]) == len(generation) == 3
+        assert len(g.describe("work")[3]) == 3
     b.restart(kill=True)
     for k in range(12):
         p.produce("jobs", b"y", partition=k)
@@ -833,9 +834,11 @@ def test_static_members_restart_without_a_rebalance(brokers):
 def test_kafka_python(brokers, api_version):
     """The old protocol versions that kafka-python speaks, each a consumer with a group."""
     from kafka import KafkaConsumer, KafkaProducer
-    if api_version and api_version < (0, 11):
-        pytest.skip("needs Fetch in versions that are not offered")
     b = brokers({**QUICK, "num.partitions": 3})
+    with Wire(b.port) as w:
+        oldest_fetch = {key: low for key, low, _ in w.api_versions(0)[1]}[wire.FETCH]
+    if api_version and oldest_fetch > 0:
+        pytest.skip("needs Fetch in versions that are not offered")
     p = KafkaProducer(bootstrap_servers=b.address, acks="all")
     for n in range(30):
         p.send("t", b"%d" % n, partition=n % 3)
@@ -869,12 +872,16 @@ def test_kafka_python_admin(g, quick):
     from kafka.admin import KafkaAdminClient
     g.create("t", 2)
     g.commit("simple", {("t", 0): 5, ("t", 1): 6})
-    member, _ = alone(g, "members")
+    subscription = struct.pack(">hih", 0, 1, 1) + b"t" + struct.pack(">i", -1)
+    assignment = struct.pack(">hih", 0, 1, 1) + b"t" + struct.pack(">iiii", 2, 0, 1, -1)
+    _, generation, _, _, member, _ = g.joined("members", protocols={"range": subscription})
+    assert g.sync("members", generation, member, {member: assignment})[0] == 0
     admin = KafkaAdminClient(bootstrap_servers=quick.address)
     assert sorted(admin.list_consumer_groups()) == [("members", "consumer"), ("simple", "")]
     d = {x.group: x for x in admin.describe_consumer_groups(["members", "simple"])}
     assert (d["members"].state, d["simple"].state) == ("Stable", "Empty")
     assert [(m.member_id, m.client_host) for m in d["members"].members] == [(member, "/127.0.0.1")]
+    assert d["members"].members[0].member_assignment.assignment == [("t", [0, 1])]
     assert {(k.topic, k.partition): v.offset for k, v in admin.list_consumer_group_offsets("simple").items()} == {("t", 0): 5, ("t", 1): 6}
     assert [(k, e.errno) for k, e in admin.delete_consumer_groups(["simple", "members"])] in ([("simple", 0), ("members", 68)], [("members", 68), ("simple", 0)])
     admin.close()
@@ -887,9 +894,8 @@ def test_metrics_and_log(brokers):
         g.create("t", 1)
         g.commit("simple", {("t", 0): 5})
         member, generation = alone(g, "members")
-        eventually(lambda: (metrics(b)["oxbow_groups_stable"], metrics(b)["oxbow_groups_empty"]) == (1, 1))
-        m = metrics(b)
-        assert (m["oxbow_group_members"], m["oxbow_group_offsets"], m["oxbow_offset_commits_total"]) == (1, 1, 1)
-        assert m["oxbow_coordinators"] >= 1 and m["oxbow_coordinator_records_total"] >= 3
+        eventually(lambda: (number(b, "oxbow_groups_stable"), number(b, "oxbow_groups_empty")) == (1, 1))
+        assert [number(b, f"oxbow_{x}") for x in ("group_members", "group_offsets", "offset_commits_total")] == [1, 1, 1]
+        assert number(b, "oxbow_coordinators") >= 1 and number(b, "oxbow_coordinator_records_total") >= 3
         assert g.leave("members", [(member, None)])[0] == 0
-        eventually(lambda: (metrics(b)["oxbow_groups_stable"], metrics(b)["oxbow_groups_empty"]) == (0, 2))
+        eventually(lambda: (number(b, "oxbow_groups_stable"), number(b, "oxbow_groups_empty")) == (0, 2))
