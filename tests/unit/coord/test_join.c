@@ -227,7 +227,7 @@ static void test_session(void **state) {
         assert_int_equal(BEAT(f, .group = "g", .member = id[0], .generation = 1),
                          i == 0 ? OK : ERR_REBALANCE_IN_PROGRESS);
     }
-    struct call *c = JOIN(f, .group = "g", .member = id[0], .protocols = {"range"});
+    struct call *c = JOIN(f, .group = "g", .member = id[0], .protocols = {"range"}, .version = 3);
     ASSERT_ANSWER(c, OK);
     assert_int_equal(c->reply.answer.join->members.count, 1);
     /* It waits for nobody: without a sync it is out after the rebalance time-out, if its session lasts. */
