@@ -127,13 +127,9 @@ void coord_write_failed(struct coord *c, uint64_t sequence) {
 void coord_destroy(struct coord *c) {
     CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(c->waiting == 0);
-    for (uint64_t s = c->durable + 1; s < c->next_sequence; s++) {
-        struct batch *b = map64_remove(&c->batches, s);
-        list_init(&b->values); /* they go with their groups */
-        batch_destroy(c, b);
-    }
     struct group *g;
     for (size_t cursor = 0; (g = mapstr_next(&c->groups, &cursor, NULL, NULL)) != NULL;) group_destroy(g);
+    for (uint64_t s = c->durable + 1; s < c->next_sequence; s++) batch_destroy(c, map64_remove(&c->batches, s));
     ASSERT(c->members == 0);
     mapstr_deinit(&c->groups);
     timers_deinit(&c->timers);
