@@ -24,6 +24,10 @@ COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries tha
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
+COUNTER(M_GROUP_REBALANCES, "oxbow_group_rebalances_total", METRIC_LABEL_NONE,
+        "Rebalances of consumer groups that began.")
+COUNTER(M_GROUP_MEMBERS_EXPIRED, "oxbow_group_members_expired_total", METRIC_LABEL_NONE,
+        "Members that were put out of their groups because they did not answer in time.")
 COUNTER(M_OFFSET_COMMITS, "oxbow_offset_commits_total", METRIC_LABEL_NONE,
         "Offsets that clients wanted committed, by partition.")
 COUNTER(M_COORDINATOR_RECORDS, "oxbow_coordinator_records_total", METRIC_LABEL_NONE,

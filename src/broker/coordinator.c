@@ -251,6 +251,36 @@ static bool is_settled(const struct coordinator *c) {
     return !c->writing && !c->confirming && list_empty(&c->unwritten) && list_empty(&c->unconfirmed);
 }
 
+/* --- What an operator reads. */
+
+static void rules_event(void *ctx, const struct coord_event *e) {
+    struct coordinator *c = ctx;
+    struct logger *log = c->shard->env->log;
+    struct metrics *m = c->shard->env->metrics;
+    char group[160], member[160], client[160], host[80], protocol[80];
+    log_quote(group, sizeof(group), e->group.data, (size_t)e->group.size);
+    log_quote(member, sizeof(member), e->member.data, (size_t)e->member.size);
+    switch (e->kind) {
+    case COORD_REBALANCE_BEGINS:
+        metric_add(m, M_GROUP_REBALANCES, 0, 1);
+        log_info(log, "group rebalances", "group=%s reason=\"%s\" generation=%d members=%zu", group, e->reason,
+                 e->generation, e->members);
+        break;
+    case COORD_GENERATION_MADE:
+        log_quote(protocol, sizeof(protocol), e->protocol.data, e->protocol.size > 0 ? (size_t)e->protocol.size : 0);
+        log_info(log, "group has a new generation", "group=%s generation=%d members=%zu protocol=%s leader=%s", group,
+                 e->generation, e->members, protocol, member);
+        break;
+    case COORD_MEMBER_EXPIRED:
+        metric_add(m, M_GROUP_MEMBERS_EXPIRED, 0, 1);
+        log_quote(client, sizeof(client), e->client_id.data, (size_t)e->client_id.size);
+        log_quote(host, sizeof(host), e->host.data, (size_t)e->host.size);
+        log_warn(log, "group member expired", "group=%s member=%s client=%s host=%s reason=\"%s\" generation=%d", group,
+                 member, client, host, e->reason, e->generation);
+        break;
+    }
+}
+
 /* --- Loading. */
 
 static void rules_config(const struct config *c, struct coord_config *out) {
@@ -296,6 +326,8 @@ static void load_rules(struct coordinator *c) {
     uint64_t began = env_now_ns(s->env), seed;
     struct coord_config config;
     rules_config(s->broker->config, &config);
+    config.event = rules_event;
+    config.event_ctx = c;
     env_random(s->env, &seed, sizeof(seed));
     c->rules = coord_create(s->env->mem, &config, seed);
     struct state_table *table = partition_take_table(slot_partition(c->slot));

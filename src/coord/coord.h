@@ -26,7 +26,7 @@
  * After a failed write nobody knows what is stored. Answers that waited become ERR_COORDINATOR_NOT_AVAILABLE, which
  * clients retry and which never means "not done"; the caller destroys the coordinator and loads a new one.
  *
- * One shard only: no locks. Nothing is called back but coord_reply.done. */
+ * One shard only: no locks. Nothing is called back but coord_reply.done and coord_config.event. */
 #ifndef OXBOW_COORD_COORD_H
 #define OXBOW_COORD_COORD_H
 
@@ -50,6 +50,20 @@ struct coord_now {
     int64_t wall_ms; /* since 1970 */
 };
 
+/* What an operator wants to read of, as it happens (before it is durable). */
+enum coord_event_kind {
+    COORD_REBALANCE_BEGINS, /* `reason`; generation and members as they were */
+    COORD_GENERATION_MADE,  /* its number and members; protocol; member: the leader. No members: the group is empty */
+    COORD_MEMBER_EXPIRED    /* `reason`; member, client_id, host; generation */
+};
+struct coord_event { /* borrowed until the call returns */
+    enum coord_event_kind kind;
+    struct kafka_string group, member, client_id, host, protocol;
+    const char *reason; /* a literal */
+    int32_t generation;
+    size_t members;
+};
+
 struct coord_config {
     int32_t session_timeout_min_ms, session_timeout_max_ms; /* group.min/max.session.timeout.ms */
     int32_t group_max_size;                                 /* group.max.size */
@@ -57,6 +71,9 @@ struct coord_config {
     int32_t offset_metadata_max_bytes;                      /* offset.metadata.max.bytes */
     int64_t offsets_retention_ms;                           /* offsets.retention.minutes */
     int64_t offsets_check_interval_ms;                      /* offsets.retention.check.interval.ms */
+    /* Called from inside calls; must not call back. NULL: nobody wants to know. */
+    void (*event)(void *ctx, const struct coord_event *e);
+    void *event_ctx;
 };
 /* Kafka's defaults. */
 void coord_config_init(struct coord_config *c);

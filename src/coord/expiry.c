@@ -29,6 +29,8 @@ static void session_due(struct member *m) {
         member_touch(m);
         if (!timer_armed(&m->session)) timers_arm(&c->timers, &m->session, m->deadline_ms);
     } else {
+        g->why = "a member's session ended";
+        group_event(g, COORD_MEMBER_EXPIRED, m);
         member_expel(m, ERR_UNKNOWN_MEMBER_ID);
         group_member_gone(g);
     }

@@ -58,6 +58,22 @@ const char *group_state_name(enum group_state s) {
     return states[s].name;
 }
 
+void group_event(const struct group *g, enum coord_event_kind kind, const struct member *m) {
+    const struct coord_config *config = &g->coord->config;
+    if (!config->event) return;
+    static const struct kafka_string none = {"", 0};
+    struct coord_event e = {.kind = kind,
+                            .group = g->id,
+                            .member = m ? m->id : none,
+                            .client_id = m ? m->client_id : none,
+                            .host = m ? m->host : none,
+                            .protocol = g->protocol,
+                            .reason = g->why ? g->why : "it was loaded in the middle of one",
+                            .generation = g->generation,
+                            .members = g->members.count};
+    config->event(config->event_ctx, &e);
+}
+
 void group_transition(struct group *g, enum group_state to) {
     CHECK_OBJ(g, GROUP_MAGIC);
     ASSERT(to < GROUP_STATE_COUNT && states[to].from[g->state]);

@@ -75,6 +75,7 @@ struct group {
     struct timer timer;
     int64_t remaining_ms; /* of the initial delay's longest extension */
     bool member_added;    /* since the initial delay was last extended */
+    const char *why;      /* the next rebalance begins, for events; NULL: it goes on from what was loaded */
     bool has_record;      /* the newest record (durable or not) is not a tombstone */
     uint64_t hold;        /* the batch of that record */
     struct mapstr topics;
@@ -186,6 +187,8 @@ struct group *group_open(struct coord *c, struct kafka_string id);
 /* What an answer about this name must wait for, whether there is such a group or not. */
 uint64_t group_hold(struct coord *c, struct kafka_string id);
 void group_transition(struct group *g, enum group_state to);
+/* Tells coord_config.event; m may be NULL. */
+void group_event(const struct group *g, enum coord_event_kind kind, const struct member *m);
 /* Checks what must always hold; dear ones only in checking builds. */
 void group_check(const struct group *g);
 /* Empty, without offsets: tombstone, Dead. */

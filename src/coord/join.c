@@ -117,6 +117,8 @@ void group_prepare_rebalance(struct group *g) {
     ASSERT(g->state != GROUP_PREPARING && g->joined == 0);
     if (g->state == GROUP_COMPLETING) sync_answer_all(g, ERR_REBALANCE_IN_PROGRESS);
     sync_clear_pending(g);
+    group_event(g, COORD_REBALANCE_BEGINS, NULL);
+    g->why = NULL;
     int64_t timeout_ms = group_rebalance_timeout(g);
     bool initial = g->state == GROUP_EMPTY;
     group_transition(g, GROUP_PREPARING);
@@ -151,6 +153,7 @@ static void become_empty(struct group *g) {
     text_free(c->mem, &g->protocol);
     timers_disarm(&c->timers, &g->timer);
     group_store(g);
+    group_event(g, COORD_GENERATION_MADE, NULL);
 }
 
 static void become_generation(struct group *g) {
@@ -167,6 +170,7 @@ static void become_generation(struct group *g) {
         g->unsynced++;
     }
     group_store(g);
+    group_event(g, COORD_GENERATION_MADE, g->leader);
     LIST_EACH(it, &g->order) {
         struct member *m = LIST_ENTRY(it, struct member, link);
         struct coord_reply *r = m->join;
@@ -185,9 +189,12 @@ void group_complete_join(struct group *g) {
     struct coord *c = g->coord;
     ASSERT(g->state == GROUP_PREPARING);
     /* Who did not come is out; static members stay until their session ends. */
+    g->why = "a member did not join in time";
     LIST_EACH_SAFE(it, &g->order) {
         struct member *m = LIST_ENTRY(it, struct member, link);
-        if (!m->join && m->instance_id.size < 0) member_remove(m);
+        if (m->join || m->instance_id.size >= 0) continue;
+        group_event(g, COORD_MEMBER_EXPIRED, m);
+        member_remove(m);
     }
     if (g->members.count > 0 && !elect_leader(g)) {
         /* Only static members that are away: wait for them, or for the end of their sessions. */
@@ -250,6 +257,7 @@ static void update_member(struct member *m, const struct joining *j) {
 
 static void rejoin(struct member *m, const struct joining *j) {
     update_member(m, j);
+    m->group->why = "a member joined again";
     maybe_prepare(m->group);
     wait_join(m, j->reply);
     group_maybe_complete_join(m->group);
@@ -268,6 +276,7 @@ static void add_member(struct group *g, const struct joining *j, struct kafka_st
     m->deadline_ms = c->now.mono_ms + NEW_MEMBER_JOIN_TIMEOUT_MS;
     timers_arm(&c->timers, &m->session, m->deadline_ms);
     if (g->state == GROUP_PREPARING && g->previous_state == GROUP_EMPTY) g->member_added = true;
+    g->why = "a new member joined";
     maybe_prepare(g);
     wait_join(m, j->reply);
     group_maybe_complete_join(g);
@@ -324,6 +333,7 @@ static void replace_static(struct member *m, const struct joining *j, struct kaf
         reply_finish(c, j->reply, m, g->hold);
         return;
     }
+    g->why = "a static member came back";
     maybe_prepare(g);
     wait_join(m, j->reply);
     group_maybe_complete_join(g);

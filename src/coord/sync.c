@@ -38,9 +38,12 @@ void sync_timer_due(struct group *g) {
         sync_arm_timer(g);
         return;
     }
+    g->why = "a member did not sync in time";
     LIST_EACH_SAFE(it, &g->order) {
         struct member *m = LIST_ENTRY(it, struct member, link);
-        if (m->pending_sync) member_expel(m, ERR_UNKNOWN_MEMBER_ID);
+        if (!m->pending_sync) continue;
+        group_event(g, COORD_MEMBER_EXPIRED, m);
+        member_expel(m, ERR_UNKNOWN_MEMBER_ID);
     }
     group_member_gone(g);
 }
@@ -183,6 +186,7 @@ static enum err leave_one(struct group *g, struct kafka_string id, struct kafka_
         enum err e = member_validate(g, id, instance_id, &m);
         if (e) return e;
     }
+    g->why = "a member left";
     member_expel(m, ERR_UNKNOWN_MEMBER_ID);
     group_member_gone(g);
     return OK;

@@ -482,6 +482,7 @@ def test_a_member_that_says_nothing_goes(brokers):
         member, _ = alone(g, "quiet", session=300)
         assert g.describe("quiet")[1] == "Stable"
         eventually(lambda: g.describe("quiet")[1] == "Empty", 20)
+        assert "client=test host=/127.0.0.1 reason=\"a member's session ended\" generation=1" in b.wait_log('msg="group member expired" group=quiet member=' + member)[0]
         assert g.heartbeat("quiet", 1, member) == 25
 
 
@@ -899,3 +900,10 @@ def test_metrics_and_log(brokers):
         assert number(b, "oxbow_coordinators") >= 1 and number(b, "oxbow_coordinator_records_total") >= 3
         assert g.leave("members", [(member, None)])[0] == 0
         eventually(lambda: (number(b, "oxbow_groups_stable"), number(b, "oxbow_groups_empty")) == (0, 2))
+        assert number(b, "oxbow_group_rebalances_total") == 2 and number(b, "oxbow_group_members_expired_total") == 0
+        log = b.lines("group=members")
+        for line, words in zip(log, ['msg="group rebalances" group=members reason="a new member joined" generation=0 members=',
+                                     'msg="group has a new generation" group=members generation=1 members=1 protocol=range leader=' + member,
+                                     'msg="group rebalances" group=members reason="a member left" generation=1 members=0',
+                                     'msg="group has a new generation" group=members generation=2 members=0']):
+            assert words in line, log
