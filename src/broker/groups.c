@@ -10,6 +10,10 @@
 /* Bits of Kafka's AclOperation that apply to a group; without ACLs everybody may do everything. */
 #define GROUP_OPERATIONS ((1 << 3) | (1 << 6) | (1 << 8))
 
+/* What a member says, or a leader assigns, is kept in one record of the group. Larger ones could not be written; Kafka,
+ * whose limit is the topic's max.message.bytes, answers the same. */
+#define GROUP_REQUEST_MAX ((size_t)8 << 20)
+
 /* --- FindCoordinator. There is one broker, so it is the coordinator of every group. */
 
 enum { KEY_GROUP = 0, KEY_TRANSACTION = 1 };
@@ -107,6 +111,13 @@ static void join_finish(struct group_calls *all) {
 
 enum request_outcome handle_join_group(struct request *r, const void *message, void *response) {
     const struct kafka_join_group_request *in = message;
+    struct kafka_join_group_response *out = response;
+    if (r->frame.size > GROUP_REQUEST_MAX) {
+        out->error_code = KAFKA_UNKNOWN_SERVER_ERROR;
+        out->member_id = in->member_id;
+        if (request_version(r) < 7) out->protocol_name = kafka_string_of("");
+        return REQUEST_ANSWER;
+    }
     return call_one(r, in, response, in->group_id, join_run, join_finish);
 }
 
@@ -126,6 +137,10 @@ static void sync_finish(struct group_calls *all) {
 
 enum request_outcome handle_sync_group(struct request *r, const void *message, void *response) {
     const struct kafka_sync_group_request *in = message;
+    if (r->frame.size > GROUP_REQUEST_MAX) {
+        ((struct kafka_sync_group_response *)response)->error_code = KAFKA_UNKNOWN_SERVER_ERROR;
+        return REQUEST_ANSWER;
+    }
     return call_one(r, in, response, in->group_id, sync_run, sync_finish);
 }
 

@@ -147,6 +147,27 @@ def test_huge_metadata_of_members(g, quick):
         assert (error, state) == (0, "Stable") and members[0][3:] == (big, big)
 
 
+def test_too_much_metadata(brokers):
+    """What one request may not say; and what five may, but their group's record cannot be written: nobody is told of a generation,
+    and everything else is as it was, loaded anew."""
+    b = brokers({**QUICK, "offsets.topic.num.partitions": 1, "group.initial.rebalance.delay.ms": 4000})
+    with Group(b.port) as g:
+        assert g.join("huge", version=3, protocols={"range": bytes(9 << 20)})[0] == -1
+        assert g.sync("huge", 1, "somebody", {"somebody": bytes(9 << 20)})[0] == -1
+        g.create("t", 1)
+        g.commit("simple", {("t", 0): 5})
+        members = [Group(b.port) for _ in range(5)]
+        for m in members:
+            m.send_join("huge", version=3, protocols={"range": bytes(7 << 20)})
+        assert [m.receive_join(3)[0] for m in members] == [15] * 5
+        assert b.wait_log('msg="coordinator cannot write; it is loaded anew"')
+        eventually(lambda: g.fetch_offsets("simple") == (0, {("t", 0): (5, "", 0)}), what="it is there again")
+        g.commit("simple", {("t", 0): 6})
+        assert g.fetch_offsets("simple")[1] == {("t", 0): (6, "", 0)} and set(g.list()[1]) == {"simple"}
+        for m in members:
+            m.close()
+
+
 def test_a_member_that_says_nothing_goes(brokers):
     b = brokers({**QUICK, "group.min.session.timeout.ms": 100})
     with Group(b.port) as g:
