@@ -451,9 +451,9 @@ def share(workers):
     return sorted(got) == list(range(12)) and all(w.assigned for w in workers)
 
 
-@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
-def test_a_group_of_three_shares_twelve_partitions(brokers, strategy):
-    b = brokers({**QUICK, "num.partitions": 12})
+@pytest.mark.parametrize("strategy,more", [("range", {}), ("cooperative-sticky", {"shards": 2}), ("range", {"wal.url": "none"})])
+def test_a_group_of_three_shares_twelve_partitions(brokers, strategy, more):
+    b = brokers({**QUICK, "num.partitions": 12, **more})
     shared = {"lock": threading.Lock(), "done": {}, "committed": {}, "repeated": []}
     p, sent, failures = Producer({"bootstrap.servers": b.address, "enable.idempotence": True, "linger.ms": 1}), 0, []
 
