@@ -19,16 +19,32 @@ static void test_offset_bytes(void **state) {
     COMMIT(f, .group = "gr", .topic = "top", .partition = 3, .offset = 258, .leader_epoch = 7, .metadata = "md");
     const struct coord_record *r = f->batches[0].records;
     assert_int_equal(f->batches[0].count, 1);
-    assert_bytes(r->key, r->key_size, STR("\0\1" "\0\2gr" "\0\3top" "\0\0\0\3"));
+    assert_bytes(r->key, r->key_size,
+                 STR("\0\1"
+                     "\0\2gr"
+                     "\0\3top"
+                     "\0\0\0\3"));
     assert_bytes(r->value, r->value_size,
-                 STR("\0\3" "\0\0\0\0\0\0\1\2" "\0\0\0\7" "\0\2md" "\0\0\1\x8b\xcf\xe5\x68\0"));
+                 STR("\0\3"
+                     "\0\0\0\0\0\0\1\2"
+                     "\0\0\0\7"
+                     "\0\2md"
+                     "\0\0\1\x8b\xcf\xe5\x68\0"));
     COMMIT(f, .group = "gr", .topic = "top", .partition = 3, .offset = 1, .retention_ms = 256);
     r = f->batches[1].records;
     assert_bytes(r->value, r->value_size,
-                 STR("\0\1" "\0\0\0\0\0\0\0\1" "\0\0" "\0\0\1\x8b\xcf\xe5\x68\0" "\0\0\1\x8b\xcf\xe5\x69\0"));
+                 STR("\0\1"
+                     "\0\0\0\0\0\0\0\1"
+                     "\0\0"
+                     "\0\0\1\x8b\xcf\xe5\x68\0"
+                     "\0\0\1\x8b\xcf\xe5\x69\0"));
     fixture_delete_offset(f, "gr", "top", 3);
     r = f->batches[2].records;
-    assert_bytes(r->key, r->key_size, STR("\0\1" "\0\2gr" "\0\3top" "\0\0\0\3"));
+    assert_bytes(r->key, r->key_size,
+                 STR("\0\1"
+                     "\0\2gr"
+                     "\0\3top"
+                     "\0\0\0\3"));
     assert_null(r->value);
     assert_int_equal(f->batches[2].sequence, 3);
 }
@@ -41,19 +57,32 @@ static void test_group_bytes(void **state) {
     fixture_advance(f, 3000);
     char expected[256];
     const struct coord_record *r = f->batches[0].records;
-    assert_bytes(r->key, r->key_size, STR("\0\2" "\0\2gr"));
+    assert_bytes(r->key, r->key_size,
+                 STR("\0\2"
+                     "\0\2gr"));
     /* version, type, generation, protocol, leader */
     size_t n = 0;
 #define PUT(s) (memcpy(expected + n, s, sizeof(s) - 1), n += sizeof(s) - 1)
     fixture_durable(f, 1);
     const char *id = MEMBER_OF(f, c);
     assert_int_equal(strlen(id), 39);
-    PUT("\0\3" "\0\10consumer" "\0\0\0\1" "\0\5range" "\0\x27");
+    PUT("\0\3"
+        "\0\10consumer"
+        "\0\0\0\1"
+        "\0\5range"
+        "\0\x27");
     memcpy(expected + n, id, 39), n += 39;
     /* timestamp: three seconds later; one member: id, instance, client, host, rebalance, session, subscription */
-    PUT("\0\0\1\x8b\xcf\xe5\x73\xb8" "\0\0\0\1" "\0\x27");
+    PUT("\0\0\1\x8b\xcf\xe5\x73\xb8"
+        "\0\0\0\1"
+        "\0\x27");
     memcpy(expected + n, id, 39), n += 39;
-    PUT("\0\2in" "\0\2cl" "\0\12/127.0.0.1" "\0\0\xea\x60" "\0\0\x27\x10" "\0\0\0\3sub");
+    PUT("\0\2in"
+        "\0\2cl"
+        "\0\12/127.0.0.1"
+        "\0\0\xea\x60"
+        "\0\0\x27\x10"
+        "\0\0\0\3sub");
     size_t before_assignment = n;
     PUT("\0\0\0\0");
     const struct stored *s = mapstr_get(&f->log, "\0\2\0\2gr", 6);
@@ -69,7 +98,13 @@ static void test_group_bytes(void **state) {
     fixture_durable(f, 1);
     s = mapstr_get(&f->log, "\0\2\0\2gr", 6);
     assert_bytes(s->bytes, s->size,
-                 STR("\0\3" "\0\10consumer" "\0\0\0\2" "\xff\xff" "\xff\xff" "\0\0\1\x8b\xcf\xe5\x73\xb8" "\0\0\0\0"));
+                 STR("\0\3"
+                     "\0\10consumer"
+                     "\0\0\0\2"
+                     "\xff\xff"
+                     "\xff\xff"
+                     "\0\0\1\x8b\xcf\xe5\x73\xb8"
+                     "\0\0\0\0"));
     fixture_delete_group(f, "gr");
     assert_null(f->batches[f->first % FIXTURE_BATCHES].records[0].value);
 }
@@ -90,35 +125,150 @@ static void finish(struct fixture *f, struct coord *c) {
 static void test_old_versions(void **state) {
     struct fixture *f = *state;
     struct coord *c = loading(f);
-#define K_OFFSET STR("\0\0" "\0\1g" "\0\1t" "\0\0\0\1")
-    assert_int_equal(load(c, K_OFFSET, STR("\0\0" "\0\0\0\0\0\0\0\5" "\0\0" "\0\0\1\x8b\xcf\xe5\x68\0")), OK);
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\2"),
-                          STR("\0\1" "\0\0\0\0\0\0\0\6" "\0\0" "\0\0\1\x8b\xcf\xe5\x68\0" "\0\0\1\x8b\xcf\xe5\x68\0")), OK);
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\3"),
-                          STR("\0\2" "\0\0\0\0\0\0\0\7" "\0\0" "\0\0\1\x8b\xcf\xe5\x68\0")), OK);
+#define K_OFFSET                                                                                                       \
+    STR("\0\0"                                                                                                         \
+        "\0\1g"                                                                                                        \
+        "\0\1t"                                                                                                        \
+        "\0\0\0\1")
+    assert_int_equal(load(c, K_OFFSET,
+                          STR("\0\0"
+                              "\0\0\0\0\0\0\0\5"
+                              "\0\0"
+                              "\0\0\1\x8b\xcf\xe5\x68\0")),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\2"),
+                          STR("\0\1"
+                              "\0\0\0\0\0\0\0\6"
+                              "\0\0"
+                              "\0\0\1\x8b\xcf\xe5\x68\0"
+                              "\0\0\1\x8b\xcf\xe5\x68\0")),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\3"),
+                          STR("\0\2"
+                              "\0\0\0\0\0\0\0\7"
+                              "\0\0"
+                              "\0\0\1\x8b\xcf\xe5\x68\0")),
+                     OK);
     /* 4 is flexible: compact strings, and a topic id as tag 0. */
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\4"),
-                          STR("\0\4" "\0\0\0\0\0\0\0\10" "\0\0\0\1" "\2m" "\0\0\1\x8b\xcf\xe5\x68\0" "\1\0\20"
-                              "0123456789abcdef")), OK);
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\5"),
-                          STR("\0\4" "\0\0\0\0\0\0\0\11" "\0\0\0\1" "\2m" "\0\0\1\x8b\xcf\xe5\x68\0" "\0")), OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\4"),
+                          STR("\0\4"
+                              "\0\0\0\0\0\0\0\10"
+                              "\0\0\0\1"
+                              "\2m"
+                              "\0\0\1\x8b\xcf\xe5\x68\0"
+                              "\1\0\20"
+                              "0123456789abcdef")),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\5"),
+                          STR("\0\4"
+                              "\0\0\0\0\0\0\0\11"
+                              "\0\0\0\1"
+                              "\2m"
+                              "\0\0\1\x8b\xcf\xe5\x68\0"
+                              "\0")),
+                     OK);
     /* Of several the last counts. */
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\5"), NULL, 0), OK);
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\6"), NULL, 0), OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\5"),
+                          NULL, 0),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\6"),
+                          NULL, 0),
+                     OK);
     /* Groups: version 0 knows no rebalance time-out, 1 no timestamp, 2 no instance id. */
-#define HEAD "\0\10consumer" "\0\0\0\4" "\0\1p" "\0\1m"
-#define TAIL "\0\0\0\1s" "\0\0\0\1a"
-    assert_int_equal(load(c, STR("\0\2" "\0\2g0"), STR("\0\0" HEAD "\0\0\0\1" "\0\1m" "\0\1c" "\0\1h" "\0\0\x27\x10" TAIL)), OK);
-    assert_int_equal(load(c, STR("\0\2" "\0\2g1"),
-                          STR("\0\1" HEAD "\0\0\0\1" "\0\1m" "\0\1c" "\0\1h" "\0\0\x4e\x20" "\0\0\x27\x10" TAIL)), OK);
-    assert_int_equal(load(c, STR("\0\2" "\0\2g2"),
-                          STR("\0\2" HEAD "\0\0\1\x8b\xcf\xe5\x68\0" "\0\0\0\1" "\0\1m" "\0\1c" "\0\1h" "\0\0\x4e\x20" "\0\0\x27\x10" TAIL)), OK);
-    assert_int_equal(load(c, STR("\0\2" "\0\2g4"),
-                          STR("\0\4" "\11consumer" "\0\0\0\4" "\2p" "\2m" "\0\0\1\x8b\xcf\xe5\x68\0" "\2" "\2m" "\2i" "\2c" "\2h"
-                              "\0\0\x4e\x20" "\0\0\x27\x10" "\2s" "\2a" "\0" "\0")), OK);
+#define HEAD                                                                                                           \
+    "\0\10consumer"                                                                                                    \
+    "\0\0\0\4"                                                                                                         \
+    "\0\1p"                                                                                                            \
+    "\0\1m"
+#define TAIL                                                                                                           \
+    "\0\0\0\1s"                                                                                                        \
+    "\0\0\0\1a"
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\2g0"),
+                          STR("\0\0" HEAD "\0\0\0\1"
+                              "\0\1m"
+                              "\0\1c"
+                              "\0\1h"
+                              "\0\0\x27\x10" TAIL)),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\2g1"),
+                          STR("\0\1" HEAD "\0\0\0\1"
+                              "\0\1m"
+                              "\0\1c"
+                              "\0\1h"
+                              "\0\0\x4e\x20"
+                              "\0\0\x27\x10" TAIL)),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\2g2"),
+                          STR("\0\2" HEAD "\0\0\1\x8b\xcf\xe5\x68\0"
+                              "\0\0\0\1"
+                              "\0\1m"
+                              "\0\1c"
+                              "\0\1h"
+                              "\0\0\x4e\x20"
+                              "\0\0\x27\x10" TAIL)),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\2g4"),
+                          STR("\0\4"
+                              "\11consumer"
+                              "\0\0\0\4"
+                              "\2p"
+                              "\2m"
+                              "\0\0\1\x8b\xcf\xe5\x68\0"
+                              "\2"
+                              "\2m"
+                              "\2i"
+                              "\2c"
+                              "\2h"
+                              "\0\0\x4e\x20"
+                              "\0\0\x27\x10"
+                              "\2s"
+                              "\2a"
+                              "\0"
+                              "\0")),
+                     OK);
     /* A group that was stored and went leaves nothing. */
-    assert_int_equal(load(c, STR("\0\2" "\0\2gx"), STR("\0\1" HEAD "\0\0\0\0")), OK);
-    assert_int_equal(load(c, STR("\0\2" "\0\2gx"), NULL, 0), OK);
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\2gx"),
+                          STR("\0\1" HEAD "\0\0\0\0")),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\2gx"),
+                          NULL, 0),
+                     OK);
     finish(f, c);
     assert_int_equal(fixture_offset(f, "g", "t", 1), 5);
     assert_int_equal(fixture_offset(f, "g", "t", 2), 6);
@@ -172,17 +322,47 @@ static void test_damaged_and_foreign(void **state) {
              ERR_PROTOCOL),
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        enum err e = load(c, (const uint8_t *)cases[i].key, cases[i].key_size, (const uint8_t *)cases[i].value, cases[i].value_size);
+        enum err e = load(c, (const uint8_t *)cases[i].key, cases[i].key_size, (const uint8_t *)cases[i].value,
+                          cases[i].value_size);
         if (e != cases[i].e) fail_msg("case %zu: %s, expected %s", i, err_name(e), err_name(cases[i].e));
     }
     /* Times and counts that nobody sane would store do no harm. */
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\1"),
-                          STR("\0\1" "\0\0\0\0\0\0\0\6" "\0\0" "\x80\0\0\0\0\0\0\0" "\x7f\xff\xff\xff\xff\xff\xff\xff")), OK);
-    assert_int_equal(load(c, STR("\0\1" "\0\1g" "\0\1t" "\0\0\0\2"),
-                          STR("\0\0" "\0\0\0\0\0\0\0\6" "\0\0" "\x7f\xff\xff\xff\xff\xff\xff\xff")), OK);
-    assert_int_equal(load(c, STR("\0\2" "\0\1h"),
-                          STR("\0\1" "\0\1t" "\x7f\xff\xff\xff" "\0\1p" "\0\1x" "\0\0\0\1" "\0\1m" "\0\1c" "\0\1h"
-                              "\xff\xff\xff\xff" "\x80\0\0\0" TAIL)), OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\1"),
+                          STR("\0\1"
+                              "\0\0\0\0\0\0\0\6"
+                              "\0\0"
+                              "\x80\0\0\0\0\0\0\0"
+                              "\x7f\xff\xff\xff\xff\xff\xff\xff")),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\1"
+                              "\0\1g"
+                              "\0\1t"
+                              "\0\0\0\2"),
+                          STR("\0\0"
+                              "\0\0\0\0\0\0\0\6"
+                              "\0\0"
+                              "\x7f\xff\xff\xff\xff\xff\xff\xff")),
+                     OK);
+    assert_int_equal(load(c,
+                          STR("\0\2"
+                              "\0\1h"),
+                          STR("\0\1"
+                              "\0\1t"
+                              "\x7f\xff\xff\xff"
+                              "\0\1p"
+                              "\0\1x"
+                              "\0\0\0\1"
+                              "\0\1m"
+                              "\0\1c"
+                              "\0\1h"
+                              "\xff\xff\xff\xff"
+                              "\x80\0\0\0" TAIL)),
+                     OK);
     finish(f, c);
     fixture_advance(f, 86400000);
     assert_int_equal(fixture_offset(f, "g", "t", 1), 6);
