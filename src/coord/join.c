@@ -178,11 +178,11 @@ static void become_generation(struct group *g) {
             member_touch(m);
         }
     }
+    g->sync_armed_ms = -1;
     sync_arm_timer(g);
 }
 
 void group_complete_join(struct group *g) {
-    struct coord *c = g->coord;
     ASSERT(g->state == GROUP_PREPARING);
     /* Who did not come is out; static members stay until their session ends. */
     LIST_EACH_SAFE(it, &g->order) {
@@ -191,7 +191,7 @@ void group_complete_join(struct group *g) {
     }
     if (g->members.count > 0 && !elect_leader(g)) {
         /* Only static members that are away: wait for them, or for the end of their sessions. */
-        timers_arm(&c->timers, &g->timer, c->now.mono_ms + group_rebalance_timeout(g));
+        group_wait_again(g);
         return;
     }
     g->generation = g->generation == INT32_MAX ? 1 : g->generation + 1;
@@ -234,7 +234,7 @@ void join_timer_due(struct group *g) {
         g->member_added = false;
         timers_arm(&c->timers, &g->timer, c->now.mono_ms + delay_ms);
     } else if (somebody_is_held(g)) {
-        timers_arm(&c->timers, &g->timer, c->now.mono_ms + group_rebalance_timeout(g));
+        group_wait_again(g);
     } else {
         group_complete_join(g);
     }
@@ -244,7 +244,7 @@ void join_timer_due(struct group *g) {
 
 static void update_member(struct member *m, const struct joining *j) {
     member_set_protocols(m, j->protocols, j->protocol_count);
-    m->session_timeout_ms = j->session_timeout_ms;
+    m->session_timeout_ms = j->session_timeout_ms > 0 ? j->session_timeout_ms : 1; /* the broker's limits may allow 0 */
     m->rebalance_timeout_ms = j->rebalance_timeout_ms;
 }
 
@@ -458,6 +458,8 @@ void coord_join(struct coord *c, struct coord_now now, const struct coord_client
     } else if (request->session_timeout_ms < c->config.session_timeout_min_ms ||
                request->session_timeout_ms > c->config.session_timeout_max_ms) {
         refuse(c, &j, ERR_INVALID_SESSION_TIMEOUT, request->member_id, 0);
+    } else if (count > MEMBER_PROTOCOLS_MAX) {
+        refuse(c, &j, ERR_INCONSISTENT_GROUP_PROTOCOL, request->member_id, 0);
     } else {
         join_group(c, request->group_id, &j);
     }
