@@ -60,6 +60,8 @@ CONFIG_LONG(log_message_timestamp_before_max_ms, "log.message.timestamp.before.m
             "How far a record's time may lie before the broker's (topic: `message.timestamp.before.max.ms`).")
 CONFIG_LONG(log_message_timestamp_after_max_ms, "log.message.timestamp.after.max.ms", 3600000, 0, CONFIG_LONG_MAX,
             "How far a record's time may lie after the broker's (topic: `message.timestamp.after.max.ms`).")
+CONFIG_ENUM(oxbow_durability, "oxbow.durability", "wal", "wal|object",
+            "What a record waits for before it is acknowledged: `wal`, the write-ahead log if there is one; `object`, the object store (topic: `oxbow.durability`).")
 CONFIG_INT(producer_id_expiration_ms, "producer.id.expiration.ms", 86400000, 1, CONFIG_INT_MAX,
            "How long the sequence numbers of a silent idempotent producer are remembered.")
 
@@ -88,13 +90,15 @@ CONFIG_INT(max_incremental_fetch_session_cache_slots, "max.incremental.fetch.ses
 CONFIG_SECTION("Storage")
 CONFIG_STRING(storage_url, "storage.url", "file://./data/store", "The object store: `file://FOLDER`.")
 CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
-              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over.")
+              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over. `none`: there is none, and a record is acknowledged when it is in the object store.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
 CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")
 CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 64 * CONFIG_MIB,
             "Records are uploaded as soon as there are so many bytes of them.")
 CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
+CONFIG_LONG(object_flush_interval_ms, "object.flush.interval.ms", 0, 0, 3600000,
+            "How often at most records that wait for the object store are sent there, unless there is much of them: fewer requests, at the price of latency. 0: at once when nothing is on its way, else in groups.")
 CONFIG_INT(upload_wal_percent, "upload.wal.percent", 50, 1, 90, "Records are uploaded when they fill this share of the write-ahead log.")
 CONFIG_LONG(checkpoint_interval_ms, "checkpoint.interval.ms", 300000, 10, CONFIG_LONG_MAX,
             "How long after a change to the ledger a checkpoint is written at the latest; it bounds the work of the next start.")

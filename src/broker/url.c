@@ -137,12 +137,11 @@ enum err wal_url_parse(const char *text, struct wal_url *out, char *why, size_t 
         out->kind = WAL_KIND_BLOCK;
         out->takeover = WAL_TAKEOVER_MARK;
     } else if (strcmp(text, "none") == 0) {
-        return refuse(ERR_UNSUPPORTED, why, why_size,
-                      "none (acknowledging from the object store alone) is not supported yet; expected "
-                      "file://FOLDER-OR-FILE?size=1GiB or block:///dev/DEVICE");
+        out->kind = WAL_KIND_NONE;
+        return OK;
     } else {
         return refuse(ERR_INVALID, why, why_size,
-                      "expected file://FOLDER-OR-FILE?size=1GiB or block:///dev/DEVICE, found '%s'", text);
+                      "expected file://FOLDER-OR-FILE?size=1GiB, block:///dev/DEVICE or none, found '%s'", text);
     }
     const char *rest = "";
     enum err e = parse_path(text, scheme, out->path, &rest, why, why_size);

@@ -18,7 +18,7 @@ struct storage_url {
 };
 enum err storage_url_parse(const char *text, struct storage_url *out, char *why, size_t why_size) WARN_UNUSED;
 
-enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK };
+enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK, WAL_KIND_NONE };
 /* How a survivor makes sure that the holder writes no more: by the lock that ends with the holder's process (one
  * machine), or by a mark that the holder reads after each group commit (a device that two machines can reach). */
 enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
@@ -28,7 +28,7 @@ enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
 #define WAL_SIZE_MAX ((uint64_t)1 << 40)
 
 /* file://FOLDER-OR-FILE?size=1GiB&takeover=lock|mark (default lock), block:///dev/DEVICE?takeover=lock|mark (default
- * mark). */
+ * mark), none: no WAL, what is acknowledged is in the object store. */
 struct wal_url {
     enum wal_kind kind;
     enum wal_takeover takeover;

@@ -24,6 +24,11 @@ void partition_draw_jitter(struct partition *p) {
     p->roll_jitter_ms = most > 0 ? (int64_t)rng_below(&p->rng, (uint64_t)most) : 0;
 }
 
+static void take_durability(struct partition *p) {
+    bool by_object = p->config.durability == TOPIC_DURABILITY_OBJECT;
+    stream_set_durability(p->stream, by_object ? STREAM_DURABILITY_OBJECT : STREAM_DURABILITY_WAL);
+}
+
 enum err partition_open(const struct partition_options *o, struct partition **out) {
     CHECK_OBJ(o->env, ENV_MAGIC);
     ASSERT(o->stream.v != 0 && o->leader_epoch >= 0 && o->config != NULL);
@@ -57,6 +62,7 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
     partition_draw_jitter(p);
     p->segment_opened_ms = p->appended_ms = p->expiry_marked_ms = env_wall_ms(p->env);
     p->expiry_offset = p->expiry_offset_next = p->live.end_offset;
+    take_durability(p);
     p->opened_start = p->live.start_offset;
     p->opened_end = p->live.end_offset;
     p->opened_bytes = p->bytes_end = live_bytes(&p->live);
@@ -101,6 +107,7 @@ void partition_configure(struct partition *p, const struct topic_config *config)
         p->config.segment_jitter_ms != config->segment_jitter_ms || p->config.segment_ms != config->segment_ms;
     p->config = *config;
     if (redraw) partition_draw_jitter(p);
+    take_durability(p);
 }
 
 /* Watches. They are called from the loop itself: when the stream tells that the durable end has moved, or by a timer

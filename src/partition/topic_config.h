@@ -41,7 +41,8 @@ enum topic_property {
     TOPIC_PROPERTIES
 };
 
-/* Values of compression_type, message_timestamp_type, and bits of cleanup_policy: the order in the table. */
+/* Values of compression_type, message_timestamp_type and durability, and bits of cleanup_policy: the order in the
+ * table. */
 enum topic_compression {
     TOPIC_COMPRESSION_PRODUCER,
     TOPIC_COMPRESSION_NONE,
@@ -51,6 +52,7 @@ enum topic_compression {
     TOPIC_COMPRESSION_ZSTD
 };
 enum topic_timestamp_type { TOPIC_CREATE_TIME, TOPIC_LOG_APPEND_TIME };
+enum topic_durability { TOPIC_DURABILITY_WAL, TOPIC_DURABILITY_OBJECT };
 enum topic_cleanup_policy { TOPIC_CLEANUP_DELETE = 1, TOPIC_CLEANUP_COMPACT = 2 };
 
 struct topic_config {

@@ -62,6 +62,8 @@ TOPIC_LONG(min_compaction_lag_ms, "min.compaction.lag.ms", "log.cleaner.min.comp
            "How long a record stays out of compaction's reach.")
 TOPIC_INT(min_insync_replicas, "min.insync.replicas", "min.insync.replicas", 1, 1, TOPIC_INT_MAX, 0,
           "Told to clients that ask; a record is acknowledged when it is durable, whatever this says.")
+TOPIC_ENUM(durability, "oxbow.durability", "oxbow.durability", 0, "wal|object", EFFECT,
+           "What a record waits for before it is acknowledged: `wal`, the broker's write-ahead log if it has one; `object`, the object store.")
 TOPIC_KEPT(preallocate, "preallocate", "log.preallocate", TOPIC_TYPE_BOOLEAN, "false", "", 0, 0, 0, "Whether to allocate files in advance; there are no such files here.")
 TOPIC_KEPT(remote_log_copy_disable, "remote.log.copy.disable", "", TOPIC_TYPE_BOOLEAN, "false", "", 0, 0, 0,
            "Whether tiered storage takes no new records; everything lies in the object store here.")

@@ -41,3 +41,9 @@ X(SIM_MUTANT_DELETE_LOG, "delete-log", "streams", SIM_STORE_SOUND, STREAM_MUTANT
   "ledger entries are deleted while they are still log")
 X(SIM_MUTANT_OLD_STATES, "old-states", "streams", SIM_STORE_SOUND, STREAM_MUTANT_OLD_STATES,
   "a checkpoint names the old state of what has changed")
+X(SIM_MUTANT_CHANGE_EARLY, "change-early", "streams", SIM_STORE_SOUND, STREAM_MUTANT_CHANGE_EARLY,
+  "a stream changes its durability before all of it is in the ledger")
+X(SIM_MUTANT_NO_DRAIN, "no-drain", "streams", SIM_STORE_SOUND, STREAM_MUTANT_NO_DRAIN,
+  "a checkpoint does not wait for the entries before it")
+X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
+  "what the ledger confirms is acknowledged when it is sent")

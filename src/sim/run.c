@@ -127,7 +127,8 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
     if (sim_chance(r->world, 0.3)) {
         sim_node_crash(n, kind);
     } else {
-        sim_node_crash_in(n, sim_between(r->world, 1, 60), kind);
+        /* Half of them soon, which is in the middle of a start; half when there is work under way. */
+        sim_node_crash_in(n, sim_between(r->world, 1, sim_chance(r->world, 0.5) ? 60 : 3000), kind);
     }
 }
 

@@ -58,6 +58,12 @@ struct streams_test {
     double drop;             /* chance that the topic is deleted and made anew */
     double slow_open;        /* chance of a pause between two opens */
     double trim;             /* chance of a trim after a read */
+    double crash;            /* chance of a crash every few seconds */
+    bool no_wal;             /* the ledger confirms everything */
+    bool shared;             /* the store is not exclusive: what a dead broker sent may still land */
+    double by_ledger;        /* chance that a partition's records are confirmed by the ledger, WAL or not */
+    double change;           /* chance that a reader changes that */
+    uint32_t flush_interval_ms;
     unsigned topic_number;
 };
 
@@ -283,6 +289,11 @@ static void producer_there(void *arg) {
     }
 }
 
+static void choose_durability(struct part *p) {
+    bool by_ledger = sim_chance(p->life->test->world, p->life->test->by_ledger);
+    stream_set_durability(p->stream, by_ledger ? STREAM_DURABILITY_OBJECT : STREAM_DURABILITY_WAL);
+}
+
 static void reader_there(void *arg) {
     struct part *p = arg;
     struct streams_test *t = p->life->test;
@@ -290,6 +301,7 @@ static void reader_there(void *arg) {
         fiber_sleep_ns(sim_between(t->world, 10, 800) * NS_PER_MS);
         (void)read_some(p, false);
         if (sim_chance(t->world, t->trim)) (void)trim_one(p);
+        if (sim_chance(t->world, t->change)) choose_durability(p);
     }
 }
 
@@ -349,12 +361,13 @@ static enum err open_engine(struct broker_life *l) {
                                  .store = l->store,
                                  .generation = meta_generation(l->meta),
                                  .incarnation = meta_incarnation(l->meta),
-                                 .wal_path = "/var/wal/broker.wal",
+                                 .wal_path = t->no_wal ? NULL : "/var/wal/broker.wal",
                                  .wal_size_bytes = t->wal_bytes,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
                                  .upload_bytes = t->upload_bytes,
                                  .upload_interval_ms = t->upload_interval_ms,
+                                 .object_flush_interval_ms = t->flush_interval_ms,
                                  .checkpoint_entries = t->checkpoint_entries,
                                  .checkpoint_interval_ms = t->checkpoint_interval_ms,
                                  .producer_expiration_ms = 86400000,
@@ -444,6 +457,7 @@ static void open_there(void *arg) {
         return;
     }
     check_start(p);
+    choose_durability(p);
 }
 
 static void close_there(void *arg) {
@@ -505,7 +519,7 @@ static void close_engine(struct broker_life *l) {
 static void broker_main(void *arg) {
     struct streams_test *t = arg;
     struct broker_life l = {.test = t, .env = loop_current()->env};
-    l.store = sim_run_store(t->run, l.env, true);
+    l.store = sim_run_store(t->run, l.env, !t->shared);
     t->starts++;
     waitgroup_init(&l.group);
     enum err e = open_engine(&l);
@@ -546,6 +560,12 @@ static void load_choose(struct streams_test *t) {
     if (sim_chance(w, 0.3)) t->checkpoint_entries = 100;
     t->shards = sim_chance(w, 0.5) ? (unsigned)sim_between(w, 1, 3) : 0;
     t->crash_recovering = sim_chance(w, 0.3) ? 0.3 : 0;
+    t->crash = sim_chance(w, 0.5) ? 0.3 : 0.08;
+    t->no_wal = sim_chance(w, 0.25);
+    t->shared = sim_chance(w, 0.3);
+    t->by_ledger = t->no_wal ? 1 : sim_chance(w, 0.5) ? (sim_chance(w, 0.5) ? 1 : 0.5) : 0;
+    t->change = sim_chance(w, 0.5) ? 0.5 : 0;
+    t->flush_interval_ms = sim_chance(w, 0.2) ? (uint32_t)sim_between(w, 1, 500) : 0;
     if (sim_chance(w, 0.2)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.05;
 }
 
@@ -556,15 +576,15 @@ void scenario_streams(struct sim_run *r) {
     t->world = w;
     t->broker = sim_node_create(w, "broker");
     load_choose(t);
-    uint64_t end_ns = w->now_ns + sim_run_load_ns(r, 2);
+    uint64_t end_ns = w->now_ns + 30 * NS_PER_S + sim_run_load_ns(r, 2);
     while (w->now_ns < end_ns && !sim_failed(w)) {
         if (!sim_node_up(t->broker)) {
             t->stop_asked = false;
             sim_node_start(t->broker, broker_main, t);
         }
         fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
-        if (sim_chance(w, 0.15)) sim_node_pause(t->broker, sim_between(w, 0, 30) * NS_PER_S);
-        if (sim_chance(w, 0.3))
+        if (sim_chance(w, t->crash / 2)) sim_node_pause(t->broker, sim_between(w, 0, 30) * NS_PER_S);
+        if (sim_chance(w, t->crash))
             sim_run_crash(r, t->broker);
         else if (sim_chance(w, 0.1))
             t->stop_asked = true;

@@ -35,6 +35,7 @@ struct block *block_create(struct mem *m, struct commit_slab *slab, uint64_t id,
     b->id = id;
     b->incarnation = incarnation;
     b->opened_ns = now_ns;
+    slab->lane = block_lane(b);
     slab->last_sequence = block_sequence(b);
     return b;
 }

@@ -20,6 +20,7 @@ struct commit_slab {
     struct mem *mem;
     struct list node;       /* in the shard's cache, oldest first */
     size_t filled;          /* bytes cut off into blocks so far */
+    unsigned lane;          /* whose blocks are in it */
     uint64_t last_sequence; /* of the newest block in it */
 };
 
@@ -33,14 +34,14 @@ struct block {
     uint32_t size;   /* used, header included */
     uint32_t padded; /* what is written */
     uint32_t records;
-    uint64_t id; /* shard << 48 | sequence */
+    uint64_t id; /* lane << 48 | sequence */
     struct incarnation incarnation;
     void *owner; /* struct streams; for the mail */
     uint64_t sealed_ns, opened_ns;
     uint64_t wal_position, wal_end; /* once placed */
     bool written;
 };
-static inline unsigned block_shard(const struct block *b) {
+static inline unsigned block_lane(const struct block *b) {
     return (unsigned)(b->id >> 48);
 }
 static inline uint64_t block_sequence(const struct block *b) {

@@ -11,7 +11,7 @@ static bool deletable(const struct streams *s, const struct object_use *use) {
     if (use->ranges > 0 || use->pins > 0) return false;
     /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are
      * log, and their objects in use. */
-    if (use->id.creator.v != s->options.incarnation.v) return s->store->exclusive && s->wal_mode != WAL_MODE_OFF;
+    if (use->id.creator.v != s->options.incarnation.v) return s->store->exclusive && s->started;
     if (use->id.kind == OBJECT_DATA || OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_DELETE_LOG)) return true;
     uint64_t below = objlog_deletable_below(s->log);
     return use->id.number < below && use->not_before <= below;

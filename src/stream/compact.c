@@ -161,11 +161,11 @@ static enum err write_entry(struct compaction *k) {
         object_head_section(&head, r->stream, r->epoch, OBJECT_REPLACED, &delta);
         state_deinit(&delta);
     }
-    fiber_mutex_lock(&s->ledger_lock);
     uint64_t number = 0;
     struct slice head_slice = slice_borrow(head.data, head.size);
-    enum err e = s->ended ? ERR_CANCELLED
-                          : objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
+    enum err e = ledger_enter(s);
+    if (e != OK) goto out;
+    e = objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
     if (e == OK) {
         struct commit_mail **mails = upload_mails_create(s);
         for (size_t n = 0; n < k->count; n++) {
@@ -177,7 +177,8 @@ static enum err write_entry(struct compaction *k) {
         upload_post_mails(s, mails);
         upload_entry_made(s);
     }
-    fiber_mutex_unlock(&s->ledger_lock);
+    ledger_leave(s);
+out:
     slices_deinit(&body);
     buf_deinit(&head);
     return e;

@@ -7,34 +7,46 @@
 
 #define CLOSE_PATIENCE_NS (10 * NS_PER_S)
 
-static void post_durable(struct stream_shard *h, uint64_t sequence) {
-    struct streams *s = h->engine;
-    if (h->loop == s->options.log_loop) {
-        shard_on_durable(h, sequence);
+static void post_durable(struct lane *n, uint64_t sequence) {
+    struct stream_shard *h = n->shard;
+    if (h->loop == h->engine->options.log_loop) {
+        lane_on_durable(n, sequence);
         return;
     }
-    atomic_store(&h->posted_durable, sequence);
-    if (!atomic_exchange(&h->durable_mail_out, true)) loop_post(h->loop, &h->durable_mail);
+    atomic_store(&n->posted_durable, sequence);
+    if (!atomic_exchange(&n->durable_mail_out, true)) loop_post(h->loop, &n->durable_mail);
 }
 
 void log_publish_durable(struct streams *s, struct block *b) {
-    unsigned shard = block_shard(b);
-    ASSERT(shard < s->shard_count);
-    ASSERT(block_sequence(b) == s->shard_durable[shard] + 1);
-    s->shard_durable[shard] = block_sequence(b);
-    post_durable(&s->shards[shard], block_sequence(b));
+    unsigned lane = block_lane(b);
+    ASSERT(lane < s->shard_count * LANE_KINDS);
+    ASSERT(block_sequence(b) == s->lane_durable[lane] + 1);
+    s->lane_durable[lane] = block_sequence(b);
+    post_durable(lane_by_number(s, lane), block_sequence(b));
+}
+
+void log_queue_push(struct streams *s, enum queue_kind kind, struct block *b) {
+    struct block_queue *q = &s->queues[kind];
+    list_push_back(&q->blocks, &b->node);
+    q->bytes += b->size;
 }
 
 void log_submit(struct streams *s, struct block *b) {
     CHECK_OBJ(s, STREAMS_MAGIC);
     CHECK_OBJ(b, BLOCK_MAGIC);
     ASSERT(loop_current() == s->options.log_loop);
-    if (s->wal_mode == WAL_MODE_ON) {
+    unsigned lane = block_lane(b);
+    ASSERT(block_sequence(b) == s->lane_submitted[lane] + 1);
+    s->lane_submitted[lane] = block_sequence(b);
+    if (lane % LANE_KINDS == LANE_LEDGER) {
+        s->ledger_queue_used_ns = env_now_ns(s->env);
+        log_queue_push(s, QUEUE_LEDGER, b);
+    } else if (s->wal_mode == WAL_MODE_ON) {
         wal_submit(s->wal, b);
         return;
+    } else {
+        log_queue_push(s, QUEUE_UNACKED, b);
     }
-    list_push_back(&s->unacked, &b->node);
-    s->unacked_bytes += b->size;
     upload_poke(s);
 }
 
@@ -44,8 +56,7 @@ static void wal_full(void *ctx) {
 
 static void wal_confirmed(void *ctx, struct block *b) {
     struct streams *s = ctx;
-    list_push_back(&s->pending, &b->node);
-    s->pending_bytes += b->size;
+    log_queue_push(s, QUEUE_PENDING, b);
     log_publish_durable(s, b);
     if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_TRIM_EARLY)) wal_trim(s->wal, b->wal_end);
     metric_set(s->env->metrics, M_WAL_USED_BYTES, (int64_t)wal_used_bytes(s->wal));
@@ -59,7 +70,10 @@ struct stop_call {
 
 static void stop_shard(void *arg) {
     struct stop_call *c = arg;
-    if (!c->shard->stopped && c->shard->open && c->shard->open->records > 0) shard_seal(c->shard);
+    for (unsigned k = 0; k < LANE_KINDS; k++) {
+        struct lane *n = &c->shard->lanes[k];
+        if (!c->shard->stopped && n->open && n->open->records > 0) lane_seal(n);
+    }
     shard_stop(c->shard, c->why);
 }
 
@@ -80,7 +94,7 @@ void log_fatal(struct streams *s, enum err why, const char *what) {
     if (s->fenced) return;
     s->fenced = true;
     log_error(s->env->log, what, "error=%s", err_name(why));
-    waitq_wake_all(&s->upload_done);
+    upload_wake_everybody(s);
     for (unsigned i = 0; i < s->shard_count; i++) {
         struct stop_call *c = MEM_NEW(s->mem, struct stop_call);
         *c = (struct stop_call){&s->shards[i], why};
@@ -105,24 +119,14 @@ static void wal_went_wrong(void *ctx, enum err why) {
     struct list back;
     list_init(&back);
     wal_take_unconfirmed(s->wal, &back);
-    struct list first;
-    list_init(&first);
-    LIST_EACH_SAFE(it, &back) {
-        struct block *b = LIST_ENTRY(it, struct block, node);
-        s->unacked_bytes += b->size;
-        list_remove(it);
-        list_push_back(&first, it);
-    }
-    list_splice_back(&first, &s->unacked);
-    list_splice_back(&s->unacked, &first);
+    struct block_queue *q = &s->queues[QUEUE_UNACKED];
+    LIST_EACH(it, &back) q->bytes += LIST_ENTRY(it, struct block, node)->size;
+    list_splice_back(&back, &q->blocks); /* what came since is behind them */
+    list_splice_back(&q->blocks, &back);
     upload_poke(s);
 }
 
 /* ---- open, start, close ---- */
-
-static void upload_timer_fire(struct timer *t) {
-    upload_poke(CONTAINER_OF(t, struct streams, upload_timer));
-}
 
 /* A stop does not wait for a store that does nothing: what is not uploaded is in the WAL. */
 static void close_timer_fire(struct timer *t) {
@@ -132,12 +136,31 @@ static void close_timer_fire(struct timer *t) {
         timer_arm(t, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         return;
     }
-    log_warn(s->env->log, "stopping without the object store: it does not answer; the rest stays in the WAL",
-             "pending_bytes=%" PRIu64, s->pending_bytes + s->unacked_bytes);
+    log_warn(
+        s->env->log,
+        "stopping without the object store: it does not answer; what was acknowledged and is not there stays in the WAL",
+        "wal_bytes=%" PRIu64 " unacknowledged_bytes=%" PRIu64, s->queues[QUEUE_PENDING].bytes,
+        s->queues[QUEUE_LEDGER].bytes + s->queues[QUEUE_UNACKED].bytes);
     s->closing = true;
     objlog_stop(s->log);
-    waitq_wake_all(&s->upload_wake);
-    waitq_wake_all(&s->upload_done);
+    upload_wake_everybody(s);
+}
+
+static enum err open_wal(struct streams *s, const char **why) {
+    const struct streams_options *o = &s->options;
+    struct wal_options wal = {.env = o->env,
+                              .path = o->wal_path,
+                              .size_bytes = o->wal_size_bytes,
+                              .takeover_mark = o->wal_takeover_mark,
+                              /* Who holds the store alone shares its WAL with nobody either. */
+                              .no_lock = o->wal_takeover_mark && !o->store->exclusive,
+                              .mutant = o->mutant,
+                              .depth = WAL_DEPTH,
+                              .confirmed = wal_confirmed,
+                              .failed = wal_went_wrong,
+                              .full = wal_full,
+                              .ctx = s};
+    return wal_open(&wal, &s->wal, why);
 }
 
 enum err streams_open(const struct streams_options *o, struct streams **out, const char **why) {
@@ -152,31 +175,19 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     s->store = o->store;
     s->generation = mem_strdup(m, o->generation);
     s->shard_count = o->shard_count;
-    fiber_mutex_init(&s->ledger_lock);
+    fiber_mutex_init(&s->checkpoint_lock);
+    waitq_init(&s->ticket_wait);
+    waitq_init(&s->entry_ended);
     waitq_init(&s->upload_done);
     waitq_init(&s->upload_wake);
     waitgroup_init(&s->background);
-    timer_init(&s->upload_timer, upload_timer_fire);
     timer_init(&s->checkpoint_timer, upload_checkpoint_due);
     timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
-    list_init(&s->pending);
-    list_init(&s->unacked);
+    for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
     ledger_image_init(&s->image, m);
     object_uses_init(&s->uses, m);
-    struct wal_options wal = {.env = o->env,
-                              .path = o->wal_path,
-                              .size_bytes = o->wal_size_bytes,
-                              .takeover_mark = o->wal_takeover_mark,
-                              /* Who holds the store alone shares its WAL with nobody either. */
-                              .no_lock = o->wal_takeover_mark && !o->store->exclusive,
-                              .mutant = o->mutant,
-                              .depth = WAL_DEPTH,
-                              .confirmed = wal_confirmed,
-                              .failed = wal_went_wrong,
-                              .full = wal_full,
-                              .ctx = s};
-    enum err e = wal_open(&wal, &s->wal, why);
+    enum err e = o->wal_path ? open_wal(s, why) : OK;
     if (e != OK) {
         mem_free(m, s->generation);
         mem_free(m, s);
@@ -185,20 +196,20 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     object_ledger_prefix(s->ledger_prefix, s->generation, o->incarnation);
     struct objlog_options log = {.store = o->store,
                                  .prefix = s->ledger_prefix,
-                                 .depth = 1,
+                                 .depth = OBJLOG_DEPTH_MAX,
                                  .writer = o->incarnation.v,
                                  .purpose = STORE_FOR_LEDGER};
     s->log = objlog_create(&log);
-    s->shard_durable = mem_zalloc(m, s->shard_count * sizeof(*s->shard_durable));
+    s->lane_submitted = mem_zalloc(m, s->shard_count * LANE_KINDS * sizeof(*s->lane_submitted));
+    s->lane_durable = mem_zalloc(m, s->shard_count * LANE_KINDS * sizeof(*s->lane_durable));
+    s->lane_uploaded = mem_zalloc(m, s->shard_count * LANE_KINDS * sizeof(*s->lane_uploaded));
     s->shards = mem_zalloc(m, s->shard_count * sizeof(*s->shards));
     for (unsigned i = 0; i < s->shard_count; i++) shard_init(&s->shards[i], s, o->shards[i], i);
     *out = s;
     return OK;
 }
 
-enum err streams_start(struct streams *s, const char **why) {
-    CHECK_OBJ(s, STREAMS_MAGIC);
-    ASSERT(s->wal_mode == WAL_MODE_OFF);
+static enum err format_wal(struct streams *s, const char **why) {
     const struct wal_superblock *before = wal_superblock(s->wal);
     if (before && !before->closed && strcmp(before->generation, s->generation) != 0) {
         *why = "wal.url holds the WAL of another cluster that was not stopped in order: it may have records that are "
@@ -212,18 +223,31 @@ enum err streams_start(struct streams *s, const char **why) {
     if (e == ERR_FENCED)
         *why =
             "the WAL was taken over by another broker and is never used again: clear the file or device, or give another wal.url";
-    if (e != OK) return e;
-    /* From this entry on our ledger names the WAL that a recovery has to ask for; before it is durable nothing is
+    /* From the next entry on our ledger names the WAL that a recovery has to ask for; before it is durable nothing is
      * acknowledged. */
-    memcpy(s->wal_id, wal_id, sizeof(wal_id));
-    *why = "the ledger entry that names the WAL could not be written";
+    if (e == OK) memcpy(s->wal_id, wal_id, sizeof(wal_id));
+    return e;
+}
+
+enum err streams_start(struct streams *s, const char **why) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(!s->started);
+    enum err e = s->wal ? format_wal(s, why) : OK;
+    if (e != OK) return e;
+    *why = "the first entry of the ledger could not be written";
     e = upload_announce(s);
     if (e != OK) return e;
+    s->started = true;
     /* else it has failed already, while it was prepared in the background */
-    if (s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
+    if (s->wal && s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
+    upload_start(s);
     compact_poke(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;
+}
+
+static void destroy_blocks(struct list *blocks) {
+    for (struct list *n; (n = list_pop_front(blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
 }
 
 void streams_close(struct streams *s) {
@@ -233,24 +257,23 @@ void streams_close(struct streams *s) {
         loop_call(s->shards[i].loop, stop_shard, &c);
     }
     bool in_order = false;
-    if (s->wal_mode != WAL_MODE_OFF && !s->fenced) {
+    if (s->started && !s->fenced) {
         s->close_seen = objlog_durable(s->log);
         timer_arm(&s->close_timer, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         in_order = upload_flush(s) == OK && upload_checkpoint(s, true) == OK;
         timer_disarm(&s->close_timer);
     }
     s->closing = true;
-    timer_disarm(&s->upload_timer);
-    timer_disarm(&s->checkpoint_timer);
     objlog_stop(s->log);
-    waitq_wake_all(&s->upload_wake);
-    while (s->uploading) waitq_wait(&s->upload_done);
+    upload_wake_everybody(s);
     waitgroup_wait(&s->background);
-    in_order = in_order && s->wal_mode == WAL_MODE_ON;
-    if (!in_order) wal_abandon(s->wal, &s->unacked);
-    wal_close(s->wal, in_order);
-    for (struct list *n; (n = list_pop_front(&s->pending)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
-    for (struct list *n; (n = list_pop_front(&s->unacked)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
+    timer_disarm(&s->checkpoint_timer); /* an entry that ended only now may have armed it */
+    if (s->wal) {
+        in_order = in_order && s->wal_mode == WAL_MODE_ON;
+        if (!in_order) wal_abandon(s->wal, &s->queues[QUEUE_UNACKED].blocks);
+        wal_close(s->wal, in_order);
+    }
+    for (unsigned k = 0; k < QUEUE_KINDS; k++) destroy_blocks(&s->queues[k].blocks);
     /* Commit mail for the shards may still be on its way: a call behind it finds it delivered. */
     for (unsigned i = 0; i < s->shard_count; i++) {
         struct stop_call c = {&s->shards[i], ERR_CLOSED};
@@ -260,7 +283,9 @@ void streams_close(struct streams *s) {
     object_uses_deinit(&s->uses);
     ledger_image_deinit(&s->image);
     mem_free(s->mem, s->shards);
-    mem_free(s->mem, s->shard_durable);
+    mem_free(s->mem, s->lane_submitted);
+    mem_free(s->mem, s->lane_durable);
+    mem_free(s->mem, s->lane_uploaded);
     mem_free(s->mem, s->generation);
     s->magic = 0;
     mem_free(s->mem, s);

@@ -44,7 +44,7 @@ struct group_header {
     enum group_kind kind;
     struct incarnation incarnation;
     uint64_t position;
-    uint64_t block_id; /* shard << 48 | sequence of the shard, from 1 */
+    uint64_t block_id; /* lane << 48 | sequence of the lane, from 1 */
     uint32_t size, record_count;
     uint64_t trim_position;
     uint64_t confirmed_position; /* everything below it was confirmed when this group was written */

@@ -135,6 +135,12 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     static const uint8_t none[16];
     /* Stopped in order, or ended before it had a WAL: everything that it acknowledged is in its ledger. */
     if (r->closed || !r->any || memcmp(r->last_head.wal_id, none, sizeof(none)) == 0) return OK;
+    if (!s->wal) {
+        *why =
+            "wal.url is none, but this broker last used a WAL, with records that are not in the object store; give that "
+            "wal.url once more, and stop the broker in order";
+        return ERR_NOT_FOUND;
+    }
     const struct wal_superblock *w = wal_superblock(s->wal);
     if (!wal_is(s, r->last_head.wal_id)) {
         *why =
@@ -189,7 +195,7 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
                          bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx,
                          uint64_t *state_entry, const char **why) {
     CHECK_OBJ(s, STREAMS_MAGIC);
-    ASSERT(s->wal_mode == WAL_MODE_OFF && dead.v < s->options.incarnation.v);
+    ASSERT(!s->started && dead.v < s->options.incarnation.v);
     struct recovery r = {.s = s, .dead = dead, .filter = {is_current, ctx}, .next_sequence = 1};
     list_init(&r.blocks);
     ledger_image_init(&r.image, s->mem);

@@ -4,27 +4,34 @@
 #include "stream/streams_priv.h"
 
 static void seal_mail_deliver(struct mail *m) {
-    struct stream_shard *h = CONTAINER_OF(m, struct stream_shard, seal_mail);
-    h->seal_posted = false;
-    if (h->open && h->open->records > 0) shard_seal(h);
+    struct lane *n = CONTAINER_OF(m, struct lane, seal_mail);
+    n->seal_posted = false;
+    if (n->open && n->open->records > 0) lane_seal(n);
 }
 
 static void durable_mail_deliver(struct mail *m) {
-    struct stream_shard *h = CONTAINER_OF(m, struct stream_shard, durable_mail);
-    atomic_store(&h->durable_mail_out, false);
-    shard_on_durable(h, atomic_load(&h->posted_durable));
+    struct lane *n = CONTAINER_OF(m, struct lane, durable_mail);
+    atomic_store(&n->durable_mail_out, false);
+    lane_on_durable(n, atomic_load(&n->posted_durable));
 }
 
 void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index) {
-    *h = (struct stream_shard){.engine = s, .loop = loop, .index = index, .next_sequence = 1};
+    *h = (struct stream_shard){.engine = s, .loop = loop, .index = index};
     INIT_OBJ(h, SHARD_MAGIC);
     map64_init(&h->streams, s->mem);
     list_init(&h->slabs);
     waitq_init(&h->room);
+    waitq_init(&h->moved);
+    for (unsigned k = 0; k < LANE_KINDS; k++) {
+        struct lane *n = &h->lanes[k];
+        n->shard = h;
+        n->number = index * LANE_KINDS + k;
+        n->next_sequence = 1;
+        n->seal_mail.deliver = seal_mail_deliver;
+        n->durable_mail.deliver = durable_mail_deliver;
+    }
     h->cache_limit = s->options.cache_log_bytes / s->shard_count;
     if (h->cache_limit < 4ull * COMMIT_SLAB_SIZE) h->cache_limit = 4ull * COMMIT_SLAB_SIZE;
-    h->seal_mail.deliver = seal_mail_deliver;
-    h->durable_mail.deliver = durable_mail_deliver;
     h->blocks = read_cache_create(s->env, s->store, s->generation, s->options.cache_block_bytes / s->shard_count);
 }
 
@@ -32,7 +39,8 @@ static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
     list_remove(&slab->node);
     h->cache_bytes -= slab->slab.size;
     metric_gauge_add(h->engine->env->metrics, M_LOG_CACHE_BYTES, -(int64_t)slab->slab.size);
-    if (h->slab == slab) h->slab = NULL;
+    struct lane *n = &h->lanes[slab->lane % LANE_KINDS];
+    if (n->slab == slab) n->slab = NULL;
     /* What is evicted makes room for the next one: with its pages, which the kernel would otherwise have to find and
      * clear. */
     if (!h->spare && slab->slab.size == COMMIT_SLAB_SIZE &&
@@ -46,11 +54,13 @@ static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
 void shard_deinit(struct stream_shard *h) {
     CHECK_OBJ(h, SHARD_MAGIC);
     ASSERT(h->streams.count == 0);
-    if (h->open) block_destroy(h->open);
+    for (unsigned k = 0; k < LANE_KINDS; k++) {
+        if (h->lanes[k].open) block_destroy(h->lanes[k].open);
+    }
     while (!list_empty(&h->slabs)) slab_drop(h, LIST_ENTRY(h->slabs.next, struct commit_slab, node));
     if (h->spare) slab_unref(&h->spare->slab);
     map64_deinit(&h->streams);
-    mem_free(h->engine->mem, h->fifo);
+    for (unsigned k = 0; k < LANE_KINDS; k++) mem_free(h->engine->mem, h->lanes[k].fifo);
     read_cache_destroy(h->blocks);
 }
 
@@ -100,7 +110,7 @@ size_t stream_cache_find(const struct stream *s, uint64_t offset) {
  * first. */
 static void evict_oldest(struct stream_shard *h) {
     struct commit_slab *slab = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
-    ASSERT(slab->last_sequence <= h->uploaded_sequence);
+    ASSERT(slab->last_sequence <= h->lanes[slab->lane % LANE_KINDS].uploaded_sequence);
     const uint8_t *at = slab->slab.data, *end = at + slab->filled;
     while (at < end) {
         struct group_header g;
@@ -140,7 +150,8 @@ static bool evict_for(struct stream_shard *h, size_t size) {
     while (h->cache_bytes + size > h->cache_limit) {
         if (list_empty(&h->slabs)) return true; /* larger than the whole budget: alone, it may */
         struct commit_slab *oldest = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
-        if (oldest->last_sequence > h->uploaded_sequence || (h->open && h->open->slab == oldest)) return false;
+        const struct lane *n = &h->lanes[oldest->lane % LANE_KINDS];
+        if (oldest->last_sequence > n->uploaded_sequence || (n->open && n->open->slab == oldest)) return false;
         evict_oldest(h);
     }
     return true;
@@ -158,10 +169,39 @@ static bool slab_has_room(const struct commit_slab *slab, size_t payload_size) {
            slab->slab.size - slab->filled >= ENV_FILE_ALIGN;
 }
 
-static bool has_room(struct stream_shard *h, size_t size) {
-    if (h->open && block_fits(h->open, size)) return true;
-    if (!h->open && slab_has_room(h->slab, size)) return true;
-    return evict_for(h, slab_size_for(size));
+static bool has_room(struct lane *n, size_t size) {
+    if (n->open && block_fits(n->open, size)) return true;
+    if (!n->open && slab_has_room(n->slab, size)) return true;
+    return evict_for(n->shard, slab_size_for(size));
+}
+
+/* Suspends until the stream is in the lane that it is wanted in. All its records are in the ledger then, so that what
+ * comes on another way comes behind them; and the new lane begins another slab, because a stream's entries in the cache
+ * lie in the order of slabs. */
+static enum err change_lane(struct stream *s) {
+    struct stream_shard *h = s->shard;
+    while (s->lane != s->wanted_lane) {
+        if (h->stopped) return h->stop_reason;
+        struct lane *old = &h->lanes[s->lane];
+        bool all_in_ledger = s->uploaded_end == s->appended_end && s->pending == 0;
+        if (all_in_ledger || OX_UNLIKELY(h->engine->options.mutant == STREAM_MUTANT_CHANGE_EARLY)) {
+            s->lane = s->wanted_lane;
+            struct lane *now = &h->lanes[s->lane];
+            if (now->open && now->open->records > 0) lane_seal(now);
+            now->slab = NULL;
+            break;
+        }
+        if (old->open && old->open->records > 0) lane_seal(old);
+        upload_want(h->engine);
+        waitq_wait(&h->moved);
+    }
+    return OK;
+}
+
+void stream_set_durability(struct stream *s, enum stream_durability durability) {
+    CHECK_OBJ(s, STREAM_MAGIC);
+    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !s->shard->engine->wal;
+    s->wanted_lane = by_ledger ? LANE_LEDGER : LANE_WAL;
 }
 
 enum err stream_reserve(struct stream *s, size_t size) {
@@ -171,21 +211,29 @@ enum err stream_reserve(struct stream *s, size_t size) {
         (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2))
         return ERR_TOO_LARGE;
     if (h->stopped) return h->stop_reason;
-    if (waitq_empty(&h->room) && has_room(h, size)) return OK;
+    enum err e = change_lane(s);
+    if (e != OK) return e;
+    if (waitq_empty(&h->room) && has_room(&h->lanes[s->lane], size)) return OK;
     for (;;) {
         upload_want(h->engine);
         waitq_wait(&h->room);
         if (h->stopped) return h->stop_reason;
-        if (has_room(h, size)) {
+        if (s->lane == s->wanted_lane && has_room(&h->lanes[s->lane], size)) {
             waitq_wake_one(&h->room); /* perhaps there is room for the next one too */
             return OK;
         }
+        if (s->lane == s->wanted_lane) continue;
+        waitq_wake_one(&h->room); /* ours is not the next append that fits */
+        e = change_lane(s);
+        if (e != OK) return e;
+        if (has_room(&h->lanes[s->lane], size)) return OK;
     }
 }
 
-static void open_block(struct stream_shard *h, size_t payload_size) {
+static void open_block(struct lane *n, size_t payload_size) {
+    struct stream_shard *h = n->shard;
     struct streams *s = h->engine;
-    if (!slab_has_room(h->slab, payload_size)) {
+    if (!slab_has_room(n->slab, payload_size)) {
         size_t size = slab_size_for(payload_size);
         struct commit_slab *slab = h->spare;
         if (slab && size == COMMIT_SLAB_SIZE) {
@@ -197,11 +245,11 @@ static void open_block(struct stream_shard *h, size_t payload_size) {
         list_push_back(&h->slabs, &slab->node);
         h->cache_bytes += slab->slab.size;
         metric_gauge_add(s->env->metrics, M_LOG_CACHE_BYTES, (int64_t)slab->slab.size);
-        h->slab = slab;
+        n->slab = slab;
     }
-    uint64_t id = (uint64_t)h->index << 48 | h->next_sequence++;
-    h->open = block_create(s->mem, h->slab, id, s->options.incarnation, env_now_ns(s->env));
-    h->open->owner = s;
+    uint64_t id = (uint64_t)n->number << 48 | n->next_sequence++;
+    n->open = block_create(s->mem, n->slab, id, s->options.incarnation, env_now_ns(s->env));
+    n->open->owner = s;
 }
 
 static void block_mail_deliver(struct mail *m) {
@@ -209,11 +257,21 @@ static void block_mail_deliver(struct mail *m) {
     log_submit(b->owner, b);
 }
 
-void shard_seal(struct stream_shard *h) {
-    struct block *b = h->open;
-    h->open = NULL;
+void lane_seal(struct lane *n) {
+    struct stream_shard *h = n->shard;
+    struct block *b = n->open;
+    n->open = NULL;
     block_seal(b, env_now_ns(h->engine->env));
-    h->sealed_sequence = block_sequence(b);
+    n->sealed_sequence = block_sequence(b);
+    if (n->number % LANE_KINDS == LANE_LEDGER) {
+        /* No WAL writes the header; who evicts the slab finds the block's size there (evict_oldest). */
+        struct group_header g = {.kind = GROUP_RECORDS,
+                                 .incarnation = b->incarnation,
+                                 .block_id = b->id,
+                                 .size = b->size,
+                                 .record_count = b->records};
+        group_encode(b->data, &g);
+    }
     b->mail.deliver = block_mail_deliver;
     if (h->engine->options.log_loop == h->loop) {
         log_submit(h->engine, b);
@@ -222,30 +280,32 @@ void shard_seal(struct stream_shard *h) {
     }
 }
 
-static void fifo_push(struct stream_shard *h, const struct shard_fifo *f) {
-    if (h->fifo_count == h->fifo_capacity) {
-        size_t capacity = h->fifo_capacity ? h->fifo_capacity * 2 : 64;
-        struct shard_fifo *grown = mem_alloc(h->engine->mem, capacity * sizeof(*grown));
-        for (size_t i = 0; i < h->fifo_count; i++) grown[i] = h->fifo[(h->fifo_head + i) & (h->fifo_capacity - 1)];
-        mem_free(h->engine->mem, h->fifo);
-        h->fifo = grown;
-        h->fifo_capacity = capacity;
-        h->fifo_head = 0;
+static void fifo_push(struct lane *n, const struct shard_fifo *f) {
+    if (n->fifo_count == n->fifo_capacity) {
+        struct mem *m = n->shard->engine->mem;
+        size_t capacity = n->fifo_capacity ? n->fifo_capacity * 2 : 64;
+        struct shard_fifo *grown = mem_alloc(m, capacity * sizeof(*grown));
+        for (size_t i = 0; i < n->fifo_count; i++) grown[i] = n->fifo[(n->fifo_head + i) & (n->fifo_capacity - 1)];
+        mem_free(m, n->fifo);
+        n->fifo = grown;
+        n->fifo_capacity = capacity;
+        n->fifo_head = 0;
     }
-    h->fifo[(h->fifo_head + h->fifo_count++) & (h->fifo_capacity - 1)] = *f;
+    n->fifo[(n->fifo_head + n->fifo_count++) & (n->fifo_capacity - 1)] = *f;
 }
 
 void stream_append(struct stream *s, const struct stream_record *r) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
-    ASSERT(!h->stopped && s->loaded && loop_current() == h->loop);
+    struct lane *n = &h->lanes[s->lane];
+    ASSERT(!h->stopped && s->loaded && loop_current() == h->loop && s->lane == s->wanted_lane);
     if (r->type == STREAM_BATCH) {
         ASSERT(r->base_offset == s->appended_end && r->end_offset > r->base_offset);
     } else {
         ASSERT(r->type == STREAM_TRIM && r->end_offset <= s->appended_end && r->payload_size == 0);
     }
-    if (h->open && !block_fits(h->open, r->payload_size)) shard_seal(h);
-    if (!h->open) open_block(h, r->payload_size);
+    if (n->open && !block_fits(n->open, r->payload_size)) lane_seal(n);
+    if (!n->open) open_block(n, r->payload_size);
     struct record_header header = {.payload_size = (uint32_t)r->payload_size,
                                    .type = r->type,
                                    .flags = r->flags,
@@ -254,38 +314,39 @@ void stream_append(struct stream *s, const struct stream_record *r) {
                                    .base_offset = r->base_offset,
                                    .end_offset = r->end_offset,
                                    .max_timestamp = r->max_timestamp};
-    const uint8_t *at = block_append(h->open, &header, r->payload, r->payload_crc);
-    struct shard_fifo f = {.stream = s, .sequence = block_sequence(h->open)};
+    const uint8_t *at = block_append(n->open, &header, r->payload, r->payload_crc);
+    struct shard_fifo f = {.stream = s, .sequence = block_sequence(n->open)};
     if (r->type == STREAM_BATCH) {
-        struct cache_entry e = {r->base_offset,           r->end_offset, r->max_timestamp, h->open->slab, at,
+        struct cache_entry e = {r->base_offset,           r->end_offset, r->max_timestamp, n->open->slab, at,
                                 (uint32_t)r->payload_size};
         cache_push(s, &e);
         s->appended_end = f.end_offset = r->end_offset;
     } else {
         f.start_offset = r->end_offset;
     }
-    fifo_push(h, &f);
+    fifo_push(n, &f);
     s->pending++;
     /* Groups form while a write is in flight; when idle, at the end of this turn of the loop. */
-    if (h->open->size >= BLOCK_SIZE_MAX) {
-        shard_seal(h);
-    } else if (!h->seal_posted && h->sealed_sequence - h->durable_sequence < WAL_DEPTH) {
-        h->seal_posted = true;
-        loop_post(h->loop, &h->seal_mail);
+    uint64_t depth = s->lane == LANE_WAL ? WAL_DEPTH : LANE_LEDGER_DEPTH;
+    if (n->open->size >= BLOCK_SIZE_MAX) {
+        lane_seal(n);
+    } else if (!n->seal_posted && n->sealed_sequence - n->durable_sequence < depth) {
+        n->seal_posted = true;
+        loop_post(h->loop, &n->seal_mail);
     }
 }
 
 /* ---- durable, uploaded ---- */
 
-void shard_on_durable(struct stream_shard *h, uint64_t sequence) {
-    if (sequence <= h->durable_sequence) return;
-    ASSERT(sequence <= h->sealed_sequence);
-    h->durable_sequence = sequence;
+void lane_on_durable(struct lane *n, uint64_t sequence) {
+    if (sequence <= n->durable_sequence) return;
+    ASSERT(sequence <= n->sealed_sequence);
+    n->durable_sequence = sequence;
     struct stream *last = NULL;
-    while (h->fifo_count > 0 && h->fifo[h->fifo_head].sequence <= sequence) {
-        struct shard_fifo f = h->fifo[h->fifo_head];
-        h->fifo_head = (h->fifo_head + 1) & (h->fifo_capacity - 1);
-        h->fifo_count--;
+    while (n->fifo_count > 0 && n->fifo[n->fifo_head].sequence <= sequence) {
+        struct shard_fifo f = n->fifo[n->fifo_head];
+        n->fifo_head = (n->fifo_head + 1) & (n->fifo_capacity - 1);
+        n->fifo_count--;
         struct stream *s = f.stream;
         if (f.end_offset) {
             ASSERT(f.end_offset > s->durable_end);
@@ -296,14 +357,14 @@ void shard_on_durable(struct stream_shard *h, uint64_t sequence) {
         s->pending--;
         /* Runs of one stream are told once. */
         bool same_follows =
-            h->fifo_count > 0 && h->fifo[h->fifo_head].sequence <= sequence && h->fifo[h->fifo_head].stream == s;
+            n->fifo_count > 0 && n->fifo[n->fifo_head].sequence <= sequence && n->fifo[n->fifo_head].stream == s;
         if (same_follows) continue;
         last = s;
         waitq_wake_all(&last->durable_waiters);
         if (last->pending == 0) waitq_wake_all(&last->quiet);
         if (last->durable) last->durable(last->ctx);
     }
-    if (h->open && h->open->records > 0 && !h->seal_posted) shard_seal(h);
+    if (n->open && n->open->records > 0 && !n->seal_posted) lane_seal(n);
 }
 
 static void add_range(struct stream *s, const struct state_range *r) {
@@ -341,6 +402,7 @@ void shard_on_commit(struct commit_mail *m) {
             continue;
         }
         s->ranges_version++;
+        if (c->end_offset > s->uploaded_end) s->uploaded_end = c->end_offset;
         if (c->has_range) {
             if (c->replaces)
                 replace_ranges(s, &c->range);
@@ -354,12 +416,14 @@ void shard_on_commit(struct commit_mail *m) {
             s->range_count -= gone;
         }
     }
-    if (m->uploaded_sequence > h->uploaded_sequence) {
-        h->uploaded_sequence = m->uploaded_sequence;
+    for (unsigned k = 0; k < LANE_KINDS; k++) {
+        if (m->uploaded_sequence[k] > h->lanes[k].uploaded_sequence)
+            h->lanes[k].uploaded_sequence = m->uploaded_sequence[k];
     }
     /* Also when nothing of ours was in it: it used up the wish for an upload, and whoever waits for room has to
      * utter it again. */
     waitq_wake_one(&h->room);
+    waitq_wake_all(&h->moved);
     mem_free(h->engine->mem, m->items);
     mem_free(h->engine->mem, m);
 }
@@ -369,6 +433,7 @@ void shard_stop(struct stream_shard *h, enum err why) {
     h->stopped = true;
     h->stop_reason = why;
     waitq_wake_all(&h->room);
+    waitq_wake_all(&h->moved);
     size_t cursor = 0;
     struct stream *s;
     while ((s = map64_next(&h->streams, &cursor, NULL)) != NULL) {

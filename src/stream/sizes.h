@@ -9,6 +9,8 @@
 #define BLOCK_SIZE_MAX (32u << 10)
 #define UPLOAD_ENTRY_MAX (128u << 10)
 #define UPLOAD_RECOVERY_MAX (64u << 10)
+#define FLUSH_ENTRY_MIN (8u << 10)
+#define FLUSH_ENTRY_MAX (64u << 10)
 #define STREAM_OBJECT_MIN (32u << 10)
 #define OBJECT_BLOCK_TARGET (16u << 10)
 #define SMALL_RANGES 4u
@@ -30,6 +32,8 @@
      << 20) /* a commit block is sealed when it has reached this; a larger record has a block, and slab, of its own */
 #define UPLOAD_ENTRY_MAX (64u << 20)     /* of records in one ledger entry */
 #define UPLOAD_RECOVERY_MAX (60u << 20)  /* the same during recovery, which has to copy them */
+#define FLUSH_ENTRY_MIN (1u << 20)       /* of records that wait to be confirmed by the ledger, that go at once; */
+#define FLUSH_ENTRY_MAX (8u << 20)       /* and in one entry: several are quicker than a large one */
 #define STREAM_OBJECT_MIN (8u << 20)     /* a stream with this much in one upload has an object of its own */
 #define OBJECT_BLOCK_TARGET (512u << 10) /* a block of an object is closed when it has reached this */
 #define SMALL_RANGES 16u                 /* so many adjacent small ranges of a stream become one */

@@ -55,7 +55,7 @@ static void load(struct stream *s, struct stream_state *copy) {
     s->range_capacity = copy->range_capacity;
     copy->ranges = NULL;
     copy->range_count = copy->range_capacity = 0;
-    s->appended_end = s->durable_end = copy->end_offset;
+    s->appended_end = s->durable_end = s->uploaded_end = copy->end_offset;
     s->durable_start = copy->start_offset;
     s->loaded = true;
 }
@@ -76,6 +76,7 @@ enum err stream_open(struct streams *engine, struct stream_id id, int32_t epoch,
     s->ctx = ctx;
     waitq_init(&s->durable_waiters);
     waitq_init(&s->quiet);
+    s->lane = s->wanted_lane = engine->wal ? LANE_WAL : LANE_LEDGER;
     (void)map64_put(&h->streams, id.v, s);
     struct open_call call = {.engine = engine, .stream = s, .error = OK};
     do {
@@ -94,6 +95,15 @@ enum err stream_open(struct streams *engine, struct stream_id id, int32_t epoch,
     return OK;
 }
 
+static void forget_appends(struct lane *n, const struct stream *s) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n->fifo_count; i++) {
+        struct shard_fifo f = n->fifo[(n->fifo_head + i) & (n->fifo_capacity - 1)];
+        if (f.stream != s) n->fifo[(n->fifo_head + kept++) & (n->fifo_capacity - 1)] = f;
+    }
+    n->fifo_count = kept;
+}
+
 void stream_close(struct stream *s) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
@@ -102,12 +112,7 @@ void stream_close(struct stream *s) {
     /* Appends that are not durable yet refer to us. When the engine has stopped they never will be. */
     while (s->readers > 0 || (s->pending > 0 && !h->stopped)) waitq_wait(&s->quiet);
     if (s->pending > 0) {
-        size_t kept = 0;
-        for (size_t i = 0; i < h->fifo_count; i++) {
-            struct shard_fifo f = h->fifo[(h->fifo_head + i) & (h->fifo_capacity - 1)];
-            if (f.stream != s) h->fifo[(h->fifo_head + kept++) & (h->fifo_capacity - 1)] = f;
-        }
-        h->fifo_count = kept;
+        for (unsigned k = 0; k < LANE_KINDS; k++) forget_appends(&h->lanes[k], s);
     }
     ASSERT(waitq_empty(&s->durable_waiters));
     void *gone = map64_remove(&h->streams, s->id.v);
@@ -128,7 +133,7 @@ static void drop_on_log(void *arg) {
     struct streams *s = c->engine;
     if (s->closing) return;
     waitgroup_add(&s->background);
-    fiber_mutex_lock(&s->ledger_lock); /* not in the middle of a checkpoint */
+    fiber_mutex_lock(&s->checkpoint_lock); /* not in the middle of a checkpoint */
     struct ledger_stream *l = ledger_image_get(&s->image, c->id);
     if (l) {
         upload_count_ranges(s, l, -1);
@@ -137,7 +142,7 @@ static void drop_on_log(void *arg) {
                             -1, 0);
         ledger_image_remove(&s->image, c->id);
     }
-    fiber_mutex_unlock(&s->ledger_lock);
+    fiber_mutex_unlock(&s->checkpoint_lock);
     if (l) upload_entry_made(s); /* entries of ours that held its records are freed by the next checkpoint */
     collect_poke(s);
     waitgroup_done(&s->background);

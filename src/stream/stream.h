@@ -20,6 +20,9 @@
 struct streams;
 struct stream;
 
+/* What confirms a stream's records: the WAL (where there is one), or the object store. */
+enum stream_durability { STREAM_DURABILITY_WAL, STREAM_DURABILITY_OBJECT };
+
 enum stream_record_type { STREAM_BATCH = 1, STREAM_TRIM = 2 };
 enum stream_record_flags { STREAM_RECORD_ROLLS = 1 /* a new segment begins with this batch */ };
 
@@ -28,7 +31,8 @@ struct streams_options {
     struct store *store;
     const char *generation; /* key prefix */
     struct incarnation incarnation;
-    const char *wal_path;    /* file, folder (then "<folder>/oxbow.wal") or block device */
+    /* file, folder (then "<folder>/oxbow.wal") or block device; NULL: no WAL, the ledger confirms everything */
+    const char *wal_path;
     uint64_t wal_size_bytes; /* of a file; ignored for a block device */
     /* read the takeover mark after each group commit (a device that cannot be revoked); else a lock */
     bool wal_takeover_mark;
@@ -36,6 +40,9 @@ struct streams_options {
     uint64_t upload_bytes;       /* upload once this much waits */
     uint32_t upload_interval_ms; /* or once the oldest has waited this long */
     uint32_t upload_wal_percent; /* or once the WAL is that full; 0: 50 */
+    /* What the ledger confirms goes there at once when nothing is on its way, else in groups. Larger than 0: at most
+     * one group in so many ms, unless there is much; for fewer requests, at the price of latency. */
+    uint32_t object_flush_interval_ms;
     uint32_t checkpoint_entries; /* a checkpoint after so many ledger entries */
     /* or once the oldest entry since the last one is that old; 0: never for that reason */
     uint32_t checkpoint_interval_ms;
@@ -84,6 +91,10 @@ void stream_close(struct stream *s); /* reads must be over */
 /* The stream's topic is deleted, durably, in the cluster log: forget its state and free its objects. On any loop;
  * suspends. */
 void streams_drop(struct streams *s, struct stream_id id);
+
+/* From the next append on; that waits until everything before it is in the ledger, so that a stream's records have one
+ * order. A stream begins with STREAM_DURABILITY_WAL. Does not suspend. */
+void stream_set_durability(struct stream *s, enum stream_durability durability);
 
 struct stream_record {
     enum stream_record_type type;

@@ -15,6 +15,8 @@
 #define STREAM_MAGIC 0x57e4a301u
 #define SHARD_MAGIC 0x57a4d001u
 #define WAL_DEPTH 4u
+/* Blocks of a lane that may be on their way to durability before the next one is filled up rather than sealed. */
+#define LANE_LEDGER_DEPTH 16u
 
 struct shard_fifo { /* one append that is not yet durable */
     struct stream *stream;
@@ -22,37 +24,50 @@ struct shard_fifo { /* one append that is not yet durable */
     uint64_t end_offset, start_offset;
 };
 
-/* What a shard keeps. Touched on its loop only, but for durable_sequence. */
-struct stream_shard {
-    unsigned magic;
-    struct streams *engine;
-    struct loop *loop;
-    unsigned index;
-    struct map64 streams; /* stream id -> struct stream * */
+/* A lane: blocks that become durable one after the other, in the way that its kind says. A shard has one of each; a
+ * stream is in one of them, and changes over only when all that it has appended is in the ledger, so that the order of
+ * its records is the same everywhere. Lanes of all shards are numbered: shard * LANE_KINDS + kind. */
+enum lane_kind { LANE_WAL, LANE_LEDGER, LANE_KINDS };
+
+/* Touched on the shard's loop only, but for what is atomic. */
+struct lane {
+    struct stream_shard *shard;
+    unsigned number;
     /* Filling. */
-    struct commit_slab *slab;  /* the newest; also in `slabs` */
-    struct commit_slab *spare; /* evicted last, for the next one; or NULL */
-    struct block *open;        /* or NULL */
-    uint64_t next_sequence;    /* of the next block; from 1 */
-    uint64_t sealed_sequence;  /* newest handed to the log loop */
+    struct commit_slab *slab; /* the newest; also in the shard's `slabs` */
+    struct block *open;       /* or NULL */
+    uint64_t next_sequence;   /* of the next block; from 1 */
+    uint64_t sealed_sequence; /* newest handed to the log loop */
     bool seal_posted;
     struct mail seal_mail;
     /* Waiting to become durable. */
     struct shard_fifo *fifo;
     size_t fifo_head, fifo_count, fifo_capacity; /* a ring */
     uint64_t durable_sequence;
-    /* Log cache. */
-    struct list slabs; /* commit slabs, oldest first */
-    uint64_t cache_bytes, cache_limit;
-    uint64_t uploaded_sequence;
-    struct waitq room;
-    bool stopped; /* no appends are taken any more */
-    enum err stop_reason;
-    struct read_cache *blocks;
+    uint64_t uploaded_sequence; /* newest whose records are in the ledger */
     /* Mail from the log loop: the newest durable sequence. */
     _Atomic uint64_t posted_durable;
     _Atomic bool durable_mail_out;
     struct mail durable_mail;
+};
+
+/* What a shard keeps. Touched on its loop only. */
+struct stream_shard {
+    unsigned magic;
+    struct streams *engine;
+    struct loop *loop;
+    unsigned index;
+    struct map64 streams; /* stream id -> struct stream * */
+    struct lane lanes[LANE_KINDS];
+    /* Log cache. */
+    struct list slabs;         /* commit slabs, oldest first */
+    struct commit_slab *spare; /* evicted last, for the next one; or NULL */
+    uint64_t cache_bytes, cache_limit;
+    struct waitq room;
+    struct waitq moved; /* streams that wait to change lanes look again: something is in the ledger */
+    bool stopped;       /* no appends are taken any more */
+    enum err stop_reason;
+    struct read_cache *blocks;
 };
 
 struct cache_entry {
@@ -71,7 +86,9 @@ struct stream {
     int32_t epoch;
     bool loaded;
     bool missed; /* a commit came before the copy of the committed state was taken over: another copy is needed */
+    enum lane_kind lane, wanted_lane; /* the latter holds once everything before it is in the ledger */
     uint64_t appended_end, durable_end, durable_start;
+    uint64_t uploaded_end;     /* what is below is in the ledger */
     struct cache_entry *cache; /* ring, in offset order */
     size_t cache_head, cache_count, cache_capacity;
     struct state_range *ranges; /* contiguous */
@@ -96,16 +113,30 @@ struct commit_item {
     struct state_range range;
     bool has_range, replaces;
     uint64_t start_offset; /* ranges wholly below are gone */
+    uint64_t end_offset;   /* all below is in the ledger */
 };
 struct commit_mail {
     struct mail mail;
     struct stream_shard *shard;
-    uint64_t uploaded_sequence; /* 0: no news */
+    uint64_t uploaded_sequence[LANE_KINDS]; /* 0: no news */
     struct commit_item *items;
     size_t count, capacity;
 };
 
-enum wal_mode { WAL_MODE_OFF /* not started */, WAL_MODE_ON, WAL_MODE_FAILED };
+enum wal_mode { WAL_MODE_OFF /* not started, or there is none */, WAL_MODE_ON, WAL_MODE_FAILED };
+
+/* Sealed blocks on the log loop, by what becomes of them next. */
+enum queue_kind {
+    QUEUE_LEDGER,  /* of streams with object durability: the ledger confirms them */
+    QUEUE_PENDING, /* confirmed by the WAL, to be uploaded; in WAL order */
+    QUEUE_UNACKED, /* the WAL failed: the ledger confirms them, after all that is pending */
+    QUEUE_KINDS
+};
+struct block_queue {
+    struct list blocks;
+    uint64_t bytes;
+    uint64_t under_way; /* entries made of it that are not yet durable */
+};
 
 struct streams {
     unsigned magic;
@@ -117,35 +148,49 @@ struct streams {
     struct stream_shard *shards;
     unsigned shard_count;
     /* Log side. */
-    struct wal *wal;
+    struct wal *wal; /* NULL: none, the ledger confirms everything */
     enum wal_mode wal_mode;
     uint8_t wal_id[16]; /* zero until this incarnation has formatted its WAL */
     struct objlog *log;
     char ledger_prefix[OBJECT_KEY_MAX];
-    struct fiber_mutex ledger_lock; /* one entry of ours is made at a time */
+    bool started; /* the dead are recovered, appends are taken */
     struct ledger_image image;
     struct object_uses uses;
+    /* Entries of ours overlap (upload.c): each is numbered in the order in which its records were taken, and applied to
+     * the image in that order, when it and all before it are durable. */
+    uint64_t entries_under_way;
+    uint64_t ticket_next, ticket_turn; /* of uploads: whose number is drawn next */
+    struct waitq ticket_wait;
+    bool draining; /* a checkpoint waits until none is under way: no other may begin */
+    struct waitq entry_ended;
+    struct fiber_mutex checkpoint_lock;
     uint64_t entries_since_checkpoint;
     uint64_t checkpoints[8]; /* numbers, newest last */
     unsigned checkpoint_count;
     uint64_t next_data_object;
-    struct list pending; /* confirmed by the WAL, not uploaded; in WAL order */
-    struct list unacked; /* the WAL failed: to be confirmed by the ledger */
-    uint64_t pending_bytes, unacked_bytes;
-    struct timer upload_timer, checkpoint_timer, close_timer;
+    struct block_queue queues[QUEUE_KINDS];
+    uint64_t *lane_submitted, *lane_durable, *lane_uploaded; /* per lane: newest sequences */
+    uint64_t flush_sent_ns;                                  /* when the newest acknowledging entry was taken */
+    uint64_t flush_latency_ns;                               /* how long they take, smoothed */
+    uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
+    struct timer checkpoint_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
     bool upload_wanted;  /* by a shard without room */
-    bool flushing;       /* everything is to be uploaded */
-    bool uploading;      /* the fiber is alive */
+    unsigned flushing;   /* so many wait for everything to be uploaded */
+    bool uploading;      /* the uploader is alive */
+    bool upload_asleep;  /* and waits, until upload_wake_ns or a poke */
+    uint64_t upload_wake_ns;
+    uint64_t wal_retry_ns; /* when a failed WAL is tried again */
+    unsigned wal_attempt;
+    bool wal_restarting;
     bool compacting, checkpointing;
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
-    bool ended; /* the closing checkpoint has been made: no entry may follow. Under ledger_lock */
+    bool ended; /* the closing checkpoint has been made: no entry may follow */
     struct waitq upload_done;
-    struct waitq upload_wake; /* the uploader, while it waits to try the WAL again */
+    struct waitq upload_wake; /* the uploader, while it has nothing to do */
     struct waitgroup background;
-    uint64_t *shard_durable; /* per shard: newest durable sequence */
     bool collecting;
 };
 
@@ -153,8 +198,8 @@ struct streams {
 void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index);
 void shard_deinit(struct stream_shard *h);
 struct stream_shard *shard_of_loop(struct streams *s, struct loop *l);
-void shard_seal(struct stream_shard *h);
-void shard_on_durable(struct stream_shard *h, uint64_t sequence);
+void lane_seal(struct lane *n);
+void lane_on_durable(struct lane *n, uint64_t sequence);
 void shard_on_commit(struct commit_mail *m);
 void shard_stop(struct stream_shard *h, enum err why);
 struct cache_entry *stream_cache_at(const struct stream *s, size_t index);
@@ -162,17 +207,29 @@ struct cache_entry *stream_cache_at(const struct stream *s, size_t index);
 size_t stream_cache_find(const struct stream *s, uint64_t offset);
 const struct state_range *stream_range_find(const struct stream *s, uint64_t offset);
 
+static inline struct lane *lane_by_number(struct streams *s, unsigned number) {
+    return &s->shards[number / LANE_KINDS].lanes[number % LANE_KINDS];
+}
+
 /* log.c: blocks in, durability out */
 void log_submit(struct streams *s, struct block *b); /* on the log loop */
 void log_publish_durable(struct streams *s, struct block *b);
 void log_fatal(struct streams *s, enum err why, const char *what);
 
+void log_queue_push(struct streams *s, enum queue_kind kind, struct block *b);
+
 /* upload.c */
-void upload_poke(struct streams *s); /* looks whether a trigger holds, starts the fiber if so */
-void upload_want(struct streams *s); /* as soon as possible, any thread's loop: posts */
-/* Everything that has been submitted is in durable entries when this returns. Suspends. */
+void upload_start(struct streams *s);          /* the uploader's fiber */
+void upload_poke(struct streams *s);           /* something has changed: the uploader looks whether there is work */
+void upload_wake_everybody(struct streams *s); /* closing or fenced: all that wait look again */
+void upload_want(struct streams *s);           /* as soon as possible, any thread's loop: posts */
+/* Everything that has been submitted when it is called is in durable entries when this returns. Suspends. */
 enum err upload_flush(struct streams *s) WARN_UNUSED;
-enum err upload_checkpoint(struct streams *s, bool closed) WARN_UNUSED; /* takes ledger_lock; suspends */
+/* An entry of ours begins and ends. Between the two no checkpoint is made; a checkpoint that waits lets none begin:
+ * ledger_enter suspends. ERR_CLOSED: no entry may follow any more. */
+enum err ledger_enter(struct streams *s) WARN_UNUSED;
+void ledger_leave(struct streams *s);
+enum err upload_checkpoint(struct streams *s, bool closed) WARN_UNUSED; /* takes checkpoint_lock; suspends */
 /* An entry was appended: a checkpoint is due some time. */
 void upload_entry_made(struct streams *s);
 void upload_checkpoint_due(struct timer *t);

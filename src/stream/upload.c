@@ -1,13 +1,29 @@
-/* The log side, second part: from confirmed blocks to ledger entries. An upload takes blocks in WAL order, sorts
- * their records by stream, and makes one entry: sections with the deltas of their own
- * batches in its head, the pieces in its body (a stream with much data gets an object of its own). Once the entry is
- * durable, the committed states move, the WAL is trimmed, the shards hear of it. */
+/* The log side, second part: from blocks to ledger entries. An upload takes blocks of one queue, in their order, sorts
+ * their records by stream, and makes one entry: sections with the deltas of their own batches in its head, the pieces
+ * in its body (a stream with much data gets an object of its own). Once the entry and all before it are durable, the
+ * committed states move, the WAL is trimmed, the shards hear of it; what the ledger confirms is acknowledged.
+ *
+ * Entries overlap. What an entry says of a stream begins where the entries before it end, durable or not; so they are
+ * numbered in the order in which their records were taken (tickets: one whose data objects are slow lets the others
+ * wait), and they are applied in that order, which is how objlog_append returns. A checkpoint says what all entries
+ * below its number amount to: it waits until none is under way, and lets the next begin once its number is drawn.
+ *
+ * When: what waits to be confirmed goes at once while nothing is on its way; else when there is FLUSH_ENTRY_MIN of it,
+ * or a quarter of what an entry takes has passed since the last one: so a request costs little more than one PUT, and
+ * the number of PUTs stays small. What the WAL has confirmed has time: bytes, age, the WAL's fill, a shard in need. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "stream/streams_priv.h"
+
+#define FLUSHES_MAX 24u /* entries under way that acknowledge; and */
+#define UPLOADS_MAX 2u  /* others */
+#define FLUSH_PACE_MAX_NS (50 * NS_PER_MS)
+/* While the ledger confirms appends, uploads that have time are cut small: whatever is numbered before an entry delays
+ * it. */
+#define LEDGER_IN_USE_NS (10 * NS_PER_S)
 
 struct section {
     struct ledger_stream *committed; /* valid until the next suspension only */
@@ -23,7 +39,9 @@ struct section {
 
 struct upload {
     struct streams *s;
-    bool recovering;
+    enum queue_kind kind;
+    bool recovering, acknowledged;
+    uint64_t ticket;
     struct list blocks;
     struct map64 by_stream;
     struct section **sections;
@@ -75,8 +93,8 @@ void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta) 
 
 /* ---- building an entry ---- */
 
-static void upload_init(struct upload *u, struct streams *s, bool recovering) {
-    *u = (struct upload){.s = s, .recovering = recovering};
+static void upload_init(struct upload *u, struct streams *s, enum queue_kind kind, bool recovering) {
+    *u = (struct upload){.s = s, .kind = kind, .recovering = recovering};
     list_init(&u->blocks);
     map64_init(&u->by_stream, s->mem);
     buf_init(&u->head, s->mem);
@@ -107,7 +125,8 @@ static struct section *section_of(struct upload *u, const struct record_header *
     t->committed = c;
     t->stream = h->stream;
     t->epoch = h->epoch;
-    state_init_delta(&t->delta, u->s->mem, c->state.end_offset);
+    bool under_way = c->submitted_end > c->state.end_offset;
+    state_init_delta(&t->delta, u->s->mem, under_way ? c->submitted_end : c->state.end_offset);
     object_piece_init(&t->piece, u->s->mem);
     (void)map64_put(&u->by_stream, h->stream.v, t);
     u->sections = mem_grow(u->s->mem, u->sections, u->count, &u->capacity, sizeof(struct section *));
@@ -116,7 +135,6 @@ static struct section *section_of(struct upload *u, const struct record_header *
 }
 
 static void refuse(struct upload *u, struct section *t, const struct record_header *h) {
-    ASSERT(u->recovering); /* while running, a gap between what was appended and what is committed cannot be */
     t->committed->refused = true;
     t->committed->dirty = true;
     log_error(u->s->env->log, "recovery found a gap; the partition is refused",
@@ -133,6 +151,7 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     }
     if (u->recovering && h->end_offset <= t->delta.end_offset) return OK; /* uploaded before the crash */
     if (h->base_offset != t->delta.end_offset) {
+        if (!u->recovering) return ERR_GAP; /* our own order is wrong: stop before it becomes durable */
         refuse(u, t, h);
         return OK;
     }
@@ -168,7 +187,8 @@ static void finish_sections(struct upload *u) {
         if (t->piece.block_count == 0) continue;
         stamp_producers(t, env_wall_ms(u->s->env));
         t->piece_size = object_piece_finish(&t->piece, &t->piece_crc);
-        t->own_object = t->piece_size >= STREAM_OBJECT_MIN;
+        /* Not where somebody waits: one PUT is quicker than two. */
+        t->own_object = t->piece_size >= STREAM_OBJECT_MIN && u->kind == QUEUE_PENDING;
         struct state_range r = {.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
                                 .first_offset = t->piece.first_offset,
                                 .end_offset = t->piece.end_offset,
@@ -236,7 +256,8 @@ static enum err put_own_object(struct streams *s, struct section *t) {
         if (e == OK) log_info(s->env->log, "object store takes uploads again", "key=%s", key);
     }
     mem_free(s->mem, data);
-    return e;
+    if (e == OK) return OK;
+    return s->fenced ? ERR_FENCED : ERR_CANCELLED;
 }
 
 /* ---- after the entry is durable ---- */
@@ -263,13 +284,19 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     c->dirty = true;
     struct commit_item *item = upload_mail_item(s, mails, t->stream);
     item->start_offset = c->state.start_offset;
+    item->end_offset = c->state.end_offset;
     if (t->delta.range_count > 0) {
         item->has_range = true;
         item->range = t->delta.ranges[0];
     }
 }
 
-static void commit_entry(struct upload *u, bool acknowledge) {
+static void acknowledge(struct upload *u) {
+    LIST_EACH(it, &u->blocks) log_publish_durable(u->s, LIST_ENTRY(it, struct block, node));
+    u->acknowledged = true;
+}
+
+static void commit_entry(struct upload *u) {
     struct streams *s = u->s;
     struct commit_mail **mails = upload_mails_create(s);
     uint64_t body_position = OBJLOG_HEADER_SIZE + u->head.size;
@@ -279,15 +306,15 @@ static void commit_entry(struct upload *u, bool acknowledge) {
         ledger_resolve_ranges(&u->sections[i]->delta, s->options.incarnation, u->number, body_position);
         commit_section(u, u->sections[i], mails);
     }
+    if (u->kind != QUEUE_PENDING && !u->recovering && !u->acknowledged) acknowledge(u);
     uint64_t trim = 0;
     LIST_EACH(it, &u->blocks) {
         struct block *b = LIST_ENTRY(it, struct block, node);
         if (u->recovering) continue;
-        if (acknowledge)
-            log_publish_durable(s, b);
-        else
-            trim = b->wal_end;
-        mails[block_shard(b)]->uploaded_sequence = block_sequence(b);
+        if (u->kind == QUEUE_PENDING) trim = b->wal_end;
+        unsigned lane = block_lane(b);
+        s->lane_uploaded[lane] = block_sequence(b);
+        mails[lane / LANE_KINDS]->uploaded_sequence[lane % LANE_KINDS] = block_sequence(b);
     }
     upload_post_mails(s, mails);
     if (trim > 0 && s->wal_mode == WAL_MODE_ON) wal_trim(s->wal, trim);
@@ -295,9 +322,8 @@ static void commit_entry(struct upload *u, bool acknowledge) {
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
 
-/* Makes and appends one entry from u->blocks. The caller holds ledger_lock. */
-static enum err upload_entry(struct upload *u, bool acknowledge) {
-    struct streams *s = u->s;
+/* Does not suspend: what the next entry says begins where this one ends. */
+static enum err upload_build(struct upload *u) {
     LIST_EACH(it, &u->blocks) {
         struct block *b = LIST_ENTRY(it, struct block, node);
         size_t position = 0;
@@ -310,15 +336,23 @@ static enum err upload_entry(struct upload *u, bool acknowledge) {
     }
     finish_sections(u);
     encode_head(u);
+    for (size_t i = 0; i < u->count; i++) u->sections[i]->committed->submitted_end = u->sections[i]->delta.end_offset;
+    return OK;
+}
+
+static enum err upload_append(struct upload *u) {
+    struct streams *s = u->s;
+    struct slice head = slice_borrow(u->head.data, u->head.size);
+    enum err e = objlog_append(s->log, OBJLOG_DATA, &head, u->body.items, u->body.count, u->body_crc, &u->number);
+    if (e == OK) commit_entry(u);
+    return e;
+}
+
+static enum err put_own_objects(struct upload *u) {
     enum err e = OK;
     for (size_t i = 0; i < u->count && e == OK; i++) {
-        if (u->sections[i]->own_object) e = put_own_object(s, u->sections[i]);
+        if (u->sections[i]->own_object) e = put_own_object(u->s, u->sections[i]);
     }
-    if (e == OK) {
-        struct slice head = slice_borrow(u->head.data, u->head.size);
-        e = objlog_append(s->log, OBJLOG_DATA, &head, u->body.items, u->body.count, u->body_crc, &u->number);
-    }
-    if (e == OK) commit_entry(u, acknowledge);
     return e;
 }
 
@@ -331,13 +365,45 @@ enum err upload_announce(struct streams *s) {
 
 enum err upload_blocks(struct streams *s, struct list *blocks) {
     struct upload u;
-    fiber_mutex_lock(&s->ledger_lock);
-    upload_init(&u, s, true);
+    enum err e = ledger_enter(s);
+    if (e != OK) return e;
+    ASSERT(s->entries_under_way == 1); /* nothing is taken yet, and recoveries come one after the other */
+    upload_init(&u, s, QUEUE_PENDING, true);
     list_splice_back(&u.blocks, blocks);
-    enum err e = upload_entry(&u, false);
+    e = upload_build(&u);
+    if (e == OK) e = put_own_objects(&u);
+    if (e == OK) e = upload_append(&u);
     upload_deinit(&u);
-    fiber_mutex_unlock(&s->ledger_lock);
+    ledger_leave(s);
     return e;
+}
+
+/* ---- entries that overlap ---- */
+
+enum err ledger_enter(struct streams *s) {
+    while (s->draining && !s->closing && !s->fenced) waitq_wait(&s->entry_ended);
+    if (s->ended || s->closing || s->fenced) return ERR_CANCELLED;
+    s->entries_under_way++;
+    return OK;
+}
+
+void ledger_leave(struct streams *s) {
+    ASSERT(s->entries_under_way > 0);
+    s->entries_under_way--;
+    waitq_wake_all(&s->entry_ended);
+}
+
+/* Suspends until nothing of ours is under way and nothing begins. */
+static void ledger_drain(struct streams *s) {
+    s->draining = true;
+    while (s->entries_under_way > 0 && OX_LIKELY(s->options.mutant != STREAM_MUTANT_NO_DRAIN))
+        waitq_wait(&s->entry_ended);
+}
+
+static void ledger_release(struct streams *s) {
+    s->draining = false;
+    waitq_wake_all(&s->entry_ended);
+    upload_poke(s);
 }
 
 /* ---- checkpoints ---- */
@@ -369,7 +435,8 @@ static void move_pointer(struct streams *s, struct ledger_stream *c, const struc
     c->written = true;
 }
 
-static enum err checkpoint_locked(struct streams *s, bool closed) {
+/* Nothing is under way; releases the ledger for those who come next. */
+static enum err checkpoint_drained(struct streams *s, bool closed) {
     struct buf head, states, pointers;
     buf_init(&head, s->mem);
     buf_init(&states, s->mem);
@@ -397,7 +464,10 @@ static enum err checkpoint_locked(struct streams *s, bool closed) {
         object_head_state(&head, &p);
     }
     struct slice head_slice = slice_borrow(head.data, head.size), body = slice_borrow(states.data, states.size);
-    uint64_t number;
+    uint64_t number, covered = s->entries_since_checkpoint;
+    if (closed) s->ended = true;
+    /* Whoever goes on now runs when we suspend: in objlog_append, which has drawn our number by then. */
+    ledger_release(s);
     enum err e = objlog_append(s->log, OBJLOG_CHECKPOINT, &head_slice, &body, states.size ? 1 : 0,
                                crc32c(0, states.data, states.size), &number);
     for (size_t at = 0; at < pointers.size; at += sizeof(struct object_state_pointer)) {
@@ -414,7 +484,7 @@ static enum err checkpoint_locked(struct streams *s, bool closed) {
         object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number,
                                                                                  OBJECT_LEDGER_ENTRY}));
         remember_checkpoint(s, number);
-        s->entries_since_checkpoint = 0;
+        s->entries_since_checkpoint -= covered;
         metric_add(s->env->metrics, M_CHECKPOINTS, 0, 1);
     }
     buf_deinit(&head);
@@ -424,11 +494,17 @@ static enum err checkpoint_locked(struct streams *s, bool closed) {
 }
 
 enum err upload_checkpoint(struct streams *s, bool closed) {
-    fiber_mutex_lock(&s->ledger_lock);
+    fiber_mutex_lock(&s->checkpoint_lock);
+    ledger_drain(s);
+    enum err e = OK;
     /* The closing checkpoint is the last entry of a ledger: what comes behind it would undo what it says. */
-    enum err e = s->ended ? ERR_CLOSED : checkpoint_locked(s, closed);
-    if (closed) s->ended = true;
-    fiber_mutex_unlock(&s->ledger_lock);
+    if (s->ended || s->closing || s->fenced) {
+        e = ERR_CLOSED;
+        ledger_release(s);
+    } else {
+        e = checkpoint_drained(s, closed);
+    }
+    fiber_mutex_unlock(&s->checkpoint_lock);
     if (e == OK) collect_poke(s);
     return e;
 }
@@ -443,12 +519,14 @@ static enum err carry_boundary(struct streams *s) {
     object_head_begin(&head, &h);
     struct slice slice = slice_borrow(head.data, head.size);
     uint64_t number;
-    fiber_mutex_lock(&s->ledger_lock);
-    enum err e = s->ended ? ERR_CLOSED : objlog_append(s->log, OBJLOG_DATA, &slice, NULL, 0, 0, &number);
+    enum err e = ledger_enter(s);
+    if (e != OK) goto out;
+    e = objlog_append(s->log, OBJLOG_DATA, &slice, NULL, 0, 0, &number);
     if (e == OK)
         object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number,
                                                                                  OBJECT_LEDGER_ENTRY}));
-    fiber_mutex_unlock(&s->ledger_lock);
+    ledger_leave(s);
+out:
     buf_deinit(&head);
     return e;
 }
@@ -467,12 +545,15 @@ static void checkpoint_job(void *arg) {
     waitgroup_done(&s->background);
 }
 
-void upload_checkpoint_due(struct timer *t) {
-    struct streams *s = CONTAINER_OF(t, struct streams, checkpoint_timer);
-    if (s->checkpointing || s->closing || s->fenced) return;
+static void start_checkpoint(struct streams *s) {
+    if (s->checkpointing || s->closing || s->fenced || !s->started) return;
     s->checkpointing = true;
     waitgroup_add(&s->background);
     fiber_spawn(loop_current(), "checkpoint", checkpoint_job, s);
+}
+
+void upload_checkpoint_due(struct timer *t) {
+    start_checkpoint(CONTAINER_OF(t, struct streams, checkpoint_timer));
 }
 
 void upload_entry_made(struct streams *s) {
@@ -481,110 +562,213 @@ void upload_entry_made(struct streams *s) {
     timer_arm(&s->checkpoint_timer, env_now_ns(s->env) + s->options.checkpoint_interval_ms * NS_PER_MS);
 }
 
-/* ---- when ---- */
+/* ---- one upload ---- */
 
-static uint64_t oldest_ns(const struct streams *s) {
-    return LIST_ENTRY(s->pending.next, struct block, node)->opened_ns;
-}
-
-static bool triggered(struct streams *s) {
-    if (!list_empty(&s->unacked)) return true;
-    if (list_empty(&s->pending)) return false;
-    if (s->flushing || s->upload_wanted || s->wal_mode == WAL_MODE_FAILED) return true;
-    if (s->pending_bytes >= s->options.upload_bytes) return true;
-    if (wal_used_bytes(s->wal) > wal_capacity(s->wal) / 100 * s->options.upload_wal_percent) return true;
-    return env_now_ns(s->env) - oldest_ns(s) >= s->options.upload_interval_ms * NS_PER_MS;
-}
-
-static void take_blocks(struct upload *u, struct list *from, uint64_t *bytes) {
+static void take_blocks(struct upload *u, uint64_t limit) {
+    struct block_queue *q = &u->s->queues[u->kind];
     uint64_t taken = 0;
-    while (!list_empty(from)) {
-        struct block *b = LIST_ENTRY(from->next, struct block, node);
-        if (taken > 0 && taken + b->size > UPLOAD_ENTRY_MAX) break;
+    while (!list_empty(&q->blocks)) {
+        struct block *b = LIST_ENTRY(q->blocks.next, struct block, node);
+        if (taken > 0 && taken + b->size > limit) break;
         taken += b->size;
         list_remove(&b->node);
         list_push_back(&u->blocks, &b->node);
     }
-    ASSERT(*bytes >= taken);
-    *bytes -= taken;
+    ASSERT(q->bytes >= taken);
+    q->bytes -= taken;
 }
 
-static enum err upload_once(struct streams *s) {
-    fiber_mutex_lock(&s->ledger_lock);
-    struct upload u;
-    upload_init(&u, s, false);
-    bool acknowledge = list_empty(&s->pending);
-    take_blocks(&u, acknowledge ? &s->unacked : &s->pending, acknowledge ? &s->unacked_bytes : &s->pending_bytes);
-    s->upload_wanted = false;
-    enum err e = OK;
-    if (!list_empty(&u.blocks)) e = upload_entry(&u, acknowledge);
-    upload_deinit(&u);
-    if (e == OK && s->entries_since_checkpoint >= s->options.checkpoint_entries) e = checkpoint_locked(s, false);
-    fiber_mutex_unlock(&s->ledger_lock);
-    return e;
+/* In a fiber of its own. */
+static enum err upload_send(struct upload *u) {
+    struct streams *s = u->s;
+    enum err e = put_own_objects(u);
+    if (e != OK) return e;
+    while (u->ticket != s->ticket_turn && !s->closing && !s->fenced) waitq_wait(&s->ticket_wait);
+    if (s->fenced || s->closing) return s->fenced ? ERR_FENCED : ERR_CANCELLED;
+    /* The next one runs when we suspend: our number is drawn by then. */
+    s->ticket_turn++;
+    waitq_wake_all(&s->ticket_wait);
+    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_ACK_UNSENT) && u->kind != QUEUE_PENDING) acknowledge(u);
+    return upload_append(u);
 }
 
-/* Everything the failed WAL held is in the ledger: give it another try. Blocks that arrive meanwhile are put into
- * it. */
-static bool restart_wal(struct streams *s) {
+static void upload_run(void *arg) {
+    struct upload *u = arg;
+    struct streams *s = u->s;
+    uint64_t begun_ns = env_now_ns(s->env);
+    enum err e = upload_send(u);
+    if (e == OK && u->kind != QUEUE_PENDING) {
+        uint64_t took_ns = env_now_ns(s->env) - begun_ns;
+        s->flush_latency_ns = s->flush_latency_ns ? (7 * s->flush_latency_ns + took_ns) / 8 : took_ns;
+    }
+    s->queues[u->kind].under_way--;
+    upload_deinit(u);
+    mem_free(s->mem, u);
+    ledger_leave(s);
+    if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
+    if (e != OK && e != ERR_FENCED && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
+    if (e == OK) {
+        collect_poke(s);
+        compact_poke(s);
+        if (s->entries_since_checkpoint >= s->options.checkpoint_entries) start_checkpoint(s);
+    }
+    waitq_wake_all(&s->upload_done);
+    upload_poke(s);
+    waitgroup_done(&s->background);
+}
+
+static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t now_ns) {
+    enum err e = ledger_enter(s); /* nobody drains: it does not suspend */
+    if (e != OK) return e;
+    struct upload *u = mem_alloc(s->mem, sizeof(*u));
+    upload_init(u, s, kind, false);
+    bool ledger_in_use = s->ledger_queue_used_ns != 0 && now_ns - s->ledger_queue_used_ns < LEDGER_IN_USE_NS;
+    take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
+    ASSERT(!list_empty(&u->blocks));
+    if (kind == QUEUE_PENDING || list_empty(&s->queues[QUEUE_PENDING].blocks)) s->upload_wanted = false;
+    if (kind != QUEUE_PENDING) s->flush_sent_ns = now_ns;
+    e = upload_build(u);
+    if (e != OK) {
+        upload_deinit(u);
+        mem_free(s->mem, u);
+        ledger_leave(s);
+        return e;
+    }
+    u->ticket = s->ticket_next++;
+    s->queues[kind].under_way++;
+    waitgroup_add(&s->background);
+    fiber_spawn(loop_current(), "upload", upload_run, u);
+    return OK;
+}
+
+/* ---- a failed WAL is tried again ---- */
+
+static void wal_retry_later(struct streams *s) {
+    uint64_t limit = s->wal_attempt < 7 ? (100 * NS_PER_MS) << s->wal_attempt : 10 * NS_PER_S, r;
+    s->wal_attempt++;
+    env_random(s->env, &r, sizeof(r));
+    s->wal_retry_ns = env_now_ns(s->env) + limit / 2 + r % (limit / 2);
+}
+
+/* Everything the failed WAL held is in the ledger. Blocks that came meanwhile are put into it again. */
+static void restart_wal(void *arg) {
+    struct streams *s = arg;
     enum err e = wal_restart(s->wal);
     if (e == ERR_FENCED) log_fatal(s, e, "the WAL was taken over");
-    if (e != OK || !list_empty(&s->pending)) return false;
-    s->wal_mode = WAL_MODE_ON;
-    log_info(s->env->log, "wal works again", "path=%s", wal_path(s->wal));
-    for (struct list *n; (n = list_pop_front(&s->unacked)) != NULL;) {
-        struct block *b = LIST_ENTRY(n, struct block, node);
-        s->unacked_bytes -= b->size;
-        b->written = false;
-        wal_submit(s->wal, b);
+    s->wal_restarting = false;
+    if (e != OK) {
+        wal_retry_later(s);
+    } else {
+        ASSERT(list_empty(&s->queues[QUEUE_PENDING].blocks) && s->queues[QUEUE_UNACKED].under_way == 0);
+        s->wal_mode = WAL_MODE_ON;
+        s->wal_attempt = 0;
+        log_info(s->env->log, "wal works again", "path=%s", wal_path(s->wal));
+        struct block_queue *q = &s->queues[QUEUE_UNACKED];
+        for (struct list *n; (n = list_pop_front(&q->blocks)) != NULL;) {
+            struct block *b = LIST_ENTRY(n, struct block, node);
+            q->bytes -= b->size;
+            b->written = false;
+            wal_submit(s->wal, b);
+        }
     }
-    return true;
+    waitq_wake_all(&s->upload_done);
+    upload_poke(s);
+    waitgroup_done(&s->background);
 }
 
-static uint64_t wal_retry_at(struct streams *s, unsigned attempt) {
-    uint64_t limit = attempt < 7 ? (100 * NS_PER_MS) << attempt : 10 * NS_PER_S, r;
-    env_random(s->env, &r, sizeof(r));
-    return env_now_ns(s->env) + limit / 2 + r % (limit / 2);
+/* Is it time, and what was in the failed WAL is taken care of? Blocks wait meanwhile, so that they do not overtake. */
+static bool wal_retry_due(const struct streams *s, uint64_t now_ns) {
+    return s->wal_mode == WAL_MODE_FAILED && s->flushing == 0 && now_ns >= s->wal_retry_ns;
+}
+
+static bool wal_can_restart(const struct streams *s) {
+    return !s->wal_restarting && list_empty(&s->queues[QUEUE_PENDING].blocks) &&
+           s->queues[QUEUE_PENDING].under_way == 0 && s->queues[QUEUE_UNACKED].under_way == 0;
+}
+
+/* ---- when ---- */
+
+static uint64_t flush_due_ns(const struct streams *s, const struct block_queue *q) {
+    if (s->flushing > 0 || s->upload_wanted || q->bytes >= FLUSH_ENTRY_MIN) return 0;
+    uint64_t pace = s->options.object_flush_interval_ms * NS_PER_MS;
+    if (pace == 0 && s->queues[QUEUE_LEDGER].under_way + s->queues[QUEUE_UNACKED].under_way > 0) {
+        pace = s->flush_latency_ns / 4;
+        if (pace > FLUSH_PACE_MAX_NS) pace = FLUSH_PACE_MAX_NS;
+    }
+    return pace > 0 && s->flush_sent_ns > 0 ? s->flush_sent_ns + pace : 0;
+}
+
+static uint64_t upload_due_ns(struct streams *s, const struct block_queue *q) {
+    if (s->flushing > 0 || s->upload_wanted || s->wal_mode == WAL_MODE_FAILED) return 0;
+    if (q->bytes >= s->options.upload_bytes) return 0;
+    if (wal_used_bytes(s->wal) > wal_capacity(s->wal) / 100 * s->options.upload_wal_percent) return 0;
+    uint64_t oldest_ns = LIST_ENTRY(q->blocks.next, struct block, node)->opened_ns;
+    return oldest_ns + s->options.upload_interval_ms * NS_PER_MS;
+}
+
+/* The queue from which an entry is to be made now; QUEUE_KINDS: none, but look again at *at_ns. */
+static enum queue_kind choose(struct streams *s, uint64_t now_ns, uint64_t *at_ns) {
+    *at_ns = UINT64_MAX;
+    if (s->draining || s->ended) return QUEUE_KINDS;
+    bool retry = wal_retry_due(s, now_ns);
+    if (s->wal_mode == WAL_MODE_FAILED && !retry && s->flushing == 0) *at_ns = s->wal_retry_ns;
+    for (unsigned k = 0; k < QUEUE_KINDS; k++) {
+        const struct block_queue *q = &s->queues[k];
+        if (list_empty(&q->blocks) || q->under_way >= (k == QUEUE_PENDING ? UPLOADS_MAX : FLUSHES_MAX)) continue;
+        /* Behind what the WAL has confirmed; and not while the WAL is about to take it. */
+        if (k == QUEUE_UNACKED && (!list_empty(&s->queues[QUEUE_PENDING].blocks) || retry || s->wal_restarting))
+            continue;
+        uint64_t due_ns = k == QUEUE_PENDING ? upload_due_ns(s, q) : flush_due_ns(s, q);
+        if (due_ns <= now_ns) return (enum queue_kind)k;
+        if (due_ns < *at_ns) *at_ns = due_ns;
+    }
+    return QUEUE_KINDS;
 }
 
 static void uploader(void *arg) {
     struct streams *s = arg;
-    unsigned wal_attempt = 0;
-    uint64_t retry_ns = wal_retry_at(s, wal_attempt++);
     while (!s->closing && !s->fenced) {
-        bool retry = s->wal_mode == WAL_MODE_FAILED && !s->flushing;
-        if (retry && list_empty(&s->pending) && env_now_ns(s->env) >= retry_ns) {
-            /* Also while blocks wait: under a steady load some always do, and they go into the WAL. */
-            if (!restart_wal(s)) retry_ns = wal_retry_at(s, wal_attempt++);
-        } else if (triggered(s)) {
-            enum err e = upload_once(s);
-            if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
-            if (e != OK && e != ERR_FENCED && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
-            collect_poke(s);
-            compact_poke(s);
-            waitq_wake_all(&s->upload_done);
-            if (e != OK) break;
-        } else if (retry) {
-            (void)waitq_wait_until(&s->upload_wake, retry_ns); /* what comes meanwhile is acknowledged at once */
-        } else {
-            break;
+        uint64_t now_ns = env_now_ns(s->env), at_ns;
+        if (wal_retry_due(s, now_ns) && wal_can_restart(s)) {
+            s->wal_restarting = true;
+            waitgroup_add(&s->background);
+            fiber_spawn(loop_current(), "restart-wal", restart_wal, s);
         }
+        enum queue_kind kind = choose(s, now_ns, &at_ns);
+        if (kind != QUEUE_KINDS) {
+            enum err e = upload_begin(s, kind, now_ns);
+            if (e != OK && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
+            continue;
+        }
+        s->upload_asleep = true;
+        s->upload_wake_ns = at_ns;
+        (void)waitq_wait_until(&s->upload_wake, at_ns);
+        s->upload_asleep = false;
     }
-    s->uploading = false;
     waitq_wake_all(&s->upload_done);
-    upload_poke(s);
+    waitgroup_done(&s->background);
+}
+
+void upload_start(struct streams *s) {
+    wal_retry_later(s);
+    waitgroup_add(&s->background);
+    fiber_spawn(loop_current(), "uploader", uploader, s);
 }
 
 void upload_poke(struct streams *s) {
-    if (s->uploading) waitq_wake_all(&s->upload_wake);
-    if (s->uploading || s->closing || s->fenced || s->wal_mode == WAL_MODE_OFF) return;
-    if (triggered(s) || (s->wal_mode == WAL_MODE_FAILED && !s->flushing)) {
-        s->uploading = true;
-        fiber_spawn(loop_current(), "uploader", uploader, s);
-        return;
-    }
-    if (list_empty(&s->pending) || timer_armed(&s->upload_timer)) return;
-    timer_arm(&s->upload_timer, oldest_ns(s) + s->options.upload_interval_ms * NS_PER_MS);
+    if (!s->upload_asleep) return;
+    uint64_t now_ns = env_now_ns(s->env), at_ns;
+    bool work = choose(s, now_ns, &at_ns) != QUEUE_KINDS || (wal_retry_due(s, now_ns) && wal_can_restart(s));
+    if (!work && at_ns >= s->upload_wake_ns) return;
+    s->upload_asleep = false;
+    waitq_wake_all(&s->upload_wake);
+}
+
+void upload_wake_everybody(struct streams *s) {
+    waitq_wake_all(&s->upload_wake);
+    waitq_wake_all(&s->upload_done);
+    waitq_wake_all(&s->ticket_wait);
+    waitq_wake_all(&s->entry_ended);
 }
 
 static void want_mail_deliver(struct mail *m) {
@@ -605,14 +789,23 @@ void upload_want(struct streams *s) {
     loop_post(s->options.log_loop, &s->want_mail);
 }
 
+static bool all_uploaded(const struct streams *s, const uint64_t *submitted) {
+    for (unsigned i = 0; i < s->shard_count * LANE_KINDS; i++) {
+        if (s->lane_uploaded[i] < submitted[i]) return false;
+    }
+    return true;
+}
+
 enum err upload_flush(struct streams *s) {
-    s->flushing = true;
-    while (!s->fenced && !s->closing &&
-           (!list_empty(&s->pending) || !list_empty(&s->unacked) || s->uploading ||
-            (s->wal_mode == WAL_MODE_ON && !wal_idle(s->wal)))) {
+    size_t size = s->shard_count * LANE_KINDS * sizeof(uint64_t);
+    uint64_t *submitted = mem_alloc(s->mem, size);
+    memcpy(submitted, s->lane_submitted, size);
+    s->flushing++;
+    while (!s->fenced && !s->closing && !all_uploaded(s, submitted)) {
         upload_poke(s);
         waitq_wait(&s->upload_done);
     }
-    s->flushing = false;
+    s->flushing--;
+    mem_free(s->mem, submitted);
     return s->fenced ? ERR_FENCED : s->closing ? ERR_CANCELLED : OK;
 }

@@ -258,7 +258,7 @@ static void test_check(void **state) {
         {"advertised.listeners", "OTHER://host:9092",
          "advertised.listeners: expected the name of one of the listeners"},
         {"storage.url", "/data", "storage.url: expected file://FOLDER, found '/data'"},
-        {"wal.url", "none", "wal.url: none"},
+        {"wal.url", "nowhere", "wal.url: expected file://"},
         {"wal.url", "file:///x?size=3", "wal.url: expected size="},
         {"http.listen", "8080", "http.listen: expected host:port"},
         {"queued.max.request.bytes", "1MiB", "queued.max.request.bytes: expected at least socket.request.max.bytes"},

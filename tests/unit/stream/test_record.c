@@ -127,7 +127,7 @@ static void blocks_are_cut_from_a_slab(void **state) {
     memset(payload, 'p', sizeof(payload));
     while (slab->slab.size - slab->filled >= ENV_FILE_ALIGN) {
         struct block *b = block_create(&m, slab, (1ull << 48) | (count + 1), me, 10);
-        assert_int_equal(block_shard(b), 1);
+        assert_int_equal(block_lane(b), 1);
         assert_int_equal(block_sequence(b), count + 1);
         for (unsigned i = 0; i < 3; i++) {
             struct record_header h = batch_of(i * 2, sizeof(payload));

@@ -311,6 +311,150 @@ static void a_device_read_with_a_mark_is_used_again(void **state) {
     sim_world_destroy(t.world);
 }
 
+struct appender {
+    struct engine *engine;
+    uint64_t stream;
+    unsigned count;
+    struct waitgroup *group;
+};
+static void appender_fiber(void *arg) {
+    struct appender *a = arg;
+    for (unsigned i = 0; i < a->count; i++) append(a->engine, a->stream, 2000);
+    waitgroup_done(a->group);
+}
+
+/* Without a WAL: several streams append at once, nothing is lost in a crash, and requests are far fewer than appends. */
+static void no_wal_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine *e = MEM_NEW(loop_current()->env->mem, struct engine);
+    e->node = t->node;
+    options_init(e);
+    e->options.wal_path = NULL;
+    start(e, &t->cluster);
+    struct waitgroup group;
+    waitgroup_init(&group);
+    struct appender a[STREAMS];
+    for (uint64_t id = 1; id <= STREAMS; id++) {
+        a[id - 1] = (struct appender){e, id, 40, &group};
+        waitgroup_add(&group);
+        fiber_spawn(loop_current(), "appender", appender_fiber, &a[id - 1]);
+    }
+    waitgroup_wait(&group);
+    /* Three wait for one PUT at a time: about one entry for each round, and not one for each append. */
+    assert_in_range(objects(e, "gen/ledger/"), 10, 110);
+    for (uint64_t id = 1; id <= STREAMS; id++) read_all(e, id, 0);
+    trim(e, 2, 7);
+    sim_node_crash(t->node, SIM_POWER_CUT);
+    fiber_sleep_ns(NS_PER_S);
+}
+static void no_wal_again_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    e.options.wal_path = NULL;
+    start(&e, &t->cluster);
+    for (uint64_t id = 1; id <= STREAMS; id++) {
+        assert_int_equal(stream_durable_end(e.open[id]), 40);
+        assert_int_equal(stream_durable_start(e.open[id]), id == 2 ? 7 : 0);
+        read_all(&e, id, id == 2 ? 7 : 0);
+    }
+    append(&e, 1, 10);
+    stop(&e);
+    /* With a WAL from here on: what was stopped in order needs none. */
+    e.options.wal_path = "/var/wal/broker.wal";
+    start(&e, &t->cluster);
+    append(&e, 1, 10);
+    assert_int_equal(stream_durable_end(e.open[1]), 42);
+    stop(&e);
+    assert_false(e.fatal);
+}
+static void without_a_wal_the_ledger_confirms(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, no_wal_fiber, &t);
+    test_run(t.node, no_wal_again_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+/* A WAL that was not stopped in order is asked for, whatever wal.url says now. */
+static void wal_needed_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    struct loop *loop = loop_current();
+    e.env = loop->env;
+    e.store = sim_store_open(NULL, e.env, &(struct sim_store_options){.exclusive = true});
+    e.options.wal_path = NULL;
+    e.options.env = e.env;
+    e.options.store = e.store;
+    e.options.generation = "gen";
+    e.options.incarnation.v = ++t->cluster.incarnation;
+    e.options.shards = &loop;
+    e.options.shard_count = 1;
+    e.options.log_loop = loop;
+    e.options.fatal = on_fatal;
+    e.options.ctx = &e;
+    const char *why = NULL;
+    uint64_t entry;
+    assert_int_equal(streams_open(&e.options, &e.streams, &why), OK);
+    assert_int_equal(
+        streams_recover(e.streams, (struct incarnation){t->cluster.owner}, is_current, &t->cluster, &entry, &why),
+        ERR_NOT_FOUND);
+    assert_non_null(strstr(why, "wal.url is none"));
+    streams_close(e.streams);
+    store_close(e.store);
+}
+static void a_wal_with_records_is_asked_for(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, killed_fiber, &t);
+    test_run(t.node, wal_needed_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+/* Two durabilities in one broker, and a stream that goes from one to the other and back while others append. */
+static void both_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine *e = MEM_NEW(loop_current()->env->mem, struct engine);
+    e->node = t->node;
+    options_init(e);
+    e->options.upload_interval_ms = 3600000; /* only what must be is uploaded */
+    e->options.checkpoint_entries = 1000;
+    start(e, &t->cluster);
+    stream_set_durability(e->open[1], STREAM_DURABILITY_OBJECT);
+    for (unsigned i = 0; i < 5; i++) append(e, 2, 1000);
+    size_t before = objects(e, "gen/ledger/");
+    for (unsigned i = 0; i < 5; i++) append(e, 1, 1000);
+    assert_int_equal(objects(e, "gen/ledger/"), before + 5); /* one after the other: one each */
+    stream_set_durability(e->open[2], STREAM_DURABILITY_OBJECT);
+    for (unsigned i = 0; i < 5; i++) append(e, 2, 1000); /* what the WAL held went first */
+    assert_int_equal(objects(e, "gen/ledger/"), before + 5 + 1 + 5);
+    stream_set_durability(e->open[2], STREAM_DURABILITY_WAL);
+    for (unsigned i = 0; i < 5; i++) append(e, 2, 1000);
+    assert_int_equal(objects(e, "gen/ledger/"), before + 5 + 1 + 5);
+    for (uint64_t id = 1; id <= 2; id++) read_all(e, id, 0);
+    sim_node_crash(t->node, SIM_POWER_CUT);
+    fiber_sleep_ns(NS_PER_S);
+}
+static void both_again_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    start(&e, &t->cluster);
+    assert_int_equal(stream_durable_end(e.open[1]), 5);
+    assert_int_equal(stream_durable_end(e.open[2]), 15);
+    for (uint64_t id = 1; id <= 2; id++) read_all(&e, id, 0);
+    stop(&e);
+    assert_false(e.fatal);
+}
+static void streams_of_two_durabilities_share_a_broker(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, both_fiber, &t);
+    test_run(t.node, both_again_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
 static void restarts_fiber(void *arg) {
     struct test *t = arg;
     size_t most = 0;
@@ -451,6 +595,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_appended_is_read_from_cache_and_objects),
         cmocka_unit_test(a_power_cut_loses_nothing),
+        cmocka_unit_test(without_a_wal_the_ledger_confirms),
+        cmocka_unit_test(a_wal_with_records_is_asked_for),
+        cmocka_unit_test(streams_of_two_durabilities_share_a_broker),
         cmocka_unit_test(a_device_read_with_a_mark_is_used_again),
         cmocka_unit_test(restarts_leave_a_bounded_number_of_objects),
         cmocka_unit_test(small_ranges_are_merged_and_old_checkpoints_go),
