@@ -13,6 +13,8 @@
 #include "coord/group.h"
 #include "kafka/error.h"
 
+#define UUID_TEXT ((size_t)36)
+
 /* A join with what was made of its request. */
 struct joining {
     const struct coord_client *client;
@@ -277,16 +279,17 @@ static void add_member(struct group *g, const struct joining *j, struct kafka_st
 static struct kafka_string make_member_id(struct coord *c, const struct joining *j) {
     struct kafka_string prefix = j->instance_id.size >= 0 ? j->instance_id : j->client->client_id;
     if (prefix.size < 0) prefix = kafka_string_of("");
-    int32_t longest = INT16_MAX - 37;
+    size_t most = INT16_MAX - UUID_TEXT - 1, size = (size_t)prefix.size < most ? (size_t)prefix.size : most;
     uint8_t u[16];
     rng_fill(&c->rng, u, sizeof(u));
     u[6] = (uint8_t)((u[6] & 0x0f) | 0x40);
     u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
-    char *id =
-        arena_printf(j->reply->arena, "%.*s-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                     (int)(prefix.size > longest ? longest : prefix.size), prefix.data ? prefix.data : "", u[0], u[1],
-                     u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-    return kafka_string_of(id);
+    /* Copied, not printed: a client's id may have any bytes, zeros too. */
+    char *id = arena_alloc(j->reply->arena, size + UUID_TEXT + 2);
+    if (size > 0) memcpy(id, prefix.data, size);
+    snprintf(id + size, UUID_TEXT + 2, "-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0],
+             u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    return kafka_string_view(id, size + UUID_TEXT + 1);
 }
 
 /* Whoever held the instance id is fenced, and m goes on under its new id. The group rebalances only if its protocol

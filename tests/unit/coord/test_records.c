@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/random.h"
+
 #define BYTES(...) ((const uint8_t[]){__VA_ARGS__}), sizeof((const uint8_t[]){__VA_ARGS__})
 #define STR(s) ((const uint8_t *)(s)), (sizeof(s) - 1)
 
@@ -402,10 +404,56 @@ static void test_inverse(void **state) {
     finish(f, c);
 }
 
+/* Whatever is in the log: refused or taken, and what was taken lives on. */
+static void test_mutated(void **state) {
+    struct fixture *f = *state;
+    const char *id[3];
+    struct rng rng;
+    rng_seed(&rng, 7);
+    fixture_stable(f, "g", 3, id);
+    JOIN(f, .group = "st", .instance = "i", .protocols = {"p", "q"}, .version = 5);
+    COMMIT(f, .group = "g", .member = id[0], .generation = 1, .offset = 1, .metadata = "x");
+    COMMIT(f, .group = "s", .offset = 2, .retention_ms = 5);
+    fixture_advance(f, 9000);
+    size_t taken = 0, refused = 0;
+    for (int round = 0; round < 3000; round++) {
+        struct coord *c = loading(f);
+        struct stored *s;
+        const char *key;
+        size_t size;
+        for (size_t i = 0; (s = mapstr_next(&f->log, &i, &key, &size)) != NULL;) {
+            /* Copies of the exact size, so that a step beyond is noticed. */
+            uint8_t *k = mem_alloc(&f->mem, size), *v = mem_alloc(&f->mem, s->size);
+            size_t k_size = size, v_size = s->size;
+            memcpy(k, key, size);
+            memcpy(v, s->bytes, s->size);
+            for (uint64_t n = rng_below(&rng, 4); n > 0; n--) v[rng_below(&rng, v_size)] = (uint8_t)rng_next(&rng);
+            if (rng_below(&rng, 4) == 0) k[rng_below(&rng, k_size)] = (uint8_t)rng_next(&rng);
+            if (rng_below(&rng, 8) == 0) v = mem_realloc(&f->mem, v, v_size = rng_below(&rng, v_size));
+            if (rng_below(&rng, 16) == 0) k = mem_realloc(&f->mem, k, k_size = rng_below(&rng, k_size));
+            if (coord_load(c, k, k_size, v, v_size) == OK) {
+                taken++;
+            } else {
+                refused++;
+            }
+            mem_free(&f->mem, k);
+            mem_free(&f->mem, v);
+        }
+        struct coord_effects dump;
+        coord_dump(c, &dump);
+        coord_effects_deinit(&dump);
+        coord_loaded(c, f->now);
+        coord_tick(c, (struct coord_now){f->now.mono_ms + 700000, f->now.wall_ms + 700000});
+        coord_unload(c);
+        coord_destroy(c);
+    }
+    assert_true(taken > 1000 && refused > 1000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         COORD_TEST(test_offset_bytes),        COORD_TEST(test_group_bytes), COORD_TEST(test_old_versions),
-        COORD_TEST(test_damaged_and_foreign), COORD_TEST(test_inverse),
+        COORD_TEST(test_damaged_and_foreign), COORD_TEST(test_inverse),     COORD_TEST(test_mutated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
