@@ -164,14 +164,21 @@ void group_store(struct group *g) {
     g->has_record = true;
 }
 
+static void pendings_clear(struct group *g) {
+    struct pending *p;
+    for (size_t i = 0; (p = mapstr_next(&g->pendings, &i, NULL, NULL)) != NULL;) {
+        timers_disarm(&g->coord->timers, &p->timer);
+        text_free(g->coord->mem, &p->id);
+        mem_free(g->coord->mem, p);
+    }
+    mapstr_deinit(&g->pendings);
+    mapstr_init(&g->pendings, g->coord->mem);
+}
+
 void group_bury(struct group *g) {
     struct coord *c = g->coord;
     ASSERT(g->state == GROUP_EMPTY && g->members.count == 0 && offset_live(g) == 0);
-    for (size_t cursor = 0;; cursor = 0) { /* removal moves slots about: begin anew each time */
-        struct pending *p = mapstr_next(&g->pendings, &cursor, NULL, NULL);
-        if (!p) break;
-        pending_remove(p);
-    }
+    pendings_clear(g);
     if (g->has_record) {
         arena_reset(&c->scratch);
         struct kafka_bytes key = records_group_key(c, g->id);
@@ -200,11 +207,7 @@ void group_destroy(struct group *g) {
     CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     while (!list_empty(&g->order)) member_remove(LIST_ENTRY(g->order.next, struct member, link));
-    for (size_t cursor = 0;; cursor = 0) {
-        struct pending *p = mapstr_next(&g->pendings, &cursor, NULL, NULL);
-        if (!p) break;
-        pending_remove(p);
-    }
+    pendings_clear(g);
     struct offset_topic *t;
     for (size_t cursor = 0; (t = mapstr_next(&g->topics, &cursor, NULL, NULL)) != NULL;) offset_topic_destroy(c, t);
     timers_disarm(&c->timers, &g->timer);
@@ -443,6 +446,12 @@ int32_t group_rebalance_timeout(const struct group *g) {
         if (m->rebalance_timeout_ms > longest) longest = m->rebalance_timeout_ms;
     }
     return longest;
+}
+
+void group_wait_again(struct group *g) {
+    int64_t wait_ms = group_rebalance_timeout(g);
+    if (wait_ms < WAIT_AGAIN_MIN_MS) wait_ms = WAIT_AGAIN_MIN_MS;
+    timers_arm(&g->coord->timers, &g->timer, g->coord->now.mono_ms + wait_ms);
 }
 
 /* ---- member ids that were given out ---- */

@@ -22,6 +22,10 @@ enum group_state { GROUP_EMPTY, GROUP_PREPARING, GROUP_COMPLETING, GROUP_STABLE,
 /* How long a member that never was in a generation may wait for its first, as in Kafka. */
 #define NEW_MEMBER_JOIN_TIMEOUT_MS INT64_C(300000)
 
+#define WAIT_AGAIN_MIN_MS INT64_C(1000)
+/* Honest clients name a handful of protocols; what members have in common is searched in time of their product. */
+#define MEMBER_PROTOCOLS_MAX 256
+
 struct protocol {
     struct kafka_string name;
     struct kafka_bytes metadata;
@@ -73,11 +77,12 @@ struct group {
     size_t supported_count, supported_capacity;
     size_t joined, unsynced; /* members with a join waiting, with pending_sync */
     struct timer timer;
-    int64_t remaining_ms; /* of the initial delay's longest extension */
-    bool member_added;    /* since the initial delay was last extended */
-    const char *why;      /* the next rebalance begins, for events; NULL: it goes on from what was loaded */
-    bool has_record;      /* the newest record (durable or not) is not a tombstone */
-    uint64_t hold;        /* the batch of that record */
+    int64_t remaining_ms;  /* of the initial delay's longest extension */
+    int64_t sync_armed_ms; /* when the timer was last armed for this sync phase; -1: not yet */
+    bool member_added;     /* since the initial delay was last extended */
+    const char *why;       /* the next rebalance begins, for events; NULL: it goes on from what was loaded */
+    bool has_record;       /* the newest record (durable or not) is not a tombstone */
+    uint64_t hold;         /* the batch of that record */
     struct mapstr topics;
     size_t offsets; /* entries, of which some may be deleted but not durably so */
 };
@@ -220,6 +225,8 @@ bool group_supports(const struct group *g, struct kafka_string type, const struc
 /* By vote among those that all members support. There is at least one member. */
 struct kafka_string group_select_protocol(const struct group *g);
 int32_t group_rebalance_timeout(const struct group *g);
+/* Arms the group's timer for another rebalance time-out, but not for less than WAIT_AGAIN_MIN_MS: clients may say 0. */
+void group_wait_again(struct group *g);
 bool group_is_static(const struct group *g, struct kafka_string instance_id, struct member **m);
 
 struct pending *pending_find(const struct group *g, struct kafka_string id);

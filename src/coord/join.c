@@ -13,6 +13,8 @@
 #include "coord/group.h"
 #include "kafka/error.h"
 
+#define UUID_TEXT ((size_t)36)
+
 /* A join with what was made of its request. */
 struct joining {
     const struct coord_client *client;
@@ -182,11 +184,11 @@ static void become_generation(struct group *g) {
             member_touch(m);
         }
     }
+    g->sync_armed_ms = -1;
     sync_arm_timer(g);
 }
 
 void group_complete_join(struct group *g) {
-    struct coord *c = g->coord;
     ASSERT(g->state == GROUP_PREPARING);
     /* Who did not come is out; static members stay until their session ends. */
     g->why = "a member did not join in time";
@@ -198,7 +200,7 @@ void group_complete_join(struct group *g) {
     }
     if (g->members.count > 0 && !elect_leader(g)) {
         /* Only static members that are away: wait for them, or for the end of their sessions. */
-        timers_arm(&c->timers, &g->timer, c->now.mono_ms + group_rebalance_timeout(g));
+        group_wait_again(g);
         return;
     }
     g->generation = g->generation == INT32_MAX ? 1 : g->generation + 1;
@@ -241,7 +243,7 @@ void join_timer_due(struct group *g) {
         g->member_added = false;
         timers_arm(&c->timers, &g->timer, c->now.mono_ms + delay_ms);
     } else if (somebody_is_held(g)) {
-        timers_arm(&c->timers, &g->timer, c->now.mono_ms + group_rebalance_timeout(g));
+        group_wait_again(g);
     } else {
         group_complete_join(g);
     }
@@ -251,7 +253,7 @@ void join_timer_due(struct group *g) {
 
 static void update_member(struct member *m, const struct joining *j) {
     member_set_protocols(m, j->protocols, j->protocol_count);
-    m->session_timeout_ms = j->session_timeout_ms;
+    m->session_timeout_ms = j->session_timeout_ms > 0 ? j->session_timeout_ms : 1; /* the broker's limits may allow 0 */
     m->rebalance_timeout_ms = j->rebalance_timeout_ms;
 }
 
@@ -286,16 +288,17 @@ static void add_member(struct group *g, const struct joining *j, struct kafka_st
 static struct kafka_string make_member_id(struct coord *c, const struct joining *j) {
     struct kafka_string prefix = j->instance_id.size >= 0 ? j->instance_id : j->client->client_id;
     if (prefix.size < 0) prefix = kafka_string_of("");
-    int32_t longest = INT16_MAX - 37;
+    size_t most = INT16_MAX - UUID_TEXT - 1, size = (size_t)prefix.size < most ? (size_t)prefix.size : most;
     uint8_t u[16];
     rng_fill(&c->rng, u, sizeof(u));
     u[6] = (uint8_t)((u[6] & 0x0f) | 0x40);
     u[8] = (uint8_t)((u[8] & 0x3f) | 0x80);
-    char *id =
-        arena_printf(j->reply->arena, "%.*s-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                     (int)(prefix.size > longest ? longest : prefix.size), prefix.data ? prefix.data : "", u[0], u[1],
-                     u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-    return kafka_string_of(id);
+    /* Copied, not printed: a client's id may have any bytes, zeros too. */
+    char *id = arena_alloc(j->reply->arena, size + UUID_TEXT + 2);
+    if (size > 0) memcpy(id, prefix.data, size);
+    snprintf(id + size, UUID_TEXT + 2, "-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0],
+             u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    return kafka_string_view(id, size + UUID_TEXT + 1);
 }
 
 /* Whoever held the instance id is fenced, and m goes on under its new id. The group rebalances only if its protocol
@@ -468,6 +471,8 @@ void coord_join(struct coord *c, struct coord_now now, const struct coord_client
     } else if (request->session_timeout_ms < c->config.session_timeout_min_ms ||
                request->session_timeout_ms > c->config.session_timeout_max_ms) {
         refuse(c, &j, ERR_INVALID_SESSION_TIMEOUT, request->member_id, 0);
+    } else if (count > MEMBER_PROTOCOLS_MAX) {
+        refuse(c, &j, ERR_INCONSISTENT_GROUP_PROTOCOL, request->member_id, 0);
     } else {
         join_group(c, request->group_id, &j);
     }

@@ -201,8 +201,7 @@ void offset_unload(struct group *g, struct kafka_string topic, int32_t partition
     if (!e) return;
     ASSERT(!e->first);
     mem_free(g->coord->mem, e->durable);
-    e->durable = NULL;
-    offset_reap(g);
+    e->durable = NULL; /* the entry goes with the first look for expired ones */
 }
 
 /* ---- OffsetCommit ---- */

@@ -133,8 +133,11 @@ static enum err check_group(struct coord *c, const struct kafka_group_metadata_v
         const struct kafka_string ids[2] = {m->member_id, m->group_instance_id};
         for (int kind = 0; kind < 2 && e == OK; kind++) {
             if (ids[kind].size < 0) continue;
-            char *id = arena_printf(&c->scratch, "%d%.*s", kind, (int)ids[kind].size, ids[kind].data);
-            if (mapstr_put(&seen, id, (size_t)ids[kind].size + 1, m)) e = ERR_PROTOCOL;
+            size_t size = (size_t)ids[kind].size;
+            char *id = arena_alloc(&c->scratch, size + 1);
+            id[0] = (char)kind;
+            if (size > 0) memcpy(id + 1, ids[kind].data, size);
+            if (mapstr_put(&seen, id, size + 1, m)) e = ERR_PROTOCOL;
         }
     }
     mapstr_deinit(&seen);

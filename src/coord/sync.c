@@ -26,8 +26,11 @@ void sync_clear_pending(struct group *g) {
 
 void sync_arm_timer(struct group *g) {
     ASSERT(g->state == GROUP_COMPLETING || g->state == GROUP_STABLE);
-    if (g->unsynced == 0) return;
-    timers_arm(&g->coord->timers, &g->timer, g->coord->now.mono_ms + group_rebalance_timeout(g));
+    int64_t now_ms = g->coord->now.mono_ms;
+    /* Called for each join that is answered: the members are looked through once for all of one moment. */
+    if (g->unsynced == 0 || g->sync_armed_ms == now_ms) return;
+    g->sync_armed_ms = now_ms;
+    timers_arm(&g->coord->timers, &g->timer, now_ms + group_rebalance_timeout(g));
 }
 
 /* The rebalance time-out holds for the sync phase too: who did not sync in time is out. */
@@ -35,7 +38,7 @@ void sync_timer_due(struct group *g) {
     struct coord *c = g->coord;
     ASSERT((g->state == GROUP_COMPLETING || g->state == GROUP_STABLE) && g->unsynced > 0);
     if (g->hold > c->durable) { /* their joins were not answered yet */
-        sync_arm_timer(g);
+        group_wait_again(g);
         return;
     }
     g->why = "a member did not sync in time";

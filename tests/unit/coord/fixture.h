@@ -30,7 +30,6 @@ struct call { /* one request and its answer */
     struct arena arena;
     struct coord_reply reply;
     bool done;
-    int done_count;
 };
 
 struct fixture {
@@ -45,6 +44,8 @@ struct fixture {
     size_t written;      /* records in all */
     uint64_t seed;
     struct call *calls;
+    void (*on_done)(struct call *c); /* may be NULL; within the call that answers */
+    void *context;
 };
 
 void fixture_init(struct fixture *f);
@@ -54,6 +55,9 @@ void fixture_durable(struct fixture *f, size_t n);   /* the next n batches */
 void fixture_advance(struct fixture *f, int64_t ms); /* with ticks whenever one is due */
 /* Unloads, and loads anew from the log. Batches that are not durable are lost. */
 void fixture_reload(struct fixture *f);
+/* What a crash may leave: the next n batches and so many records of the one behind them are in the log, though nobody was told;
+ * to be followed by fixture_reload. */
+void fixture_crash(struct fixture *f, size_t batches, size_t records);
 struct call *fixture_call(struct fixture *f);
 
 struct join_spec {

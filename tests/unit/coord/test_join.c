@@ -373,6 +373,86 @@ static void test_static_away(void **state) {
     ASSERT_STRING(c->reply.answer.join->leader, MEMBER_OF(f, b));
 }
 
+/* A client id may be anything, also nothing printable, and as long as the protocol allows. */
+static void test_strange_client_ids(void **state) {
+    struct fixture *f = *state;
+    static char large[32767];
+    memset(large, 'x', sizeof(large));
+    const struct kafka_string ids[] = {kafka_string_view("\0\0", 2), kafka_string_view("", 0), kafka_string_of(NULL),
+                                       kafka_string_view("%s%n", 4), kafka_string_view(large, sizeof(large))};
+    for (int i = 0; i < 5; i++) {
+        struct coord_client client = {.client_id = ids[i], .host = kafka_string_of("h"), .api_version = i % 2 ? 5 : 3};
+        struct kafka_join_group_request r;
+        struct kafka_join_group_request_protocol protocol = {.name = kafka_string_view("\0", 1)};
+        kafka_join_group_request_init(&r);
+        r.group_id = kafka_string_view("g\0", 2);
+        r.protocol_type = kafka_string_view("\0", 1);
+        r.session_timeout_ms = 10000;
+        r.rebalance_timeout_ms = 10000;
+        r.protocols.items = &protocol;
+        r.protocols.count = 1;
+        struct call *c = fixture_call(f);
+        coord_join(f->coord, f->now, &client, &r, &c->reply);
+        if (i % 2) {
+            ASSERT_ANSWER(c, ERR_MEMBER_ID_REQUIRED);
+            struct kafka_string id = c->reply.answer.join->member_id;
+            assert_int_equal(id.size, ids[i].size > 0 ? ids[i].size + 37 : 37);
+        }
+    }
+    fixture_advance(f, 10000);
+    assert_int_equal(f->log.count, 1);
+    fixture_reload(f);
+    struct coord_counts counts;
+    coord_counts(f->coord, &counts);
+    assert_int_equal(counts.members, 3);
+}
+
+/* Clients may say that they wait for nobody: that must not keep the coordinator busy. */
+static void test_no_rebalance_timeout(void **state) {
+    struct fixture *f = *state;
+    struct call *a = JOIN(f, .group = "g", .instance = "i", .protocols = {"p"}, .version = 0, .session_ms = 1800000);
+    struct call *b = JOIN(f, .group = "g", .protocols = {"p"}, .version = 1, .rebalance_ms = -1);
+    fixture_advance(f, 6000);
+    ASSERT_ANSWER(a, OK);
+    ASSERT_ANSWER(b, OK);
+    /* All say 0 now. */
+    struct coord_client client = {.client_id = kafka_string_of("c"), .host = kafka_string_of("h"), .api_version = 5};
+    struct kafka_join_group_request r;
+    struct kafka_join_group_request_protocol protocol = {.name = kafka_string_of("p")};
+    kafka_join_group_request_init(&r);
+    r.group_id = kafka_string_of("z");
+    r.group_instance_id = kafka_string_of("s");
+    r.protocol_type = kafka_string_of("t");
+    r.session_timeout_ms = 1800000;
+    r.rebalance_timeout_ms = 0;
+    r.protocols.items = &protocol;
+    r.protocols.count = 1;
+    f->manual = true;
+    struct call *c = fixture_call(f);
+    coord_join(f->coord, f->now, &client, &r, &c->reply);
+    fixture_advance(f, 3000);
+    assert_int_equal(f->count, 1);
+    fixture_advance(f, 30000); /* the write takes its time */
+    fixture_durable(f, f->count);
+    ASSERT_ANSWER(c, OK);
+    f->manual = false;
+    fixture_reload(f); /* nobody has an assignment, the only member is static and away */
+    int64_t now = f->now.mono_ms;
+    int ticks = 0;
+    for (; coord_next_due(f->coord) < now + 60000; ticks++) {
+        f->now.mono_ms = coord_next_due(f->coord);
+        coord_tick(f->coord, f->now);
+    }
+    assert_in_range(ticks, 1, 200);
+    assert_string_equal(fixture_state(f, "z"), "PreparingRebalance");
+    /* Far too many protocols. */
+    struct call *d = fixture_call(f);
+    r.protocols.items = kafka_join_group_request_protocol_new(&d->arena, 257);
+    r.protocols.count = 257;
+    coord_join(f->coord, f->now, &client, &r, &d->reply);
+    ASSERT_ANSWER(d, ERR_INCONSISTENT_GROUP_PROTOCOL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         COORD_TEST(test_first_member),
@@ -389,6 +469,8 @@ int main(void) {
         COORD_TEST(test_static_comes_back),
         COORD_TEST(test_static_changes_protocol),
         COORD_TEST(test_static_away),
+        COORD_TEST(test_strange_client_ids),
+        COORD_TEST(test_no_rebalance_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
