@@ -88,9 +88,13 @@ CONFIG_INT(max_incremental_fetch_session_cache_slots, "max.incremental.fetch.ses
            "Incremental fetch sessions that are kept at once.")
 
 CONFIG_SECTION("Storage")
-CONFIG_STRING(storage_url, "storage.url", "file://./data/store", "The object store: `file://FOLDER`.")
+CONFIG_STRING(storage_url, "storage.url", "file://./data/store",
+              "The object store: `file://FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path.style=BOOL`; "
+              "prefix and parameters may be left out (AWS, region of AWS_REGION or us-east-1). Keys come from the "
+              "environment, the shared files, a web identity or the instance, as with AWS's own tools.")
 CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
-              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over. `none`: there is none, and a record is acknowledged when it is in the object store.")
+              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over. "
+              "`none`: there is none, and a record is acknowledged when it is in the object store.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
 CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")
@@ -98,7 +102,8 @@ CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 64 *
             "Records are uploaded as soon as there are so many bytes of them.")
 CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
 CONFIG_LONG(object_flush_interval_ms, "object.flush.interval.ms", 0, 0, 3600000,
-            "How often at most records that wait for the object store are sent there, unless there is much of them: fewer requests, at the price of latency. 0: at once when nothing is on its way, else in groups.")
+            "How often at most records that wait for the object store are sent there, unless there is much of them: "
+            "fewer requests, at the price of latency. 0: at once when nothing is on its way, else in groups.")
 CONFIG_INT(upload_wal_percent, "upload.wal.percent", 50, 1, 90, "Records are uploaded when they fill this share of the write-ahead log.")
 CONFIG_LONG(checkpoint_interval_ms, "checkpoint.interval.ms", 300000, 10, CONFIG_LONG_MAX,
             "How long after a change to the ledger a checkpoint is written at the latest; it bounds the work of the next start.")

@@ -195,7 +195,7 @@ const struct command command_ledger = {
     "ledger",
     "looks into the cluster log and the ledgers of a store",
     "usage: oxbow ledger inspect STORE [--incarnation N] [-v]\n\n"
-    "STORE is a storage.url (file:///dir) or a folder. Prints the object that names the cluster, the entries of the cluster\n"
+    "STORE is a storage.url (file:///dir, s3://bucket) or a folder. Prints the object that names the cluster, the entries of the cluster\n"
     "log and of every broker's ledger in order, with kind, boundary, writer and what they hold; verifies every checksum\n"
     "and that each entry names its predecessor; says where each log ends and why. A broker may be running: nothing is\n"
     "locked or changed.\n\n"

@@ -77,7 +77,7 @@ const struct command command_object = {
     "object",
     "looks into objects of a store and verifies their checksums",
     "usage: oxbow object inspect STORE [-v] (--all | KEY...)\n\n"
-    "STORE is a storage.url (file:///dir) or a folder. Prints what each object is and verifies every checksum in it: headers,\n"
+    "STORE is a storage.url (file:///dir, s3://bucket) or a folder. Prints what each object is and verifies every checksum in it: headers,\n"
     "heads, bodies, block indexes, blocks and record batches. A broker may be running: nothing is locked or changed.\n\n"
     "      --all             all objects of the store\n"
     "  -v, --verbose         their parts, too: sections, ranges, blocks, states\n\n"

@@ -54,10 +54,11 @@ static void collect(void *arg) {
     struct object_id ids[DELETE_BATCH];
     size_t n;
     while (!s->closing && (n = take(s, ids, DELETE_BATCH)) > 0) {
+        /* The store may be away for hours. What is still not deleted at a close is found by the sweep of a later start,
+         * where there is one: only where the store is exclusive. */
         unsigned attempt = 0;
-        while (delete_objects(s, ids, n) != OK && !s->closing && attempt < 8)
-            env_backoff(s->env, attempt++, 100 * NS_PER_MS, 10 * NS_PER_S);
-        /* What could not be deleted now is found by the sweep of a later start. */
+        while (delete_objects(s, ids, n) != OK && !s->closing)
+            env_backoff(s->env, attempt++, 100 * NS_PER_MS, 5 * NS_PER_S);
     }
     s->collecting = false;
     waitgroup_done(&s->background);
@@ -79,13 +80,37 @@ static bool swept_away(struct streams *s, const char *key, struct object_id *id)
     return !use || (use->ranges == 0 && use->pins == 0 && !use->listed);
 }
 
+/* After a failure: true when it is worth repeating, having waited. */
+static bool sweep_again(struct streams *s, enum err e, unsigned *attempt) {
+    if (err_class(e) == ERR_CLASS_FATAL || s->closing) return false;
+    env_backoff(s->env, (*attempt)++, 100 * NS_PER_MS, 5 * NS_PER_S);
+    return !s->closing;
+}
+
+static enum err sweep_list(struct streams *s, const char *prefix, const char *after, struct store_listing *page) {
+    unsigned attempt = 0;
+    for (;;) {
+        enum err e = store_list(s->store, prefix, after, 1000, STORE_FOR_OTHER, page);
+        if (e == OK || !sweep_again(s, e, &attempt)) return e;
+        store_listing_deinit(page);
+    }
+}
+
+static enum err sweep_delete(struct streams *s, const struct object_id *ids, size_t n) {
+    unsigned attempt = 0;
+    for (;;) {
+        enum err e = delete_objects(s, ids, n);
+        if (e == OK || !sweep_again(s, e, &attempt)) return e;
+    }
+}
+
 static enum err sweep_prefix(struct streams *s, const char *prefix, struct incarnation *oldest, uint64_t *deleted) {
     char *after = NULL;
     bool more = true;
     enum err e = OK;
     while (e == OK && more && !s->closing) {
         struct store_listing page;
-        e = store_list(s->store, prefix, after, 1000, STORE_FOR_OTHER, &page);
+        e = sweep_list(s, prefix, after, &page);
         struct object_id ids[DELETE_BATCH];
         size_t n = 0;
         for (size_t i = 0; e == OK && i < page.count; i++) {
@@ -96,7 +121,7 @@ static enum err sweep_prefix(struct streams *s, const char *prefix, struct incar
                 *oldest = id.creator;
             }
             if (n == DELETE_BATCH || (n > 0 && i + 1 == page.count)) {
-                e = delete_objects(s, ids, n);
+                e = sweep_delete(s, ids, n);
                 *deleted += n;
                 n = 0;
             }
