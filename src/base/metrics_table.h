@@ -32,10 +32,30 @@ COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries tha
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
+COUNTER(M_GROUP_REBALANCES, "oxbow_group_rebalances_total", METRIC_LABEL_NONE,
+        "Rebalances of consumer groups that began.")
+COUNTER(M_GROUP_MEMBERS_EXPIRED, "oxbow_group_members_expired_total", METRIC_LABEL_NONE,
+        "Members that were put out of their groups because they did not answer in time.")
+COUNTER(M_OFFSET_COMMITS, "oxbow_offset_commits_total", METRIC_LABEL_NONE,
+        "Offsets that clients wanted committed, by partition.")
+COUNTER(M_COORDINATOR_RECORDS, "oxbow_coordinator_records_total", METRIC_LABEL_NONE,
+        "Records written to __consumer_offsets.")
+COUNTER(M_COORDINATOR_LOADED_RECORDS, "oxbow_coordinator_loaded_records_total", METRIC_LABEL_NONE,
+        "Live records that coordinators were loaded from; history is not replayed.")
 COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")
 GAUGE(M_PARTITIONS, "oxbow_partitions", METRIC_LABEL_NONE, "Open partitions.")
+GAUGE(M_COORDINATORS, "oxbow_coordinators", METRIC_LABEL_NONE, "Group coordinators that are loaded.")
+GAUGE(M_GROUPS_EMPTY, "oxbow_groups_empty", METRIC_LABEL_NONE, "Consumer groups without members.")
+GAUGE(M_GROUPS_PREPARING, "oxbow_groups_preparing_rebalance", METRIC_LABEL_NONE,
+      "Consumer groups that wait for members to join.")
+GAUGE(M_GROUPS_COMPLETING, "oxbow_groups_completing_rebalance", METRIC_LABEL_NONE,
+      "Consumer groups that wait for their leader's assignment.")
+GAUGE(M_GROUPS_STABLE, "oxbow_groups_stable", METRIC_LABEL_NONE, "Consumer groups at work.")
+GAUGE(M_GROUPS_DEAD, "oxbow_groups_dead", METRIC_LABEL_NONE, "Consumer groups that are about to go.")
+GAUGE(M_GROUP_MEMBERS, "oxbow_group_members", METRIC_LABEL_NONE, "Members of consumer groups.")
+GAUGE(M_GROUP_OFFSETS, "oxbow_group_offsets", METRIC_LABEL_NONE, "Committed offsets held.")
 GAUGE(M_WAL_USED_BYTES, "oxbow_wal_used_bytes", METRIC_LABEL_NONE, "Bytes of the WAL not yet trimmed.")
 GAUGE(M_WAL_SIZE_BYTES, "oxbow_wal_size_bytes", METRIC_LABEL_NONE, "Size of the WAL ring.")
 GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,

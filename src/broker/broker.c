@@ -141,6 +141,16 @@ static void close_stream_there(void *arg) {
     shard_close_stream(c->shard, c->stream);
 }
 
+struct forget_offsets {
+    struct shard *shard;
+    const struct topic_route *topic;
+};
+
+static void forget_offsets_there(void *arg) {
+    const struct forget_offsets *f = arg;
+    coordinators_topic_deleted(f->shard, f->topic->name, f->topic->name_size);
+}
+
 enum err broker_delete_topic(struct broker *b, const struct uuid *id) {
     const struct meta_topic *t = meta_topic_by_id(b->meta, id);
     if (!t) return ERR_UNKNOWN_TOPIC_ID;
@@ -152,6 +162,10 @@ enum err broker_delete_topic(struct broker *b, const struct uuid *id) {
             struct close_stream c = {&b->shards[old->partitions[i].shard], old->partitions[i].stream};
             loop_call(c.shard->loop, close_stream_there, &c);
             streams_drop(b->streams, c.stream);
+        }
+        for (unsigned i = 0; i < b->shard_count; i++) {
+            struct forget_offsets f = {&b->shards[i], old};
+            loop_call(f.shard->loop, forget_offsets_there, &f);
         }
     }
     topic_route_unref(old);
@@ -489,6 +503,7 @@ enum err broker_start(const struct broker_options *o, struct broker **out, const
                     (uint32_t)o->config->max_connections_per_ip);
     waitgroup_init(&b->background);
     fiber_mutex_init(&b->producer_ids_lock);
+    fiber_mutex_init(&b->offsets_topic_lock);
     fiber_mutex_init(&b->configs_lock);
     *why = NULL;
     enum err e = broker_open(b, why);

@@ -4,6 +4,7 @@
 
 #include "broker/broker.h"
 #include "broker/conn.h"
+#include "broker/coordinator.h"
 #include "broker/route.h"
 #include "broker/shard.h"
 #include "meta/meta.h"
@@ -36,6 +37,7 @@ struct broker {
     struct waitgroup background;
     struct fiber_mutex configs_lock; /* from reading a topic's overrides to committing what was made of them */
     struct fiber_mutex producer_ids_lock;
+    struct fiber_mutex offsets_topic_lock; /* while __consumer_offsets is made */
     int64_t next_producer_id, producer_ids_end;
 };
 
@@ -48,7 +50,9 @@ request_handler handle_produce, handle_fetch, handle_list_offsets, handle_metada
     handle_incremental_alter_configs, handle_delete_records, handle_offset_for_leader_epoch, handle_describe_producers,
     handle_describe_cluster, handle_describe_topic_partitions, handle_describe_log_dirs, handle_create_partitions,
     handle_elect_leaders, handle_alter_partition_reassignments, handle_list_partition_reassignments,
-    handle_alter_configs, handle_list_config_resources;
+    handle_alter_configs, handle_list_config_resources, handle_join_group, handle_sync_group, handle_heartbeat,
+    handle_leave_group, handle_describe_groups, handle_list_groups, handle_delete_groups, handle_offset_commit,
+    handle_offset_fetch, handle_offset_delete;
 
 /* Bits of Kafka's AclOperation that apply to a topic and to the cluster; without ACLs everybody may do everything. */
 #define TOPIC_OPERATIONS ((1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 10) | (1 << 11))

@@ -112,7 +112,6 @@ static const char *const ignored[] = {
     "log.dir.failure.timeout.ms",
     "remote.*",
     "offsets.*",
-    "offset.metadata.max.bytes",
     "group.*",
     "share.*",
     "transaction.*",

@@ -90,6 +90,23 @@ CONFIG_INT(fetch_max_bytes, "fetch.max.bytes", 57671680, 1024, CONFIG_INT_MAX, "
 CONFIG_INT(max_incremental_fetch_session_cache_slots, "max.incremental.fetch.session.cache.slots", 1000, 0, CONFIG_INT_MAX,
            "Incremental fetch sessions that are kept at once.")
 
+CONFIG_SECTION("Consumer groups")
+CONFIG_INT(group_initial_rebalance_delay_ms, "group.initial.rebalance.delay.ms", 3000, 0, CONFIG_INT_MAX,
+           "How long the first rebalance of an empty group waits for more members.")
+CONFIG_INT(group_min_session_timeout_ms, "group.min.session.timeout.ms", 6000, 1, CONFIG_INT_MAX, "The shortest session time-out that a member may ask for.")
+CONFIG_INT(group_max_session_timeout_ms, "group.max.session.timeout.ms", 1800000, 1, CONFIG_INT_MAX, "The longest session time-out that a member may ask for.")
+CONFIG_INT(group_max_size, "group.max.size", CONFIG_INT_MAX, 1, CONFIG_INT_MAX, "Members that one group may have.")
+CONFIG_INT(offsets_topic_num_partitions, "offsets.topic.num.partitions", 50, 1, 100000,
+           "Partitions of `__consumer_offsets`; counts when the topic is made.")
+CONFIG_INT(offsets_topic_replication_factor, "offsets.topic.replication.factor", 3, 1, 32767,
+           "Replication factor of `__consumer_offsets`: remembered, for durability comes from the object store.")
+CONFIG_INT(offsets_topic_segment_bytes, "offsets.topic.segment.bytes", 104857600, 14, CONFIG_INT_MAX, "`segment.bytes` of `__consumer_offsets` when the topic is made.")
+CONFIG_INT(offsets_retention_minutes, "offsets.retention.minutes", 10080, 1, CONFIG_INT_MAX,
+           "Committed offsets are kept for so long after their group has become empty (of simple consumers: after the commit).")
+CONFIG_LONG(offsets_retention_check_interval_ms, "offsets.retention.check.interval.ms", 600000, 1, CONFIG_LONG_MAX,
+            "How often groups are looked at for offsets that need not be kept.")
+CONFIG_INT(offset_metadata_max_bytes, "offset.metadata.max.bytes", 4096, 0, CONFIG_INT_MAX, "The most metadata that may be committed with an offset.")
+
 CONFIG_SECTION("Storage")
 CONFIG_STRING(storage_url, "storage.url", "file://./data/store",
               "The object store: `file://FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path.style=BOOL`; "

@@ -452,6 +452,7 @@ static void conn_take_frame(struct conn *c, struct frame *f) {
     r->shard = set->o.shard;
     r->listener = c->listener;
     r->local = c->local;
+    r->peer = c->peer;
     r->received_ns = c->active_ns;
     arena_init(&r->arena, set->o.env->mem);
     slices_init(&r->answer, set->o.env->mem);

@@ -51,6 +51,7 @@ static enum err topic_auto_create(struct request *r, const struct kafka_metadata
     struct broker *b = request_shard(r)->broker;
     if (!meta_topic_name_valid(name.data, (size_t)name.size)) return ERR_INVALID_TOPIC;
     if (!atomic_load(&b->auto_create_topics) || !in->allow_auto_topic_creation) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (topic_is_internal(name.data, (size_t)name.size)) return ERR_UNKNOWN_TOPIC_OR_PARTITION; /* made when needed */
     struct auto_create a = {b, arena_strndup(&r->arena, name.data, (size_t)name.size), OK};
     loop_call(b->o.loop0, auto_create_there, &a);
     if (a.err == OK || a.err == ERR_TOPIC_EXISTS) return OK;

@@ -170,6 +170,7 @@ static void part_resolve(struct request *r, const struct kafka_produce_request_t
     if (part->err == OK && !route) part->err = by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (part->err == OK && (part->index < 0 || part->index >= route->partition_count))
         part->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (part->err == OK && topic_is_internal(route->name, route->name_size)) part->err = ERR_INVALID_TOPIC;
     if (part->err == OK) {
         part->route = topic_route_ref(route);
     } else {

@@ -64,7 +64,7 @@ struct request {
     struct conn *conn; /* NULL: the client has gone, or it is answered */
     void *shard;       /* struct shard, for handlers */
     const struct listener *listener;
-    struct env_address local; /* the address that the client has connected to */
+    struct env_address local, peer; /* the address that the client has connected to, and its own */
     const struct api *api;
     struct kafka_request_info info; /* client_id and body borrow from the frame */
     struct frame frame;

@@ -38,6 +38,7 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
     s->loop = loop;
     routes_init(&s->routes, b->env->mem);
     map64_init(&s->slots, b->env->mem);
+    map64_init(&s->coordinators, b->env->mem);
     waitgroup_init(&s->background);
     timer_init(&s->retain, retain_fired);
     uint64_t seed;
@@ -94,6 +95,7 @@ void shard_close_clients(struct shard *s, uint64_t limit_ns) {
     s->stopping = true;
     for (size_t i = 0; i < s->listener_count; i++) env_listener_close(s->env, s->listeners[i].handle);
     s->listener_count = 0;
+    coordinators_stop(s); /* or those who wait for a group would hold the drain up */
     conns_drain(&s->conns, limit_ns);
 }
 
@@ -223,6 +225,7 @@ void shard_close_partitions(struct shard *s) {
     ASSERT(s->stopping);
     timer_disarm(&s->retain);
     waitgroup_wait(&s->background);
+    coordinators_close(s);
     for (;;) {
         size_t cursor = 0;
         uint64_t key;
@@ -232,11 +235,12 @@ void shard_close_partitions(struct shard *s) {
 }
 
 void broker_shard_deinit(struct shard *s) {
-    ASSERT(s->slots.count == 0);
+    ASSERT(s->slots.count == 0 && s->coordinators.count == 0);
     conns_deinit(&s->conns);
     fetch_sessions_deinit(&s->sessions);
     routes_deinit(&s->routes);
     map64_deinit(&s->slots);
+    map64_deinit(&s->coordinators);
     s->magic = 0;
 }
 
@@ -329,6 +333,9 @@ static void retain_fired(struct timer *t) {
 static void warm_up_main(void *arg) {
     struct shard *s = arg;
     shard_visit_partitions(s, false);
+    /* Sessions and offsets run out also where nobody asks. */
+    enum err ignored = coordinators_load(s);
+    (void)ignored;
     waitgroup_done(&s->background);
 }
 

@@ -34,10 +34,11 @@ struct shard {
     size_t listener_count;
     struct fetch_sessions sessions;
     struct routes routes;
-    struct map64 slots; /* by stream id */
+    struct map64 slots;        /* by stream id */
+    struct map64 coordinators; /* the same (coordinator.h) */
     struct conversions conversions;
     struct timer retain;
-    struct waitgroup background; /* retention, warming up */
+    struct waitgroup background; /* retention, warming up, coordinators that begin or end */
     bool stopping;
     int64_t open_complained;
 };
@@ -49,7 +50,7 @@ enum err shard_listen(struct shard *s, bool reuse_port, const char **which) WARN
 void shard_warm_up(struct shard *s);
 /* Stops accepting, answers what is under way, closes. Suspends. */
 void shard_close_clients(struct shard *s, uint64_t limit_ns);
-/* Closes all partitions. Suspends. After shard_close_clients. */
+/* Closes all coordinators and partitions. Suspends. After shard_close_clients. */
 void shard_close_partitions(struct shard *s);
 void broker_shard_deinit(struct shard *s);
 

@@ -269,6 +269,10 @@ static void delete_one(void *ctx, size_t i) {
     }
     char *name = arena_strndup(&all->r->arena, t->name, strlen(t->name));
     struct uuid id = t->id;
+    if (topic_is_internal(name, strlen(name))) { /* all groups would be gone with it */
+        d->err = ERR_INVALID_TOPIC;
+        return;
+    }
     d->err = broker_delete_topic(b, &id);
     /* Gone while this was under way: somebody else deleted it. */
     if (d->err == ERR_UNKNOWN_TOPIC_ID && !by_id) d->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;

@@ -33,6 +33,7 @@ struct append {
     struct batch_header header; /* of data */
     struct buf repacked;        /* what data points into after recompression */
     struct batch_check check;
+    unsigned flags; /* of the WAL record */
     struct partition_append_result *out;
     struct partition_turn turn;
     struct conversion_up old; /* Produce before version 3 */
@@ -349,7 +350,7 @@ static void commit(struct append *a) {
     batch_set_position(a->data, (int64_t)base, p->leader_epoch);
     struct stream_record r = {
         .type = STREAM_BATCH,
-        .flags = rolls(p, a, max_timestamp, now_ms) ? STREAM_RECORD_ROLLS : 0,
+        .flags = a->flags | (rolls(p, a, max_timestamp, now_ms) ? STREAM_RECORD_ROLLS : 0u),
         .base_offset = base,
         .end_offset = end,
         .max_timestamp = max_timestamp,
@@ -450,6 +451,34 @@ enum err partition_append(struct partition *p, uint8_t *records, size_t size, in
     out->log_start_offset = stream_durable_start(p->stream);
     partition_leave(p);
     return e;
+}
+
+enum err partition_append_table(struct partition *p, uint8_t *batch, size_t size, uint64_t *end_offset) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    if (!partition_enter(p)) return ERR_NOT_LEADER;
+    struct partition_append_result result = {.bad_record = -1};
+    struct append a = {
+        .p = p, .config = p->config, .data = batch, .size = size, .flags = STREAM_RECORD_TABLE, .out = &result};
+    enum err e = batch_parse_unchecked(batch, size, &a.header);
+    ASSERT(e == OK && a.header.size == size && batch_codec(&a.header) == CODEC_NONE && a.header.producer_id < 0);
+    a.check.max_timestamp = a.header.max_timestamp;
+    a.config.message_timestamp_type = TOPIC_CREATE_TIME; /* the time is the broker's already */
+    struct partition_turn turn;
+    partition_turn_take(p, &turn);
+    partition_turn_await(p, &turn);
+    e = stream_reserve(p->stream, size);
+    if (e == OK) commit(&a);
+    partition_turn_end(p, &turn);
+    *end_offset = result.end_offset;
+    partition_leave(p);
+    return e;
+}
+
+struct state_table *partition_take_table(struct partition *p) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    struct state_table *t = p->live.table;
+    p->live.table = NULL;
+    return t;
 }
 
 enum err partition_wait(struct partition *p, uint64_t end_offset) {

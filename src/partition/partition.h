@@ -48,6 +48,13 @@ struct partition_append_result {
  * batches: ERR_TRANSACTIONAL_ID_AUTHORIZATION. */
 enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version,
                           struct partition_append_result *out) WARN_UNUSED;
+/* For a partition that is a table of the broker's own (stream/state_table.h). An uncompressed batch as batch_builder
+ * makes it, without a producer: nothing is checked that only a client gets wrong. Ordered as called; suspends for room.
+ * On an error nothing was appended. Otherwise partition_wait(*end_offset). */
+enum err partition_append_table(struct partition *p, uint8_t *batch, size_t size, uint64_t *end_offset) WARN_UNUSED;
+/* The table as it was when the partition was opened (NULL: empty), once: whoever takes it owns it, and keeps it up to
+ * date; the live state does not. */
+struct state_table *partition_take_table(struct partition *p);
 /* Suspends until everything below end_offset is durable. ERR_UNKNOWN_OUTCOME: it may or may not become so. */
 enum err partition_wait(struct partition *p, uint64_t end_offset) WARN_UNUSED;
 

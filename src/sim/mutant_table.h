@@ -39,6 +39,8 @@ X(SIM_MUTANT_RANGES_OFF, "ranges-off", "streams", SIM_STORE_SOUND, STREAM_MUTANT
   "ranges point to where the entry's first piece lies")
 X(SIM_MUTANT_DELETE_LOG, "delete-log", "streams", SIM_STORE_SOUND, STREAM_MUTANT_DELETE_LOG,
   "ledger entries are deleted while they are still log")
+X(SIM_MUTANT_FORGET_TOMBSTONES, "forget-tombstones", "streams", SIM_STORE_SOUND, STREAM_MUTANT_FORGET_TOMBSTONES,
+  "ledger entries do not say which keys of a table were deleted")
 X(SIM_MUTANT_OLD_STATES, "old-states", "streams", SIM_STORE_SOUND, STREAM_MUTANT_OLD_STATES,
   "a checkpoint names the old state of what has changed")
 X(SIM_MUTANT_CHANGE_EARLY, "change-early", "streams", SIM_STORE_SOUND, STREAM_MUTANT_CHANGE_EARLY,

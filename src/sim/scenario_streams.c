@@ -7,8 +7,8 @@
  *  - what was acknowledged, and what a reader was shown, is there after every start, at its offset, byte for byte;
  *    offsets are contiguous;
  *  - nothing else is there but batches that were appended at that offset;
- *  - the state after a start (end, producers, leader epochs, log start) is the state of exactly the batches that are
- *    there;
+ *  - the state after a start (end, producers, leader epochs, log start, and the table of every other partition) is the
+ *    state of exactly the batches that are there;
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
  *  - while nothing is broken everything can be read; no object that is referred to is missing; objects stay bounded. */
 #include <stdio.h>
@@ -30,6 +30,7 @@ struct model_batch {
     uint64_t id, base_offset, end_offset;
     struct state_batch view;
     uint32_t size;
+    uint32_t records, value_size;
 };
 
 struct model {
@@ -97,6 +98,19 @@ struct broker_life {
 
 /* --- Batches. */
 
+/* Every other partition is a table: few keys, many deletions. What a record says follows from its id. */
+static bool is_table(unsigned partition) {
+    return partition % 2 == 1;
+}
+
+static size_t table_key(uint64_t record_id, char out[8]) {
+    return (size_t)snprintf(out, 8, "k%u", (unsigned)(hash64(record_id) % 16));
+}
+
+static bool table_deletes(uint64_t record_id) {
+    return (hash64(record_id) >> 8) % 3 == 0;
+}
+
 static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     struct streams_test *t = p->life->test;
     struct mem *m = p->life->env->mem;
@@ -121,14 +135,19 @@ static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     size_t size = sim_between(t->world, 0, t->value_max);
     uint8_t *value = mem_alloc(m, size);
     for (unsigned i = 0; i < records; i++) {
+        char key[8] = "key";
+        size_t key_size = is_table(p->index) ? table_key(b->id + i, key) : 3;
+        bool deletes = is_table(p->index) && table_deletes(b->id + i);
         sim_payload_fill(b->id + i, value, size);
-        batch_builder_add(&builder, time + i, "key", 3, value, size, NULL, 0);
+        batch_builder_add(&builder, time + i, key, key_size, deletes ? NULL : value, deletes ? 0 : size, NULL, 0);
     }
     enum err e = batch_builder_finish(&builder, out);
     ASSERT(e == OK);
     batch_builder_deinit(&builder);
     mem_free(m, value);
     b->size = (uint32_t)out->size;
+    b->records = records;
+    b->value_size = (uint32_t)size;
     b->view = (struct state_batch){
         .base_offset = b->base_offset,
         .end_offset = b->end_offset,
@@ -143,14 +162,16 @@ static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
         .rolls = sim_chance(t->world, 0.05)};
 }
 
-static bool batch_is(const struct model_batch *b, const struct batch_header *h, struct mem *m) {
+static bool batch_is(const struct part *p, const struct model_batch *b, const struct batch_header *h, struct mem *m) {
     if ((uint64_t)h->base_offset != b->base_offset || h->size != b->size) return false;
     struct batch_iterator it;
     if (batch_iterator_init(&it, m, h, 1u << 24) != OK) return false;
     struct batch_record r;
     bool same = true;
     for (unsigned i = 0; same && batch_iterator_next(&it, &r) == OK; i++) {
-        same = r.value_size >= 0 && sim_payload_is(b->id + i, r.value, (size_t)r.value_size);
+        bool deletes = is_table(p->index) && table_deletes(b->id + i);
+        same =
+            deletes ? r.value_size < 0 : r.value_size >= 0 && sim_payload_is(b->id + i, r.value, (size_t)r.value_size);
     }
     batch_iterator_deinit(&it);
     return same;
@@ -182,7 +203,8 @@ static bool append_one(struct part *p) {
     struct model_batch b;
     make_batch(p, &bytes, &b);
     struct stream_record r = {.type = STREAM_BATCH,
-                              .flags = b.view.rolls ? STREAM_RECORD_ROLLS : 0,
+                              .flags = (b.view.rolls ? STREAM_RECORD_ROLLS : 0u) |
+                                       (is_table(p->index) ? STREAM_RECORD_TABLE : 0u),
                               .base_offset = b.base_offset,
                               .end_offset = b.end_offset,
                               .max_timestamp = b.view.max_timestamp,
@@ -228,7 +250,7 @@ static void check_slices(struct part *p, const struct slices *got, uint64_t offs
                 return;
             }
             struct model_batch *b = model_at(p->model, offset);
-            if (!b || !batch_is(b, &h, p->life->env->mem))
+            if (!b || !batch_is(p, b, &h, p->life->env->mem))
                 sim_fail(t->world, "partition %u: offset %lu reads as another batch", p->index, offset);
             if ((uint64_t)batch_end_offset(&h) > limit)
                 sim_fail(t->world, "partition %u: a batch above the limit was shown", p->index);
@@ -397,6 +419,32 @@ static enum err open_engine(struct broker_life *l) {
     return e;
 }
 
+static void table_note(struct state_table **table, struct mem *m, const struct model_batch *b) {
+    uint8_t *value = mem_alloc(m, b->value_size);
+    for (unsigned i = 0; i < b->records; i++) {
+        char key[8];
+        size_t key_size = table_key(b->id + i, key);
+        sim_payload_fill(b->id + i, value, b->value_size);
+        int32_t size = table_deletes(b->id + i) ? -1 : (int32_t)b->value_size;
+        state_table_put(table, m, b->base_offset + i, key, key_size, value, size, false);
+    }
+    mem_free(m, value);
+}
+
+static bool tables_equal(const struct state_table *a, const struct state_table *b, struct mem *m) {
+    if (state_table_count(a) != state_table_count(b)) return false;
+    if (state_table_count(a) == 0) return true;
+    struct buf x, y;
+    buf_init(&x, m);
+    buf_init(&y, m);
+    state_table_encode(a, &x);
+    state_table_encode(b, &y);
+    bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
+    buf_deinit(&x);
+    buf_deinit(&y);
+    return same;
+}
+
 /* Cuts the model back to what is there, and holds the state against it. */
 static void check_start(struct part *p) {
     struct streams_test *t = p->life->test;
@@ -423,7 +471,10 @@ static void check_start(struct part *p) {
     struct mem *mem = p->life->env->mem;
     struct stream_state want;
     state_init(&want, mem);
-    for (size_t i = 0; i < m->count; i++) state_apply_batch(&want, &m->batches[i].view);
+    for (size_t i = 0; i < m->count; i++) {
+        state_apply_batch(&want, &m->batches[i].view);
+        if (is_table(p->index)) table_note(&want.table, mem, &m->batches[i]);
+    }
     state_apply_trim(&want, start);
     bool same = want.end_offset == p->live.end_offset && want.producers.count == p->live.producers.count &&
                 want.epoch_count == p->live.epoch_count;
@@ -438,6 +489,8 @@ static void check_start(struct part *p) {
                want.epochs[i].start_offset == p->live.epochs[i].start_offset;
     }
     if (!same) sim_fail(t->world, "partition %u: the state after a start is not that of its batches", p->index);
+    if (!tables_equal(want.table, p->live.table, mem))
+        sim_fail(t->world, "partition %u: the table after a start is not that of its batches", p->index);
     state_deinit(&want);
 }
 

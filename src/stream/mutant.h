@@ -14,14 +14,15 @@ enum stream_mutant {
     STREAM_MUTANT_KEEP_STALE,  /* groups of an earlier lap or incarnation are taken for new ones */
     STREAM_MUTANT_REUSE_EARLY, /* space is used again before the superblock that frees it is durable */
     /* the engine */
-    STREAM_MUTANT_TRIM_EARLY,       /* the WAL is trimmed before the upload has landed */
-    STREAM_MUTANT_FORGET_PRODUCERS, /* deltas without producer state */
-    STREAM_MUTANT_RANGES_OFF,       /* ranges point to where the entry's first piece lies */
-    STREAM_MUTANT_DELETE_LOG,       /* entries are deleted while they are still log */
-    STREAM_MUTANT_CHANGE_EARLY,     /* a stream changes its durability before all of it is in the ledger */
-    STREAM_MUTANT_NO_DRAIN,         /* a checkpoint does not wait for the entries before it */
-    STREAM_MUTANT_ACK_UNSENT,       /* the ledger's records are acknowledged when they are sent */
-    STREAM_MUTANT_OLD_STATES,       /* a checkpoint names the old state of what has changed */
+    STREAM_MUTANT_TRIM_EARLY,        /* the WAL is trimmed before the upload has landed */
+    STREAM_MUTANT_FORGET_PRODUCERS,  /* deltas without producer state */
+    STREAM_MUTANT_RANGES_OFF,        /* ranges point to where the entry's first piece lies */
+    STREAM_MUTANT_DELETE_LOG,        /* entries are deleted while they are still log */
+    STREAM_MUTANT_CHANGE_EARLY,      /* a stream changes its durability before all of it is in the ledger */
+    STREAM_MUTANT_NO_DRAIN,          /* a checkpoint does not wait for the entries before it */
+    STREAM_MUTANT_ACK_UNSENT,        /* the ledger's records are acknowledged when they are sent */
+    STREAM_MUTANT_OLD_STATES,        /* a checkpoint names the old state of what has changed */
+    STREAM_MUTANT_FORGET_TOMBSTONES, /* deltas of tables without the deletions */
 };
 
 #endif

@@ -9,12 +9,13 @@
  *   - a range goes when it ends at or below S.
  * Producers know no S. A batch whose producer epoch is lower than the newest seen is without effect, a higher one makes
  * the producer begin anew, an equal one adds its batch; of a producer's batches the newest five are kept. A leader
- * epoch that is not higher than the newest known is without effect.
+ * epoch that is not higher than the newest known is without effect. The table (state_table.h) knows no S either: of
+ * each key the latest record counts, a tombstone is kept in deltas and deletes in whole states.
  *
- * Stored form, version 1. All integers are unsigned LEB128 unless said otherwise; "zigzag" means a signed value v as (v
+ * Stored form, version 1; version 2 when there is a table. All integers are unsigned LEB128 unless said otherwise; "zigzag" means a signed value v as (v
  * << 1) ^ (v >> 63); differences of timestamps are taken modulo 2^64.
  *
- *   u8  version          1
+ *   u8  version          1, or 2: a table follows the ranges
  *   u8  flags            1: delta; 2: continues_segment (delta only). Other bits are 0.
  *   first_offset         only when delta
  *   end_offset           minus first_offset (minus 0 when not a delta)
@@ -43,6 +44,11 @@
  *     end_offset         minus first_offset
  *     max_timestamp      zigzag
  *     position, size_bytes, block_count
+ *   in version 2: entry count, at least 1, then for each by rising key (as memcmp, a prefix first):
+ *     key size, key
+ *     offset             of its record
+ *     value size + 1     0: deleted (delta only)
+ *     value
  *
  * A reader accepts only states that the functions here could have made: offsets below 2^63, lists in order, nothing
  * kept that S makes superfluous. */
@@ -54,6 +60,7 @@
 #include "base/assert.h"
 
 #define STATE_VERSION 1u
+#define STATE_VERSION_TABLE 2u /* with a table; without one the first version is written, as it always was */
 #define STATE_FLAG_DELTA 1u
 #define STATE_FLAG_CONTINUES 2u
 #define OFFSET_MAX ((uint64_t)INT64_MAX)
@@ -96,6 +103,7 @@ void state_deinit(struct stream_state *s) {
     mem_free(s->mem, s->segments);
     mem_free(s->mem, s->epochs);
     mem_free(s->mem, s->ranges);
+    state_table_destroy(s->table);
     *s = (struct stream_state){0};
 }
 
@@ -116,6 +124,7 @@ void state_copy(struct stream_state *to, const struct stream_state *from, struct
     to->epoch_capacity = from->epoch_count;
     to->ranges = array_copy(m, from->ranges, from->range_count, sizeof(*from->ranges));
     to->range_capacity = from->range_count;
+    to->table = state_table_copy(from->table, m);
     map64_init(&to->producers, m);
     size_t cursor = 0;
     uint64_t key;
@@ -236,6 +245,10 @@ void state_apply_batch(struct stream_state *s, const struct state_batch *b) {
     normalise(s);
 }
 
+enum err state_apply_table(struct stream_state *s, const uint8_t *batch, size_t size) {
+    return state_table_apply(&s->table, s->mem, batch, size, s->delta);
+}
+
 void state_apply_trim(struct stream_state *s, uint64_t start_offset) {
     if (start_offset > s->end_offset) start_offset = s->end_offset;
     if (start_offset <= s->start_offset) return;
@@ -287,6 +300,7 @@ enum err state_merge(struct stream_state *s, const struct stream_state *delta) {
     size_t cursor = 0;
     const struct state_producer *p;
     while ((p = map64_next(&delta->producers, &cursor, NULL)) != NULL) producer_note(s, p);
+    state_table_merge(&s->table, s->mem, delta->table, s->delta);
     /* Those below the new start are left out at once: between them and the others there may be a hole. */
     s->start_offset = start;
     normalise(s);
@@ -444,7 +458,8 @@ static void encode_ranges(const struct stream_state *s, struct buf *out) {
 void state_encode(const struct stream_state *s, struct buf *out) {
     ASSERT(s->start_offset <= s->end_offset && s->first_offset <= s->end_offset);
     ASSERT(s->delta || (!s->continues_segment && s->first_offset == 0));
-    buf_u8(out, STATE_VERSION);
+    bool table = state_table_count(s->table) > 0;
+    buf_u8(out, table ? STATE_VERSION_TABLE : STATE_VERSION);
     buf_u8(out, (uint8_t)((s->delta ? STATE_FLAG_DELTA : 0) | (s->continues_segment ? STATE_FLAG_CONTINUES : 0)));
     if (s->delta) buf_varint(out, s->first_offset);
     buf_varint(out, s->end_offset - s->first_offset);
@@ -470,6 +485,7 @@ void state_encode(const struct stream_state *s, struct buf *out) {
     }
     encode_producers(s, out);
     encode_ranges(s, out);
+    if (table) state_table_encode(s->table, out);
 }
 
 /* *v += the next integer; false when the bytes end or the sum is above the limit. */
@@ -605,10 +621,12 @@ static bool decode_offsets(struct stream_state *s, struct reader *r) {
 enum err state_decode(struct stream_state *s, struct mem *m, struct reader *r) {
     state_init(s, m);
     uint8_t version = reader_u8(r);
-    if (!r->failed && version > STATE_VERSION) return ERR_VERSION;
-    bool ok = !r->failed && version == STATE_VERSION && decode_offsets(s, r) && decode_segments(s, r) &&
+    if (!r->failed && version > STATE_VERSION_TABLE) return ERR_VERSION;
+    bool ok = !r->failed && version >= STATE_VERSION && decode_offsets(s, r) && decode_segments(s, r) &&
               decode_epochs(s, r) && decode_producers(s, r) && decode_ranges(s, r);
     if (ok && s->continues_segment && s->segment_count == 0) ok = false;
+    if (ok && version == STATE_VERSION_TABLE)
+        ok = state_table_decode(&s->table, m, r, s->first_offset, s->end_offset, s->delta);
     if (ok) return OK;
     state_deinit(s);
     return r->failed ? ERR_TRUNCATED : ERR_CORRUPT;

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/map.h"
 #include "stream/ids.h"
+#include "stream/state_table.h"
 
 /* One contiguous piece of the partition in an object: at `position` lies the block index, the blocks follow
  * (stream/object.h). */
@@ -79,7 +80,8 @@ struct stream_state {
     struct state_epoch *epochs;
     /* contiguous from <= start_offset to the end of what is in objects; not kept in live states */
     struct state_range *ranges;
-    struct map64 producers; /* producer id + 1 -> struct state_producer *; no memory of its own while empty */
+    struct map64 producers;    /* producer id + 1 -> struct state_producer *; no memory of its own while empty */
+    struct state_table *table; /* newest value of each key, where batches are a table's; NULL: empty */
 };
 
 void state_init(struct stream_state *s, struct mem *m);
@@ -89,6 +91,9 @@ void state_copy(struct stream_state *to, const struct stream_state *from, struct
 
 /* Asserts base_offset == end_offset: the caller has checked. */
 void state_apply_batch(struct stream_state *s, const struct state_batch *b);
+/* The records of one batch whose WAL record has STREAM_RECORD_TABLE: what state_apply_batch does not see. Errors of
+ * state_table_apply. */
+enum err state_apply_table(struct stream_state *s, const uint8_t *batch, size_t size) WARN_UNUSED;
 /* Moves the log start offset up (never down, never above end_offset for a whole state); forgets segments, epochs and
  * ranges wholly below it (the newest
  * epoch at or below the start stays, with its start offset raised). */

@@ -24,7 +24,10 @@ struct stream;
 enum stream_durability { STREAM_DURABILITY_WAL, STREAM_DURABILITY_OBJECT };
 
 enum stream_record_type { STREAM_BATCH = 1, STREAM_TRIM = 2 };
-enum stream_record_flags { STREAM_RECORD_ROLLS = 1 /* a new segment begins with this batch */ };
+enum stream_record_flags {
+    STREAM_RECORD_ROLLS = 1, /* a new segment begins with this batch */
+    STREAM_RECORD_TABLE = 2 /* an uncompressed batch of key/value records: part of the stream's table (state_table.h) */
+};
 
 struct streams_options {
     struct env *env;

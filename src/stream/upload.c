@@ -160,6 +160,12 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     if (e != OK) return e;
     if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_PRODUCERS)) view.producer_id = -1;
     state_apply_batch(&t->delta, &view);
+    if (h->flags & STREAM_RECORD_TABLE) {
+        e = state_apply_table(&t->delta, payload, h->payload_size);
+        if (e != OK) return e;
+        if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_TOMBSTONES))
+            state_table_forget_tombstones(&t->delta.table);
+    }
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
     return OK;

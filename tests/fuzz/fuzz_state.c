@@ -35,6 +35,10 @@ static void use(struct mem *m, struct stream_state *s) {
         ASSERT(state_range_find(s, r.first_offset) != NULL);
         ASSERT(state_replace_ranges(s, &r) == OK);
     }
+    struct stream_state copy;
+    state_copy(&copy, s, m);
+    ASSERT(state_table_count(copy.table) == state_table_count(s->table));
+    state_deinit(&copy);
     int32_t epoch;
     (void)state_epoch_of(s, s->end_offset);
     (void)state_epoch_end(s, 3, &epoch);

@@ -14,6 +14,7 @@ import ox
 import wire
 from test_admin import metrics
 from wire import Wire, Writer, batch
+from wire_groups import Group
 
 MIB = 1 << 20
 FLEXIBLE_FROM = {api.key: api.flexible for api in ox.APIS.values()}
@@ -38,7 +39,7 @@ def send_all(b, data):
             pass
 
 
-class Recorder(Wire):
+class Recorder(Group):
     def __init__(self, port):
         super().__init__(port)
         self.sent = []
@@ -94,6 +95,19 @@ def good_requests(b):
         w.ox("DescribeProducers", 0, {"topics": [{"name": "good", "partition_indexes": [0, 1]}]})
         w.ox("ListConfigResources", 1, {"resource_types": [2, 4]})
         w.ox("DescribeTopicPartitions", 0, {"topics": [{"name": "good"}], "cursor": {"topic_name": "good", "partition_index": 1}})
+        for version in (0, 4, 5, 9):
+            _, generation, _, _, member, _ = w.joined(f"good-{version}", version)
+            w.sync(f"good-{version}", generation, member, {member: b"all"}, version=min(version, 5))
+            w.heartbeat(f"good-{version}", generation, member, version=min(version, 4))
+            w.describe(f"good-{version}", min(version, 6))
+            w.list(min(version, 5))
+            w.leave(f"good-{version}", [(member, None)], min(version, 5))
+        for version in (1, 4, 7, 8, 10):
+            w.commit("good", {("good", 0): 5, ("good", 2): 6}, version=version, ids={"good": topic_id})
+            w.fetch_offsets("good", {"good": [0, 1, 2]}, version, {"good": topic_id})
+        w.delete_offsets("good", {"good": [0]})
+        for version in (0, 2):
+            w.delete(["good", "good-0"], version)
         return w.sent
 
 
@@ -117,7 +131,7 @@ def spoil(rng, body):
 
 
 def test_garbage_bodies_of_every_api(brokers):
-    b = brokers({"auto.create.topics.enable": "false", "http.listen": "127.0.0.1:0"}, env=ASAN)
+    b = brokers({"auto.create.topics.enable": "false", "http.listen": "127.0.0.1:0", "group.initial.rebalance.delay.ms": 0}, env=ASAN)
     rng = random.Random(2)
     good = good_requests(b)
     with Wire(b.port) as w:

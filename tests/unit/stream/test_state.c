@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
+#include "kafka/batch.h"
 #include "stream/state.h"
 
 static struct mem heap;
@@ -315,6 +316,8 @@ static void test_replace_ranges(void **unused) {
 struct step { /* of a random history */
     struct state_batch batch;
     uint64_t trim; /* asked for before the batch; 0: none */
+    uint8_t keys;  /* of the table, changed by the batch; 0: none */
+    uint32_t seed; /* for which ones, and to what */
 };
 
 struct history {
@@ -331,6 +334,7 @@ static void history_make(struct history *h, struct rng *r) {
         sequence[i] = (int32_t)(INT32_MAX - (int32_t)rng_below(r, 40));
     }
     h->count = rng_below(r, 80);
+    bool table = rng_below(r, 2) == 0;
     for (size_t i = 0; i < h->count; i++) {
         struct step *p = &h->steps[i];
         p->trim = rng_below(r, 4) == 0 ? rng_below(r, offset + 20) : 0;
@@ -357,12 +361,29 @@ static void history_make(struct history *h, struct rng *r) {
             sequence[producer] = (int32_t)(((uint32_t)sequence[producer] + (uint32_t)n) & INT32_MAX);
         }
         offset = b->end_offset;
+        p->keys = table ? (uint8_t)rng_below(r, b->end_offset - b->base_offset + 1) : 0;
+        p->seed = (uint32_t)rng_next(r);
+    }
+}
+
+/* Few keys, so that they meet again; the empty key and the empty value among them, and many deletions. */
+static void step_change_table(struct stream_state *s, const struct step *p) {
+    struct rng r;
+    rng_seed(&r, p->seed);
+    for (uint8_t k = 0; k < p->keys; k++) {
+        char key[16], value[64];
+        size_t key_size = rng_below(&r, 12);
+        memset(key, 'k', sizeof(key));
+        for (size_t i = 0; i < sizeof(value); i++) value[i] = (char)rng_next(&r);
+        int32_t size = rng_below(&r, 3) == 0 ? -1 : (int32_t)rng_below(&r, sizeof(value));
+        state_table_put(&s->table, s->mem, p->batch.base_offset + k, key, key_size, value, size, s->delta);
     }
 }
 
 static void step_apply(struct stream_state *s, const struct step *p) {
     if (p->trim) state_apply_trim(s, p->trim);
     state_apply_batch(s, &p->batch);
+    step_change_table(s, p);
 }
 
 static void test_monoid(void **unused) {
@@ -494,6 +515,140 @@ static void test_golden(void **unused) {
     buf_deinit(&b);
 }
 
+/* Version 2: as version 1, and a table. */
+static void example_with_table(struct stream_state *s) {
+    example(s);
+    state_table_put(&s->table, &heap, 1003, "b", 1, "value", 5, true);
+    state_table_put(&s->table, &heap, 1004, "", 0, "", 0, true);
+    state_table_put(&s->table, &heap, 1001, "ab", 2, "old", 3, true);
+    state_table_put(&s->table, &heap, 1015, "ab", 2, NULL, -1, true);
+}
+static const uint8_t golden_table[] = {
+    0x03, 0x00, 0xec, 0x07, 0x01, 0x02, 'a', 'b', 0xf7, 0x07, 0x00,
+    0x01, 'b',  0xeb, 0x07, 0x06, 'v',  'a', 'l', 'u',  'e',
+};
+
+static void golden_v2(uint8_t out[sizeof(golden) + sizeof(golden_table)]) {
+    memcpy(out, golden, sizeof(golden));
+    out[0] = 2;
+    memcpy(out + sizeof(golden), golden_table, sizeof(golden_table));
+}
+
+static void test_golden_table(void **unused) {
+    (void)unused;
+    struct stream_state s, back;
+    struct buf b;
+    buf_init(&b, &heap);
+    example_with_table(&s);
+    state_encode(&s, &b);
+    uint8_t bytes[sizeof(golden) + sizeof(golden_table)];
+    golden_v2(bytes);
+    assert_int_equal(b.size, sizeof(bytes));
+    assert_memory_equal(b.data, bytes, sizeof(bytes));
+    struct reader r = reader_of(bytes, sizeof(bytes));
+    assert_int_equal(state_decode(&back, &heap, &r), OK);
+    assert_int_equal(reader_left(&r), 0);
+    assert_same(&s, &back);
+    assert_int_equal(state_table_count(back.table), 3);
+    assert_int_equal(state_table_get(back.table, "b", 1)->offset, 1003);
+    assert_int_equal(state_table_get(back.table, "ab", 2)->value_size, -1);
+
+    /* Merged into a whole state the deletion deletes; and a table that has become empty is as if it had never been. */
+    struct stream_state whole, never;
+    state_init(&whole, &heap);
+    fill(&whole, 1000);
+    struct state_range range = range_of(0, 1000, 1);
+    state_add_range(&whole, &range);
+    state_copy(&never, &whole, &heap);
+    state_table_put(&whole.table, &heap, 7, "ab", 2, "x", 1, false);
+    assert_int_equal(state_merge(&whole, &back), OK);
+    assert_int_equal(state_table_count(whole.table), 2);
+    assert_null(state_table_get(whole.table, "ab", 2));
+    state_deinit(&whole);
+    state_copy(&whole, &never, &heap);
+    state_table_put(&whole.table, &heap, 7, "ab", 2, "x", 1, false);
+    state_table_put(&whole.table, &heap, 8, "ab", 2, NULL, -1, false);
+    assert_null(whole.table);
+    assert_same(&whole, &never);
+    state_deinit(&whole);
+    state_deinit(&never);
+    state_deinit(&back);
+    state_deinit(&s);
+    buf_deinit(&b);
+}
+
+static void refuse_v2(size_t at, uint8_t value) {
+    uint8_t bytes[sizeof(golden) + sizeof(golden_table)];
+    golden_v2(bytes);
+    bytes[sizeof(golden) + at] = value;
+    struct reader r = reader_of(bytes, sizeof(bytes));
+    struct stream_state s;
+    assert_int_equal(state_decode(&s, &heap, &r), ERR_CORRUPT);
+}
+
+static void test_bad_table(void **unused) {
+    (void)unused;
+    refuse_v2(0, 0);    /* no entry: then there is no table */
+    refuse_v2(2, 0xe7); /* an offset below the section */
+    refuse_v2(8, 0xf8); /* one behind it */
+    refuse_v2(6, 'c');  /* not in order */
+    uint8_t bytes[sizeof(golden) + sizeof(golden_table)];
+    golden_v2(bytes);
+    struct stream_state s;
+    for (size_t n = sizeof(golden); n < sizeof(bytes); n++) {
+        struct reader r = reader_of(bytes, n);
+        enum err e = state_decode(&s, &heap, &r);
+        assert_true(e == ERR_TRUNCATED || e == ERR_CORRUPT);
+    }
+    /* A whole state with a deleted key. */
+    static const uint8_t deleted[] = {2, 0, 10, 0, 0, 0, 0, 0, 1, 1, 'k', 3, 0};
+    struct reader r = reader_of(deleted, sizeof(deleted));
+    assert_int_equal(state_decode(&s, &heap, &r), ERR_CORRUPT);
+}
+
+/* What a coordinator appends, as the upload sees it. */
+static void test_table_of_batches(void **unused) {
+    (void)unused;
+    struct batch_options o = BATCH_OPTIONS_DEFAULT;
+    o.base_offset = 40;
+    struct batch_builder builder;
+    batch_builder_init(&builder, &heap, &o);
+    batch_builder_add(&builder, 5, "a", 1, "one", 3, NULL, 0);
+    batch_builder_add(&builder, 5, NULL, 0, "no key", 6, NULL, 0);
+    batch_builder_add(&builder, 6, "b", 1, "two", 3, NULL, 0);
+    batch_builder_add(&builder, 6, "a", 1, NULL, 0, NULL, 0);
+    struct buf b;
+    buf_init(&b, &heap);
+    assert_int_equal(batch_builder_finish(&builder, &b), OK);
+    for (int delta = 0; delta < 2; delta++) {
+        struct stream_state s;
+        if (delta)
+            state_init_delta(&s, &heap, 40);
+        else
+            state_init(&s, &heap);
+        assert_int_equal(state_apply_table(&s, b.data, b.size), OK);
+        assert_int_equal(state_table_count(s.table), delta ? 2 : 1);
+        const struct state_table_entry *e = state_table_get(s.table, "b", 1);
+        assert_int_equal(e->offset, 42);
+        assert_int_equal(e->value_size, 3);
+        assert_memory_equal(e->value, "two", 3);
+        e = state_table_get(s.table, "a", 1);
+        if (delta)
+            assert_true(e->value_size == -1 && e->offset == 43);
+        else
+            assert_null(e);
+        state_deinit(&s);
+    }
+    struct stream_state s;
+    state_init(&s, &heap);
+    assert_int_not_equal(state_apply_table(&s, b.data, b.size - 1), OK);
+    b.data[22] |= 1; /* compressed */
+    assert_int_equal(state_apply_table(&s, b.data, b.size), ERR_CORRUPT_MESSAGE);
+    state_deinit(&s);
+    buf_deinit(&b);
+    batch_builder_deinit(&builder);
+}
+
 /* Whatever is decoded must be a state that all functions can work with. */
 static void exercise(struct stream_state *s) {
     struct buf b;
@@ -556,7 +711,7 @@ static void test_bad_bytes(void **unused) {
         }
     }
     memcpy(bytes, golden, sizeof(golden));
-    bytes[0] = 2;
+    bytes[0] = 3;
     struct reader r = reader_of(bytes, sizeof(bytes));
     struct stream_state s;
     assert_int_equal(state_decode(&s, &heap, &r), ERR_VERSION);
@@ -573,6 +728,13 @@ static void test_bad_bytes(void **unused) {
         for (uint64_t k = 1 + rng_below(&rng, 4); k > 0; k--)
             bytes[rng_below(&rng, sizeof(bytes))] = (uint8_t)rng_next(&rng);
         try_bytes(bytes, 1 + rng_below(&rng, sizeof(bytes)));
+    }
+    uint8_t with_table[sizeof(golden) + sizeof(golden_table)];
+    for (int i = 0; i < 20000; i++) {
+        golden_v2(with_table);
+        for (uint64_t k = 1 + rng_below(&rng, 3); k > 0; k--)
+            with_table[rng_below(&rng, sizeof(with_table))] = (uint8_t)rng_next(&rng);
+        try_bytes(with_table, 1 + rng_below(&rng, sizeof(with_table)));
     }
 }
 
@@ -599,6 +761,9 @@ int main(void) {
         cmocka_unit_test(test_replace_ranges),
         cmocka_unit_test(test_monoid),
         cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_golden_table),
+        cmocka_unit_test(test_bad_table),
+        cmocka_unit_test(test_table_of_batches),
         cmocka_unit_test(test_bad_bytes),
         cmocka_unit_test(test_small),
     };
