@@ -93,7 +93,7 @@ static enum err connect_in_time(struct client_conn *cc, uint64_t deadline_ns) {
     const char *why = e == ERR_UNAVAILABLE ? "the connection is refused, or the host cannot be reached"
                       : e == ERR_INVALID || e == ERR_NOT_FOUND ? "the name of the host is not known"
                                                                : err_text(e);
-    return client_fail(c, e, "no broker answers at %s: %s", cc->name, why);
+    return client_fail(c, ERR_UNAVAILABLE, "no broker answers at %s: %s", cc->name, why);
 }
 
 void client_drop(struct client_conn *cc) {

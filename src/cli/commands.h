@@ -23,5 +23,6 @@ extern const struct command command_wal;
 extern const struct command command_ledger;
 extern const struct command command_object;
 extern const struct command command_topic;
+extern const struct command command_group;
 
 #endif

@@ -11,6 +11,7 @@ static const struct command *const commands[] = {
     &command_serve,
     &command_config,
     &command_topic,
+    &command_group,
     &command_wal,
     &command_ledger,
     &command_object,
