@@ -121,10 +121,7 @@ static void on_signal(void *arg, unsigned count) {
     struct client *c = arg;
     c->stopping = true;
     waitq_wake_all(&c->stopped);
-    if (count > 1) {
-        c->status = EXIT_FAILED;
-        loop_stop(loop_current());
-    }
+    if (count > 1) process_end(EXIT_FAILED);
 }
 
 void client_watch_signals(struct client *c) {

@@ -77,7 +77,8 @@ struct client {
 /* Runs run(client, arg) in a fiber of a fresh environment; returns its status, EXIT_USAGE for addresses that make no
  * sense, or EXIT_FAILED. Does not suspend: for main. */
 int client_run(const char *command, const struct client_options *o, int (*run)(struct client *c, void *arg), void *arg);
-/* From now on the first SIGINT or SIGTERM sets `stopping` and wakes `stopped`; the second ends the loop. */
+/* From now on the first SIGINT or SIGTERM sets `stopping` and wakes `stopped`; the second ends the
+ * process. */
 void client_watch_signals(struct client *c);
 /* Makes `why` and returns e. */
 enum err client_fail(struct client *c, enum err e, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -108,6 +109,9 @@ enum err client_send(struct client_conn *cc, int16_t api_key, int16_t cap, const
 enum err client_await(struct client_conn *cc, uint64_t extra_ns, struct arena *a, void *response) WARN_UNUSED;
 enum err client_call(struct client_conn *cc, int16_t api_key, int16_t cap, const void *request, struct arena *a,
                      void *response) WARN_UNUSED;
+/* Instead of client_await, for a request that is not answered (Produce with acks 0): waits until it has left. After an
+ * error the connection is gone. */
+enum err client_forget(struct client_conn *cc) WARN_UNUSED;
 /* Closes one, whatever it is doing; client_await is not under way. */
 void client_drop(struct client_conn *cc);
 

@@ -36,8 +36,9 @@ static void conn_received(void *ctx, size_t size) {
 }
 
 static void conn_sent(void *ctx, size_t queued_bytes) {
-    (void)ctx;
+    struct client_conn *cc = ctx;
     (void)queued_bytes;
+    waitq_wake_all(&cc->arrived);
 }
 
 static void conn_closed(void *ctx, enum err why) {
@@ -341,6 +342,22 @@ enum err client_await(struct client_conn *cc, uint64_t extra_ns, struct arena *a
     cc->waiting = false;
     cc->in.size = 0;
     if (e != OK) client_drop(cc);
+    return e;
+}
+
+enum err client_forget(struct client_conn *cc) {
+    struct client *c = cc->client;
+    ASSERT(cc->waiting);
+    uint64_t deadline_ns = client_deadline_ns(c);
+    enum err e = cc->broken;
+    while (e == OK && env_conn_queued(c->env, cc->raw) > 0) {
+        bool in_time = waitq_wait_until(&cc->arrived, deadline_ns);
+        e = cc->broken != OK ? cc->broken : in_time ? OK : ERR_TIMEOUT;
+    }
+    cc->waiting = false;
+    if (e == OK) return OK;
+    (void)client_fail(c, e, "the broker at %s does not take %s: %s", cc->name, cc->api->name, err_text(e));
+    client_drop(cc);
     return e;
 }
 

@@ -24,5 +24,6 @@ extern const struct command command_ledger;
 extern const struct command command_object;
 extern const struct command command_topic;
 extern const struct command command_group;
+extern const struct command command_produce;
 
 #endif

@@ -12,6 +12,7 @@ static const struct command *const commands[] = {
     &command_config,
     &command_topic,
     &command_group,
+    &command_produce,
     &command_wal,
     &command_ledger,
     &command_object,

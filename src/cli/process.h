@@ -16,6 +16,9 @@ enum err process_read_file(const char *path, struct buf *out, char *why, size_t 
 /* A variable of the process's environment; NULL when it is not set. Borrowed. */
 const char *process_environment(const char *name);
 
+/* Ends the process at once: nothing is written out or freed. */
+_Noreturn void process_end(int status);
+
 /* A file, or standard input, that is read as it comes. Calls block: from a worker thread. */
 struct process_input {
     int fd;
