@@ -172,13 +172,13 @@ static enum err conn_make(struct client *c, const struct client_address *to, int
     buf_init(&cc->in, &c->mem);
     waitq_init(&cc->arrived);
     list_push_back(&c->conns, &cc->node);
+    cc->waiting = true; /* nobody else may take it yet */
     enum err e = connect_in_time(cc, client_deadline_ns(c));
+    cc->waiting = false;
     if (e != OK) {
         client_drop(cc);
         return e;
     }
-    bool before = list_empty(&c->conns);
-    DCHECK(!before);
     e = versions_learn(cc);
     if (e == OK) {
         *out = cc;

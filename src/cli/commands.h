@@ -25,5 +25,6 @@ extern const struct command command_object;
 extern const struct command command_topic;
 extern const struct command command_group;
 extern const struct command command_produce;
+extern const struct command command_consume;
 
 #endif

@@ -13,6 +13,7 @@ static const struct command *const commands[] = {
     &command_topic,
     &command_group,
     &command_produce,
+    &command_consume,
     &command_wal,
     &command_ledger,
     &command_object,
