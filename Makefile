@@ -22,7 +22,7 @@ MESON_FILES := meson.build meson_options.txt $(wildcard src/meson.build src/*/me
 	tests/*/meson.build tests/unit/*/meson.build)
 FORMATTED = $(shell find src tests bench -name '*.[ch]' 2>/dev/null)
 
-.PHONY: all deps run test test-build fuzz-build sim fuzz bench fmt lint clean install
+.PHONY: all deps run test test-build fuzz-build sim fuzz bench bench-object fmt lint clean install
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -77,6 +77,10 @@ fuzz: fuzz-build
 bench: all
 	@tools/deps build run bench
 	@bench/run --oxbow $(BUILD)/oxbow
+
+bench-object: all
+	@tools/deps bench test
+	@bench/object --oxbow $(BUILD)/oxbow
 
 fmt:
 	@tools/deps lint

@@ -1,12 +1,13 @@
 /* A load generator that costs little: it speaks just enough of Kafka's protocol to produce and to fetch, so that on a
  * small machine nearly all of the processor is left to the broker.
  *
- *   load produce HOST PORT TOPIC PARTITIONS CONNECTIONS IN_FLIGHT RECORDS_PER_BATCH BYTES
+ *   load produce HOST PORT TOPIC PARTITIONS CONNECTIONS IN_FLIGHT RECORDS_PER_BATCH BYTES [BYTES_PER_SECOND]
  *   load fetch   HOST PORT TOPIC PARTITIONS CONNECTIONS BYTES [tail]
  *
  * Produce: one record batch (format v2, records of exactly 1 KiB with their framing) is made once, its checksum too,
  * and sent again and again, each time behind a request header of its own; every answer is checked for its error and for
- * offsets that rise. Fetch: every connection reads its share of the partitions from offset 0 (`tail`: from the end at
+ * offsets that rise. With a rate each batch has a time at which it is due, and its latency counts from then, whether or
+ * not it could be sent. Fetch: every connection reads its share of the partitions from offset 0 (`tail`: from the end at
  * the start), follows the batches' own headers, and checks that offsets are contiguous; when all is read it begins
  * anew, until BYTES have come.
  *
@@ -139,6 +140,7 @@ static struct {
     const char *host, *port, *topic;
     unsigned partitions, connections, in_flight;
     uint64_t bytes_wanted, bytes_begun, bytes_done;
+    uint64_t rate, begun_ns; /* bytes a second; 0: as fast as it goes */
     uint8_t *batch;
     size_t batch_size;
     uint32_t records;
@@ -299,11 +301,23 @@ static void conn_read(struct conn *c, void (*take)(struct conn *c, const uint8_t
     }
 }
 
+/* When the next batch is due; 0: at once. */
+static uint64_t due_ns(void) {
+    return g.rate == 0 ? 0 : g.begun_ns + (uint64_t)((double)g.bytes_begun / (double)g.rate * 1e9);
+}
+
 static void run(void (*readable)(struct conn *), void (*writable)(struct conn *)) {
     struct epoll_event events[CONNECTIONS_MAX];
     while (g.bytes_done < g.bytes_wanted) {
-        int n = epoll_wait(g.epoll_fd, events, CONNECTIONS_MAX, 30000);
-        if (n == 0) die("nothing came for 30 seconds, at %llu bytes", (unsigned long long)g.bytes_done);
+        int timeout_ms = 30000;
+        if (g.rate != 0 && g.bytes_begun < g.bytes_wanted) {
+            uint64_t now = now_ns(), due = due_ns();
+            timeout_ms = due > now ? (int)((due - now) / 1000000) + 1 : 0;
+            for (unsigned i = 0; due <= now && i < g.connections; i++) writable(&g.conns[i]);
+            if (due <= now) timeout_ms = 1;
+        }
+        int n = epoll_wait(g.epoll_fd, events, CONNECTIONS_MAX, timeout_ms);
+        if (n == 0 && timeout_ms == 30000) die("nothing came for 30 seconds, at %llu bytes", (unsigned long long)g.bytes_done);
         for (int i = 0; i < n && g.bytes_done < g.bytes_wanted; i++) {
             struct conn *c = events[i].data.ptr;
             if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) readable(c);
@@ -380,9 +394,11 @@ static void produce_write(struct conn *c) {
     for (;;) {
         if (c->sent == 0) {
             if (c->asked - c->answered >= g.in_flight || g.bytes_begun >= g.bytes_wanted) break;
+            uint64_t now = now_ns(), due = due_ns();
+            if (due > now) break;
             produce_head(c);
             g.bytes_begun += g.batch_size;
-            c->started_ns[c->asked++ % IN_FLIGHT_MAX] = now_ns();
+            c->started_ns[c->asked++ % IN_FLIGHT_MAX] = g.rate == 0 ? now : due;
         }
         struct iovec v[3] = {{c->head, c->head_size}, {g.batch, g.batch_size}, {(void *)(uintptr_t)tags, 3}};
         size_t gone = c->sent;
@@ -550,7 +566,7 @@ static void run_produce(char **argv) {
     g.latency_capacity = g.bytes_wanted / g.batch_size + 1;
     g.latencies_us = must(calloc(g.latency_capacity, sizeof(*g.latencies_us)));
     conns_open();
-    uint64_t began_ns = now_ns();
+    uint64_t began_ns = g.begun_ns = now_ns();
     double began_cpu = cpu_seconds();
     for (unsigned n = 0; n < g.connections; n++) produce_write(&g.conns[n]);
     run(produce_read, produce_write);
@@ -573,7 +589,7 @@ static void run_fetch(int fd, char **argv, bool tail) {
 }
 
 int main(int argc, char **argv) {
-    bool produce = argc == 10 && strcmp(argv[1], "produce") == 0;
+    bool produce = (argc == 10 || argc == 11) && strcmp(argv[1], "produce") == 0;
     bool fetch = (argc == 8 || argc == 9) && strcmp(argv[1], "fetch") == 0;
     if (!produce && !fetch) die("usage: see the top of load.c");
     g.host = argv[2];
@@ -585,6 +601,7 @@ int main(int argc, char **argv) {
     int fd = connect_to();
     topic_make(fd);
     if (produce) {
+        if (argc == 11) g.rate = number(argv[10], 1ul << 31);
         run_produce(argv + 7);
     } else {
         if (g.connections > g.partitions) die("more connections than partitions");

@@ -1,6 +1,6 @@
-# Creates topics; from version 5 on the answer tells what was created.
+# Creates topics; 1: validation only, messages; 4: defaults; from version 5 on the answer tells what was created.
 api 19 CreateTopics
-versions 2-7
+versions 0-7
 flexible 5+
 
 request {
@@ -18,16 +18,16 @@ request {
         }
     }
     timeout_ms               int32         = 60000
-    validate_only            bool
+    validate_only            bool        1+
 }
 
 response {
-    throttle_time_ms             int32          ignorable
+    throttle_time_ms             int32      2+  ignorable
     topics                       []topic        {
         name                     string
         topic_id                 uuid       7+  ignorable
         error_code               int16
-        error_message            string?        ignorable
+        error_message            string?    1+  ignorable
         topic_config_error_code  int16      5+  tag 0 ignorable
         num_partitions           int32      5+  = -1 ignorable
         replication_factor       int16      5+  = -1 ignorable

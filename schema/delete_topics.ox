@@ -1,6 +1,6 @@
 # Deletes topics, from version 6 on by name or id.
 api 20 DeleteTopics
-versions 1-6
+versions 0-6
 flexible 4+
 
 request {
@@ -8,12 +8,12 @@ request {
         name      string?        = null
         topic_id  uuid
     }
-    topic_names   []string  1-5  ignorable
+    topic_names   []string  0-5  ignorable
     timeout_ms    int32
 }
 
 response {
-    throttle_time_ms   int32          ignorable
+    throttle_time_ms   int32      1+  ignorable
     responses          []topic        {
         name           string?6+
         topic_id       uuid       6+  ignorable

@@ -1,6 +1,6 @@
-# The configuration of topics and brokers.
+# The configuration of topics and brokers. 1: sources and synonyms instead of is_default; 3: types, documentation.
 api 32 DescribeConfigs
-versions 1-4
+versions 0-4
 flexible 4+
 
 request {
@@ -9,7 +9,7 @@ request {
         resource_name       string
         configuration_keys  []string?                       # null: all
     }
-    include_synonyms        bool
+    include_synonyms        bool        1+
     include_documentation   bool        3+
 }
 
@@ -24,9 +24,10 @@ response {
             name           string
             value          string?
             read_only      bool
-            config_source  int8           = -1 ignorable
+            is_default     bool       0
+            config_source  int8       1+  = -1 ignorable
             is_sensitive   bool
-            synonyms       []synonym      ignorable {
+            synonyms       []synonym  1+  ignorable {
                 name       string
                 value      string?
                 source     int8

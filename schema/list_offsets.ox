@@ -1,6 +1,6 @@
-# Offsets by timestamp, or of the ends of the log. Version 0, which answers with a list of offsets, is not here.
+# Offsets by timestamp, or of the ends of the log; version 0 is answered with a list of offsets at which segments begin.
 api 2 ListOffsets
-versions 1-11
+versions 0-11
 flexible 6+
 
 request {
@@ -12,21 +12,23 @@ request {
             partition_index       int32
             current_leader_epoch  int32        4+   = -1 ignorable
             timestamp             int64                             # or -1 latest, -2 earliest, -3 max timestamp, ...
+            max_num_offsets       int32        0    = 1
         }
     }
     timeout_ms                    int32        10+  ignorable
 }
 
 response {
-    throttle_time_ms         int32        2+  ignorable
-    topics                   []topic          {
-        name                 string
-        partitions           []partition      {
-            partition_index  int32
-            error_code       int16
-            timestamp        int64            = -1
-            offset           int64            = -1
-            leader_epoch     int32        4+  = -1
+    throttle_time_ms           int32        2+  ignorable
+    topics                     []topic          {
+        name                   string
+        partitions             []partition      {
+            partition_index    int32
+            error_code         int16
+            old_style_offsets  []int64      0                       # where segments begin, falling
+            timestamp          int64        1+  = -1
+            offset             int64        1+  = -1
+            leader_epoch       int32        4+  = -1
         }
     }
 }

@@ -7,7 +7,6 @@ The language, line by line ('#' begins a comment):
 
     api KEY Name                      or, for the headers:  header name
     versions A-B
-    advertise N                       optional: the lowest version that answers to ApiVersions name, where it is not A
     flexible N+                       the first version with compact lengths and tagged fields; or `none`
     request { ... }  response { ... } or, for the headers:  fields { ... }
 
@@ -87,8 +86,8 @@ class Message:
 
 
 class Api:
-    def __init__(self, key, name, versions, flexible, advertised):
-        self.key, self.name, self.versions, self.flexible, self.advertised = key, name, versions, flexible, advertised
+    def __init__(self, key, name, versions, flexible):
+        self.key, self.name, self.versions, self.flexible = key, name, versions, flexible
         self.messages = {}
 
 
@@ -129,8 +128,8 @@ class Parser:
     def file(self):
         words = self.next()
         if words[0] == "api" and len(words) == 3:
-            versions, flexible, advertised = self.ranges()
-            api = Api(int(words[1]), words[2], versions, flexible, advertised)
+            versions, flexible = self.ranges()
+            api = Api(int(words[1]), words[2], versions, flexible)
             for part in ("request", "response"):
                 if self.next() != [part, "{"]:
                     raise SchemaError(f"expected '{part} {{'")
@@ -143,7 +142,7 @@ class Parser:
         while True:
             if words[0] != "header" or len(words) != 2:
                 raise SchemaError("expected 'api KEY Name' or 'header name'")
-            versions, flexible, _ = self.ranges()
+            versions, flexible = self.ranges()
             if self.next() != ["fields", "{"]:
                 raise SchemaError("expected 'fields {'")
             headers.append(self.message("kafka_" + words[1], versions, flexible))
@@ -156,16 +155,12 @@ class Parser:
         if words[0] != "versions" or len(words) != 2:
             raise SchemaError("expected 'versions A-B'")
         versions = parse_versions(words[1], (0, NEVER_FLEXIBLE - 1))
-        advertised = versions[0]
         words = self.next()
-        if words[0] == "advertise" and len(words) == 2:
-            advertised = int(words[1])
-            words = self.next()
         if words[0] != "flexible" or len(words) != 2:
             raise SchemaError("expected 'flexible N+' or 'flexible none'")
         if words[1] == "none":
-            return versions, NEVER_FLEXIBLE, advertised
-        return versions, int(words[1].rstrip("+")), advertised
+            return versions, NEVER_FLEXIBLE
+        return versions, int(words[1].rstrip("+"))
 
     def message(self, c_name, versions, flexible):
         m = Message(c_name, versions, flexible)
@@ -451,7 +446,7 @@ def write_source(apis, headers):
         out.append("")
     out.append("const struct kafka_api kafka_apis[KAFKA_API_COUNT] = {")
     for a in apis:
-        out.append(f'    {{{a.key}, {a.versions[0]}, {a.versions[1]}, {a.flexible}, {a.advertised}, "{a.name}", '
+        out.append(f'    {{{a.key}, {a.versions[0]}, {a.versions[1]}, {a.flexible}, "{a.name}", '
                    f'&{a.messages["request"].c_name}_type, &{a.messages["response"].c_name}_type}},')
     out.append("};")
     index = [-1] * (max((a.key for a in apis), default=0) + 1)

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "kafka/frame.h"
+#include "store/s3.h"
 #include "store/store.h"
 
 struct row {
@@ -36,6 +37,12 @@ static const char *const op_names[] = {"put", "create", "get", "list", "delete"}
 static const char *const purpose_names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "other"};
 _Static_assert(ARRAY_LEN(op_names) == STORE_OPS && ARRAY_LEN(purpose_names) == STORE_PURPOSES, "a name each");
 
+static const char *const s3_op_names[] = {"put", "create", "get", "list", "delete", "multipart"};
+static const char *const s3_outcome_names[] = {"answered",  "refused", "busy",       "failed",
+                                               "timed_out", "cut",     "unreachable"};
+_Static_assert(ARRAY_LEN(s3_op_names) == S3_OPS && ARRAY_LEN(s3_outcome_names) == S3_OUTCOMES, "a name each");
+_Static_assert(S3_OPS *S3_OUTCOMES <= METRIC_LABELS_MAX, "one label for each operation and outcome");
+
 /* `api="Fetch"`, without braces; "" for none. */
 static const char *label_text(enum metric_label kind, unsigned value, char *out, size_t out_size) {
     out[0] = '\0';
@@ -61,6 +68,12 @@ static const char *label_text(enum metric_label kind, unsigned value, char *out,
         unsigned op = value / STORE_PURPOSES, purpose = value % STORE_PURPOSES;
         (void)snprintf(out, out_size, "op=\"%s\",purpose=\"%s\"", op < STORE_OPS ? op_names[op] : "?",
                        purpose_names[purpose]);
+        break;
+    }
+    case METRIC_LABEL_S3: {
+        unsigned op = value / S3_OUTCOMES, outcome = value % S3_OUTCOMES;
+        (void)snprintf(out, out_size, "op=\"%s\",outcome=\"%s\"", op < S3_OPS ? s3_op_names[op] : "?",
+                       s3_outcome_names[outcome]);
         break;
     }
     }

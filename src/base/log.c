@@ -23,7 +23,7 @@ static void civil_from_days(int64_t days, int *year, int *month, int *day) {
 }
 
 void log_line(struct logger *l, enum log_level level, const char *msg, const char *format, ...) {
-    if (!l || level < l->level) return;
+    if (!l || level < atomic_load_explicit(&l->level, memory_order_relaxed)) return;
     char line[2048];
     int64_t ms = l->wall_ms(l->ctx);
     int64_t s = ms / 1000;

@@ -7,12 +7,13 @@
 #define OXBOW_BASE_LOG_H
 
 #include <stddef.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_NONE };
 
 struct logger {
-    enum log_level level; /* lines below it are dropped */
+    _Atomic(enum log_level) level; /* lines below it are dropped; may be changed at any time, by any thread */
     int64_t (*wall_ms)(void *ctx);
     void (*sink)(void *ctx, const char *line, size_t size); /* line ends in \n */
     void *ctx;

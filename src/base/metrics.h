@@ -15,7 +15,8 @@ enum metric_label {
     METRIC_LABEL_API,
     METRIC_LABEL_PURPOSE,
     METRIC_LABEL_ERR,
-    METRIC_LABEL_STORE_OP
+    METRIC_LABEL_STORE_OP,
+    METRIC_LABEL_S3
 };
 
 enum metric_counter {

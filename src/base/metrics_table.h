@@ -12,6 +12,14 @@ COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP,
 COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP,
         "Object bytes moved, by operation and purpose.")
 COUNTER(M_STORE_ERRORS, "oxbow_store_errors_total", METRIC_LABEL_ERR, "Object store requests that failed, by error.")
+COUNTER(M_S3_REQUESTS, "oxbow_s3_requests_total", METRIC_LABEL_S3,
+        "S3 requests as they were sent, repeated and second ones included, by operation and outcome.")
+COUNTER(M_S3_RETRIES, "oxbow_s3_retries_total", METRIC_LABEL_NONE, "S3 requests that were repeated after a failure.")
+COUNTER(M_S3_HEDGES, "oxbow_s3_hedges_total", METRIC_LABEL_NONE,
+        "S3 reads of which a second request was sent because the first was slow.")
+COUNTER(M_S3_HEDGES_WON, "oxbow_s3_hedges_won_total", METRIC_LABEL_NONE,
+        "S3 reads of which the second request was the faster.")
+COUNTER(M_S3_CONNECTIONS, "oxbow_s3_connections_opened_total", METRIC_LABEL_NONE, "Connections opened to the S3 store.")
 COUNTER(M_WAL_GROUPS, "oxbow_wal_groups_total", METRIC_LABEL_NONE, "Group commits written to the WAL.")
 COUNTER(M_WAL_BYTES, "oxbow_wal_bytes_total", METRIC_LABEL_NONE, "Bytes written to the WAL, padding included.")
 COUNTER(M_WAL_ERRORS, "oxbow_wal_errors_total", METRIC_LABEL_ERR, "WAL writes that failed, by error.")
@@ -62,6 +70,8 @@ GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE
 HISTOGRAM(M_REQUEST_LATENCY, "oxbow_request_duration_seconds", METRIC_LABEL_API,
           "From complete request to answer handed to the socket.")
 HISTOGRAM(M_WAL_LATENCY, "oxbow_wal_write_duration_seconds", METRIC_LABEL_NONE, "From group sealed to durable.")
+HISTOGRAM(M_S3_FIRST_BYTE, "oxbow_s3_first_byte_seconds", METRIC_LABEL_NONE,
+          "From sending an S3 request to the first byte of its answer.")
 HISTOGRAM(M_STORE_LATENCY, "oxbow_store_request_duration_seconds", METRIC_LABEL_STORE_OP, "Object store requests.")
 #undef COUNTER
 #undef GAUGE

@@ -28,10 +28,7 @@ enum request_outcome handle_api_versions(struct request *r, const void *message,
     out->api_keys.count = (int32_t)set->o.api_count;
     for (size_t i = 0; i < set->o.api_count; i++) {
         const struct api *a = &set->o.apis[i];
-        /* Produce is said to begin at version 0: see KAFKA-18659 and kafka/README.md. */
-        int16_t told = kafka_api_find(a->key)->advertised_min_version;
-        int16_t min = told < a->min_version ? told : a->min_version;
-        out->api_keys.items[i] = (struct kafka_api_versions_response_api){a->key, min, a->max_version};
+        out->api_keys.items[i] = (struct kafka_api_versions_response_api){a->key, a->min_version, a->max_version};
     }
     return REQUEST_ANSWER;
 }

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "broker/broker_priv.h"
+#include "broker/dynamic.h"
 #include "broker/url.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
@@ -115,6 +116,18 @@ enum err broker_configure_topic(struct broker *b, const struct uuid *id, const s
                                 size_t count) {
     enum err e = broker_checked(b, meta_topic_configure(b->meta, id, changes, count));
     if (e == OK) broker_publish_and_wait(b, id);
+    return e;
+}
+
+enum err broker_add_partitions(struct broker *b, const struct uuid *id, int32_t total) {
+    enum err e = broker_checked(b, meta_partitions_add(b->meta, id, total));
+    if (e == OK) broker_publish_and_wait(b, id);
+    return e;
+}
+
+enum err broker_configure_self(struct broker *b, int32_t node_id, const struct meta_config *changes, size_t count) {
+    enum err e = broker_checked(b, meta_broker_configure(b->meta, node_id, changes, count));
+    if (e == OK) dynamic_apply(b);
     return e;
 }
 
@@ -230,22 +243,6 @@ void broker_topic_counts_free(struct broker *b, struct broker_topic_count *items
 
 /* --- Start. */
 
-/* The topics' defaults as the broker's own properties give them. */
-static void broker_topic_defaults(const struct config *c, struct topic_config *t) {
-    topic_config_init(t);
-    size_t cursor = 0;
-    struct topic_config plain = *t;
-    struct topic_config_entry e;
-    while (topic_config_describe(&plain, NULL, 0, &cursor, &e)) {
-        enum config_property p = e.synonym[0] ? config_find(e.synonym) : CONFIG_PROPERTIES;
-        if (p == CONFIG_PROPERTIES) continue;
-        char value[256], why[TOPIC_CONFIG_WHY_SIZE];
-        /* What a topic would not take (the broker's limits are not always the topic's) leaves Kafka's default. */
-        enum err ignored = topic_config_set(t, e.name, config_value(c, p, value, sizeof(value)), why, sizeof(why));
-        (void)ignored;
-    }
-}
-
 static const char *why_of(struct broker *b, const char *what, const char *detail) {
     (void)snprintf(b->o.why_text, b->o.why_size, "%s: %s", what, detail);
     return b->o.why_text;
@@ -309,7 +306,7 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .object_flush_interval_ms = (uint32_t)c->object_flush_interval_ms,
         .checkpoint_entries = 128,
         .checkpoint_interval_ms = (uint32_t)(c->checkpoint_interval_ms < UINT32_MAX ? c->checkpoint_interval_ms : 0),
-        .producer_expiration_ms = c->producer_id_expiration_ms,
+        .producer_expiration_ms = atomic_load(&b->producer_expiration_ms),
         .shards = b->loops,
         .shard_count = b->shard_count,
         .log_loop = b->o.loop0,
@@ -411,11 +408,12 @@ static void sweep_main(void *arg) {
     struct incarnation oldest = {0};
     enum err e = streams_sweep(b->streams, &oldest);
     if (e == OK) e = broker_checked(b, meta_forget_retired(b->meta, oldest));
-    if (e != OK && e != ERR_CLOSED) log_warn(b->env->log, "sweep of old objects ended early", "err=%s", err_name(e));
+    if (e != OK && e != ERR_CLOSED)
+        log_warn(b->env->log, "sweep of old objects ended early", "err=%s", err_name(e));
     waitgroup_done(&b->background);
 }
 
-static void broker_publish_all(struct broker *b) {
+void broker_publish_all(struct broker *b) {
     struct waitgroup done;
     waitgroup_init(&done);
     const struct meta_topic *t;
@@ -460,6 +458,7 @@ static void broker_close(struct broker *b) {
     if (b->meta) meta_close(b->meta);
     for (unsigned i = 1; i < b->shard_count; i++) loop_stop(b->loops[i]);
     conn_quota_deinit(&b->quota);
+    config_deinit(&b->config_defaults);
     mem_free(b->env->mem, b->shards);
     mem_free(b->env->mem, b->loops);
     mem_free(b->env->mem, b->cluster_id);
@@ -470,7 +469,6 @@ static void broker_close(struct broker *b) {
 static enum err broker_open(struct broker *b, const char **why) {
     enum err e = broker_parse_listeners(b, why);
     if (e != OK) return e;
-    broker_topic_defaults(b->config, &b->topic_defaults);
     e = broker_make_shards(b, why);
     if (e != OK) return e;
     e = meta_open(
@@ -480,6 +478,7 @@ static enum err broker_open(struct broker *b, const char **why) {
     if (e != OK) return e;
     b->cluster_id = mem_strdup(b->env->mem, meta_cluster_id(b->meta));
     b->incarnation = meta_incarnation(b->meta).v;
+    dynamic_apply(b);
     e = broker_open_streams(b, why);
     if (e == OK) e = broker_recover(b, why);
     if (e != OK) return e;
@@ -499,6 +498,7 @@ enum err broker_start(const struct broker_options *o, struct broker **out, const
     b->o = *o;
     b->env = o->env;
     b->config = o->config;
+    config_init_defaults(&b->config_defaults, b->env->mem);
     conn_quota_init(&b->quota, o->env->mem, (uint32_t)o->config->max_connections,
                     (uint32_t)o->config->max_connections_per_ip);
     waitgroup_init(&b->background);

@@ -18,9 +18,12 @@ struct broker {
     struct broker_options o;
     struct env *env;
     const struct config *config;
-    struct meta *meta;       /* loop 0 only */
-    struct streams *streams; /* its functions say where */
-    struct topic_config topic_defaults;
+    struct meta *meta;                  /* loop 0 only */
+    struct streams *streams;            /* its functions say where */
+    struct config config_defaults;      /* Kafka's, and ours */
+    struct topic_config topic_defaults; /* loop 0; like what follows, by dynamic.c */
+    _Atomic bool auto_create_topics;    /* auto.create.topics.enable as it is now */
+    _Atomic int64_t producer_expiration_ms;
     struct listener listeners[SHARD_LISTENERS_MAX];
     size_t listener_count;
     struct conn_quota quota;
@@ -44,9 +47,16 @@ extern const size_t api_table_count;
 
 request_handler handle_produce, handle_fetch, handle_list_offsets, handle_metadata, handle_find_coordinator,
     handle_api_versions, handle_create_topics, handle_delete_topics, handle_init_producer_id, handle_describe_configs,
-    handle_incremental_alter_configs, handle_join_group, handle_sync_group, handle_heartbeat, handle_leave_group,
-    handle_describe_groups, handle_list_groups, handle_delete_groups, handle_offset_commit, handle_offset_fetch,
-    handle_offset_delete;
+    handle_incremental_alter_configs, handle_delete_records, handle_offset_for_leader_epoch, handle_describe_producers,
+    handle_describe_cluster, handle_describe_topic_partitions, handle_describe_log_dirs, handle_create_partitions,
+    handle_elect_leaders, handle_alter_partition_reassignments, handle_list_partition_reassignments,
+    handle_alter_configs, handle_list_config_resources, handle_join_group, handle_sync_group, handle_heartbeat,
+    handle_leave_group, handle_describe_groups, handle_list_groups, handle_delete_groups, handle_offset_commit,
+    handle_offset_fetch, handle_offset_delete;
+
+/* Bits of Kafka's AclOperation that apply to a topic and to the cluster; without ACLs everybody may do everything. */
+#define TOPIC_OPERATIONS ((1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 10) | (1 << 11))
+#define CLUSTER_OPERATIONS ((1 << 5) | (1 << 7) | (1 << 8) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 12))
 
 static inline struct shard *request_shard(const struct request *r) {
     return r->shard;
@@ -62,11 +72,30 @@ struct topic_wish {
     size_t config_count;
 };
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) WARN_UNUSED;
+/* Up to `total`: see meta_partitions_add. */
+enum err broker_add_partitions(struct broker *b, const struct uuid *id, int32_t total) WARN_UNUSED;
 enum err broker_delete_topic(struct broker *b, const struct uuid *id) WARN_UNUSED;
 enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes,
                                 size_t count) WARN_UNUSED;
+/* Mails all topics as they are now to all shards; suspends until they have them. */
+void broker_publish_all(struct broker *b);
+/* What is set of a node's configuration while it runs (META_ALL_BROKERS: of all), and what follows from it. */
+enum err broker_configure_self(struct broker *b, int32_t node_id, const struct meta_config *changes,
+                               size_t count) WARN_UNUSED;
 /* On loop 0; suspends now and then. */
 enum err broker_new_producer_id(struct broker *b, int64_t *id) WARN_UNUSED;
+
+/* Kafka protocol: ConfigResource.Type. */
+enum {
+    RESOURCE_TOPIC = 2,
+    RESOURCE_BROKER = 4,
+    RESOURCE_BROKER_LOGGER = 8,
+    RESOURCE_CLIENT_METRICS = 16,
+    RESOURCE_GROUP = 32
+};
+#define ROOT_LOGGER "root"
+/* The level of the log in the words of Kafka's loggers. */
+const char *broker_log_level(const struct broker *b);
 
 /* The host and port that a client of this request's listener is told. */
 const char *listener_host(const struct request *r);

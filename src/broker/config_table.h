@@ -38,7 +38,7 @@ CONFIG_LONG(connections_max_idle_ms, "connections.max.idle.ms", 600000, -1, CONF
 CONFIG_INT(socket_request_max_bytes, "socket.request.max.bytes", 104857600, 1, CONFIG_INT_MAX,
            "The largest request that is read; a client that announces more is disconnected.")
 CONFIG_SIZE(queued_max_request_bytes, "queued.max.request.bytes", 256 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
-            "Memory for requests that are being received or wait, of all clients together; beyond it sockets are not read.")
+            "Memory for requests that are being received or wait, of all clients together; beyond it sockets are not read. As much again for converting old message formats.")
 
 CONFIG_SECTION("Topics")
 CONFIG_BOOL(auto_create_topics_enable, "auto.create.topics.enable", true,
@@ -54,6 +54,9 @@ CONFIG_SECTION("Records: the defaults of topics")
 CONFIG_INT(message_max_bytes, "message.max.bytes", 1048588, 0, CONFIG_INT_MAX, "The largest record batch that is accepted (topic: `max.message.bytes`).")
 CONFIG_ENUM(compression_type, "compression.type", "producer", "producer|uncompressed|gzip|snappy|lz4|zstd",
             "The codec in which batches are kept (topic: `compression.type`); `producer` keeps what the producer chose.")
+CONFIG_INT(compression_gzip_level, "compression.gzip.level", -1, -1, 9, "The level at which the broker compresses with gzip; -1: the codec's own.")
+CONFIG_INT(compression_lz4_level, "compression.lz4.level", 9, 1, 17, "The level at which the broker compresses with lz4.")
+CONFIG_INT(compression_zstd_level, "compression.zstd.level", 3, -131072, 22, "The level at which the broker compresses with zstd.")
 CONFIG_ENUM(log_message_timestamp_type, "log.message.timestamp.type", "CreateTime", "CreateTime|LogAppendTime",
             "Whether a record keeps its producer's time or gets the broker's (topic: `message.timestamp.type`).")
 CONFIG_LONG(log_message_timestamp_before_max_ms, "log.message.timestamp.before.max.ms", CONFIG_LONG_MAX, 0, CONFIG_LONG_MAX,
@@ -105,9 +108,13 @@ CONFIG_LONG(offsets_retention_check_interval_ms, "offsets.retention.check.interv
 CONFIG_INT(offset_metadata_max_bytes, "offset.metadata.max.bytes", 4096, 0, CONFIG_INT_MAX, "The most metadata that may be committed with an offset.")
 
 CONFIG_SECTION("Storage")
-CONFIG_STRING(storage_url, "storage.url", "file://./data/store", "The object store: `file://FOLDER`.")
+CONFIG_STRING(storage_url, "storage.url", "file://./data/store",
+              "The object store: `file://FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path.style=BOOL`; "
+              "prefix and parameters may be left out (AWS, region of AWS_REGION or us-east-1). Keys come from the "
+              "environment, the shared files, a web identity or the instance, as with AWS's own tools.")
 CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
-              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over. `none`: there is none, and a record is acknowledged when it is in the object store.")
+              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over. "
+              "`none`: there is none, and a record is acknowledged when it is in the object store.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
 CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")
@@ -115,7 +122,8 @@ CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 64 *
             "Records are uploaded as soon as there are so many bytes of them.")
 CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
 CONFIG_LONG(object_flush_interval_ms, "object.flush.interval.ms", 0, 0, 3600000,
-            "How often at most records that wait for the object store are sent there, unless there is much of them: fewer requests, at the price of latency. 0: at once when nothing is on its way, else in groups.")
+            "How often at most records that wait for the object store are sent there, unless there is much of them: "
+            "fewer requests, at the price of latency. 0: at once when nothing is on its way, else in groups.")
 CONFIG_INT(upload_wal_percent, "upload.wal.percent", 50, 1, 90, "Records are uploaded when they fill this share of the write-ahead log.")
 CONFIG_LONG(checkpoint_interval_ms, "checkpoint.interval.ms", 300000, 10, CONFIG_LONG_MAX,
             "How long after a change to the ledger a checkpoint is written at the latest; it bounds the work of the next start.")

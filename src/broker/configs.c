@@ -1,17 +1,12 @@
-/* DescribeConfigs and IncrementalAlterConfigs. A topic's configuration can be changed; the broker's own comes from its
- * file and command line, is shown, and cannot be changed while it runs. What belongs to topics runs on loop 0, where
- * the cluster log's image is. */
+/* DescribeConfigs and ListConfigResources: what topics and the broker are configured as, and where each value comes from
+ * (dynamic.h). On loop 0, where the cluster log's image is. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
 #include "broker/broker_priv.h"
+#include "broker/dynamic.h"
 #include "kafka/kafka_messages.h"
-
-/* Kafka protocol: ConfigResource.Type, DescribeConfigs ConfigSource and ConfigType. */
-enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 };
-enum { SOURCE_STATIC_BROKER = 4, SOURCE_DEFAULT = 5 };
-enum { TYPE_BOOLEAN = 1, TYPE_STRING = 2, TYPE_INT = 3, TYPE_LONG = 5, TYPE_LIST = 7 };
 
 typedef struct kafka_describe_configs_response_config answer_config;
 
@@ -22,10 +17,6 @@ struct describe {
     struct kafka_describe_configs_response *out;
 };
 
-static struct kafka_string text(struct request *r, const char *s) {
-    return kafka_string_of(arena_strndup(&r->arena, s, strlen(s)));
-}
-
 static bool is_wanted(const struct kafka_describe_configs_request_resource *want, const char *name) {
     if (want->configuration_keys.count < 0) return true;
     struct kafka_string n = kafka_string_of(name);
@@ -35,28 +26,24 @@ static bool is_wanted(const struct kafka_describe_configs_request_resource *want
     return false;
 }
 
-static void add_synonym(struct request *r, answer_config *c, const char *name, const char *value, int8_t source) {
-    struct kafka_describe_configs_response_synonym *s = &c->synonyms.items[c->synonyms.count++];
-    s->name = text(r, name);
-    s->value = text(r, value);
-    s->source = source;
-}
-
-/* --- Topics. */
-
-static void describe_topic_entry(const struct describe *d, const struct topic_config_entry *e, answer_config *c) {
-    struct request *r = d->r;
-    c->name = kafka_string_of(e->name);
-    c->value = text(r, e->value);
-    c->config_source = (int8_t)e->source;
-    c->config_type = (int8_t)e->type;
-    c->documentation = d->in->include_documentation ? kafka_string_of(e->text) : (struct kafka_string){NULL, -1};
+/* The names and texts are literals; the values in the arena. */
+static void put_entry(const struct describe *d, answer_config *c, const char *name, int8_t type, const char *text,
+                      bool read_only, const struct config_chain *chain) {
+    ASSERT(chain->count > 0);
+    c->name = kafka_string_of(name);
+    c->value = kafka_string_of(chain->links[0].value);
+    c->read_only = read_only;
+    c->config_source = (int8_t)chain->links[0].source;
+    c->config_type = type;
+    c->documentation = d->in->include_documentation ? kafka_string_of(text) : (struct kafka_string){NULL, -1};
     if (!d->in->include_synonyms) return;
-    c->synonyms.items = kafka_new(&kafka_describe_configs_response_synonym_type, &r->arena, 3);
-    if (!e->is_default) add_synonym(r, c, e->name, e->value, TOPIC_SOURCE_TOPIC);
-    if (!e->synonym[0]) return;
-    if (e->broker_set) add_synonym(r, c, e->synonym, e->broker_value, SOURCE_STATIC_BROKER);
-    add_synonym(r, c, e->synonym, e->default_value, SOURCE_DEFAULT);
+    c->synonyms.items = kafka_new(&kafka_describe_configs_response_synonym_type, &d->r->arena, chain->count);
+    c->synonyms.count = (int32_t)chain->count;
+    for (size_t i = 0; i < chain->count; i++) {
+        c->synonyms.items[i].name = kafka_string_of(chain->links[i].name);
+        c->synonyms.items[i].value = kafka_string_of(chain->links[i].value);
+        c->synonyms.items[i].source = (int8_t)chain->links[i].source;
+    }
 }
 
 static enum err describe_topic(const struct describe *d, const struct kafka_describe_configs_request_resource *want,
@@ -69,71 +56,89 @@ static enum err describe_topic(const struct describe *d, const struct kafka_desc
     struct topic_config_entry e;
     for (size_t cursor = 0;
          topic_config_describe(&d->broker->topic_defaults, t->configs, t->config_count, &cursor, &e);) {
-        if (is_wanted(want, e.name)) describe_topic_entry(d, &e, &out->configs.items[out->configs.count++]);
+        if (!is_wanted(want, e.name)) continue;
+        struct config_chain chain;
+        topic_property_chain(d->broker, &d->r->arena, &e, &chain);
+        put_entry(d, &out->configs.items[out->configs.count++], e.name, (int8_t)e.type, e.text, false, &chain);
     }
     return OK;
 }
 
-/* --- The broker. */
-
-static int8_t broker_type(enum config_type t) {
-    switch (t) {
-    case CONFIG_TYPE_BOOL:
-        return TYPE_BOOLEAN;
-    case CONFIG_TYPE_INT:
-        return TYPE_INT;
-    case CONFIG_TYPE_LONG:
-        return TYPE_LONG;
-    case CONFIG_TYPE_LIST:
-        return TYPE_LIST;
-    case CONFIG_TYPE_COUNT: /* may be "auto" */
-    case CONFIG_TYPE_SIZE:  /* may be "256MiB" */
-    case CONFIG_TYPE_STRING:
-    case CONFIG_TYPE_ENUM:
-        return TYPE_STRING;
+/* The number of a broker in a resource's name. */
+static enum err check_broker_name(const struct describe *d, struct kafka_string name, const char **why) {
+    char *text = arena_strndup(&d->r->arena, name.data, (size_t)name.size), *end;
+    int32_t self = d->broker->config->node_id;
+    long number = strtol(text, &end, 10);
+    if (*end != '\0' || end == text) {
+        *why = arena_printf(&d->r->arena, "Broker id must be an integer, but it is: %s", text);
+    } else if (number != self) {
+        *why = arena_printf(&d->r->arena, "Unexpected broker id, expected %d or empty string, but received %s", self,
+                            text);
+    } else {
+        return OK;
     }
-    UNREACHABLE();
+    return ERR_INVALID_REQUEST;
 }
 
-static void describe_broker_entry(const struct describe *d, const struct config *defaults, enum config_property p,
-                                  answer_config *c) {
-    struct request *r = d->r;
-    const struct config *config = d->broker->config;
-    const struct config_row *row = config_row(p);
-    bool set = config->rank[p] != 0;
-    char value[2048];
-    c->name = kafka_string_of(row->name);
-    c->value = text(r, config_value(config, p, value, sizeof(value)));
-    c->read_only = true;
-    c->config_source = set ? SOURCE_STATIC_BROKER : SOURCE_DEFAULT;
-    c->config_type = broker_type(row->type);
-    c->documentation = d->in->include_documentation ? kafka_string_of(row->text) : (struct kafka_string){NULL, -1};
-    if (!d->in->include_synonyms) return;
-    c->synonyms.items = kafka_new(&kafka_describe_configs_response_synonym_type, &r->arena, 2);
-    if (set) add_synonym(r, c, row->name, value, SOURCE_STATIC_BROKER);
-    add_synonym(r, c, row->name, config_value(defaults, p, value, sizeof(value)), SOURCE_DEFAULT);
-}
-
-/* "" is the default of all brokers, of which nothing is ever set; else it must be this one. */
-static enum err check_broker_name(const struct broker *b, struct kafka_string name) {
-    char self[16];
-    (void)snprintf(self, sizeof(self), "%d", b->config->node_id);
-    return name.size == 0 || kafka_string_equal(name, kafka_string_of(self)) ? OK : ERR_INVALID_REQUEST;
-}
-
+/* Of the broker all properties; of "", which stands for all brokers, those that were set. */
 static enum err describe_broker(const struct describe *d, const struct kafka_describe_configs_request_resource *want,
-                                struct kafka_describe_configs_response_result *out) {
-    enum err e = check_broker_name(d->broker, want->resource_name);
-    if (e != OK || want->resource_name.size == 0) return e;
-    struct config defaults;
-    config_init_defaults(&defaults, d->broker->env->mem);
-    out->configs.items = kafka_new(&kafka_describe_configs_response_config_type, &d->r->arena, CONFIG_PROPERTIES);
-    for (size_t p = 0; p < CONFIG_PROPERTIES; p++) {
-        if (!is_wanted(want, config_row((enum config_property)p)->name)) continue;
-        describe_broker_entry(d, &defaults, (enum config_property)p, &out->configs.items[out->configs.count++]);
+                                struct kafka_describe_configs_response_result *out, const char **why) {
+    bool own = want->resource_name.size > 0;
+    enum err e = own ? check_broker_name(d, want->resource_name, why) : OK;
+    if (e != OK) return e;
+    struct broker_property p;
+    size_t count = 0;
+    for (size_t cursor = 0; broker_property_next(&cursor, &p);) count++;
+    out->configs.items = kafka_new(&kafka_describe_configs_response_config_type, &d->r->arena, count);
+    for (size_t cursor = 0; broker_property_next(&cursor, &p);) {
+        struct config_chain chain;
+        if (!is_wanted(want, p.name)) continue;
+        broker_property_chain(d->broker, &d->r->arena, &p, own, &chain);
+        if (!own && chain.links[0].source != SOURCE_DYNAMIC_DEFAULT_BROKER) continue;
+        put_entry(d, &out->configs.items[out->configs.count++], p.name, p.type, p.text, !p.dynamic, &chain);
     }
-    config_deinit(&defaults);
     return OK;
+}
+
+/* There is one logger. */
+static enum err describe_loggers(const struct describe *d, const struct kafka_describe_configs_request_resource *want,
+                                 struct kafka_describe_configs_response_result *out, const char **why) {
+    if (want->resource_name.size <= 0) {
+        *why = "Broker id must not be empty";
+        return ERR_INVALID_REQUEST;
+    }
+    enum err e = check_broker_name(d, want->resource_name, why);
+    if (e != OK || !is_wanted(want, ROOT_LOGGER)) return e;
+    out->configs.items = kafka_new(&kafka_describe_configs_response_config_type, &d->r->arena, 1);
+    out->configs.count = 1;
+    struct config_chain chain = {.links = {{ROOT_LOGGER, broker_log_level(d->broker), SOURCE_DYNAMIC_BROKER_LOGGER}},
+                                 .count = 1};
+    put_entry(d, &out->configs.items[0], ROOT_LOGGER, PROPERTY_STRING, "The least important lines that are logged.",
+              false, &chain);
+    out->configs.items[0].synonyms.count = 0;
+    return OK;
+}
+
+static enum err describe_one(const struct describe *d, const struct kafka_describe_configs_request_resource *want,
+                             struct kafka_describe_configs_response_result *out, const char **why) {
+    bool named = want->resource_name.size > 0;
+    switch (want->resource_type) {
+    case RESOURCE_TOPIC:
+        return describe_topic(d, want, out);
+    case RESOURCE_BROKER:
+        return describe_broker(d, want, out, why);
+    case RESOURCE_BROKER_LOGGER:
+        return describe_loggers(d, want, out, why);
+    case RESOURCE_CLIENT_METRICS: /* none is ever configured */
+        if (!named) *why = "Client metrics subscription name must not be empty";
+        return named ? OK : ERR_INVALID_REQUEST;
+    case RESOURCE_GROUP: /* nor has a group a configuration of its own */
+        if (!named) *why = "Group name must not be empty";
+        return named ? OK : ERR_INVALID_REQUEST;
+    default:
+        *why = "Unsupported resource type";
+        return ERR_INVALID_REQUEST;
+    }
 }
 
 static void describe_there(void *arg) {
@@ -150,16 +155,8 @@ static void describe_there(void *arg) {
         out->resource_type = want->resource_type;
         out->resource_name = want->resource_name;
         out->error_message = (struct kafka_string){NULL, -1};
-        enum err e = ERR_INVALID_REQUEST;
         const char *why = NULL;
-        if (want->resource_type == RESOURCE_TOPIC) {
-            e = describe_topic(d, want, out);
-        } else if (want->resource_type == RESOURCE_BROKER) {
-            e = describe_broker(d, want, out);
-            why = "Unexpected broker id";
-        } else {
-            why = "Unsupported resource type";
-        }
+        enum err e = describe_one(d, want, out, &why);
         if (e == OK) continue;
         out->error_code = request_error(d->r, e);
         out->error_message = kafka_string_of(why ? why : err_text(e));
@@ -172,123 +169,52 @@ enum request_outcome handle_describe_configs(struct request *r, const void *mess
     d.out->results.items =
         kafka_new(&kafka_describe_configs_response_result_type, &r->arena, (size_t)d.in->resources.count);
     loop_call(d.broker->o.loop0, describe_there, &d);
+    for (int32_t i = 0; i < d.out->results.count && request_version(r) == 0; i++) {
+        const struct kafka_describe_configs_response_result *result = &d.out->results.items[i];
+        for (int32_t k = 0; k < result->configs.count; k++)
+            result->configs.items[k].is_default = result->configs.items[k].config_source == SOURCE_DEFAULT;
+    }
     return REQUEST_ANSWER;
 }
 
-/* --- Changing. */
+/* --- ListConfigResources: what there is to be described. Answered from the shard's routes. */
 
-struct alter {
-    struct request *r;
-    struct broker *broker;
-    const struct kafka_incremental_alter_configs_request *in;
-    struct kafka_incremental_alter_configs_response *out;
-};
-
-/* The overrides as they would be: for the check of all together. */
-static struct meta_config *overrides_with(struct arena *a, const struct meta_topic *t,
-                                          const struct meta_config *changes, size_t change_count, size_t *count) {
-    struct meta_config *all = ARENA_ARRAY(a, struct meta_config, t->config_count + change_count);
-    *count = 0;
-    for (size_t i = 0; i < t->config_count; i++) {
-        bool changed = false;
-        for (size_t k = 0; k < change_count; k++) changed |= strcmp(t->configs[i].name, changes[k].name) == 0;
-        if (!changed) all[(*count)++] = t->configs[i];
+static bool lists(const struct kafka_list_config_resources_request *in, int16_t version, int8_t type) {
+    if (version == 0) return type == RESOURCE_CLIENT_METRICS;
+    for (int32_t i = 0; i < in->resource_types.count; i++) {
+        if (in->resource_types.items[i] == type) return true;
     }
-    for (size_t k = 0; k < change_count; k++) {
-        if (changes[k].value) all[(*count)++] = changes[k];
-    }
-    return all;
+    return in->resource_types.count <= 0;
 }
 
-/* One operation after the other; what they amount to in `changes`. */
-static enum err make_changes(const struct alter *al,
-                             const struct kafka_incremental_alter_configs_request_resource *want,
-                             const struct meta_topic *t, struct meta_config *changes, char *why, size_t why_size) {
-    struct arena *a = &al->r->arena;
-    struct buf value;
-    buf_init(&value, al->broker->env->mem);
-    enum err e = OK;
-    for (int32_t i = 0; i < want->configs.count && e == OK; i++) {
-        const struct kafka_incremental_alter_configs_request_config *c = &want->configs.items[i];
-        changes[i].name = arena_strndup(a, c->name.data, (size_t)c->name.size);
-        for (int32_t k = 0; k < i; k++) {
-            if (strcmp(changes[k].name, changes[i].name) != 0) continue;
-            (void)snprintf(why, why_size, "Error due to duplicate config keys");
-            e = ERR_INVALID_REQUEST;
-        }
-        if (e != OK) break;
-        const char *operand = c->value.size >= 0 ? arena_strndup(a, c->value.data, (size_t)c->value.size) : NULL;
-        bool remove = false;
-        value.size = 0;
-        e = topic_config_alter(&al->broker->topic_defaults, t->configs, t->config_count, c->config_operation,
-                               changes[i].name, operand, &value, &remove, why, why_size);
-        if (e == OK && !remove) changes[i].value = arena_strndup(a, (const char *)value.data, value.size);
+static void list_put(struct kafka_list_config_resources_response *out, int8_t type, struct kafka_string name) {
+    struct kafka_list_config_resources_response_config_resource *c =
+        &out->config_resources.items[out->config_resources.count++];
+    c->resource_name = name;
+    c->resource_type = type;
+}
+
+enum request_outcome handle_list_config_resources(struct request *r, const void *message, void *response) {
+    static const int8_t known[] = {RESOURCE_TOPIC, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS,
+                                   RESOURCE_GROUP};
+    const struct kafka_list_config_resources_request *in = message;
+    struct kafka_list_config_resources_response *out = response;
+    for (int32_t i = 0; i < in->resource_types.count; i++) {
+        if (memchr(known, in->resource_types.items[i], sizeof(known))) continue;
+        out->error_code = request_error(r, ERR_UNSUPPORTED_VERSION);
+        return REQUEST_ANSWER;
     }
-    buf_deinit(&value);
-    return e;
-}
-
-static enum err alter_topic(const struct alter *al, const struct kafka_incremental_alter_configs_request_resource *want,
-                            char *why, size_t why_size) {
-    struct broker *b = al->broker;
-    struct kafka_string name = want->resource_name;
-    const struct meta_topic *t = meta_topic_by_name(b->meta, name.data, (size_t)name.size);
-    if (!t) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
-    size_t change_count = (size_t)want->configs.count, count;
-    struct meta_config *changes = ARENA_ARRAY(&al->r->arena, struct meta_config, change_count);
-    enum err e = make_changes(al, want, t, changes, why, why_size);
-    if (e != OK) return e;
-    const struct meta_config *all = overrides_with(&al->r->arena, t, changes, change_count, &count);
-    struct topic_config resolved;
-    e = topic_config_resolve(&b->topic_defaults, all, count, &resolved, why, why_size);
-    if (e != OK || al->in->validate_only || change_count == 0) return e;
-    struct uuid id = t->id;
-    return broker_configure_topic(b, &id, changes, change_count);
-}
-
-static void alter_one(const struct alter *al, const struct kafka_incremental_alter_configs_request_resource *want,
-                      struct kafka_incremental_alter_configs_response_topic *out, bool twice) {
-    char why[TOPIC_CONFIG_WHY_SIZE] = "";
-    enum err e = ERR_INVALID_REQUEST;
-    out->resource_type = want->resource_type;
-    out->resource_name = want->resource_name;
-    out->error_message = (struct kafka_string){NULL, -1};
-    if (twice) {
-        (void)snprintf(why, sizeof(why), "Each resource must appear at most once.");
-    } else if (want->resource_type == RESOURCE_TOPIC) {
-        e = alter_topic(al, want, why, sizeof(why));
-    } else if (want->resource_type == RESOURCE_BROKER) {
-        (void)snprintf(why, sizeof(why), "The configuration of a broker cannot be changed while it runs.");
-    } else {
-        (void)snprintf(why, sizeof(why), "Unsupported resource type");
+    const struct shard *s = request_shard(r);
+    int16_t version = request_version(r);
+    out->config_resources.items =
+        kafka_new(&kafka_list_config_resources_response_config_resource_type, &r->arena, s->routes.by_id.count + 2);
+    const struct topic_route *t;
+    for (size_t cursor = 0;
+         lists(in, version, RESOURCE_TOPIC) && (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;) {
+        list_put(out, RESOURCE_TOPIC, kafka_string_view(arena_strndup(&r->arena, t->name, t->name_size), t->name_size));
     }
-    if (e == OK) return;
-    out->error_code = request_error(al->r, e);
-    out->error_message = text(al->r, why[0] ? why : err_text(e));
-}
-
-static void alter_there(void *arg) {
-    const struct alter *al = arg;
-    struct mapstr seen;
-    mapstr_init(&seen, al->broker->env->mem);
-    /* What is made of a topic's overrides must still be right when it is committed. */
-    fiber_mutex_lock(&al->broker->configs_lock);
-    for (int32_t i = 0; i < al->in->resources.count; i++) {
-        const struct kafka_incremental_alter_configs_request_resource *want = &al->in->resources.items[i];
-        char *key = arena_printf(&al->r->arena, "%d/%.*s", want->resource_type, (int)want->resource_name.size,
-                                 want->resource_name.data);
-        bool twice = mapstr_put(&seen, key, strlen(key), key) != NULL;
-        alter_one(al, want, &al->out->responses.items[i], twice);
-    }
-    fiber_mutex_unlock(&al->broker->configs_lock);
-    mapstr_deinit(&seen);
-}
-
-enum request_outcome handle_incremental_alter_configs(struct request *r, const void *message, void *response) {
-    struct alter al = {.r = r, .broker = request_shard(r)->broker, .in = message, .out = response};
-    al.out->responses.items =
-        kafka_new(&kafka_incremental_alter_configs_response_topic_type, &r->arena, (size_t)al.in->resources.count);
-    al.out->responses.count = al.in->resources.count;
-    loop_call(al.broker->o.loop0, alter_there, &al);
+    struct kafka_string self = kafka_string_of(arena_printf(&r->arena, "%d", s->broker->config->node_id));
+    if (lists(in, version, RESOURCE_BROKER)) list_put(out, RESOURCE_BROKER, self);
+    if (lists(in, version, RESOURCE_BROKER_LOGGER)) list_put(out, RESOURCE_BROKER_LOGGER, self);
     return REQUEST_ANSWER;
 }

@@ -45,7 +45,9 @@ static struct request *request_of(struct list *node) {
 /* --- Quotas. */
 
 void conn_quota_init(struct conn_quota *q, struct mem *m, uint32_t max, uint32_t max_per_ip) {
-    *q = (struct conn_quota){.max = max, .max_per_ip = max_per_ip, .lock = ATOMIC_FLAG_INIT};
+    *q = (struct conn_quota){.lock = ATOMIC_FLAG_INIT};
+    atomic_init(&q->max, max);
+    atomic_init(&q->max_per_ip, max_per_ip);
     mapstr_init(&q->by_ip, m);
 }
 
@@ -55,7 +57,6 @@ void conn_quota_deinit(struct conn_quota *q) {
 
 /* Changes the count of an address by one; false if that would pass the limit. Counts are kept as pointers' values. */
 static bool quota_count_ip(struct conn_quota *q, const char *ip, bool add) {
-    if (q->max_per_ip >= INT32_MAX) return true;
     while (atomic_flag_test_and_set_explicit(&q->lock, memory_order_acquire)) {
     }
     size_t size = strlen(ip);
@@ -64,7 +65,7 @@ static bool quota_count_ip(struct conn_quota *q, const char *ip, bool add) {
     if (!add) {
         ASSERT(n > 0);
         n--;
-    } else if (n >= q->max_per_ip) {
+    } else if (n >= atomic_load(&q->max_per_ip)) {
         ok = false;
     } else {
         n++;
@@ -79,7 +80,7 @@ static bool quota_count_ip(struct conn_quota *q, const char *ip, bool add) {
 }
 
 static bool quota_enter(struct conn_quota *q, const char *ip) {
-    if (atomic_fetch_add(&q->open, 1) >= q->max) {
+    if (atomic_fetch_add(&q->open, 1) >= atomic_load(&q->max)) {
         atomic_fetch_sub(&q->open, 1);
         return false;
     }

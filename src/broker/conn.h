@@ -27,10 +27,10 @@
 
 /* Limits over all shards. Thread-safe. */
 struct conn_quota {
-    uint32_t max, max_per_ip;
+    _Atomic uint32_t max, max_per_ip; /* may be changed at any time: who is connected stays */
     _Atomic uint32_t open;
-    atomic_flag lock; /* held for a few instructions only: guards by_ip */
-    struct mapstr by_ip;
+    atomic_flag lock;    /* held for a few instructions only: guards by_ip */
+    struct mapstr by_ip; /* counted also without a limit: one may come */
 };
 void conn_quota_init(struct conn_quota *q, struct mem *m, uint32_t max, uint32_t max_per_ip);
 void conn_quota_deinit(struct conn_quota *q);

@@ -47,8 +47,6 @@ void coordinators_close(struct shard *s);
 
 #define OFFSETS_TOPIC "__consumer_offsets"
 
-/* Topics that only the broker itself writes to. */
-bool topic_is_internal(const char *name, size_t size);
 /* Kafka: the group's hash as Java's String.hashCode has it, over the UTF-16 of the id. */
 int32_t offsets_topic_partition(const char *group, size_t size, int32_t partition_count);
 /* On any loop of a shard: what this shard knows of the topic, which is made when it is not there. A reference.

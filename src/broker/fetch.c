@@ -19,7 +19,9 @@
 #include "broker/crew.h"
 #include "kafka/kafka_messages.h"
 
-#define STORE_READS_MAX 16u               /* at once, for one request and shard */
+#define STORE_READS_MAX 16u /* at once, for one request and shard */
+#define CONVERTED_BYTES_MAX                                                                                            \
+    ((size_t)16 << 20) /* the most that an answer in an old format carries: it is memory of its own */
 #define CONGESTED_BYTES ((size_t)1 << 20) /* the most that an answer carries while too many bytes wait to be sent */
 
 struct fetch_item {
@@ -28,7 +30,7 @@ struct fetch_item {
     enum err err;
     bool busy; /* has to come from the store */
     struct partition_fetched fetched;
-    struct slices records;
+    struct slices records; /* batches; for old versions one message set */
 };
 
 struct fetch_watch {
@@ -63,6 +65,7 @@ struct fetch {
     size_t group_count;
     size_t max_bytes, min_bytes;
     bool read_committed;
+    int16_t version;
     /* Of one reading. Groups read one after another, so that these are touched by one loop at a time. */
     size_t bytes, budget;
     /* Of the waiting. */
@@ -72,6 +75,37 @@ struct fetch {
 
 /* --- Reading, on a partition's shard. */
 
+/* Versions 0 and 1 know magic 0, versions 2 and 3 magic 1. */
+static bool fetch_converts(const struct fetch *f) {
+    return f->version < 4;
+}
+
+/* Before version 3 the limits are hard. A reader that asks for less than a message gets a part of it, by which it knows
+ * (KIP-74). */
+static bool fetch_is_hard(const struct fetch *f) {
+    return f->version < 3;
+}
+
+/* What can be said before anything is read. */
+static enum err item_check_format(const struct fetch *f, const struct partition *p) {
+    if (f->version < 10 && partition_is_zstd(p)) return ERR_UNSUPPORTED_COMPRESSION;
+    if (fetch_converts(f) && !partition_down_converts(p)) return ERR_UNSUPPORTED_VERSION;
+    return OK;
+}
+
+/* Suspends. */
+static void item_convert(struct fetch *f, struct shard *s, struct fetch_item *item, size_t granted, bool whole_first) {
+    if (item->err != OK || item->records.count == 0) return;
+    struct message_set_down how = {
+        .magic = f->version < 2 ? 0 : 1,
+        .from_offset = item->want->offset,
+        .max_bytes = granted,
+        .whole_first = whole_first && !fetch_is_hard(f),
+        .cut_first = fetch_is_hard(f),
+    };
+    item->err = conversions_down(&s->conversions, &how, &item->records);
+}
+
 static void item_read(struct fetch *f, struct shard *s, struct fetch_item *item, bool cached_only) {
     struct slot *slot;
     item->busy = false;
@@ -80,16 +114,19 @@ static void item_read(struct fetch *f, struct shard *s, struct fetch_item *item,
     size_t wanted = item->want->max_bytes > 0 ? (size_t)item->want->max_bytes : 0;
     size_t granted = wanted < f->budget ? wanted : f->budget;
     f->budget -= granted; /* others read at the same time */
+    bool whole_first = f->bytes == 0;
     struct partition_fetch how = {
         .offset = (uint64_t)item->want->offset, /* a negative one is out of any range */
         .current_leader_epoch = item->want->current_leader_epoch,
         .last_fetched_epoch = item->want->last_fetched_epoch,
         .max_bytes = granted,
-        .whole_first = f->bytes == 0,
+        .whole_first = fetch_is_hard(f) ? granted > 0 : whole_first,
         .cached_only = cached_only,
     };
-    item->err = partition_read(slot_partition(slot), &how, &item->fetched, &item->records);
+    item->err = item_check_format(f, slot_partition(slot));
+    if (item->err == OK) item->err = partition_read(slot_partition(slot), &how, &item->fetched, &item->records);
     slot_release(slot);
+    if (fetch_converts(f)) item_convert(f, s, item, granted, whole_first);
     size_t got = item->records.size_bytes;
     f->bytes += got;
     if (got < granted) f->budget += granted - got;
@@ -169,7 +206,9 @@ static bool fetch_is_done(const struct fetch *f) {
 static int16_t item_error(struct fetch *f, const struct fetch_item *item) {
     if (item->err == OK) return 0;
     request_error(f->r, item->err); /* counts it */
-    return kafka_read_error_of(item->err);
+    int16_t code = kafka_read_error_of(item->err);
+    /* Readers from before version 6 take this one for the end; the other they try again. */
+    return code == KAFKA_KAFKA_STORAGE_ERROR && f->version < 6 ? KAFKA_NOT_LEADER_OR_FOLLOWER : code;
 }
 
 static void answer_item(struct fetch *f, const struct fetch_item *item, int16_t error_code,
@@ -237,6 +276,8 @@ static void answer_topics(struct fetch *f, const struct fetch_told *told, const 
 static void fetch_answer(struct fetch *f) {
     struct request *r = f->r;
     struct kafka_fetch_response *out = kafka_new(&kafka_fetch_response_type, &r->arena, 1);
+    /* Converted sets are memory of their own; batches lie in caches. */
+    if (fetch_converts(f)) request_charge(r, f->bytes);
     struct fetch_told *told = ARENA_ARRAY(&r->arena, struct fetch_told, f->plan.count);
     bool *include = ARENA_ARRAY(&r->arena, bool, f->plan.count);
     for (size_t i = 0; i < f->plan.count; i++) {
@@ -440,6 +481,7 @@ enum request_outcome handle_fetch(struct request *r, const void *message, void *
     struct fetch *f = ARENA_NEW(&r->arena, struct fetch);
     f->r = r;
     f->env = env;
+    f->version = request_version(r);
     f->loop = r->conns->o.loop;
     timer_init(&f->timer, fetch_timed_out);
     enum err e =
@@ -450,6 +492,7 @@ enum request_outcome handle_fetch(struct request *r, const void *message, void *
     }
     f->min_bytes = in->min_bytes > 0 ? (size_t)in->min_bytes : 0;
     f->max_bytes = fetch_limit(r, in->max_bytes);
+    if (fetch_converts(f) && f->max_bytes > CONVERTED_BYTES_MAX) f->max_bytes = CONVERTED_BYTES_MAX;
     if (f->min_bytes > f->max_bytes) f->min_bytes = f->max_bytes;
     f->read_committed = in->isolation_level == 1;
     int32_t max_wait_ms = in->max_wait_ms;

@@ -3,6 +3,8 @@
 #include "broker/crew.h"
 #include "kafka/kafka_messages.h"
 
+/* Version 0 names where segments begin; a client cannot make us list more of them than this for one partition. */
+#define SEGMENTS_MAX 1000
 #define LOOKUPS_MAX 16u /* at once, for one request and shard: those by time may go to the store */
 
 /* Kafka protocol: ListOffsets, special timestamps, and since when they may be asked for. */
@@ -19,7 +21,7 @@ static int16_t special_since(int64_t timestamp) {
     switch (timestamp) {
     case LATEST:
     case EARLIEST:
-        return 1;
+        return 0;
     case MAX_TIMESTAMP:
         return 7;
     case EARLIEST_LOCAL:
@@ -37,6 +39,8 @@ struct lookup {
     const struct kafka_list_offsets_request_partition *want;
     struct kafka_list_offsets_response_partition *out;
     struct topic_route *route; /* a reference; NULL: answered already */
+    int64_t *segments;         /* version 0: room for so many, and how many there are */
+    size_t segments_max, segment_count;
     enum err err;
 };
 
@@ -52,8 +56,13 @@ static void lookup_one(void *ctx, size_t i) {
     struct slot *slot;
     k->err = shard_acquire(l->shard, k->route, k->want->partition_index, &slot);
     if (k->err != OK) return;
-    k->err = partition_list_offset(slot_partition(slot), k->want->timestamp, k->want->current_leader_epoch,
-                                   &k->out->offset, &k->out->timestamp, &k->out->leader_epoch);
+    if (k->segments) {
+        k->err = partition_list_segments(slot_partition(slot), k->want->timestamp, k->segments_max, k->segments,
+                                         &k->segment_count);
+    } else {
+        k->err = partition_list_offset(slot_partition(slot), k->want->timestamp, k->want->current_leader_epoch,
+                                       &k->out->offset, &k->out->timestamp, &k->out->leader_epoch);
+    }
     slot_release(slot);
 }
 
@@ -74,6 +83,11 @@ static void lookup_resolve(struct request *r, struct kafka_string name, struct l
     } else if (k->want->timestamp != LATEST_TIERED && k->want->timestamp != EARLIEST_PENDING_UPLOAD) {
         k->route = topic_route_ref(t);
     } /* else there are no tiers: offset -1 */
+    if (!k->route || request_version(r) > 0) return;
+    int32_t most = k->want->max_num_offsets < SEGMENTS_MAX ? k->want->max_num_offsets : SEGMENTS_MAX;
+    k->segments_max = most > 0 ? (size_t)most : 0;
+    request_charge(r, k->segments_max * sizeof(int64_t));
+    k->segments = ARENA_ARRAY(&r->arena, int64_t, k->segments_max + 1);
 }
 
 enum request_outcome handle_list_offsets(struct request *r, const void *message, void *response) {
@@ -109,6 +123,10 @@ enum request_outcome handle_list_offsets(struct request *r, const void *message,
     for (size_t i = 0; i < count; i++) {
         topic_route_unref(lookups[i].route);
         if (request_version(r) < 4) lookups[i].out->leader_epoch = -1; /* cannot be said */
+        if (lookups[i].err == OK && lookups[i].segments) {
+            lookups[i].out->old_style_offsets.items = lookups[i].segments;
+            lookups[i].out->old_style_offsets.count = (int32_t)lookups[i].segment_count;
+        }
         if (lookups[i].err == OK) continue;
         request_error(r, lookups[i].err); /* counts it */
         lookups[i].out->error_code = kafka_read_error_of(lookups[i].err);

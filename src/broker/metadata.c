@@ -5,10 +5,6 @@
 #include "broker/broker_priv.h"
 #include "kafka/kafka_messages.h"
 
-/* Bits of Kafka's AclOperation that apply to a topic and to the cluster; without ACLs everybody may do everything. */
-#define TOPIC_OPERATIONS ((1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 10) | (1 << 11))
-#define CLUSTER_OPERATIONS ((1 << 5) | (1 << 7) | (1 << 8) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 12))
-
 typedef struct kafka_metadata_response_topic answer_topic;
 
 static void fill_topic(struct request *r, const struct kafka_metadata_request *in, const struct topic_route *t,
@@ -54,7 +50,7 @@ static enum err topic_auto_create(struct request *r, const struct kafka_metadata
                                   struct kafka_string name) {
     struct broker *b = request_shard(r)->broker;
     if (!meta_topic_name_valid(name.data, (size_t)name.size)) return ERR_INVALID_TOPIC;
-    if (!b->config->auto_create_topics_enable || !in->allow_auto_topic_creation) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (!atomic_load(&b->auto_create_topics) || !in->allow_auto_topic_creation) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (topic_is_internal(name.data, (size_t)name.size)) return ERR_UNKNOWN_TOPIC_OR_PARTITION; /* made when needed */
     struct auto_create a = {b, arena_strndup(&r->arena, name.data, (size_t)name.size), OK};
     loop_call(b->o.loop0, auto_create_there, &a);

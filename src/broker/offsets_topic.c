@@ -5,14 +5,6 @@
 #include "base/assert.h"
 #include "broker/broker_priv.h"
 
-bool topic_is_internal(const char *name, size_t size) {
-    static const char *const internal[] = {OFFSETS_TOPIC, "__transaction_state"};
-    for (size_t i = 0; i < ARRAY_LEN(internal); i++) {
-        if (strlen(internal[i]) == size && memcmp(internal[i], name, size) == 0) return true;
-    }
-    return false;
-}
-
 /* The next code point of UTF-8; a byte that begins none counts as U+FFFD. */
 static uint32_t next_code_point(const uint8_t **at, const uint8_t *end) {
     uint8_t first = *(*at)++;

@@ -1,4 +1,4 @@
-/* Produce (versions 3 and later), in two steps. The append step orders the batches of all partitions and copies them;
+/* Produce, in two steps. The append step orders the batches of all partitions and copies them;
  * when it is over, the frame's memory goes back and the connection's next Produce may start. The second step waits
  * until everything is durable.
  *

@@ -72,3 +72,11 @@ struct topic_route *routes_by_name(const struct routes *r, const char *name, siz
 struct topic_route *routes_by_id(const struct routes *r, const void *id) {
     return mapstr_get(&r->by_id, id, sizeof(struct uuid));
 }
+
+bool topic_is_internal(const char *name, size_t size) {
+    static const char *const internal[] = {"__consumer_offsets", "__transaction_state"};
+    for (size_t i = 0; i < ARRAY_LEN(internal); i++) {
+        if (strlen(internal[i]) == size && memcmp(internal[i], name, size) == 0) return true;
+    }
+    return false;
+}

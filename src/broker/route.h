@@ -54,6 +54,9 @@ void routes_remove(struct routes *r, const struct uuid *id);
 struct topic_route *routes_by_name(const struct routes *r, const char *name, size_t size);
 struct topic_route *routes_by_id(const struct routes *r, const void *id);
 
+/* Topics that only the broker itself writes to. */
+bool topic_is_internal(const char *name, size_t size);
+
 static inline struct kafka_uuid uuid_to_kafka(const struct uuid *u) {
     struct kafka_uuid k;
     memcpy(k.bytes, u->bytes, sizeof(k.bytes));

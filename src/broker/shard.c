@@ -48,6 +48,8 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
                         b->shard_count, seed);
     const struct config *c = b->config;
     uint64_t budget = (uint64_t)c->queued_max_request_bytes / b->shard_count;
+    /* As much again as requests themselves may take. */
+    conversions_init(&s->conversions, b->env, budget);
     conns_init(&s->conns,
                &(struct conns_options){
                    .env = b->env,
@@ -138,7 +140,8 @@ static enum err slot_open(struct slot *slot) {
         .config = &t->config,
         .topic = t->name,
         .index = slot->index,
-        .producer_id_expiration_ms = s->broker->config->producer_id_expiration_ms,
+        .conversions = &s->conversions,
+        .producer_id_expiration_ms = atomic_load(&s->broker->producer_expiration_ms),
     };
     enum err e = partition_open(&o, &slot->partition);
     if (e != OK && log_due(&s->open_complained, env_wall_ms(s->env), OPEN_COMPLAIN_EVERY_MS)) {
@@ -171,6 +174,7 @@ static enum err shard_open_slot(struct shard *s, struct topic_route *t, int32_t 
     slot->state = SLOT_OPEN;
     metric_gauge_add(s->env->metrics, M_PARTITIONS, 1);
     partition_configure(slot->partition, &slot->route->config); /* it may have changed meanwhile */
+    partition_set_producer_expiration(slot->partition, atomic_load(&s->broker->producer_expiration_ms));
     waitq_wake_all(&slot->changed);
     *out = slot;
     return OK;
@@ -253,6 +257,14 @@ void shard_topic_changed(struct shard *s, struct topic_route *t) {
         if (slot->state == SLOT_OPEN) partition_configure(slot->partition, &t->config);
     }
     routes_put(&s->routes, t);
+}
+
+void shard_set_producer_expiration(struct shard *s, int64_t ms) {
+    CHECK_OBJ(s, SHARD_MAGIC);
+    const struct slot *slot;
+    for (size_t cursor = 0; (slot = map64_next(&s->slots, &cursor, NULL)) != NULL;) {
+        if (slot->state == SLOT_OPEN) partition_set_producer_expiration(slot->partition, ms);
+    }
 }
 
 void shard_topic_removed(struct shard *s, const struct uuid *id) {

@@ -36,6 +36,7 @@ struct shard {
     struct routes routes;
     struct map64 slots;        /* by stream id */
     struct map64 coordinators; /* the same (coordinator.h) */
+    struct conversions conversions;
     struct timer retain;
     struct waitgroup background; /* retention, warming up, coordinators that begin or end */
     bool stopping;
@@ -56,6 +57,9 @@ void broker_shard_deinit(struct shard *s);
 /* Mail from loop 0, outside any fiber. Takes the reference. */
 void shard_topic_changed(struct shard *s, struct topic_route *t);
 void shard_topic_removed(struct shard *s, const struct uuid *id);
+
+/* producer.id.expiration.ms of all partitions that are open here; those opened later ask the broker. */
+void shard_set_producer_expiration(struct shard *s, int64_t ms);
 
 /* The partition `index` of the topic, which must have its home here; opens it if need be (then suspends). Holds it open
  * until slot_release. ERR_UNKNOWN_TOPIC_OR_PARTITION: the topic has gone; else what partition_open says. */

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "broker/broker_priv.h"
 #include "broker/crew.h"
+#include "broker/dynamic.h"
 #include "kafka/kafka_messages.h"
 
 #define COMMITS_MAX 64u
@@ -156,9 +157,11 @@ static void tell_configs(struct creations *all, struct creation *c) {
     for (size_t cursor = 0; topic_config_describe(&all->broker->topic_defaults, c->configs,
                                                   (size_t)c->want->configs.count, &cursor, &e);) {
         struct kafka_create_topics_response_config *out = &c->out->configs.items[c->out->configs.count++];
+        struct config_chain chain;
+        topic_property_chain(all->broker, a, &e, &chain);
         out->name = kafka_string_of(e.name);
-        out->value = kafka_string_of(arena_strndup(a, e.value, strlen(e.value)));
-        out->config_source = (int8_t)e.source;
+        out->value = kafka_string_of(chain.links[0].value);
+        out->config_source = (int8_t)chain.links[0].source;
     }
 }
 

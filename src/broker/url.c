@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "store/s3_address.h"
 
 __attribute__((format(printf, 4, 5))) static enum err refuse(enum err e, char *why, size_t why_size, const char *format,
                                                              ...) {
@@ -85,13 +86,87 @@ static bool has_scheme(const char *text, const char *scheme) {
     return strncmp(text, scheme, strlen(scheme)) == 0;
 }
 
+/* Decodes %XX of text[0 .. size) into out. */
+static bool value_decode(const char *text, size_t size, char *out, size_t out_size) {
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (c == '%') {
+            int high = i + 2 < size ? hex_digit(text[i + 1]) : -1, low = high < 0 ? -1 : hex_digit(text[i + 2]);
+            if (low < 0 || high * 16 + low == 0) return false;
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        if (n + 1 == out_size) return false;
+        out[n++] = c;
+    }
+    out[n] = '\0';
+    return true;
+}
+
+static enum err storage_s3_parameter(struct storage_url *out, const char *pair, size_t size, char *why,
+                                     size_t why_size) {
+    const char *equals = memchr(pair, '=', size);
+    char name[32] = "", value[512];
+    size_t name_size = equals ? (size_t)(equals - pair) : size;
+    if (name_size < sizeof(name)) memcpy(name, pair, name_size);
+    if (!equals || !value_decode(equals + 1, size - name_size - 1, value, sizeof(value)))
+        return refuse(ERR_INVALID, why, why_size, "expected name=value behind '?' for '%s'", name);
+    if (strcmp(name, "endpoint") == 0) {
+        /* What stands before an '@' may be a secret: not repeated. */
+        if (strchr(value, '@'))
+            return refuse(ERR_INVALID, why, why_size, "expected an endpoint without a user name or a password");
+        memcpy(out->endpoint, value, strlen(value) + 1);
+    } else if (strcmp(name, "region") == 0) {
+        if (strlen(value) >= sizeof(out->region))
+            return refuse(ERR_INVALID, why, why_size, "expected the name of a region behind region=");
+        memcpy(out->region, value, strlen(value) + 1);
+    } else if (strcmp(name, "path.style") == 0) {
+        if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+            return refuse(ERR_INVALID, why, why_size, "expected path.style=true or path.style=false, found '%s'",
+                          value);
+        out->style = value[0] == 't' ? S3_STYLE_PATH : S3_STYLE_HOST;
+    } else {
+        return refuse(ERR_INVALID, why, why_size,
+                      "unknown parameter '%s'; the parameters are endpoint, region and path.style (keys come from the "
+                      "environment: expected none here)",
+                      name);
+    }
+    return OK;
+}
+
+static enum err storage_s3_parse(const char *text, struct storage_url *out, char *why, size_t why_size) {
+    char path[URL_PATH_SIZE];
+    const char *rest = "";
+    out->kind = STORAGE_KIND_S3;
+    enum err e = parse_path(text, "s3://", path, &rest, why, why_size);
+    if (e) return e;
+    size_t size = strcspn(path, "/");
+    const char *prefix = path[size] ? path + size + 1 : "";
+    if (size >= sizeof(out->bucket) || strlen(prefix) >= sizeof(out->prefix))
+        return refuse(ERR_INVALID, why, why_size, "expected s3://BUCKET/PREFIX, found a name that is too long");
+    memcpy(out->bucket, path, size);
+    memcpy(out->prefix, prefix, strlen(prefix) + 1);
+    while (*rest) {
+        size = strcspn(rest, "&");
+        e = storage_s3_parameter(out, rest, size, why, why_size);
+        if (e) return e;
+        rest += size + (rest[size] == '&');
+    }
+    struct s3_options o = {.bucket = out->bucket,
+                           .prefix = out->prefix,
+                           .endpoint = out->endpoint,
+                           .region = out->region,
+                           .style = out->style};
+    struct s3_address address;
+    return s3_address_make(&o, &address, why, why_size);
+}
+
 enum err storage_url_parse(const char *text, struct storage_url *out, char *why, size_t why_size) {
     memset(out, 0, sizeof(*out));
-    if (has_scheme(text, "s3://")) {
-        return refuse(ERR_UNSUPPORTED, why, why_size, "s3:// is not supported yet; expected file://FOLDER");
-    }
+    if (has_scheme(text, "s3://")) return storage_s3_parse(text, out, why, why_size);
     if (!has_scheme(text, "file://")) {
-        return refuse(ERR_INVALID, why, why_size, "expected file://FOLDER, found '%s'", text);
+        return refuse(ERR_INVALID, why, why_size, "expected file://FOLDER or s3://BUCKET/PREFIX, found '%s'", text);
     }
     const char *rest = "";
     enum err e = parse_path(text, "file://", out->path, &rest, why, why_size);

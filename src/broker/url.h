@@ -9,12 +9,25 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "store/s3.h"
 
 #define URL_PATH_SIZE 1024u
 
-/* file://FOLDER. A relative folder ("file://./data/store") is relative to the current one. %XX stands for a byte. */
+enum storage_kind { STORAGE_KIND_FILE, STORAGE_KIND_S3 };
+
+/* file://FOLDER. A relative folder ("file://./data/store") is relative to the current one. %XX stands for a byte.
+ *
+ * s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=NAME&path.style=true. The prefix and every parameter may be left
+ * out: AWS, the environment's region, and the style that fits the endpoint (store/s3.h). Never a secret: the URL is
+ * logged. */
 struct storage_url {
-    char path[URL_PATH_SIZE];
+    enum storage_kind kind;
+    char path[URL_PATH_SIZE]; /* FILE */
+    char bucket[256];         /* S3; "" where not given, as in the following */
+    char prefix[512];
+    char endpoint[512];
+    char region[64];
+    enum s3_style style;
 };
 enum err storage_url_parse(const char *text, struct storage_url *out, char *why, size_t why_size) WARN_UNUSED;
 

@@ -16,13 +16,12 @@
 #include "cli/options.h"
 #include "cli/process.h"
 #include "cli/settings.h"
+#include "cli/storage.h"
 #include "rt/linux/linux_env.h"
-#include "store/dir.h"
 
 struct serve {
     struct config config;
     struct env *env;
-    struct storage_url storage;
     struct store *store;
     struct broker *broker;
     struct admin *admin;
@@ -74,8 +73,6 @@ static int serve_start(struct serve *s) {
     char text[CONFIG_WHY_SIZE], host[256];
     struct env *env = s->env;
     struct loop *loop0 = loop_current();
-    if (storage_url_parse(s->config.storage_url, &s->storage, text, sizeof(text)) != OK)
-        return serve_fails(s, "storage.url is wrong", text, ERR_INVALID);
     enum err e = OK;
     if (s->config.http_listen[0]) {
         struct admin_options o = {.env = env,
@@ -92,8 +89,8 @@ static int serve_start(struct serve *s) {
         e = admin_start(&o, &s->admin, &why);
         if (e != OK) return serve_fails(s, "admin server cannot be started", why, e);
     }
-    e = store_dir_open(env, s->storage.path, &s->store, &why);
-    if (e != OK) return serve_fails(s, "object store cannot be opened", why, e);
+    e = storage_open(env, s->config.storage_url, false, &s->store, s->why, sizeof(s->why));
+    if (e != OK) return serve_fails(s, "object store cannot be opened", s->why, e);
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct broker_options o = {.env = env,
                                .loop0 = loop0,

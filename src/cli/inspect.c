@@ -7,12 +7,11 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
-#include "broker/url.h"
 #include "cli/commands.h"
+#include "cli/storage.h"
 #include "kafka/batch.h"
 #include "meta/meta_image.h"
 #include "rt/linux/linux_env.h"
-#include "store/dir.h"
 
 #define READ_SIZE ((size_t)4 << 20)
 
@@ -57,17 +56,8 @@ void inspect_bad(struct inspect *x, const char *key, uint64_t position, enum err
 }
 
 bool inspect_open_store(struct inspect *x, const char *where) {
-    struct storage_url url;
-    char text[512];
-    const char *why = "", *path = where;
-    if (strstr(where, "://")) {
-        if (storage_url_parse(where, &url, text, sizeof(text)) != OK) {
-            inspect_fails(x, where, text, ERR_INVALID);
-            return false;
-        }
-        path = url.path;
-    }
-    enum err e = store_dir_open_read_only(x->env, path, &x->store, &why);
+    char why[1024] = "";
+    enum err e = storage_open(x->env, where, true, &x->store, why, sizeof(why));
     if (e != OK) {
         inspect_fails(x, where, why, e);
         return false;
@@ -334,11 +324,15 @@ static void verify_ledger_head(struct inspect *x, const char *key, const struct 
 }
 
 static const char *record_name(enum meta_record_kind k) {
-    static const char *const names[] = {
-        [META_REGISTRATION] = "registration",    [META_TOPIC_CREATE] = "topic_create",
-        [META_TOPIC_DELETE] = "topic_delete",    [META_TOPIC_CONFIGURE] = "topic_configure",
-        [META_RECOVERED] = "recovered",          [META_PRODUCER_IDS] = "producer_ids",
-        [META_FORGET_RETIRED] = "forget_retired"};
+    static const char *const names[] = {[META_REGISTRATION] = "registration",
+                                        [META_TOPIC_CREATE] = "topic_create",
+                                        [META_TOPIC_DELETE] = "topic_delete",
+                                        [META_TOPIC_CONFIGURE] = "topic_configure",
+                                        [META_RECOVERED] = "recovered",
+                                        [META_PRODUCER_IDS] = "producer_ids",
+                                        [META_FORGET_RETIRED] = "forget_retired",
+                                        [META_PARTITIONS_ADD] = "partitions_add",
+                                        [META_BROKER_CONFIGURE] = "broker_configure"};
     return (size_t)k < ARRAY_LEN(names) && names[k] ? names[k] : "?";
 }
 

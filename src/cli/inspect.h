@@ -24,7 +24,7 @@ struct inspect {
 int inspect_in_env(struct inspect *x, const char *command, void (*run)(struct inspect *x, void *arg), void *arg);
 /* A line on stderr; status EXIT_FAILED. */
 void inspect_fails(struct inspect *x, const char *subject, const char *why, enum err e);
-/* where: a STORE_URL (file://...) or a folder. Opens it and reads the cluster's generation. False: a line was written.
+/* where: a storage.url (file://..., s3://...) or a folder. Opens it and reads the cluster's generation. False: a line was written.
  * Suspends. */
 bool inspect_open_store(struct inspect *x, const char *where);
 /* "BAD object=KEY position=P error=NAME: ..." */

@@ -56,6 +56,7 @@ enum err coord_load(struct coord *c, const void *key, size_t key_size, const voi
 /* A group as it was stored: in the middle of a rebalance if nobody has an assignment, for then the leader's was not
  * stored; too large if group.max.size was lowered. Both rebalance. */
 static void start_group(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     size_t assigned = 0;
     if (g->state == GROUP_EMPTY && !g->has_record && offset_live(g) == 0) group_bury(g);
     LIST_EACH(it, &g->order) {
@@ -80,6 +81,7 @@ void coord_loaded(struct coord *c, struct coord_now now) {
 }
 
 static void batch_destroy(struct coord *c, struct batch *b) {
+    CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(list_empty(&b->replies) && list_empty(&b->values));
     if (!b->taken) coord_effects_deinit(&b->effects);
     mem_free(c->mem, b);
@@ -87,6 +89,7 @@ static void batch_destroy(struct coord *c, struct batch *b) {
 
 /* Everything that waits is answered: changes whose record is not known to be stored, and those who wait for others. */
 static void end(struct coord *c) {
+    CHECK_OBJ(c, COORD_MAGIC);
     c->phase = COORD_ENDED;
     for (uint64_t s = c->durable + 1; s < c->next_sequence; s++) {
         struct batch *b = batch_find(c, s);
@@ -143,12 +146,14 @@ void coord_destroy(struct coord *c) {
 /* ---- batches ---- */
 
 struct batch *batch_find(struct coord *c, uint64_t sequence) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct batch *b = map64_get(&c->batches, sequence);
     ASSERT(b && b->sequence == sequence);
     return b;
 }
 
 static struct batch *open_batch(struct coord *c) {
+    CHECK_OBJ(c, COORD_MAGIC);
     if (c->open) return c->open;
     struct batch *b = MEM_NEW(c->mem, struct batch);
     b->sequence = c->next_sequence++;
@@ -162,6 +167,7 @@ static struct batch *open_batch(struct coord *c) {
 }
 
 uint64_t effect_add(struct coord *c, const void *key, size_t key_size, const void *value, size_t value_size) {
+    CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(c->phase == COORD_ACTIVE && key_size > 0);
     struct batch *b = open_batch(c);
     struct coord_effects *e = &b->effects;
@@ -196,6 +202,7 @@ void coord_effects_deinit(struct coord_effects *e) {
 }
 
 static void deliver(struct coord *c, struct coord_reply *r) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct member *m = r->member;
     list_remove(&r->member_link);
     r->member = NULL;
@@ -252,6 +259,7 @@ bool reply_begin(struct coord *c, struct coord_reply *r, enum reply_kind kind, i
 }
 
 bool reply_serve(struct coord *c, struct coord_reply *r) {
+    CHECK_OBJ(c, COORD_MAGIC);
     if (c->phase == COORD_ACTIVE) return true;
     enum reply_kind kind = r->kind;
     enum err e = c->phase == COORD_LOADING ? ERR_COORDINATOR_LOAD_IN_PROGRESS : ERR_NOT_COORDINATOR;
@@ -263,6 +271,7 @@ bool reply_serve(struct coord *c, struct coord_reply *r) {
 }
 
 void reply_finish(struct coord *c, struct coord_reply *r, struct member *m, uint64_t hold) {
+    CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(list_empty(&r->link) && hold < c->next_sequence);
     if (hold <= c->durable) {
         deliver(c, r);
@@ -324,6 +333,7 @@ void reply_error(struct coord *c, struct coord_reply *r, enum err e, uint64_t ho
 /* ---- looking ---- */
 
 static void describe_members(const struct group *g, struct coord_reply *r) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct kafka_describe_groups_response_group *out = r->answer.describe;
     out->members.items = kafka_describe_groups_response_member_new(r->arena, g->members.count);
     bool stable = g->state == GROUP_STABLE;

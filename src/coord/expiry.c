@@ -81,6 +81,7 @@ static bool expire_entry(struct offset_entry *e, void *context) {
 
 /* false: there was too much to do. */
 static bool sweep_group(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     if (!offset_each(g, expire_entry, c)) return false;
     if (g->state == GROUP_EMPTY && g->pendings.count == 0 && offset_live(g) == 0) group_bury(g);
@@ -89,6 +90,7 @@ static bool sweep_group(struct group *g) {
 }
 
 static void offsets_due(struct coord *c) {
+    CHECK_OBJ(c, COORD_MAGIC);
     size_t count = 0;
     struct group **groups = mem_alloc(c->mem, (c->groups.count + 1) * sizeof(struct group *)), *g;
     for (size_t i = 0; (g = mapstr_next(&c->groups, &i, NULL, NULL)) != NULL;) groups[count++] = g;

@@ -132,6 +132,7 @@ uint64_t group_hold(struct coord *c, struct kafka_string id) {
 }
 
 struct group *group_open(struct coord *c, struct kafka_string id) {
+    CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(id.size >= 0);
     struct group *g = group_any(c, id);
     if (g) {
@@ -157,6 +158,7 @@ struct group *group_open(struct coord *c, struct kafka_string id) {
 }
 
 void group_store(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     arena_reset(&c->scratch);
     struct kafka_bytes key = records_group_key(c, g->id), value = records_group_value(c, g);
@@ -165,6 +167,7 @@ void group_store(struct group *g) {
 }
 
 static void pendings_clear(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct pending *p;
     for (size_t i = 0; (p = mapstr_next(&g->pendings, &i, NULL, NULL)) != NULL;) {
         timers_disarm(&g->coord->timers, &p->timer);
@@ -176,6 +179,7 @@ static void pendings_clear(struct group *g) {
 }
 
 void group_bury(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(g->state == GROUP_EMPTY && g->members.count == 0 && offset_live(g) == 0);
     pendings_clear(g);
@@ -194,6 +198,7 @@ void group_bury(struct group *g) {
 }
 
 bool group_reap(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     offset_reap(g);
     if (g->state != GROUP_DEAD || g->offsets > 0 || g->hold > c->durable) return false;
@@ -237,6 +242,7 @@ bool group_is_static(const struct group *g, struct kafka_string instance_id, str
 
 enum err member_validate(const struct group *g, struct kafka_string id, struct kafka_string instance_id,
                          struct member **m) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct member *by_instance;
     if (instance_id.size >= 0) {
         if (!group_is_static(g, instance_id, &by_instance)) return ERR_UNKNOWN_MEMBER_ID;
@@ -250,6 +256,7 @@ enum err member_validate(const struct group *g, struct kafka_string id, struct k
 
 struct member *member_create(struct group *g, struct kafka_string id, struct kafka_string instance_id,
                              struct kafka_string client_id, struct kafka_string host) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(id.size > 0);
     struct member *m = MEM_NEW(c->mem, struct member);
@@ -279,6 +286,7 @@ static void forget_held(struct member *m) {
 }
 
 static struct protocol_count *supported(const struct group *g, struct kafka_string name) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     for (size_t i = 0; i < g->supported_count; i++) {
         if (kafka_string_equal(g->supported[i].name, name)) return &g->supported[i];
     }
@@ -286,6 +294,7 @@ static struct protocol_count *supported(const struct group *g, struct kafka_stri
 }
 
 static void count_protocol(struct group *g, struct kafka_string name) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct protocol_count *p = supported(g, name);
     if (!p) {
         g->supported =
@@ -297,6 +306,7 @@ static void count_protocol(struct group *g, struct kafka_string name) {
 }
 
 static void uncount_protocol(struct group *g, struct kafka_string name) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct protocol_count *p = supported(g, name);
     ASSERT(p && p->members > 0);
     if (--p->members > 0) return;
@@ -313,6 +323,7 @@ static bool named_before(const struct protocol *protocols, size_t i) {
 }
 
 static void drop_protocols(struct member *m) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     struct mem *mem = m->group->coord->mem;
     for (size_t i = m->protocol_count; i-- > 0;) {
         if (!named_before(m->protocols, i)) uncount_protocol(m->group, m->protocols[i].name);
@@ -338,6 +349,7 @@ void member_set_protocols(struct member *m, const struct protocol *protocols, si
 }
 
 bool member_matches(const struct member *m, const struct protocol *protocols, size_t count) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     if (m->protocol_count != count) return false;
     for (size_t i = 0; i < count; i++) {
         const struct protocol *a = &m->protocols[i], *b = &protocols[i];
@@ -349,6 +361,7 @@ bool member_matches(const struct member *m, const struct protocol *protocols, si
 }
 
 struct kafka_bytes member_metadata(const struct member *m, struct kafka_string protocol) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     for (size_t i = 0; i < m->protocol_count; i++) {
         if (kafka_string_equal(m->protocols[i].name, protocol)) return m->protocols[i].metadata;
     }
@@ -408,6 +421,7 @@ void member_touch(struct member *m) {
 /* ---- what members have in common ---- */
 
 bool group_supports(const struct group *g, struct kafka_string type, const struct protocol *protocols, size_t count) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     if (type.size <= 0 || count == 0) return false;
     if (g->members.count == 0) return true;
     if (!kafka_string_equal(g->protocol_type, type)) return false;
@@ -419,6 +433,7 @@ bool group_supports(const struct group *g, struct kafka_string type, const struc
 }
 
 struct kafka_string group_select_protocol(const struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     ASSERT(g->members.count > 0 && g->supported_count > 0);
     struct coord *c = g->coord;
     size_t *votes = mem_zalloc(c->mem, g->supported_count * sizeof(*votes));
@@ -440,6 +455,7 @@ struct kafka_string group_select_protocol(const struct group *g) {
 }
 
 int32_t group_rebalance_timeout(const struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     int32_t longest = 0;
     LIST_EACH(it, &g->order) {
         const struct member *m = LIST_ENTRY(it, struct member, link);
@@ -449,6 +465,7 @@ int32_t group_rebalance_timeout(const struct group *g) {
 }
 
 void group_wait_again(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     int64_t wait_ms = group_rebalance_timeout(g);
     if (wait_ms < WAIT_AGAIN_MIN_MS) wait_ms = WAIT_AGAIN_MIN_MS;
     timers_arm(&g->coord->timers, &g->timer, g->coord->now.mono_ms + wait_ms);
@@ -461,6 +478,7 @@ struct pending *pending_find(const struct group *g, struct kafka_string id) {
 }
 
 void pending_add(struct group *g, struct kafka_string id, int32_t timeout_ms) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     ASSERT(!pending_find(g, id) && !member_find(g, id));
     struct coord *c = g->coord;
     struct pending *p = MEM_NEW(c->mem, struct pending);

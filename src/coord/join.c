@@ -44,6 +44,7 @@ static void refuse(struct coord *c, const struct joining *j, enum err e, struct 
 }
 
 static void fill_members(const struct group *g, struct coord_reply *r) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct kafka_join_group_response *out = r->answer.join;
     out->members.items = kafka_join_group_response_member_new(r->arena, g->members.count);
     LIST_EACH(it, &g->order) {
@@ -59,6 +60,7 @@ static void fill_members(const struct group *g, struct coord_reply *r) {
 /* The present generation, for m. */
 static void fill_generation(const struct member *m, struct coord_reply *r, struct kafka_string leader,
                             bool with_members) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     const struct group *g = m->group;
     struct kafka_join_group_response *out = r->answer.join;
     r->error = OK;
@@ -76,6 +78,7 @@ static struct kafka_string leader_id(const struct group *g) {
 }
 
 static void answer_generation(struct member *m, struct coord_reply *r, bool with_members) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     fill_generation(m, r, leader_id(m->group), with_members);
     member_touch(m);
     reply_finish(m->group->coord, r, m, m->group->hold);
@@ -83,6 +86,7 @@ static void answer_generation(struct member *m, struct coord_reply *r, bool with
 
 /* The member waits with this join for the generation to come. One that it sent before, and gave up, is answered. */
 static void wait_join(struct member *m, struct coord_reply *r) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     struct coord *c = m->group->coord;
     ASSERT(m->group->state == GROUP_PREPARING);
     if (m->join) {
@@ -115,6 +119,7 @@ void member_expel(struct member *m, enum err e) {
 /* ---- the join phase ---- */
 
 void group_prepare_rebalance(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(g->state != GROUP_PREPARING && g->joined == 0);
     if (g->state == GROUP_COMPLETING) sync_answer_all(g, ERR_REBALANCE_IN_PROGRESS);
@@ -139,6 +144,7 @@ static void maybe_prepare(struct group *g) {
 
 /* The leader is one who joined; false: nobody did. */
 static bool elect_leader(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     if (g->leader && g->leader->join) return true;
     LIST_EACH(it, &g->order) {
         struct member *m = LIST_ENTRY(it, struct member, link);
@@ -150,6 +156,7 @@ static bool elect_leader(struct group *g) {
 }
 
 static void become_empty(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     group_transition(g, GROUP_EMPTY);
     text_free(c->mem, &g->protocol);
@@ -159,6 +166,7 @@ static void become_empty(struct group *g) {
 }
 
 static void become_generation(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     struct kafka_string protocol = text_copy(c->mem, group_select_protocol(g));
     text_free(c->mem, &g->protocol);
@@ -189,6 +197,7 @@ static void become_generation(struct group *g) {
 }
 
 void group_complete_join(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     ASSERT(g->state == GROUP_PREPARING);
     /* Who did not come is out; static members stay until their session ends. */
     g->why = "a member did not join in time";
@@ -213,12 +222,14 @@ void group_complete_join(struct group *g) {
 }
 
 void group_maybe_complete_join(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     /* The initial delay is waited for whatever happens. */
     if (g->state != GROUP_PREPARING || g->previous_state == GROUP_EMPTY) return;
     if (g->joined == g->members.count && g->pendings.count == 0) group_complete_join(g);
 }
 
 void group_member_gone(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     if (g->state == GROUP_STABLE || g->state == GROUP_COMPLETING) group_prepare_rebalance(g);
     group_maybe_complete_join(g);
     group_check(g);
@@ -226,6 +237,7 @@ void group_member_gone(struct group *g) {
 
 /* Some who did not join have an answer that is not out yet, for its record is not durable: they cannot know. */
 static bool somebody_is_held(const struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     LIST_EACH(it, &g->order) {
         const struct member *m = LIST_ENTRY(it, struct member, link);
         if (!m->join && !list_empty(&m->held)) return true;
@@ -234,6 +246,7 @@ static bool somebody_is_held(const struct group *g) {
 }
 
 void join_timer_due(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(g->state == GROUP_PREPARING);
     if (g->previous_state == GROUP_EMPTY && g->member_added && g->remaining_ms > 0) {
@@ -252,12 +265,14 @@ void join_timer_due(struct group *g) {
 /* ---- who joins ---- */
 
 static void update_member(struct member *m, const struct joining *j) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     member_set_protocols(m, j->protocols, j->protocol_count);
     m->session_timeout_ms = j->session_timeout_ms > 0 ? j->session_timeout_ms : 1; /* the broker's limits may allow 0 */
     m->rebalance_timeout_ms = j->rebalance_timeout_ms;
 }
 
 static void rejoin(struct member *m, const struct joining *j) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     update_member(m, j);
     m->group->why = "a member joined again";
     maybe_prepare(m->group);
@@ -266,6 +281,7 @@ static void rejoin(struct member *m, const struct joining *j) {
 }
 
 static void add_member(struct group *g, const struct joining *j, struct kafka_string id) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(group_supports(g, j->protocol_type, j->protocols, j->protocol_count));
     if (g->members.count == 0) {
@@ -286,6 +302,7 @@ static void add_member(struct group *g, const struct joining *j, struct kafka_st
 
 /* "client-6ba7b810-9dad-41d1-80b4-00c04fd430c8": the client's id or the instance's, and a random UUID. */
 static struct kafka_string make_member_id(struct coord *c, const struct joining *j) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct kafka_string prefix = j->instance_id.size >= 0 ? j->instance_id : j->client->client_id;
     if (prefix.size < 0) prefix = kafka_string_of("");
     size_t most = INT16_MAX - UUID_TEXT - 1, size = (size_t)prefix.size < most ? (size_t)prefix.size : most;
@@ -304,6 +321,7 @@ static struct kafka_string make_member_id(struct coord *c, const struct joining 
 /* Whoever held the instance id is fenced, and m goes on under its new id. The group rebalances only if its protocol
  * would be another one. */
 static void replace_static(struct member *m, const struct joining *j, struct kafka_string id) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     struct group *g = m->group;
     struct coord *c = g->coord;
     struct kafka_string old_leader = text_in(j->reply->arena, leader_id(g));
@@ -343,6 +361,7 @@ static void replace_static(struct member *m, const struct joining *j, struct kaf
 }
 
 static void join_new(struct group *g, const struct joining *j) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     struct kafka_string id = make_member_id(c, j);
     struct member *m;
@@ -359,6 +378,7 @@ static void join_new(struct group *g, const struct joining *j) {
 }
 
 static void join_known(struct group *g, const struct joining *j) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     struct member *m;
     if (!group_supports(g, j->protocol_type, j->protocols, j->protocol_count)) {
@@ -407,6 +427,7 @@ static void join_known(struct group *g, const struct joining *j) {
 
 /* group.max.size, as Kafka counts: in the join phase those who have joined, else all. */
 static bool has_room(const struct group *g, struct kafka_string member_id) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     size_t most = (size_t)g->coord->config.group_max_size;
     const struct member *m = member_find(g, member_id);
     if (g->state == GROUP_EMPTY) return true;
@@ -415,6 +436,7 @@ static bool has_room(const struct group *g, struct kafka_string member_id) {
 }
 
 static void join_group(struct coord *c, struct kafka_string group_id, const struct joining *j) {
+    CHECK_OBJ(c, COORD_MAGIC);
     bool unknown = j->member_id.size <= 0;
     struct group *g = group_find(c, group_id);
     if (!g) {

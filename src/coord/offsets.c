@@ -19,6 +19,7 @@ static int64_t clamp_ms(int64_t ms) {
 
 /* How far the stored time may lie behind. */
 static int64_t slack_ms(const struct coord *c, int64_t commit_ms, int64_t expire_ms) {
+    CHECK_OBJ(c, COORD_MAGIC);
     int64_t retention_ms = c->config.offsets_retention_ms;
     if (expire_ms >= 0) retention_ms = clamp_ms(expire_ms) - clamp_ms(commit_ms);
     return retention_ms > 0 ? retention_ms / 4 : 0;
@@ -27,12 +28,14 @@ static int64_t slack_ms(const struct coord *c, int64_t commit_ms, int64_t expire
 /* ---- entries ---- */
 
 static struct offset_entry *entry_find(const struct group *g, struct kafka_string topic, int32_t partition) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     if (topic.size < 0) return NULL;
     const struct offset_topic *t = mapstr_get(&g->topics, topic.data, (size_t)topic.size);
     return t ? map64_get(&t->partitions, (uint32_t)partition) : NULL;
 }
 
 static struct offset_entry *entry_open(struct group *g, struct kafka_string topic, int32_t partition) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct mem *mem = g->coord->mem;
     struct offset_entry *e = entry_find(g, topic, partition);
     if (e) return e;
@@ -59,6 +62,7 @@ struct offset_value *offset_newest(const struct offset_entry *e) {
 }
 
 static void entry_destroy(struct coord *c, struct offset_entry *e) {
+    CHECK_OBJ(c, COORD_MAGIC);
     mem_free(c->mem, e->durable);
     while (e->first) {
         struct offset_value *v = e->first;
@@ -72,6 +76,7 @@ static void entry_destroy(struct coord *c, struct offset_entry *e) {
 }
 
 void offset_topic_destroy(struct coord *c, struct offset_topic *t) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct offset_entry *e;
     for (size_t cursor = 0; (e = map64_next(&t->partitions, &cursor, NULL)) != NULL;) entry_destroy(c, e);
     map64_deinit(&t->partitions);
@@ -80,6 +85,7 @@ void offset_topic_destroy(struct coord *c, struct offset_topic *t) {
 }
 
 bool offset_each(struct group *g, bool (*each)(struct offset_entry *e, void *context), void *context) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct offset_topic *t;
     for (size_t i = 0; (t = mapstr_next(&g->topics, &i, NULL, NULL)) != NULL;) {
         struct offset_entry *e;
@@ -91,6 +97,7 @@ bool offset_each(struct group *g, bool (*each)(struct offset_entry *e, void *con
 }
 
 size_t offset_live(const struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     size_t live = 0;
     const struct offset_topic *t;
     for (size_t i = 0; (t = mapstr_next(&g->topics, &i, NULL, NULL)) != NULL;) {
@@ -101,6 +108,7 @@ size_t offset_live(const struct group *g) {
 }
 
 static void reap_topic(struct coord *c, struct offset_topic *t) {
+    CHECK_OBJ(c, COORD_MAGIC);
     /* Removal moves slots about: first collect, then remove. */
     struct offset_entry **gone = mem_alloc(c->mem, (t->partitions.count + 1) * sizeof(struct offset_entry *)), *e;
     size_t count = 0;
@@ -115,6 +123,7 @@ static void reap_topic(struct coord *c, struct offset_topic *t) {
 }
 
 void offset_reap(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     struct offset_topic **gone = mem_alloc(c->mem, (g->topics.count + 1) * sizeof(struct offset_topic *)), *t;
     size_t count = 0;
@@ -132,6 +141,7 @@ void offset_reap(struct group *g) {
 /* ---- values ---- */
 
 static struct offset_value *value_create(struct coord *c, struct kafka_string metadata) {
+    CHECK_OBJ(c, COORD_MAGIC);
     size_t size = metadata.size > 0 ? (size_t)metadata.size : 0;
     struct offset_value *v = mem_zalloc(c->mem, sizeof(*v) + size);
     list_init(&v->batch_link);
@@ -161,6 +171,7 @@ static void value_write(struct offset_entry *e, struct offset_value *v) {
 }
 
 void offset_value_durable(struct coord *c, struct offset_value *v) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct offset_entry *e = v->entry;
     ASSERT(e->first == v && v->sequence <= c->durable);
     e->first = v->next;
@@ -180,6 +191,7 @@ void offset_delete(struct offset_entry *e) {
 
 void offset_load(struct group *g, struct kafka_string topic, int32_t partition,
                  const struct kafka_offset_commit_value *value) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(c->phase == COORD_LOADING);
     struct offset_entry *e = entry_open(g, topic, partition);
@@ -197,6 +209,7 @@ void offset_load(struct group *g, struct kafka_string topic, int32_t partition,
 }
 
 void offset_unload(struct group *g, struct kafka_string topic, int32_t partition) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct offset_entry *e = entry_find(g, topic, partition);
     if (!e) return;
     ASSERT(!e->first);
@@ -215,6 +228,7 @@ static bool says_the_same(const struct offset_value *v, const struct coord_commi
 
 /* Returns the batch that the answer waits for. */
 static uint64_t commit_item(struct group *g, const struct coord_commit_item *item, int64_t retention_ms) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     int64_t now_ms = clamp_ms(c->now.wall_ms);
     int64_t commit_ms = item->commit_timestamp_ms >= 0 ? clamp_ms(item->commit_timestamp_ms) : now_ms;
@@ -255,6 +269,7 @@ static enum err check_commit(struct group *g, const struct coord_commit *commit)
 }
 
 static uint64_t commit_items(struct coord *c, const struct coord_commit *commit) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct group *g = NULL;
     uint64_t hold = 0;
     for (size_t i = 0; i < commit->item_count; i++) {

@@ -17,6 +17,7 @@ enum { VALUE_OFFSET = 3, VALUE_OFFSET_EXPIRES = 1, VALUE_GROUP = 3, VALUE_NEWEST
 
 static struct kafka_bytes encode(struct coord *c, const struct kafka_struct *type, int16_t version,
                                  const void *message) {
+    CHECK_OBJ(c, COORD_MAGIC);
     outbuf_be16(&c->out, (uint16_t)version);
     enum err e = kafka_encode(type, version, message, &c->out);
     ASSERT(e == OK); /* lengths were checked when they came in: every string came over the wire or from the log */
@@ -35,6 +36,7 @@ static struct kafka_bytes encode(struct coord *c, const struct kafka_struct *typ
 }
 
 struct kafka_bytes records_group_key(struct coord *c, struct kafka_string group) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct kafka_group_metadata_key key;
     kafka_group_metadata_key_init(&key);
     key.group = group;
@@ -42,6 +44,8 @@ struct kafka_bytes records_group_key(struct coord *c, struct kafka_string group)
 }
 
 struct kafka_bytes records_group_value(struct coord *c, const struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
+    CHECK_OBJ(c, COORD_MAGIC);
     struct kafka_group_metadata_value value;
     kafka_group_metadata_value_init(&value);
     value.protocol_type = g->protocol_type.size < 0 ? kafka_string_of("") : g->protocol_type;
@@ -67,6 +71,7 @@ struct kafka_bytes records_group_value(struct coord *c, const struct group *g) {
 }
 
 struct kafka_bytes records_offset_key(struct coord *c, const struct offset_entry *e) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct kafka_offset_commit_key key;
     kafka_offset_commit_key_init(&key);
     key.group = e->group->id;
@@ -76,6 +81,7 @@ struct kafka_bytes records_offset_key(struct coord *c, const struct offset_entry
 }
 
 struct kafka_bytes records_offset_value(struct coord *c, const struct offset_value *v) {
+    CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(!v->deleted);
     struct kafka_offset_commit_value value;
     kafka_offset_commit_value_init(&value);
@@ -91,6 +97,7 @@ struct kafka_bytes records_offset_value(struct coord *c, const struct offset_val
 
 static enum err load_offset(struct coord *c, int16_t key_version, struct kafka_bytes key, const uint8_t *value,
                             size_t value_size) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct kafka_offset_commit_key k;
     struct kafka_offset_commit_value v;
     enum err e = kafka_offset_commit_key_decode(&k, key_version, key.data, (size_t)key.size, &c->scratch);
@@ -110,6 +117,7 @@ static enum err load_offset(struct coord *c, int16_t key_version, struct kafka_b
 }
 
 static void clear_group(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct mem *mem = g->coord->mem;
     while (!list_empty(&g->order)) member_remove(LIST_ENTRY(g->order.next, struct member, link));
     text_free(mem, &g->protocol_type);
@@ -121,6 +129,7 @@ static void clear_group(struct group *g) {
 
 /* What is no error of a type but cannot be: ids that are empty or come twice, a member without a protocol. */
 static enum err check_group(struct coord *c, const struct kafka_group_metadata_value *v) {
+    CHECK_OBJ(c, COORD_MAGIC);
     if (v->generation < 0) return ERR_PROTOCOL;
     if (v->members.count > 0 && (v->protocol.size < 0 || v->protocol_type.size <= 0)) return ERR_PROTOCOL;
     struct mapstr seen;
@@ -145,6 +154,7 @@ static enum err check_group(struct coord *c, const struct kafka_group_metadata_v
 }
 
 static void load_member(struct group *g, const struct kafka_group_metadata_value_member_metadata *in) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct member *m = member_create(g, in->member_id, in->group_instance_id, in->client_id, in->client_host);
     m->session_timeout_ms = in->session_timeout > 0 ? in->session_timeout : 1;
     m->rebalance_timeout_ms = in->rebalance_timeout >= 0 ? in->rebalance_timeout : m->session_timeout_ms;
@@ -153,6 +163,7 @@ static void load_member(struct group *g, const struct kafka_group_metadata_value
 }
 
 static enum err load_group(struct coord *c, struct kafka_bytes key, const uint8_t *value, size_t value_size) {
+    CHECK_OBJ(c, COORD_MAGIC);
     struct kafka_group_metadata_key k;
     struct kafka_group_metadata_value v;
     enum err e = kafka_group_metadata_key_decode(&k, KEY_GROUP, key.data, (size_t)key.size, &c->scratch);
@@ -182,6 +193,7 @@ static enum err load_group(struct coord *c, struct kafka_bytes key, const uint8_
 }
 
 enum err records_load(struct coord *c, const uint8_t *key, size_t key_size, const uint8_t *value, size_t value_size) {
+    CHECK_OBJ(c, COORD_MAGIC);
     if (!key || key_size < 2) return ERR_PROTOCOL;
     int16_t version = (int16_t)be16_get(key);
     if (version < 0) return ERR_PROTOCOL;
@@ -275,6 +287,7 @@ static bool subscription_has(struct kafka_bytes s, struct kafka_string topic, bo
 }
 
 bool group_subscribes(const struct group *g, struct kafka_string topic, bool *known) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     *known = true;
     LIST_EACH(it, &g->order) {
         const struct member *m = LIST_ENTRY(it, struct member, link);

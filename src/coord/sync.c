@@ -10,6 +10,7 @@
 /* ---- who has not synced ---- */
 
 static void synced(struct member *m) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     struct group *g = m->group;
     if (!m->pending_sync) return;
     ASSERT(g->unsynced > 0);
@@ -18,6 +19,7 @@ static void synced(struct member *m) {
 }
 
 void sync_clear_pending(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     if (g->unsynced == 0) return;
     LIST_EACH(it, &g->order) LIST_ENTRY(it, struct member, link)->pending_sync = false;
     g->unsynced = 0;
@@ -25,6 +27,7 @@ void sync_clear_pending(struct group *g) {
 }
 
 void sync_arm_timer(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     ASSERT(g->state == GROUP_COMPLETING || g->state == GROUP_STABLE);
     int64_t now_ms = g->coord->now.mono_ms;
     /* Called for each join that is answered: the members are looked through once for all of one moment. */
@@ -35,6 +38,7 @@ void sync_arm_timer(struct group *g) {
 
 /* The rebalance time-out holds for the sync phase too: who did not sync in time is out. */
 void sync_timer_due(struct group *g) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT((g->state == GROUP_COMPLETING || g->state == GROUP_STABLE) && g->unsynced > 0);
     if (g->hold > c->durable) { /* their joins were not answered yet */
@@ -54,6 +58,7 @@ void sync_timer_due(struct group *g) {
 /* ---- SyncGroup ---- */
 
 static void fill(const struct member *m, struct coord_reply *r) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     struct kafka_sync_group_response *out = r->answer.sync;
     const struct group *g = m->group;
     r->error = OK;
@@ -64,12 +69,14 @@ static void fill(const struct member *m, struct coord_reply *r) {
 }
 
 static void answer(struct member *m, struct coord_reply *r) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     fill(m, r);
     member_touch(m);
     reply_finish(m->group->coord, r, m, m->group->hold);
 }
 
 void sync_answer_all(struct group *g, enum err e) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     LIST_EACH(it, &g->order) {
         struct member *m = LIST_ENTRY(it, struct member, link);
         struct coord_reply *r = m->sync;
@@ -84,6 +91,7 @@ void sync_answer_all(struct group *g, enum err e) {
 }
 
 static void take_assignments(struct group *g, const struct kafka_sync_group_request *request) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     for (int32_t i = 0; i < request->assignments.count; i++) {
         struct member *m = member_find(g, request->assignments.items[i].member_id);
@@ -97,6 +105,7 @@ static void take_assignments(struct group *g, const struct kafka_sync_group_requ
 }
 
 static void sync_completing(struct member *m, const struct kafka_sync_group_request *request, struct coord_reply *r) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
     struct group *g = m->group;
     struct coord_reply *before = m->sync;
     m->sync = r;
@@ -110,6 +119,7 @@ static bool differs(struct kafka_string given, struct kafka_string ours) {
 }
 
 static enum err check_sync(const struct group *g, const struct kafka_sync_group_request *request, struct member **m) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     enum err e = member_validate(g, request->member_id, request->group_instance_id, m);
     if (e) return e;
     if (request->generation_id != g->generation) return ERR_ILLEGAL_GENERATION;
@@ -150,31 +160,32 @@ void coord_sync(struct coord *c, struct coord_now now, int16_t api_version,
 
 /* ---- Heartbeat ---- */
 
+static enum err beat(struct coord *c, struct group *g, const struct kafka_heartbeat_request *request) {
+    CHECK_OBJ(c, COORD_MAGIC);
+    struct member *m;
+    if (request->group_id.size <= 0) return ERR_INVALID_GROUP_ID;
+    if (!g) return ERR_UNKNOWN_MEMBER_ID;
+    enum err e = member_validate(g, request->member_id, request->group_instance_id, &m);
+    if (e) return e;
+    if (request->generation_id != g->generation) return ERR_ILLEGAL_GENERATION;
+    ASSERT(g->state != GROUP_EMPTY && g->state != GROUP_DEAD);
+    member_touch(m);
+    return g->state == GROUP_PREPARING ? ERR_REBALANCE_IN_PROGRESS : OK;
+}
+
 void coord_heartbeat(struct coord *c, struct coord_now now, const struct kafka_heartbeat_request *request,
                      struct coord_reply *reply) {
     if (!reply_begin(c, reply, REPLY_HEARTBEAT, 0)) return;
     c->now = now;
-    struct member *m;
     struct group *g = group_find(c, request->group_id);
-    enum err e = OK;
-    if (request->group_id.size <= 0) {
-        e = ERR_INVALID_GROUP_ID;
-    } else if (!g) {
-        e = ERR_UNKNOWN_MEMBER_ID;
-    } else {
-        e = member_validate(g, request->member_id, request->group_instance_id, &m);
-    }
-    if (e == OK && request->generation_id != g->generation) e = ERR_ILLEGAL_GENERATION;
-    if (e == OK) {
-        member_touch(m);
-        if (g->state == GROUP_PREPARING) e = ERR_REBALANCE_IN_PROGRESS;
-    }
+    enum err e = beat(c, g, request);
     reply_error(c, reply, e, g ? g->hold : group_hold(c, request->group_id));
 }
 
 /* ---- LeaveGroup ---- */
 
 static enum err leave_one(struct group *g, struct kafka_string id, struct kafka_string instance_id) {
+    CHECK_OBJ(g, GROUP_MAGIC);
     struct pending *p = pending_find(g, id);
     if (p) {
         pending_remove(p);

@@ -130,8 +130,7 @@ struct kafka_struct {
 
 struct kafka_api {
     int16_t key, min_version, max_version;
-    int16_t first_flexible;         /* 127: none */
-    int16_t advertised_min_version; /* what ApiVersions answers, which for Produce is less than what is accepted */
+    int16_t first_flexible; /* 127: none */
     const char *name;
     const struct kafka_struct *request, *response;
 };

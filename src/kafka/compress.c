@@ -182,15 +182,65 @@ static enum err lz4_compress(int32_t level, const uint8_t *data, size_t size, st
     return OK;
 }
 
-static enum err lz4_decompress(const uint8_t *data, size_t size, struct output *o) {
+/* Of the frame format: magic number, flags, block size, perhaps content size and dictionary id, checksum. */
+#define LZ4_FLAGS_AT 4
+#define LZ4_HEADER_MAX ((size_t)19)
+
+/* The size of the frame's header, or 0 if data does not hold one. */
+static size_t lz4_header_size(const uint8_t *data, size_t size) {
+    if (size < 7) return 0;
+    uint8_t flags = data[LZ4_FLAGS_AT];
+    size_t n = (size_t)7 + (flags & 0x08 ? 8 : 0) + (flags & 0x01 ? 4 : 0);
+    return n <= size ? n : 0;
+}
+
+static uint32_t rotate(uint32_t v, unsigned bits) {
+    return v << bits | v >> (32 - bits);
+}
+
+/* XXH32 with seed 0 of at most 31 bytes: frame descriptors are checksummed with it, and the library that knows it does
+ * not let it out. */
+static uint32_t xxh32_short(const uint8_t *data, size_t size) {
+    const uint32_t p1 = 2654435761u, p2 = 2246822519u, p3 = 3266489917u, p4 = 668265263u, p5 = 374761393u;
+    ASSERT(size < 32);
+    uint32_t h = p5;
+    size_t at = 0;
+    if (size >= 16) {
+        uint32_t lanes[4] = {p1 + p2, p2, 0, 0 - p1};
+        for (int i = 0; i < 4; i++, at += 4) lanes[i] = rotate(lanes[i] + le32_get(data + at) * p2, 13) * p1;
+        h = rotate(lanes[0], 1) + rotate(lanes[1], 7) + rotate(lanes[2], 12) + rotate(lanes[3], 18);
+    }
+    h += (uint32_t)size;
+    for (; size - at >= 4; at += 4) h = rotate(h + le32_get(data + at) * p3, 17) * p4;
+    for (; at < size; at++) h = rotate(h + data[at] * p5, 11) * p1;
+    h = (h ^ h >> 15) * p2;
+    h = (h ^ h >> 13) * p3;
+    return h ^ h >> 16;
+}
+
+/* Sets the checksum of a frame's descriptor, the right one or that of magic 0. */
+static void lz4_set_checksum(uint8_t *header, size_t header_size, bool magic0) {
+    size_t from = magic0 ? 0 : LZ4_FLAGS_AT;
+    header[header_size - 1] = (uint8_t)(xxh32_short(header + from, header_size - 1 - from) >> 8);
+}
+
+/* any_checksum: whatever the descriptor's checksum is, it is taken for right. */
+static enum err lz4_decompress(const uint8_t *data, size_t size, bool any_checksum, struct output *o) {
+    uint8_t header[LZ4_HEADER_MAX];
+    size_t header_size = any_checksum ? lz4_header_size(data, size) : 0;
+    if (header_size > 0) {
+        memcpy(header, data, header_size);
+        lz4_set_checksum(header, header_size, false);
+    }
     LZ4F_dctx *d = NULL;
     if (LZ4F_isError(LZ4F_createDecompressionContext(&d, LZ4F_VERSION))) return ERR_NO_MEMORY;
     enum err e = OK;
     size_t at = 0;
     for (;;) {
-        size_t room = output_room(o), taken = size - at;
+        size_t room = output_room(o), taken = at < header_size ? header_size - at : size - at;
         size_t made = room;
-        size_t hint = LZ4F_decompress(d, output_at(o), &made, data + at, &taken, NULL);
+        const uint8_t *from = at < header_size ? header + at : data + at;
+        size_t hint = LZ4F_decompress(d, output_at(o), &made, from, &taken, NULL);
         if (LZ4F_isError(hint)) {
             e = ERR_CORRUPT;
             break;
@@ -279,7 +329,19 @@ enum err kafka_compress(enum kafka_codec codec, int32_t level, const void *data,
     return ERR_UNSUPPORTED;
 }
 
-enum err kafka_decompress(enum kafka_codec codec, const void *data, size_t size, size_t limit, struct buf *out) {
+enum err kafka_compress_magic0(enum kafka_codec codec, int32_t level, const void *data, size_t size, struct buf *out) {
+    size_t before = out->size;
+    enum err e = kafka_compress(codec, level, data, size, out);
+    if (e == OK && codec == CODEC_LZ4) {
+        size_t header_size = lz4_header_size(out->data + before, out->size - before);
+        ASSERT(header_size > 0);
+        lz4_set_checksum(out->data + before, header_size, true);
+    }
+    return e;
+}
+
+static enum err decompress(enum kafka_codec codec, bool magic0, const void *data, size_t size, size_t limit,
+                           struct buf *out) {
     if (size > INT32_MAX) return ERR_TOO_LARGE;
     if (limit > SIZE_MAX / 4) limit = SIZE_MAX / 4;
     struct output o = {out, out->size, limit};
@@ -296,7 +358,7 @@ enum err kafka_decompress(enum kafka_codec codec, const void *data, size_t size,
         e = snappy_read(data, size, &o);
         break;
     case CODEC_LZ4:
-        e = lz4_decompress(data, size, &o);
+        e = lz4_decompress(data, size, magic0, &o);
         break;
     case CODEC_ZSTD:
         e = zstd_read(data, size, &o);
@@ -306,4 +368,12 @@ enum err kafka_decompress(enum kafka_codec codec, const void *data, size_t size,
     }
     if (e != OK) out->size = o.begin;
     return e;
+}
+
+enum err kafka_decompress(enum kafka_codec codec, const void *data, size_t size, size_t limit, struct buf *out) {
+    return decompress(codec, false, data, size, limit, out);
+}
+
+enum err kafka_decompress_magic0(enum kafka_codec codec, const void *data, size_t size, size_t limit, struct buf *out) {
+    return decompress(codec, true, data, size, limit, out);
 }

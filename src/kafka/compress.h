@@ -34,4 +34,11 @@ enum err kafka_compress(enum kafka_codec codec, int32_t level, const void *data,
 enum err kafka_decompress(enum kafka_codec codec, const void *data, size_t size, size_t limit,
                           struct buf *out) WARN_UNUSED;
 
+/* The same for messages of magic 0. Their LZ4 frames carry a wrong checksum of the frame's descriptor: Kafka 0.8 and 0.9
+ * computed it from the frame's first byte on. It is written so, and not looked at when read. */
+enum err kafka_compress_magic0(enum kafka_codec codec, int32_t level, const void *data, size_t size,
+                               struct buf *out) WARN_UNUSED;
+enum err kafka_decompress_magic0(enum kafka_codec codec, const void *data, size_t size, size_t limit,
+                                 struct buf *out) WARN_UNUSED;
+
 #endif

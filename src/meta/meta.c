@@ -261,6 +261,12 @@ const char *meta_topic_config(const struct meta_topic *t, const char *name) {
     return NULL;
 }
 
+const struct meta_config *meta_broker_configs(const struct meta *m, int32_t node_id, size_t *count) {
+    const struct meta_broker_configs *b = meta_image_broker_configs(&m->image, node_id);
+    *count = b ? b->config_count : 0;
+    return b ? b->configs : NULL;
+}
+
 /* --- Commits. */
 
 /* The caller's changes as a record has them; NULL when there are none. */
@@ -314,6 +320,27 @@ enum err meta_topic_configure(struct meta *m, const struct uuid *id, const struc
     if (!configs_valid(changes, count, false)) return ERR_INVALID_CONFIG;
     struct meta_record r = {.kind = META_TOPIC_CONFIGURE, .change_count = count};
     r.topic_configure.id = *id;
+    r.changes = changes_of(m, changes, count);
+    enum err e = meta_commit(m, &r);
+    mem_free(m->env->mem, r.changes);
+    return e;
+}
+
+enum err meta_partitions_add(struct meta *m, const struct uuid *id, int32_t total) {
+    if (total < 1 || total > META_TOPIC_PARTITIONS_MAX) return ERR_INVALID_PARTITIONS;
+    struct meta_record r = {.kind = META_PARTITIONS_ADD};
+    r.partitions_add.id = *id;
+    r.partitions_add.count = total; /* how many of them are new is known when its turn has come */
+    r.partitions_add.owner = m->incarnation;
+    r.partitions_add.owner_node = m->node_id;
+    return meta_commit(m, &r);
+}
+
+enum err meta_broker_configure(struct meta *m, int32_t node_id, const struct meta_config *changes, size_t count) {
+    ASSERT(node_id >= META_ALL_BROKERS);
+    if (!configs_valid(changes, count, false)) return ERR_INVALID_CONFIG;
+    struct meta_record r = {.kind = META_BROKER_CONFIGURE, .change_count = count};
+    r.broker_configure.node_id = node_id;
     r.changes = changes_of(m, changes, count);
     enum err e = meta_commit(m, &r);
     mem_free(m->env->mem, r.changes);

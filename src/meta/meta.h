@@ -21,6 +21,7 @@ struct uuid { /* Kafka's topic and cluster ids */
 void uuid_text(const struct uuid *u, char out[23]); /* URL-safe base64 without padding, as Kafka prints */
 
 #define META_TOPIC_PARTITIONS_MAX 100000
+#define META_ALL_BROKERS (-1) /* in place of a node id */
 
 struct meta_config {
     char *name, *value;
@@ -79,6 +80,8 @@ size_t meta_topic_count(const struct meta *m);
 /* The topic and partition index of a stream; NULL when no topic has it (any more). */
 const struct meta_topic *meta_topic_of_stream(const struct meta *m, struct stream_id s, int32_t *partition);
 const char *meta_topic_config(const struct meta_topic *t, const char *name); /* NULL: not overridden */
+/* What was set at run time of a broker's configuration, or of all brokers' (META_ALL_BROKERS); sorted by name. */
+const struct meta_config *meta_broker_configs(const struct meta *m, int32_t node_id, size_t *count);
 
 /* Commits. OK: durable and in the image. ERR_FENCED: another controller is at work: the process must stop. Otherwise
  * the reason for which nothing was written. */
@@ -92,6 +95,12 @@ enum err meta_topic_delete(struct meta *m, const struct uuid *id) WARN_UNUSED;
 /* value NULL removes the override. */
 enum err meta_topic_configure(struct meta *m, const struct uuid *id, const struct meta_config *changes,
                               size_t count) WARN_UNUSED;
+/* Gives the topic partitions, up to `total`, with new streams, owned and begun as with meta_topic_create.
+ * ERR_UNKNOWN_TOPIC_ID, ERR_INVALID_PARTITIONS (not more than it has, or above META_TOPIC_PARTITIONS_MAX). */
+enum err meta_partitions_add(struct meta *m, const struct uuid *id, int32_t total) WARN_UNUSED;
+/* value NULL removes. What the names and values mean is the caller's. ERR_INVALID_CONFIG: no name. */
+enum err meta_broker_configure(struct meta *m, int32_t node_id, const struct meta_config *changes,
+                               size_t count) WARN_UNUSED;
 /* Every partition that `from` owns passes to this incarnation: epoch + 1, state_entry as given; `from` is retired.
  * One record. */
 enum err meta_recovered(struct meta *m, struct incarnation from, uint64_t state_entry) WARN_UNUSED;

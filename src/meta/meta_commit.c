@@ -57,11 +57,15 @@ static struct meta_text touched(const struct meta *m, const struct meta_record *
     case META_TOPIC_CONFIGURE:
         t = meta_image_topic_by_id(&m->image, &r->topic_configure.id);
         break;
+    case META_PARTITIONS_ADD:
+        t = meta_image_topic_by_id(&m->image, &r->partitions_add.id);
+        break;
     case META_RECOVERED:
         return (struct meta_text){(const char *)&r->recovered.from, sizeof(r->recovered.from)};
     case META_REGISTRATION:
     case META_PRODUCER_IDS:
     case META_FORGET_RETIRED:
+    case META_BROKER_CONFIGURE: /* fits whatever came before */
         break;
     }
     return meta_text_of(t ? t->name : NULL);
@@ -73,6 +77,19 @@ static enum err plan_create(struct meta *m, struct group *g, struct meta_record 
     if (g->next_stream > INT64_MAX - count) return ERR_FULL;
     while (meta_image_topic_by_id(&m->image, &r->topic_create.id)) uuid_draw(m->env, &r->topic_create.id);
     r->topic_create.first_stream.v = g->next_stream;
+    g->next_stream += count;
+    return OK;
+}
+
+static enum err plan_partitions_add(struct meta *m, struct group *g, struct meta_record *r, int32_t total) {
+    const struct meta_topic *t = meta_image_topic_by_id(&m->image, &r->partitions_add.id);
+    if (!t) return ERR_UNKNOWN_TOPIC_ID;
+    if (total <= t->partition_count) return ERR_INVALID_PARTITIONS;
+    r->partitions_add.before = t->partition_count;
+    r->partitions_add.count = total - t->partition_count;
+    uint64_t count = (uint64_t)r->partitions_add.count;
+    if (g->next_stream > INT64_MAX - count) return ERR_FULL;
+    r->partitions_add.first_stream.v = g->next_stream;
     g->next_stream += count;
     return OK;
 }
@@ -103,7 +120,10 @@ static enum err plan(struct meta *m, struct group *g, struct meta_record *r) {
         return plan_recovered(m, r);
     case META_PRODUCER_IDS:
         return plan_producer_ids(g, r);
+    case META_PARTITIONS_ADD:
+        return plan_partitions_add(m, g, r, r->partitions_add.before + r->partitions_add.count);
     case META_FORGET_RETIRED:
+    case META_BROKER_CONFIGURE:
         return OK;
     case META_REGISTRATION:
         break;

@@ -1,4 +1,4 @@
-/* The image: three sorted arrays (topics by name, extents of streams, brokers) and a map by topic id. Everything that a
+/* The image: sorted arrays (topics by name, extents of streams, brokers, brokers' values) and a map by topic id. Everything that a
  * record gives out or assumes is checked before anything is changed, for records come from outside: a damaged or
  * foreign log must be refused, never guessed at. The same check is what a commit is tested against before it is
  * written, so a record that is in the log applies. */
@@ -36,8 +36,14 @@ void meta_image_deinit(struct meta_image *i) {
     if (!i->mem) return;
     for (size_t k = 0; k < i->topic_count; k++) meta_topic_free(i->topics[k], i->mem);
     for (size_t k = 0; k < i->broker_count; k++) broker_free(&i->brokers[k], i->mem);
+    for (size_t k = 0; k < i->broker_configs_count; k++) {
+        struct meta_broker_configs *b = &i->broker_configs[k];
+        for (size_t n = 0; n < b->config_count; n++) config_free(&b->configs[n], i->mem);
+        mem_free(i->mem, b->configs);
+    }
     mem_free(i->mem, i->topics);
     mem_free(i->mem, i->brokers);
+    mem_free(i->mem, i->broker_configs);
     mem_free(i->mem, i->extents);
     mapstr_deinit(&i->topics_by_id);
     *i = (struct meta_image){0};
@@ -193,31 +199,70 @@ bool meta_image_add_broker(struct meta_image *i, struct incarnation incarnation,
     return true;
 }
 
-void meta_topic_change(struct meta_topic *t, struct mem *m, const struct meta_change *c) {
+/* Sets or removes one value, keeping the order by name. */
+static void configs_change(struct meta_config **configs, size_t *count, struct mem *m, const struct meta_change *c) {
     size_t at = 0;
     int order = 1;
-    for (; at < t->config_count; at++) {
-        order = text_order(t->configs[at].name, strlen(t->configs[at].name), c->name.data, c->name.size);
+    for (; at < *count; at++) {
+        order = text_order((*configs)[at].name, strlen((*configs)[at].name), c->name.data, c->name.size);
         if (order >= 0) break;
     }
-    bool there = at < t->config_count && order == 0;
+    bool there = at < *count && order == 0;
     if (c->removes) {
         if (!there) return;
-        config_free(&t->configs[at], m);
-        t->config_count--;
-        memmove(&t->configs[at], &t->configs[at + 1], (t->config_count - at) * sizeof(*t->configs));
+        config_free(&(*configs)[at], m);
+        (*count)--;
+        memmove(&(*configs)[at], &(*configs)[at + 1], (*count - at) * sizeof(**configs));
         return;
     }
     char *value = mem_strndup(m, c->value.data, c->value.size);
     if (there) {
-        mem_free(m, t->configs[at].value);
-        t->configs[at].value = value;
+        mem_free(m, (*configs)[at].value);
+        (*configs)[at].value = value;
         return;
     }
-    t->configs = mem_realloc(m, t->configs, (t->config_count + 1) * sizeof(*t->configs));
-    memmove(&t->configs[at + 1], &t->configs[at], (t->config_count - at) * sizeof(*t->configs));
-    t->configs[at] = (struct meta_config){mem_strndup(m, c->name.data, c->name.size), value};
-    t->config_count++;
+    *configs = mem_realloc(m, *configs, (*count + 1) * sizeof(**configs));
+    memmove(&(*configs)[at + 1], &(*configs)[at], (*count - at) * sizeof(**configs));
+    (*configs)[at] = (struct meta_config){mem_strndup(m, c->name.data, c->name.size), value};
+    (*count)++;
+}
+
+void meta_topic_change(struct meta_topic *t, struct mem *m, const struct meta_change *c) {
+    configs_change(&t->configs, &t->config_count, m, c);
+}
+
+/* Where the node's values are, or belong. */
+static size_t broker_configs_place(const struct meta_image *i, int32_t node_id, bool *found) {
+    size_t at = 0;
+    while (at < i->broker_configs_count && i->broker_configs[at].node_id < node_id) at++;
+    *found = at < i->broker_configs_count && i->broker_configs[at].node_id == node_id;
+    return at;
+}
+
+const struct meta_broker_configs *meta_image_broker_configs(const struct meta_image *i, int32_t node_id) {
+    bool found;
+    size_t at = broker_configs_place(i, node_id, &found);
+    return found ? &i->broker_configs[at] : NULL;
+}
+
+void meta_image_change_broker(struct meta_image *i, int32_t node_id, const struct meta_change *c) {
+    bool found;
+    size_t at = broker_configs_place(i, node_id, &found);
+    if (!found) {
+        if (c->removes) return;
+        i->broker_configs = mem_grow(i->mem, i->broker_configs, i->broker_configs_count, &i->broker_configs_capacity,
+                                     sizeof(*i->broker_configs));
+        memmove(&i->broker_configs[at + 1], &i->broker_configs[at],
+                (i->broker_configs_count - at) * sizeof(*i->broker_configs));
+        i->broker_configs[at] = (struct meta_broker_configs){.node_id = node_id};
+        i->broker_configs_count++;
+    }
+    struct meta_broker_configs *b = &i->broker_configs[at];
+    configs_change(&b->configs, &b->config_count, i->mem, c);
+    if (b->config_count > 0) return;
+    mem_free(i->mem, b->configs);
+    i->broker_configs_count--;
+    memmove(b, b + 1, (i->broker_configs_count - at) * sizeof(*b));
 }
 
 /* --- Records. */
@@ -249,6 +294,30 @@ static enum err apply_create(struct meta_image *i, const struct meta_record *r) 
     return OK;
 }
 
+static enum err apply_partitions_add(struct meta_image *i, const struct meta_record *r) {
+    struct meta_topic *t = meta_image_topic_by_id(i, &r->partitions_add.id);
+    uint64_t first = r->partitions_add.first_stream.v;
+    int32_t before = r->partitions_add.before, count = r->partitions_add.count;
+    if (!t || t->partition_count != before || count < 1 || count > META_TOPIC_PARTITIONS_MAX - before)
+        return ERR_CORRUPT;
+    if (first < i->next_stream || first > (uint64_t)(INT64_MAX - count)) return ERR_CORRUPT;
+    if (!meta_image_broker(i, r->partitions_add.owner)) return ERR_CORRUPT;
+    size_t size = sizeof(*t->partitions);
+    t->partitions = mem_realloc(i->mem, t->partitions, (size_t)(before + count) * size);
+    for (int32_t p = 0; p < count; p++) {
+        t->partitions[before + p] = (struct meta_partition){.stream = {first + (uint64_t)p},
+                                                            .owner = r->partitions_add.owner,
+                                                            .owner_node = r->partitions_add.owner_node};
+    }
+    t->partition_count = before + count;
+    /* Above all streams that were ever given out, so nothing can be in the way. */
+    struct meta_extent x = {first, (uint64_t)count, before, t};
+    ASSERT(extent_free(i, &x));
+    extent_insert(i, &x);
+    i->next_stream = first + (uint64_t)count;
+    return OK;
+}
+
 static enum err apply_delete(struct meta_image *i, const struct meta_record *r) {
     struct meta_topic *t = meta_image_topic_by_id(i, &r->topic_delete.id);
     if (!t) return ERR_CORRUPT;
@@ -268,6 +337,13 @@ static enum err apply_configure(struct meta_image *i, const struct meta_record *
     struct meta_topic *t = meta_image_topic_by_id(i, &r->topic_configure.id);
     if (!t) return ERR_CORRUPT;
     for (size_t k = 0; k < r->change_count; k++) meta_topic_change(t, i->mem, &r->changes[k]);
+    return OK;
+}
+
+static enum err apply_broker_configure(struct meta_image *i, const struct meta_record *r) {
+    if (r->broker_configure.node_id < META_ALL_BROKERS) return ERR_CORRUPT;
+    for (size_t k = 0; k < r->change_count; k++)
+        meta_image_change_broker(i, r->broker_configure.node_id, &r->changes[k]);
     return OK;
 }
 
@@ -329,6 +405,10 @@ enum err meta_image_apply(struct meta_image *i, const struct meta_record *r, str
         return apply_producer_ids(i, r);
     case META_FORGET_RETIRED:
         return apply_forget(i, r);
+    case META_PARTITIONS_ADD:
+        return apply_partitions_add(i, r);
+    case META_BROKER_CONFIGURE:
+        return apply_broker_configure(i, r);
     }
     return ERR_VERSION;
 }

@@ -14,6 +14,12 @@ struct meta_extent {
     struct meta_topic *topic;
 };
 
+struct meta_broker_configs {     /* what was set of brokers' configurations at run time */
+    int32_t node_id;             /* META_ALL_BROKERS, or the broker's */
+    struct meta_config *configs; /* sorted by name; never none */
+    size_t config_count;
+};
+
 struct meta_image {
     struct mem *mem;
     struct meta_topic **topics; /* sorted by name */
@@ -23,6 +29,8 @@ struct meta_image {
     size_t extent_count, extent_capacity;
     struct meta_broker *brokers; /* sorted by incarnation */
     size_t broker_count, broker_capacity;
+    struct meta_broker_configs *broker_configs; /* sorted by node id */
+    size_t broker_configs_count, broker_configs_capacity;
     uint64_t next_stream;      /* from 1 */
     uint64_t next_producer_id; /* from 0 */
     uint64_t cleaned_below; /* of the log's own numbers, those below this are deleted or stay for ever; only snapshots
@@ -56,6 +64,9 @@ bool meta_image_add_broker(struct meta_image *i, struct incarnation incarnation,
 void meta_topic_free(struct meta_topic *t, struct mem *m);
 /* Sets or removes one override, keeping the order by name. */
 void meta_topic_change(struct meta_topic *t, struct mem *m, const struct meta_change *c);
+/* The same for brokers. A node whose last value went is forgotten. */
+void meta_image_change_broker(struct meta_image *i, int32_t node_id, const struct meta_change *c);
+const struct meta_broker_configs *meta_image_broker_configs(const struct meta_image *i, int32_t node_id); /* or NULL */
 
 /* The snapshot of the whole image: the head of a checkpoint entry (meta_snapshot.c). Canonical: equal images give equal
  * bytes. */

@@ -19,6 +19,9 @@
  *   5 recovered        uint from (incarnation); uint to (incarnation); int to's node id; uint state entry
  *   6 producer_ids     uint first; uint count
  *   7 forget_retired   uint oldest needed (incarnation)
+ *   8 partitions_add   uuid; uint partition count before; uint how many more; uint first stream;
+ *                      uint owner (incarnation); int owner's node id
+ *   9 broker_configure int node id, or -1 for all brokers; uint count, and for each what topic_configure has
  *
  * Nothing is left to the reader's own counters: ids that a record gives out are in it. */
 #include "meta/meta_record.h"
@@ -27,7 +30,7 @@
 
 #define FRAME_SIZE 8u
 #define RECORD_VERSION 1u /* of every kind so far */
-#define KIND_MAX META_FORGET_RETIRED
+#define KIND_MAX META_BROKER_CONFIGURE
 #define OFFSET_MAX ((uint64_t)INT64_MAX)
 
 struct meta_text meta_text_of(const char *s) {
@@ -80,7 +83,7 @@ static void changes_put(const struct meta_record *r, struct buf *out) {
         const struct meta_change *c = &r->changes[i];
         ASSERT(!(c->removes && r->kind == META_TOPIC_CREATE));
         meta_text_put(out, c->name);
-        if (r->kind == META_TOPIC_CONFIGURE) buf_u8(out, c->removes ? 0 : 1);
+        if (r->kind != META_TOPIC_CREATE) buf_u8(out, c->removes ? 0 : 1);
         if (!c->removes) meta_text_put(out, c->value);
     }
 }
@@ -93,7 +96,7 @@ static bool changes_get(struct meta_record *r, struct mem *m, struct reader *in)
     for (; r->change_count < count; r->change_count++) {
         struct meta_change *c = &r->changes[r->change_count];
         if (!meta_text_get(in, &c->name)) return false;
-        if (r->kind == META_TOPIC_CONFIGURE) {
+        if (r->kind != META_TOPIC_CREATE) {
             uint8_t present = reader_u8(in);
             if (in->failed || present > 1) return false;
             c->removes = present == 0;
@@ -141,6 +144,19 @@ static void payload_put(const struct meta_record *r, struct buf *out) {
     case META_FORGET_RETIRED:
         buf_varint(out, r->forget_retired.oldest_needed.v);
         return;
+    case META_PARTITIONS_ADD:
+        ASSERT(r->partitions_add.before > 0 && r->partitions_add.count > 0);
+        buf_put(out, r->partitions_add.id.bytes, 16);
+        buf_varint(out, (uint64_t)r->partitions_add.before);
+        buf_varint(out, (uint64_t)r->partitions_add.count);
+        buf_varint(out, r->partitions_add.first_stream.v);
+        buf_varint(out, r->partitions_add.owner.v);
+        meta_int_put(out, r->partitions_add.owner_node);
+        return;
+    case META_BROKER_CONFIGURE:
+        meta_int_put(out, r->broker_configure.node_id);
+        changes_put(r, out);
+        return;
     }
     UNREACHABLE();
 }
@@ -155,6 +171,17 @@ static bool topic_create_get(struct meta_record *r, struct mem *m, struct reader
     return meta_uint_get(in, OFFSET_MAX, &r->topic_create.first_stream.v) &&
            meta_uint_get(in, OFFSET_MAX, &r->topic_create.owner.v) && meta_int_get(in, &r->topic_create.owner_node) &&
            changes_get(r, m, in);
+}
+
+static bool partitions_add_get(struct meta_record *r, struct reader *in) {
+    uint64_t before, count;
+    if (!uuid_get(in, &r->partitions_add.id)) return false;
+    if (!meta_uint_get(in, INT32_MAX, &before) || !meta_uint_get(in, INT32_MAX, &count)) return false;
+    if (before == 0 || count == 0) return false;
+    r->partitions_add.before = (int32_t)before;
+    r->partitions_add.count = (int32_t)count;
+    return meta_uint_get(in, OFFSET_MAX, &r->partitions_add.first_stream.v) &&
+           meta_uint_get(in, OFFSET_MAX, &r->partitions_add.owner.v) && meta_int_get(in, &r->partitions_add.owner_node);
 }
 
 static bool payload_get(struct meta_record *r, struct mem *m, struct reader *in) {
@@ -177,6 +204,10 @@ static bool payload_get(struct meta_record *r, struct mem *m, struct reader *in)
                meta_uint_get(in, OFFSET_MAX, &r->producer_ids.count);
     case META_FORGET_RETIRED:
         return meta_uint_get(in, OFFSET_MAX, &r->forget_retired.oldest_needed.v);
+    case META_PARTITIONS_ADD:
+        return partitions_add_get(r, in);
+    case META_BROKER_CONFIGURE:
+        return meta_int_get(in, &r->broker_configure.node_id) && changes_get(r, m, in);
     }
     UNREACHABLE(); /* the kind was checked */
 }

@@ -14,6 +14,8 @@ enum meta_record_kind {
     META_RECOVERED = 5,
     META_PRODUCER_IDS = 6,
     META_FORGET_RETIRED = 7,
+    META_PARTITIONS_ADD = 8,
+    META_BROKER_CONFIGURE = 9,
 };
 
 struct meta_text { /* borrowed; holds no NUL */
@@ -22,7 +24,7 @@ struct meta_text { /* borrowed; holds no NUL */
 };
 struct meta_text meta_text_of(const char *s); /* NULL: empty */
 
-struct meta_change { /* of a topic's configuration */
+struct meta_change { /* of a topic's or a broker's configuration */
     struct meta_text name, value;
     bool removes; /* the override; value is empty */
 };
@@ -60,8 +62,18 @@ struct meta_record {
         struct {
             struct incarnation oldest_needed;
         } forget_retired;
+        struct { /* the topic gets `count` more than the `before` it has, owned and backed as with topic_create */
+            struct uuid id;
+            int32_t before, count;
+            struct stream_id first_stream;
+            struct incarnation owner;
+            int32_t owner_node;
+        } partitions_add;
+        struct {
+            int32_t node_id; /* META_ALL_BROKERS: what holds for those that have no value of their own */
+        } broker_configure;
     };
-    struct meta_change *changes; /* of topic_create (none removes) and topic_configure */
+    struct meta_change *changes; /* of topic_create (none removes), topic_configure and broker_configure */
     size_t change_count;
 };
 

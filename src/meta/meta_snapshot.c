@@ -14,12 +14,17 @@
  *     which are consecutive:
  *       uint length; uint first stream; uint owner (incarnation); int owner's node id; uint epoch; uint state entry
  *
+ * Version 2 goes on, and is written only where there is something to go on with:
+ *
+ *   uint count of nodes whose configuration was changed at run time, and for each by rising id:
+ *     int node id (-1: all brokers); uint count of values, at least one, and for each by name: text name, text value
+ *
  * Runs, because thousands of partitions usually change hands together: a million of them take a few bytes for each
  * topic. */
 #include "base/assert.h"
 #include "meta/meta_image.h"
 
-#define SNAPSHOT_VERSION 1u
+#define SNAPSHOT_VERSION 2u
 #define POSITION_MAX ((uint64_t)INT64_MAX)
 
 /* How many partitions from p on make one run. */
@@ -59,8 +64,22 @@ static void topic_encode(const struct meta_topic *t, struct buf *out) {
     }
 }
 
+static void broker_configs_encode(const struct meta_image *i, struct buf *out) {
+    buf_varint(out, i->broker_configs_count);
+    for (size_t k = 0; k < i->broker_configs_count; k++) {
+        const struct meta_broker_configs *b = &i->broker_configs[k];
+        ASSERT(b->config_count > 0);
+        meta_int_put(out, b->node_id);
+        buf_varint(out, b->config_count);
+        for (size_t n = 0; n < b->config_count; n++) {
+            meta_text_put(out, meta_text_of(b->configs[n].name));
+            meta_text_put(out, meta_text_of(b->configs[n].value));
+        }
+    }
+}
+
 void meta_snapshot_encode(const struct meta_image *i, struct buf *out) {
-    buf_u16(out, SNAPSHOT_VERSION);
+    buf_u16(out, i->broker_configs_count > 0 ? SNAPSHOT_VERSION : 1);
     buf_u16(out, 0);
     buf_varint(out, i->next_stream);
     buf_varint(out, i->next_producer_id);
@@ -79,6 +98,7 @@ void meta_snapshot_encode(const struct meta_image *i, struct buf *out) {
     }
     buf_varint(out, i->topic_count);
     for (size_t k = 0; k < i->topic_count; k++) topic_encode(i->topics[k], out);
+    if (i->broker_configs_count > 0) broker_configs_encode(i, out);
 }
 
 static bool brokers_decode(struct meta_image *i, struct reader *in) {
@@ -157,6 +177,23 @@ static bool topics_decode(struct meta_image *i, struct reader *in) {
     return true;
 }
 
+static bool broker_configs_decode(struct meta_image *i, struct reader *in) {
+    uint64_t count, values;
+    if (!meta_uint_get(in, reader_left(in) / 4, &count) || count == 0) return false;
+    for (uint64_t k = 0; k < count; k++) {
+        int32_t node_id, before = k > 0 ? i->broker_configs[k - 1].node_id : META_ALL_BROKERS - 1;
+        if (!meta_int_get(in, &node_id) || node_id <= before) return false;
+        if (!meta_uint_get(in, reader_left(in) / 2, &values) || values == 0) return false;
+        for (uint64_t n = 0; n < values; n++) {
+            struct meta_change c = {0};
+            if (!meta_text_get(in, &c.name) || !meta_text_get(in, &c.value)) return false;
+            meta_image_change_broker(i, node_id, &c);
+            if (i->broker_configs[k].config_count != n + 1) return false; /* twice the same name */
+        }
+    }
+    return true;
+}
+
 enum err meta_snapshot_decode(struct meta_image *i, struct mem *m, struct slice bytes) {
     meta_image_init(i, m);
     struct reader in = reader_of(bytes.data, bytes.size);
@@ -165,11 +202,12 @@ enum err meta_snapshot_decode(struct meta_image *i, struct mem *m, struct slice 
         meta_image_deinit(i);
         return ERR_VERSION;
     }
-    bool ok = !in.failed && version == SNAPSHOT_VERSION && zero == 0;
+    bool ok = !in.failed && version >= 1 && zero == 0;
     ok = ok && meta_uint_get(&in, POSITION_MAX, &i->next_stream) && i->next_stream > 0;
     ok = ok && meta_uint_get(&in, POSITION_MAX, &i->next_producer_id) &&
          meta_uint_get(&in, UINT64_MAX, &i->cleaned_below);
-    ok = ok && brokers_decode(i, &in) && topics_decode(i, &in) && reader_left(&in) == 0;
+    ok = ok && brokers_decode(i, &in) && topics_decode(i, &in);
+    ok = ok && (version == 1 || broker_configs_decode(i, &in)) && reader_left(&in) == 0;
     if (ok) return OK;
     meta_image_deinit(i);
     return in.failed ? ERR_TRUNCATED : ERR_CORRUPT;

@@ -14,6 +14,7 @@
 
 #define DELETE_BATCH 500u
 #define PIECES_ON_STACK 16u
+#define OWNER_READS 4u
 
 struct objlog *objlog_create(const struct objlog_options *o) {
     ASSERT(o->depth >= 1 && o->depth <= OBJLOG_DEPTH_MAX);
@@ -90,16 +91,20 @@ static void repeating_ended(struct objlog *l, uint64_t number, bool works) {
     if (works) log_info(l->env->log, "object store takes writes again", "prefix=%s number=%" PRIu64, l->prefix, number);
 }
 
-/* After ERR_EXISTS: OK, it is mine; ERR_EXISTS, it is not; anything else, the question is open. */
+/* After ERR_EXISTS: OK, it is mine; ERR_EXISTS, it is not; anything else, the question is open. Whose it is is for the
+ * header to say; what is no header may have been damaged on its way, and is read again before it is believed. */
 static enum err owner_find(struct objlog *l, const char *key, const struct slice *header) {
-    struct slice found = {0};
-    enum err e = store_get(l->store, key, 0, OBJLOG_HEADER_SIZE, l->purpose, &found);
-    if (e == OK) {
-        bool same = found.size == header->size && memcmp(found.data, header->data, header->size) == 0;
-        if (!same) e = ERR_EXISTS;
+    for (unsigned i = 1;; i++) {
+        struct slice found = {0};
+        struct objlog_header decoded;
+        enum err e = store_get(l->store, key, 0, OBJLOG_HEADER_SIZE, l->purpose, &found);
+        bool same = e == OK && found.size == header->size && memcmp(found.data, header->data, header->size) == 0;
+        bool whole = e == OK && objlog_header_decode(found.data, found.size, &decoded) == OK;
+        slice_unref(&found);
+        if (e != OK) return e == ERR_NOT_FOUND ? ERR_UNKNOWN_OUTCOME : e; /* that it is not there proves nothing */
+        if (same) return OK;
+        if (whole || i == OWNER_READS) return ERR_EXISTS;
     }
-    slice_unref(&found);
-    return e == ERR_NOT_FOUND ? ERR_UNKNOWN_OUTCOME : e; /* that it is not there proves nothing */
 }
 
 enum err objlog_put(struct objlog *l, uint64_t number, const struct slice *data, size_t count) {

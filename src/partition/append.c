@@ -1,6 +1,6 @@
 /* Produce: from a client's bytes to a batch with an offset.
  *
- *   take a turn -> judge the header -> judge the records (perhaps on a worker) -> recompress (rarely; on a worker) ->
+ *   take a turn -> (an old client's message set: make it a batch) -> judge the header -> judge the records (perhaps on a worker) -> recompress (rarely; on a worker) ->
  *   await the turn -> judge the sequence numbers -> reserve room -> decide offset, time, segment -> append -> end
  *   the turn
  *
@@ -9,6 +9,9 @@
  * were called. Nothing suspends between the decision and the append. An uncompressed batch that finds room goes
  * through without a system call, a lock or an allocation:
  * its bytes are read twice (checksum, records) and copied once, by stream_append.
+ *
+ * A message set of some size is converted with the turn, not before: so a partition holds the memory of one at most, and
+ * what holds memory never waits for what waits for memory.
  *
  * Checks and their order are Kafka's for Produce 3 and later. */
 #include "base/assert.h"
@@ -32,6 +35,8 @@ struct append {
     struct batch_check check;
     unsigned flags; /* of the WAL record */
     struct partition_append_result *out;
+    struct partition_turn turn;
+    struct conversion_up old; /* Produce before version 3 */
 };
 
 static enum err refuse(struct append *a, enum err e, const char *message) {
@@ -205,6 +210,53 @@ static enum kafka_codec wanted_codec(const struct topic_config *c, enum kafka_co
     UNREACHABLE();
 }
 
+static int32_t wanted_level(const struct topic_config *c, enum kafka_codec codec) {
+    if (codec == CODEC_GZIP) return c->compression_gzip_level;
+    if (codec == CODEC_LZ4) return c->compression_lz4_level;
+    if (codec == CODEC_ZSTD) return c->compression_zstd_level;
+    return COMPRESS_LEVEL_DEFAULT;
+}
+
+static enum kafka_codec converted_codec(void *ctx, enum kafka_codec codec, int32_t *level) {
+    const struct append *a = ctx;
+    enum kafka_codec wanted = wanted_codec(&a->config, codec);
+    *level = wanted == codec ? COMPRESS_LEVEL_DEFAULT : wanted_level(&a->config, wanted);
+    return wanted;
+}
+
+static void await_turn(void *ctx) {
+    struct append *a = ctx;
+    partition_turn_await(a->p, &a->turn);
+}
+
+/* Produce before version 3. A message set becomes a batch: *converted. Kafka never enforced that such a request holds
+ * the old formats, so a record batch goes on as it would in a newer one; and nothing at all is no error. Suspends. */
+static enum err convert_set(struct append *a, bool *converted) {
+    struct conversion_up *u = &a->old;
+    u->data = a->data;
+    u->size = a->size;
+    u->message_max = (size_t)a->config.max_message_bytes;
+    u->how.batch_max = u->message_max;
+    u->how.need_keys = (a->config.cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
+    u->codec_for = converted_codec;
+    u->ctx = a;
+    u->check.bad_record = -1;
+    enum err e = conversions_up(a->p->conversions, u, await_turn, &a->repacked);
+    if (e != OK) a->out->bad_record = u->check.bad_record;
+    if (e != OK) return refuse(a, e == ERR_TOO_LARGE ? ERR_MESSAGE_TOO_LARGE : e, u->why);
+    *converted = u->set.count == 0 || u->set.magic < 2;
+    if (!*converted) return OK;
+    a->data = a->repacked.data;
+    a->size = a->repacked.size;
+    if (a->size == 0) return OK;
+    e = batch_parse_unchecked(a->data, a->size, &a->header);
+    ASSERT(e == OK && a->header.size == a->size);
+    if (a->size > (size_t)a->config.max_message_bytes)
+        return refuse(a, ERR_MESSAGE_TOO_LARGE, "the messages make a record batch larger than max.message.bytes");
+    a->check = u->check;
+    return judge_timestamps(a);
+}
+
 struct repacking {
     struct append *a;
     enum kafka_codec codec;
@@ -246,9 +298,7 @@ static void repack_on_worker(void *arg) {
 static enum err repack(struct append *a) {
     struct repacking r = {a, wanted_codec(&a->config, batch_codec(&a->header)), COMPRESS_LEVEL_DEFAULT, OK};
     if (r.codec == batch_codec(&a->header)) return OK;
-    if (r.codec == CODEC_GZIP) r.level = a->config.compression_gzip_level;
-    if (r.codec == CODEC_LZ4) r.level = a->config.compression_lz4_level;
-    if (r.codec == CODEC_ZSTD) r.level = a->config.compression_zstd_level;
+    r.level = wanted_level(&a->config, r.codec);
     env_offload(a->p->env, repack_on_worker, &r);
     if (r.result != OK) return r.result == ERR_CORRUPT || r.result == ERR_TOO_LARGE ? ERR_CORRUPT_MESSAGE : r.result;
     a->data = a->repacked.data;
@@ -366,6 +416,13 @@ static enum err append_in_turn(struct append *a) {
     return OK;
 }
 
+static enum err judge_batch(struct append *a, int16_t api_version) {
+    enum err e = judge_frame(a, api_version);
+    if (e == OK) e = judge_header(a);
+    if (e == OK) e = judge_records(a);
+    return e == OK ? repack(a) : e;
+}
+
 enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version,
                           struct partition_append_result *out) {
     CHECK_OBJ(p, PARTITION_MAGIC);
@@ -374,20 +431,23 @@ enum err partition_append(struct partition *p, uint8_t *records, size_t size, in
     if (!partition_enter(p)) return ERR_NOT_LEADER;
     struct append a = {.p = p, .config = p->config, .data = records, .size = size, .out = out};
     buf_init(&a.repacked, p->env->mem);
-    struct partition_turn turn;
-    partition_turn_take(p, &turn);
-    enum err e = judge_frame(&a, api_version);
-    if (e == OK) e = judge_header(&a);
-    if (e == OK) e = judge_records(&a);
-    if (e == OK) e = repack(&a);
+    partition_turn_take(p, &a.turn);
+    bool converted = false;
+    enum err e = api_version < 3 ? convert_set(&a, &converted) : OK;
+    if (e == OK && !converted) e = judge_batch(&a, api_version);
     if (e == OK && a.size > (size_t)a.config.segment_bytes)
         e = refuse(&a, ERR_RECORD_LIST_TOO_LARGE, "the record batch is larger than segment.bytes");
     if (e == OK) {
-        partition_turn_await(p, &turn);
-        e = append_in_turn(&a);
+        partition_turn_await(p, &a.turn);
+        if (a.size > 0) {
+            e = append_in_turn(&a);
+        } else {
+            out->base_offset = UINT64_MAX; /* nothing came */
+        }
     }
-    partition_turn_end(p, &turn);
+    partition_turn_end(p, &a.turn);
     buf_deinit(&a.repacked);
+    conversions_release(p->conversions, &a.old);
     out->log_start_offset = stream_durable_start(p->stream);
     partition_leave(p);
     return e;

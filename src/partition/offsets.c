@@ -2,6 +2,11 @@
 #include "base/assert.h"
 #include "partition/partition_priv.h"
 
+/* The time of a segment: its newest record's; without one, the last append. */
+static int64_t segment_time(const struct partition *p, const struct state_segment *g) {
+    return g->max_timestamp >= 0 ? g->max_timestamp : p->appended_ms;
+}
+
 enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4 };
 
 struct lookup { /* the first record of a batch, at or above an offset, that is not older than a time */
@@ -129,6 +134,28 @@ static enum err list_offset(struct partition *p, int64_t timestamp, int64_t *off
     *offset = *found_timestamp = -1;
     *leader_epoch = -1;
     return e == ERR_NOT_FOUND ? OK : e;
+}
+
+/* As Kafka does it with its segments and the times of their files. What can be answered is where each segment begins,
+ * with the time of its newest record, and the end of the log, with the present: the newest of them that is old enough,
+ * and all before it. What is not durable yet is not shown. */
+enum err partition_list_segments(struct partition *p, int64_t timestamp, size_t max, int64_t *offsets, size_t *count) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    if (p->closing) return ERR_NOT_LEADER;
+    const struct stream_state *s = &p->live;
+    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream), above = end;
+    int64_t end_time = start == end ? p->appended_ms : env_wall_ms(p->env);
+    bool found = timestamp == LATEST || end_time <= timestamp || (start == end && timestamp == EARLIEST);
+    *count = 0;
+    if (found && *count < max) offsets[(*count)++] = (int64_t)end;
+    for (size_t i = s->segment_count; i > 0 && *count < max && above > start; i--) {
+        const struct state_segment *g = &s->segments[i - 1];
+        if (g->base_offset >= above) continue;
+        above = g->base_offset > start ? g->base_offset : start;
+        found |= segment_time(p, g) <= timestamp || (timestamp == EARLIEST && above == start);
+        if (found) offsets[(*count)++] = (int64_t)above;
+    }
+    return OK;
 }
 
 enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset,

@@ -31,7 +31,7 @@ static void take_durability(struct partition *p) {
 
 enum err partition_open(const struct partition_options *o, struct partition **out) {
     CHECK_OBJ(o->env, ENV_MAGIC);
-    ASSERT(o->stream.v != 0 && o->leader_epoch >= 0 && o->config != NULL);
+    ASSERT(o->stream.v != 0 && o->leader_epoch >= 0 && o->config != NULL && o->conversions != NULL);
     struct mem *m = o->env->mem;
     struct partition *p = MEM_NEW(m, struct partition);
     INIT_OBJ(p, PARTITION_MAGIC);
@@ -41,6 +41,7 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
     p->leader_epoch = o->leader_epoch;
     p->index = o->index;
     p->producer_id_expiration_ms = o->producer_id_expiration_ms;
+    p->conversions = o->conversions;
     p->config = *o->config;
     list_init(&p->turns);
     list_init(&p->watches);
@@ -108,6 +109,11 @@ void partition_configure(struct partition *p, const struct topic_config *config)
     p->config = *config;
     if (redraw) partition_draw_jitter(p);
     take_durability(p);
+}
+
+void partition_set_producer_expiration(struct partition *p, int64_t ms) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    p->producer_id_expiration_ms = ms;
 }
 
 /* Watches. They are called from the loop itself: when the stream tells that the durable end has moved, or by a timer
@@ -200,6 +206,16 @@ struct stream_id partition_stream(const struct partition *p) {
 uint64_t partition_size_bytes(const struct partition *p) {
     CHECK_OBJ(p, PARTITION_MAGIC);
     return p->live.start_offset < p->live.end_offset ? live_bytes(&p->live) : 0;
+}
+
+bool partition_down_converts(const struct partition *p) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    return p->config.message_downconversion_enable != 0;
+}
+
+bool partition_is_zstd(const struct partition *p) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    return p->config.compression_type == TOPIC_COMPRESSION_ZSTD;
 }
 
 const struct partition_counters *partition_counters(const struct partition *p) {

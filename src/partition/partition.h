@@ -7,6 +7,7 @@
 #ifndef OXBOW_PARTITION_PARTITION_H
 #define OXBOW_PARTITION_PARTITION_H
 
+#include "partition/conversions.h"
 #include "partition/topic_config.h"
 #include "stream/stream.h"
 
@@ -21,6 +22,7 @@ struct partition_options {
     const char *topic;                 /* copied; for log lines */
     int32_t index;
     int64_t producer_id_expiration_ms;
+    struct conversions *conversions; /* of this loop; borrowed */
 };
 /* Suspends. */
 enum err partition_open(const struct partition_options *o, struct partition **out) WARN_UNUSED;
@@ -28,6 +30,7 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
  * call answers ERR_NOT_LEADER. Suspends. */
 void partition_close(struct partition *p);
 void partition_configure(struct partition *p, const struct topic_config *config);
+void partition_set_producer_expiration(struct partition *p, int64_t ms);
 
 struct partition_append_result {
     /* of the batch, or of the original if it is a duplicate; pass end_offset to partition_wait */
@@ -37,10 +40,10 @@ struct partition_append_result {
     const char *message; /* for INVALID_RECORD and friends: a literal, or NULL */
     int32_t bad_record;  /* index in the batch of the record at fault, -1: none */
 };
-/* records: one v2 batch as it came (Kafka protocol: Produce 3 and later); its bytes are changed in place (base
- * offset, leader epoch, perhaps timestamp). May suspend for room,
- * or for a worker thread, only before anything is decided: appends by successive callers are ordered as called. On
- * an error nothing was appended; out->message
+/* records: one v2 batch as it came; its bytes are changed in place (base offset, leader epoch, perhaps timestamp).
+ * Before version 3 of Produce also a message set, which becomes one batch; an empty one is OK, with base offset -1 and
+ * end offset 0. May suspend for room, for memory, or for a worker thread, only before anything is decided: appends by
+ * successive callers are ordered as called. On an error nothing was appended; out->message
  * and out->bad_record say more. A repetition of a batch is OK and gives the original's offsets. Transactional
  * batches: ERR_TRANSACTIONAL_ID_AUTHORIZATION. */
 enum err partition_append(struct partition *p, uint8_t *records, size_t size, int16_t api_version,
@@ -74,6 +77,9 @@ struct partition_fetched {
     int32_t diverging_epoch; /* -1: none */
     uint64_t diverging_end_offset;
 };
+/* What the topic's configuration says of clients that know only the old formats, or not all codecs. */
+bool partition_down_converts(const struct partition *p);
+bool partition_is_zstd(const struct partition *p);
 /* Appends whole batches to `out`. ERR_OFFSET_OUT_OF_RANGE (fetched is filled also then). May suspend unless
  * cached_only. */
 enum err partition_read(struct partition *p, const struct partition_fetch *f, struct partition_fetched *fetched,
@@ -97,12 +103,37 @@ void partition_watch_off(struct partition_watch *w); /* harmless when off */
  * found: OK with offset -1. Suspends. */
 enum err partition_list_offset(struct partition *p, int64_t timestamp, int32_t current_leader_epoch, int64_t *offset,
                                int64_t *found_timestamp, int32_t *leader_epoch) WARN_UNUSED;
+/* Kafka protocol: ListOffsets 0. At most `max` offsets where segments begin, falling, of segments not newer than the
+ * timestamp; before them the high watermark for the present. -1 latest, -2 earliest. Does not suspend. */
+enum err partition_list_segments(struct partition *p, int64_t timestamp, size_t max, int64_t *offsets,
+                                 size_t *count) WARN_UNUSED;
 /* Applies retention.ms and retention.bytes at wall time now_ms, also to the active segment, and trims when something
  * went; forgets producers that were silent for
  * producer.id.expiration.ms. (segment.ms is applied by the next append, as in Kafka.) Called by the shard's timer.
  * Suspends. */
 void partition_retain(struct partition *p, int64_t now_ms);
 uint64_t partition_size_bytes(const struct partition *p);
+
+/* Kafka protocol: DeleteRecords. Moves the log start offset up to `offset`, -1: the high watermark, and suspends until
+ * that is durable; what lies below it already stays so. *low_watermark: the log start offset then, -1 on errors.
+ * ERR_POLICY_VIOLATION: old records of this topic are compacted, not deleted. ERR_OFFSET_OUT_OF_RANGE: above the high
+ * watermark. ERR_UNKNOWN_OUTCOME: they may be gone. */
+enum err partition_delete_records(struct partition *p, int64_t offset, int64_t *low_watermark) WARN_UNUSED;
+
+/* Kafka protocol: OffsetForLeaderEpoch. *epoch: the largest known one that is not above `leader_epoch`; its records end
+ * below *end_offset. Both -1: not known. ERR_FENCED_LEADER_EPOCH, ERR_UNKNOWN_LEADER_EPOCH. */
+enum err partition_epoch_end(const struct partition *p, int32_t current_leader_epoch, int32_t leader_epoch,
+                             int32_t *epoch, int64_t *end_offset) WARN_UNUSED;
+
+/* Kafka protocol: DescribeProducers. What is remembered of a producer whose batches are durable. */
+struct partition_producer {
+    int64_t producer_id;
+    int16_t epoch;
+    int32_t last_sequence;
+    int64_t last_timestamp;
+};
+/* Sorted by id. The caller frees *out with m. Returns how many there are. */
+size_t partition_producers(const struct partition *p, struct mem *m, struct partition_producer **out);
 
 struct partition_counters { /* since open */
     uint64_t bytes_in, bytes_out, batches_in, records_in;

@@ -34,6 +34,7 @@ struct partition {
     int32_t leader_epoch, index;
     char *topic;
     int64_t producer_id_expiration_ms;
+    struct conversions *conversions;
     struct topic_config config;
 
     struct stream_state live; /* ahead: includes what is appended and not durable yet */
@@ -71,6 +72,11 @@ void partition_wake_soon(struct partition *p);
 
 /* ERR_FENCED_LEADER_EPOCH, ERR_UNKNOWN_LEADER_EPOCH; -1 is not checked. */
 enum err partition_check_epoch(const struct partition *p, int32_t current_leader_epoch) WARN_UNUSED;
+
+/* KIP-320: where the log parts from what a client has seen. The records of its last epoch, `asked`, end at *end_offset,
+ * and *epoch is the largest known epoch that is not above it. False: an epoch that never was. The end is the live one:
+ * what is shown must be held against the high watermark. */
+bool partition_epoch_lookup(const struct partition *p, int32_t asked, int32_t *epoch, uint64_t *end_offset);
 
 /* The turns of appends: whoever comes first appends first, however long the preparation of either takes. */
 struct partition_turn {

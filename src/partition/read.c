@@ -2,10 +2,7 @@
 #include "base/assert.h"
 #include "partition/partition_priv.h"
 
-/* KIP-320: where the log parts from what the client has seen. The records of its last epoch end at *end_offset, and
- * *epoch is the largest known epoch that is not above
- * it. False: an epoch that never was. */
-static bool epoch_end(const struct partition *p, int32_t asked, int32_t *epoch, uint64_t *end_offset) {
+bool partition_epoch_lookup(const struct partition *p, int32_t asked, int32_t *epoch, uint64_t *end_offset) {
     const struct stream_state *s = &p->live;
     if (asked > p->leader_epoch) return false;
     *epoch = asked;
@@ -36,7 +33,7 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     if (f->last_fetched_epoch >= 0) {
         int32_t epoch;
         uint64_t end;
-        if (!epoch_end(p, f->last_fetched_epoch, &epoch, &end) || f->offset < fetched->log_start_offset)
+        if (!partition_epoch_lookup(p, f->last_fetched_epoch, &epoch, &end) || f->offset < fetched->log_start_offset)
             return ERR_OFFSET_OUT_OF_RANGE;
         if (epoch < f->last_fetched_epoch || end < f->offset) {
             fetched->diverging_epoch = epoch;

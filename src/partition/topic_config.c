@@ -16,7 +16,7 @@
 
 enum { EFFECT = 1, OLD = 2 };
 /* How a value is kept and read; TYPE_* of the protocol alone does not tell. */
-enum row_kind { ROW_INT, ROW_LONG, ROW_ENUM, ROW_SET, ROW_KEPT };
+enum row_kind { ROW_INT, ROW_LONG, ROW_ENUM, ROW_BOOL, ROW_SET, ROW_KEPT };
 
 struct row {
     const char *name, *synonym;
@@ -39,6 +39,8 @@ static const struct row rows[TOPIC_PROPERTIES] = {
     {name, synonym, ROW_LONG, TOPIC_TYPE_LONG, FIELD(f), initial, NULL, "", min, max, flags, text},
 #define TOPIC_ENUM(f, name, synonym, initial, values, flags, text)                                                     \
     {name, synonym, ROW_ENUM, TOPIC_TYPE_STRING, FIELD(f), initial, NULL, values, 0, 0, flags, text},
+#define TOPIC_BOOL(f, name, synonym, initial, flags, text)                                                             \
+    {name, synonym, ROW_BOOL, TOPIC_TYPE_BOOLEAN, FIELD(f), initial, NULL, "", 0, 0, flags, text},
 #define TOPIC_SET(f, name, synonym, initial, values, flags, text)                                                      \
     {name, synonym, ROW_SET, TOPIC_TYPE_LIST, FIELD(f), initial, NULL, values, 0, 0, flags, text},
 #define TOPIC_KEPT(id, name, synonym, type, initial, values, min, max, flags, text)                                    \
@@ -243,6 +245,10 @@ enum err topic_config_set(struct topic_config *c, const char *name, const char *
     case ROW_ENUM:
         e = parse_one_of(r, value, &v, why, why_size);
         break;
+    case ROW_BOOL:
+        e = check_kept(r, value, why, why_size);
+        v = piece_is(trimmed(value, strlen(value)), "true");
+        break;
     case ROW_SET:
         e = parse_set(r, value, &v, why, why_size);
         break;
@@ -317,6 +323,7 @@ static const char *value_text(const struct topic_config *c, const struct row *r,
         (void)snprintf(out, out_size, "%" PRId64, v);
         return out;
     }
+    if (r->kind == ROW_BOOL) return v ? "true" : "false";
     size_t used = 0;
     struct piece p;
     const char *cursor = r->values;
@@ -414,4 +421,24 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
         return true;
     }
     return false;
+}
+
+enum topic_property topic_config_find_synonym(const char *name) {
+    size_t i = 0;
+    while (i < TOPIC_PROPERTIES && ((rows[i].flags & OLD) != 0 || strcmp(rows[i].synonym, name) != 0)) i++;
+    return (enum topic_property)i;
+}
+
+void topic_config_row(enum topic_property p, struct topic_config_row *out) {
+    ASSERT(p < TOPIC_PROPERTIES);
+    const struct row *r = &rows[p];
+    struct topic_config kafka;
+    topic_config_init(&kafka);
+    out->name = r->name;
+    out->synonym = r->synonym;
+    out->text = r->text;
+    out->type = r->type;
+    out->effect = (r->flags & EFFECT) != 0;
+    out->old = (r->flags & OLD) != 0;
+    out->default_value = value_text(&kafka, r, out->buffer, sizeof(out->buffer));
 }

@@ -35,6 +35,7 @@ enum topic_property {
 #define TOPIC_INT(field, ...) TOPIC_##field,
 #define TOPIC_LONG(field, ...) TOPIC_##field,
 #define TOPIC_ENUM(field, ...) TOPIC_##field,
+#define TOPIC_BOOL(field, ...) TOPIC_##field,
 #define TOPIC_SET(field, ...) TOPIC_##field,
 #define TOPIC_KEPT(id, ...) TOPIC_##id,
 #include "partition/topic_config_table.h"
@@ -60,6 +61,7 @@ struct topic_config {
 #define TOPIC_INT(field, ...) int32_t field;
 #define TOPIC_LONG(field, ...) int64_t field;
 #define TOPIC_ENUM(field, ...) int32_t field;
+#define TOPIC_BOOL(field, ...) int32_t field;
 #define TOPIC_SET(field, ...) int32_t field;
 #define TOPIC_KEPT(id, ...)
 #include "partition/topic_config_table.h"
@@ -124,5 +126,17 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
 
 /* TOPIC_PROPERTIES if there is none of that name. */
 enum topic_property topic_config_find(const char *name);
+/* The property whose default the broker's property of that name gives; Kafka's old names are not looked at. */
+enum topic_property topic_config_find_synonym(const char *name);
+
+/* The table at run time. */
+struct topic_config_row {
+    const char *name, *synonym, *text;
+    const char *default_value; /* may point into buffer: not to be copied */
+    enum topic_type type;
+    bool effect, old; /* old: Kafka 4 no longer knows the name */
+    char buffer[64];
+};
+void topic_config_row(enum topic_property p, struct topic_config_row *out);
 
 #endif

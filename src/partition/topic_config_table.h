@@ -5,6 +5,7 @@
  *   TOPIC_INT (field, name, synonym, default, min, max, flags, text)      32 bits
  *   TOPIC_LONG(field, name, synonym, default, min, max, flags, text)      64 bits
  *   TOPIC_ENUM(field, name, synonym, default index, values, flags, text)  one of "a|b"; in the struct its index
+ *   TOPIC_BOOL(field, name, synonym, default, flags, text)                 32 bits, 0 or 1
  *   TOPIC_SET (field, name, synonym, default bits, values, flags, text)   comma-separated list of "a|b"; in the struct one bit each
  * Without one: checked, kept with the topic and shown again, and that is all:
  *   TOPIC_KEPT(id, name, synonym, type, default text, values, min, max, flags, text)
@@ -44,8 +45,8 @@ TOPIC_KEPT(local_retention_ms, "local.retention.ms", "log.local.retention.ms", T
 TOPIC_LONG(max_compaction_lag_ms, "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", INT64_MAX, 1, INT64_MAX, 0,
            "The longest that a record may escape compaction.")
 TOPIC_INT(max_message_bytes, "max.message.bytes", "message.max.bytes", 1048588, 0, TOPIC_INT_MAX, EFFECT, "The largest record batch that is accepted.")
-TOPIC_KEPT(message_downconversion_enable, "message.downconversion.enable", "log.message.downconversion.enable", TOPIC_TYPE_BOOLEAN, "true", "", 0, 0, OLD,
-           "Whether batches are converted to old formats for old consumers.")
+TOPIC_BOOL(message_downconversion_enable, "message.downconversion.enable", "log.message.downconversion.enable", true, EFFECT | OLD,
+           "Whether batches are converted to old formats for old consumers; if not, they are answered with an error.")
 TOPIC_KEPT(message_format_version, "message.format.version", "log.message.format.version", TOPIC_TYPE_STRING, "3.0-IV1", "", 0, 0, OLD,
            "The format in which records are kept; it is always the newest.")
 TOPIC_LONG(message_timestamp_after_max_ms, "message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", 3600000, 0, INT64_MAX, EFFECT,
@@ -88,6 +89,7 @@ TOPIC_KEPT(unclean_leader_election_enable, "unclean.leader.election.enable", "un
 #undef TOPIC_INT
 #undef TOPIC_LONG
 #undef TOPIC_ENUM
+#undef TOPIC_BOOL
 #undef TOPIC_SET
 #undef TOPIC_KEPT
 #undef TOPIC_INT_MAX

@@ -10,8 +10,8 @@
 static bool deletable(const struct streams *s, const struct object_use *use) {
     if (use->ranges > 0 || use->pins > 0) return false;
     /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are
-     * log, and their objects in use. */
-    if (use->id.creator.v != s->options.incarnation.v) return s->store->exclusive && s->started;
+     * log, and their objects in use. From then on nobody does, and their creators find the fences. */
+    if (use->id.creator.v != s->options.incarnation.v) return s->started;
     if (use->id.kind == OBJECT_DATA || OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_DELETE_LOG)) return true;
     uint64_t below = objlog_deletable_below(s->log);
     return use->id.number < below && use->not_before <= below;
@@ -54,10 +54,11 @@ static void collect(void *arg) {
     struct object_id ids[DELETE_BATCH];
     size_t n;
     while (!s->closing && (n = take(s, ids, DELETE_BATCH)) > 0) {
+        /* The store may be away for hours. What is still not deleted at a close is found by the sweep of a later start,
+         * where there is one: only where the store is exclusive. */
         unsigned attempt = 0;
-        while (delete_objects(s, ids, n) != OK && !s->closing && attempt < 8)
-            env_backoff(s->env, attempt++, 100 * NS_PER_MS, 10 * NS_PER_S);
-        /* What could not be deleted now is found by the sweep of a later start. */
+        while (delete_objects(s, ids, n) != OK && !s->closing)
+            env_backoff(s->env, attempt++, 100 * NS_PER_MS, 5 * NS_PER_S);
     }
     s->collecting = false;
     waitgroup_done(&s->background);
@@ -72,35 +73,92 @@ void collect_poke(struct streams *s) {
 
 /* ---- sweep ---- */
 
-static bool swept_away(struct streams *s, const char *key, struct object_id *id) {
-    if (!object_key_parse(key, s->generation, id)) return false;
-    if (id->creator.v >= s->options.incarnation.v) return false;
-    struct object_use *use = object_uses_get(&s->uses, *id);
-    return !use || (use->ranges == 0 && use->pins == 0 && !use->listed);
+struct sweep {
+    struct streams *s;
+    struct incarnation oldest;
+    uint64_t deleted;
+    struct object_id ids[DELETE_BATCH]; /* to be deleted */
+    size_t count;
+};
+
+static bool needed(const struct sweep *w, struct object_id id) {
+    struct object_use *use = object_uses_get(&w->s->uses, id);
+    return use && (use->ranges > 0 || use->pins > 0 || use->listed);
 }
 
-static enum err sweep_prefix(struct streams *s, const char *prefix, struct incarnation *oldest, uint64_t *deleted) {
+static enum err sweep_flush(struct sweep *w) {
+    if (w->count == 0) return OK;
+    enum err e = delete_objects(w->s, w->ids, w->count);
+    if (e == OK) w->deleted += w->count;
+    w->count = 0;
+    return e;
+}
+
+/* On a shared store a fence stays: whoever it overtook may still try that number. What cannot be told stays too. Suspends. */
+static enum err is_fence(struct streams *s, struct object_id id, bool *out) {
+    char key[OBJECT_KEY_MAX];
+    object_key(key, s->generation, id);
+    struct slice data = {0};
+    struct objlog_header h = {0};
+    enum err e = store_get(s->store, key, 0, OBJLOG_HEADER_SIZE, STORE_FOR_OTHER, &data);
+    if (e != OK && e != ERR_NOT_FOUND) return e;
+    *out = e == OK && (objlog_header_decode(data.data, data.size, &h) != OK || h.kind == OBJLOG_FENCE);
+    slice_unref(&data);
+    return OK;
+}
+
+/* What one dead incarnation has on a page of the listing. */
+static enum err sweep_creator(struct sweep *w, const struct object_id *ids, size_t count) {
+    struct streams *s = w->s;
+    enum err e = OK;
+    size_t left = count;
+    for (size_t i = 0; i < count && e == OK && !s->closing; i++) {
+        bool ledger = ids[i].kind == OBJECT_LEDGER_ENTRY, fence = false;
+        if (needed(w, ids[i])) {
+            if (ids[i].creator.v < w->oldest.v) w->oldest = ids[i].creator;
+            continue;
+        }
+        /* The last one of a ledger is its fence; so each start need not read all fences that there ever were. */
+        if (ledger && !s->store->exclusive) {
+            fence = left == 1;
+            if (!fence) e = is_fence(s, ids[i], &fence);
+        }
+        if (e != OK || fence) continue;
+        w->ids[w->count++] = ids[i];
+        left--;
+        if (w->count == DELETE_BATCH) e = sweep_flush(w);
+    }
+    return e;
+}
+
+static enum err sweep_page(struct sweep *w, const struct store_listing *page) {
+    struct streams *s = w->s;
+    struct object_id *ids = mem_alloc(s->mem, (page->count + 1) * sizeof(*ids));
+    enum err e = OK;
+    size_t n = 0;
+    for (size_t i = 0; i <= page->count && e == OK; i++) {
+        struct object_id id = {.creator = {0}};
+        bool ours = i < page->count && object_key_parse(page->items[i].key, s->generation, &id) &&
+                    id.creator.v < s->options.incarnation.v;
+        if (n > 0 && (i == page->count || (ours && id.creator.v != ids[0].creator.v))) {
+            e = sweep_creator(w, ids, n);
+            n = 0;
+        }
+        if (ours) ids[n++] = id;
+    }
+    mem_free(s->mem, ids);
+    return e == OK ? sweep_flush(w) : e;
+}
+
+static enum err sweep_prefix(struct sweep *w, const char *prefix) {
+    struct streams *s = w->s;
     char *after = NULL;
     bool more = true;
     enum err e = OK;
     while (e == OK && more && !s->closing) {
         struct store_listing page;
         e = store_list(s->store, prefix, after, 1000, STORE_FOR_OTHER, &page);
-        struct object_id ids[DELETE_BATCH];
-        size_t n = 0;
-        for (size_t i = 0; e == OK && i < page.count; i++) {
-            struct object_id id;
-            if (swept_away(s, page.items[i].key, &id)) {
-                ids[n++] = id;
-            } else if (object_key_parse(page.items[i].key, s->generation, &id) && id.creator.v < oldest->v) {
-                *oldest = id.creator;
-            }
-            if (n == DELETE_BATCH || (n > 0 && i + 1 == page.count)) {
-                e = delete_objects(s, ids, n);
-                *deleted += n;
-                n = 0;
-            }
-        }
+        if (e == OK) e = sweep_page(w, &page);
         more = e == OK && page.more && page.count > 0;
         mem_free(s->mem, after);
         after = more ? mem_strdup(s->mem, page.items[page.count - 1].key) : NULL;
@@ -112,10 +170,9 @@ static enum err sweep_prefix(struct streams *s, const char *prefix, struct incar
 
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
     CHECK_OBJ(s, STREAMS_MAGIC);
-    *oldest = s->options.incarnation;
-    if (!s->store->exclusive) return ERR_UNSUPPORTED;
+    ASSERT(s->started);
+    struct sweep w = {.s = s, .oldest = s->options.incarnation};
     waitgroup_add(&s->background);
-    uint64_t deleted = 0;
     char prefix[OBJECT_KEY_MAX];
     static const char *const kinds[] = {"ledger", "data"};
     enum err e = OK;
@@ -127,9 +184,10 @@ enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
         ASSERT(b.size <= sizeof(prefix));
         memcpy(prefix, b.data, b.size);
         buf_deinit(&b);
-        e = sweep_prefix(s, prefix, oldest, &deleted);
+        e = sweep_prefix(&w, prefix);
     }
-    if (deleted > 0) log_info(s->env->log, "swept objects of earlier incarnations", "deleted=%" PRIu64, deleted);
+    *oldest = w.oldest;
+    if (w.deleted > 0) log_info(s->env->log, "swept objects of earlier incarnations", "deleted=%" PRIu64, w.deleted);
     waitgroup_done(&s->background);
     return e;
 }

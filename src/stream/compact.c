@@ -184,13 +184,17 @@ out:
     return e;
 }
 
+#define LOG_EVERY_MS 10000
+
 static void compact(void *arg) {
     struct streams *s = arg;
     struct compaction k = {.s = s};
     choose(&k);
     enum err e = k.count > 0 ? read_all(&k) : ERR_NOT_FOUND;
     if (e == OK) e = write_entry(&k);
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED)
+    /* Tried again behind every entry: while the store is in trouble, that is many times a second. */
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED &&
+        log_due(&s->compact_warned_ms, env_wall_ms(s->env), LOG_EVERY_MS))
         log_warn(s->env->log, "small ranges were not merged", "error=%s", err_name(e));
     for (size_t n = 0; n < k.count; n++) {
         object_piece_deinit(&k.items[n].piece);

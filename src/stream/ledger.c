@@ -5,6 +5,9 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 
+/* A failing device, as opposed to a store that is not there now, is reported after this many attempts. */
+#define IO_ATTEMPTS_MAX 10u
+
 void ledger_image_init(struct ledger_image *i, struct mem *m) {
     i->mem = m;
     map64_init(&i->streams, m);
@@ -94,6 +97,15 @@ static enum err apply_section(struct replay *r, const struct object_section *sec
     return e;
 }
 
+/* Repeats as objlog/ does: the store may be away for hours, and a restart would not help. */
+static enum err read_whole(struct store *store, const char *key, struct slice *out) {
+    for (unsigned attempt = 0;; attempt++) {
+        enum err e = store_get(store, key, 0, SIZE_MAX / 2, STORE_FOR_LEDGER, out);
+        if (e == OK || err_class(e) == ERR_CLASS_FATAL || (e == ERR_IO && attempt >= IO_ATTEMPTS_MAX)) return e;
+        env_backoff(store->env, attempt, 50 * NS_PER_MS, 5 * NS_PER_S);
+    }
+}
+
 /* States lie side by side in few objects: each object's body is read once. */
 static enum err load_state(struct replay *r, const struct object_state_pointer *p, struct slice *cached,
                            uint64_t *cached_entry) {
@@ -108,7 +120,7 @@ static enum err load_state(struct replay *r, const struct object_state_pointer *
         slice_unref(cached);
         char key[OBJECT_KEY_MAX];
         object_key(key, r->generation, (struct object_id){r->creator, entry, OBJECT_LEDGER_ENTRY});
-        enum err e = store_get(r->store, key, 0, SIZE_MAX / 2, STORE_FOR_LEDGER, cached);
+        enum err e = read_whole(r->store, key, cached);
         if (e != OK) return e == ERR_NOT_FOUND ? ERR_TRUNCATED : e;
         *cached_entry = entry;
     }

@@ -246,6 +246,12 @@ enum err streams_start(struct streams *s, const char **why) {
     return OK;
 }
 
+void streams_set_producer_expiration(struct streams *s, int64_t ms) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(loop_current() == s->options.log_loop && ms > 0);
+    s->options.producer_expiration_ms = ms;
+}
+
 static void destroy_blocks(struct list *blocks) {
     for (struct list *n; (n = list_pop_front(blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
 }

@@ -5,6 +5,10 @@
 
 #define READ_CACHE_MAGIC 0x4eadcac4u
 
+/* Bytes that do not verify may have been damaged on the way: they are read again so often before the object is taken to
+ * be damaged. */
+#define DAMAGED_MAX 4u
+
 /* One index or block. While it is on its way, `loading` is set and whoever wants it waits. */
 struct cached {
     struct list lru;
@@ -180,8 +184,15 @@ static void load_index(struct read_cache *c, const struct state_range *piece, st
     waitgroup_add(&c->loads);
     uint64_t size = piece->size_bytes <= FIRST_READ_BYTES ? piece->size_bytes : object_index_size(piece->block_count);
     struct slice raw = {0}, index = {0};
-    enum err error = get(c, piece, 0, size, &raw);
-    if (error == OK) error = decode_index(c, piece, raw, &index);
+    enum err error;
+    for (unsigned attempt = 0;; attempt++) {
+        error = get(c, piece, 0, size, &raw);
+        if (error != OK) break;
+        error = decode_index(c, piece, raw, &index);
+        if (error == OK || attempt == DAMAGED_MAX) break;
+        slice_unref(&raw);
+        env_backoff(c->env, attempt, 20 * NS_PER_MS, 2 * NS_PER_S);
+    }
     if (error == OK && size == piece->size_bytes) keep_blocks_of(c, piece, index, raw);
     slice_unref(&raw);
     finish(c, e, error, index);
@@ -246,17 +257,34 @@ static struct load *plan(struct read_cache *c, const struct state_range *piece, 
     return l;
 }
 
+static bool block_matches(const struct object_block *b, struct slice raw, uint64_t from) {
+    return crc32c(0, raw.data + (b->position - from), b->size) == b->crc;
+}
+
+static bool all_match(const struct load *l, struct slice raw, uint64_t from) {
+    for (uint32_t i = 0; i < l->count; i++) {
+        if (!block_matches(&l->blocks[i], raw, from)) return false;
+    }
+    return true;
+}
+
 static void run_load(void *arg) {
     struct load *l = arg;
     struct read_cache *c = l->cache;
     const struct object_block *last = &l->blocks[l->count - 1];
     uint64_t from = l->blocks[0].position, size = last->position + last->size - from;
     struct slice raw = {0};
-    enum err e = get(c, &l->piece, from, size, &raw);
+    enum err e;
+    for (unsigned attempt = 0;; attempt++) {
+        e = get(c, &l->piece, from, size, &raw);
+        if (e != OK || attempt == DAMAGED_MAX || all_match(l, raw, from)) break;
+        slice_unref(&raw);
+        env_backoff(c->env, attempt, 20 * NS_PER_MS, 2 * NS_PER_S);
+    }
     for (uint32_t i = 0; i < l->count; i++) {
         const struct object_block *b = &l->blocks[i];
         enum err error = e;
-        if (error == OK && crc32c(0, raw.data + (b->position - from), b->size) != b->crc) error = ERR_CORRUPT;
+        if (error == OK && !block_matches(b, raw, from)) error = ERR_CORRUPT;
         finish(c, l->entries[i], error,
                error == OK ? slice_sub(raw, (size_t)(b->position - from), b->size) : (struct slice){0});
     }

@@ -164,6 +164,16 @@ enum err stream_wait_durable(struct stream *s, uint64_t end_offset) {
     return OK;
 }
 
+enum err stream_wait_start(struct stream *s, uint64_t start_offset) {
+    CHECK_OBJ(s, STREAM_MAGIC);
+    ASSERT(start_offset <= s->appended_end);
+    while (s->durable_start < start_offset) {
+        if (s->shard->stopped) return s->shard->stop_reason;
+        waitq_wait(&s->durable_waiters);
+    }
+    return OK;
+}
+
 uint64_t stream_appended_end(const struct stream *s) {
     return s->appended_end;
 }

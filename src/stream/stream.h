@@ -74,10 +74,12 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
 /* After the recoveries have been committed: formats the WAL for this incarnation and begins to take appends.
  * Suspends; on the log loop. */
 enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
-/* In the background once started: deletes what earlier incarnations left and nothing refers to (only on an exclusive
- * store). `oldest` = the oldest incarnation whose
- * objects are still there afterwards. Suspends; on the log loop. */
+/* In the background once started: deletes what earlier incarnations left and nothing refers to; on a store that is not
+ * exclusive not their fences. All of them must be dead and recovered by this incarnation, which is alone. `oldest` = the
+ * oldest incarnation that has records left afterwards. Suspends; on the log loop. */
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSED;
+/* Changes options.producer_expiration_ms: from the next checkpoint on. On the log loop; does not suspend. */
+void streams_set_producer_expiration(struct streams *s, int64_t ms);
 /* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop.
  * All streams must be closed. */
 void streams_close(struct streams *s);
@@ -119,6 +121,9 @@ void stream_append(struct stream *s, const struct stream_record *r);
 /* Suspends until durable_end >= end_offset (OK). ERR_FENCED, ERR_CLOSED: it is not known whether the records will be
  * there later. */
 enum err stream_wait_durable(struct stream *s, uint64_t end_offset) WARN_UNUSED;
+
+/* The same for a trim: until durable_start >= start_offset, for which an appended trim has asked. */
+enum err stream_wait_start(struct stream *s, uint64_t start_offset) WARN_UNUSED;
 
 uint64_t stream_appended_end(const struct stream *s);
 uint64_t stream_durable_end(const struct stream *s); /* = high watermark */

@@ -8,6 +8,7 @@ import tempfile
 import pytest
 
 import harness
+import s3server
 
 MAY_MOUNT = harness.private_mounts()
 
@@ -85,6 +86,25 @@ def mounts(folder):
 def client(tmp_path_factory):
     """The C client of librdkafka (client.c)."""
     return harness.compile_c("client.c", tmp_path_factory.mktemp("bin") / "client", ["-lrdkafka"])
+
+
+def s3_session(kind):
+    why = kind.missing()
+    if why:
+        pytest.skip(why)
+    with kind() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rgw():
+    """Ceph's S3 gateway, one for the whole session; tests take a bucket each (s3server.py)."""
+    yield from s3_session(s3server.RadosGateway)
+
+
+@pytest.fixture(scope="session")
+def minio():
+    yield from s3_session(s3server.Minio)
 
 
 def pytest_report_header(config):

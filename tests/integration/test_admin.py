@@ -6,7 +6,7 @@ import urllib.request
 
 from wire import Wire, batch
 
-SAMPLE = re.compile(r'^([a-z_]+)(?:\{([a-z_]+="(?:[^"\\]|\\.)*"(?:,[a-z_]+="(?:[^"\\]|\\.)*")*)\})? ([-+0-9.eE]+|NaN|\+Inf)$')
+SAMPLE = re.compile(r'^([a-z_][a-z0-9_]*)(?:\{([a-z_]+="(?:[^"\\]|\\.)*"(?:,[a-z_]+="(?:[^"\\]|\\.)*")*)\})? ([-+0-9.eE]+|NaN|\+Inf)$')
 
 
 def get(url):

@@ -168,7 +168,7 @@ class Writer:
 
 
 def flexible(api, version):
-    return version >= FLEXIBLE_FROM[api]
+    return version >= FLEXIBLE_FROM.get(api, 999)
 
 
 class Wire:
@@ -190,7 +190,7 @@ class Wire:
 
     def send(self, api, version, body=b""):
         self.correlation += 1
-        flex = flexible(api, version) if api in FLEXIBLE_FROM else False
+        flex = flexible(api, version)
         head = struct.pack(">hhih", api, version, self.correlation, 4) + b"test" + (b"\0" if flex else b"")
         self.sock.sendall(struct.pack(">i", len(head) + len(body)) + head + bytes(body))
         return self.correlation

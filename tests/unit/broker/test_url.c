@@ -71,12 +71,62 @@ static void test_storage(void **state) {
         assert_int_equal(storage_url_parse(wrong[i], &u, why, sizeof(why)), ERR_INVALID);
         assert_non_null(strstr(why, "expected"));
     }
-    assert_int_equal(storage_url_parse("s3://bucket", &u, why, sizeof(why)), ERR_UNSUPPORTED);
-    assert_non_null(strstr(why, "not supported yet"));
     char huge[2000] = "file://";
     memset(huge + 7, 'x', sizeof(huge) - 8);
     huge[sizeof(huge) - 1] = '\0';
     assert_int_equal(storage_url_parse(huge, &u, why, sizeof(why)), ERR_INVALID);
+}
+
+static void test_storage_s3(void **state) {
+    (void)state;
+    struct storage_url u;
+    assert_int_equal(storage_url_parse("s3://bucket", &u, why, sizeof(why)), OK);
+    assert_int_equal(u.kind, STORAGE_KIND_S3);
+    assert_string_equal(u.bucket, "bucket");
+    assert_string_equal(u.prefix, "");
+    assert_string_equal(u.endpoint, "");
+    assert_string_equal(u.region, "");
+    assert_int_equal(u.style, S3_STYLE_AUTO);
+    assert_int_equal(
+        storage_url_parse("s3://my.bucket/a/b/?endpoint=http://127.0.0.1:9000&region=eu-west-1&path.style=true", &u,
+                          why, sizeof(why)),
+        OK);
+    assert_string_equal(u.bucket, "my.bucket");
+    assert_string_equal(u.prefix, "a/b");
+    assert_string_equal(u.endpoint, "http://127.0.0.1:9000");
+    assert_string_equal(u.region, "eu-west-1");
+    assert_int_equal(u.style, S3_STYLE_PATH);
+    assert_int_equal(
+        storage_url_parse("s3://bucket?path.style=false&endpoint=https%3A%2F%2Fhost.example", &u, why, sizeof(why)),
+        OK);
+    assert_string_equal(u.endpoint, "https://host.example");
+    assert_int_equal(u.style, S3_STYLE_HOST);
+    static const struct {
+        const char *text, *says;
+    } wrong[] = {
+        {"s3://", "expected a path"},
+        {"s3:///key", "no name of a bucket"},
+        {"s3://ab", "no name of a bucket"},
+        {"s3://buck~et", "no name of a bucket"},
+        {"s3://bucket/a//b", "expected a prefix"},
+        {"s3://bucket/a%20b", "expected a prefix"},
+        {"s3://bucket?region", "expected name=value"},
+        {"s3://bucket?region=a/b", "no name of a region"},
+        {"s3://bucket?endpoint=host:9000", "expected endpoint=http://"},
+        {"s3://bucket?endpoint=http://", "expected a host name"},
+        {"s3://bucket?endpoint=http://host/path", "without a path"},
+        {"s3://bucket?path.style=yes", "path.style=true"},
+        {"s3://bucket?secret=x", "unknown parameter 'secret'"},
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        why[0] = '\0';
+        assert_int_equal(storage_url_parse(wrong[i].text, &u, why, sizeof(why)), ERR_INVALID);
+        if (!strstr(why, wrong[i].says)) print_error("%s: %s\n", wrong[i].text, why);
+        assert_non_null(strstr(why, wrong[i].says));
+    }
+    assert_int_equal(storage_url_parse("s3://bucket?endpoint=http://me:verysecret@host", &u, why, sizeof(why)),
+                     ERR_INVALID);
+    assert_null(strstr(why, "verysecret"));
 }
 
 static void test_wal(void **state) {
@@ -193,8 +243,8 @@ static void test_listener(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_storage),  cmocka_unit_test(test_wal),
-        cmocka_unit_test(test_host_port), cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_sizes),      cmocka_unit_test(test_storage),   cmocka_unit_test(test_wal),
+        cmocka_unit_test(test_storage_s3), cmocka_unit_test(test_host_port), cmocka_unit_test(test_listener),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

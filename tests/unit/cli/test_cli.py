@@ -103,6 +103,21 @@ def case_documentation_is_current():
             "docs/configuration.md is old: build/oxbow config --markdown > docs/configuration.md"
 
 
+def case_compatibility_is_current():
+    page = oxbow("config", "--compatibility").stdout
+    with open(os.path.join(ROOT, "docs/compatibility.md"), encoding="utf-8") as f:
+        assert f.read() == page, "docs/compatibility.md is old: build/oxbow config --compatibility > docs/compatibility.md"
+    # Every API of Kafka 4.3 that is meant for clients is on it, once, and says something where it does not just work.
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| [\d-]+ \| (.*) \|$", page, re.M)
+    keys = [int(key) for key, _, _ in rows]
+    assert sorted(keys) == [*range(0, 4), *range(8, 52), 55, 57, 60, 61, 64, 65, 66, 68, 69, 71, 72, *range(74, 80), *range(88, 93)], sorted(keys)
+    absent = page[page.index("## APIs that are answered"):page.index("## Topic configurations that take")]
+    for _, name, text in re.findall(r"^\| (\d+) \| (\w+) \| [\d-]+ \| (.*) \|$", absent, re.M):
+        assert len(text) > 10 and text.endswith("."), name
+        if text.startswith("As "):
+            assert f"| {re.split(r'[ .;]', text)[1]} |" in absent, f"{name} refers to what is not there"
+
+
 def main():
     failed = False
     for name, case in sorted(globals().items()):

@@ -56,8 +56,8 @@ static void test_requests_by_hand(void **state) {
     assert_int_equal(info.api_key, 999);
     static const uint8_t negative[] = {0, 3, 0xff, 0xff, 0, 0, 0, 9, 0, 0};
     assert_int_equal(kafka_request_open(negative, sizeof(negative), &a, &info), ERR_UNSUPPORTED_VERSION);
-    static const uint8_t produce0[] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0};
-    assert_int_equal(kafka_request_open(produce0, sizeof(produce0), &a, &info), ERR_UNSUPPORTED_VERSION);
+    static const uint8_t produce14[] = {0, 0, 0, 14, 0, 0, 0, 9, 0, 0};
+    assert_int_equal(kafka_request_open(produce14, sizeof(produce14), &a, &info), ERR_UNSUPPORTED_VERSION);
     arena_deinit(&a);
     assert_int_equal(heap.allocated_bytes, 0);
 }

@@ -3,6 +3,8 @@
  * no inflated count of them is accepted or costs memory. */
 #include "message_test.h"
 
+#include "base/assert.h"
+
 struct golden {
     const struct kafka_struct *type;
     int16_t version;
@@ -118,6 +120,25 @@ static int each_case(const char *file, const struct kafka_struct *type, void (*c
     return cases;
 }
 
+/* Records that a coordinator stores: structs of their own, not of an API. */
+static void each_stored(void (*check)(const struct golden *)) {
+    static const struct {
+        const char *file;
+        const struct kafka_struct *type;
+    } stored[] = {
+        {"kafka/offset_commit_key.txt", &kafka_offset_commit_key_type},
+        {"kafka/offset_commit_value.txt", &kafka_offset_commit_value_type},
+        {"kafka/group_metadata_key.txt", &kafka_group_metadata_key_type},
+        {"kafka/group_metadata_value.txt", &kafka_group_metadata_value_type},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(stored); i++) {
+        const struct kafka_struct *type = stored[i].type;
+        bool versions[128] = {false};
+        assert_true(each_case(stored[i].file, type, check, versions) > 0);
+        for (int v = type->first_version; v <= type->last_version; v++) assert_true(versions[v]);
+    }
+}
+
 static void each_message(void (*check)(const struct golden *)) {
     static const char *const files[] = {
 #define X(upper, lower, text, key, min, max, flexible) #lower,
@@ -134,6 +155,7 @@ static void each_message(void (*check)(const struct golden *)) {
             for (int16_t v = kafka_apis[i].min_version; v <= kafka_apis[i].max_version; v++) assert_true(versions[v]);
         }
     }
+    each_stored(check);
 }
 
 static void test_decode_and_encode(void **state) {

@@ -64,6 +64,26 @@ static enum err do_producer_ids(struct meta_image *i, uint64_t first, uint64_t c
     return meta_image_apply(i, &r, meta_position(1000, 0));
 }
 
+static enum err do_add(struct meta_image *i, uint64_t id, int32_t before, int32_t count, uint64_t stream,
+                       struct incarnation owner) {
+    struct meta_record r = {.kind = META_PARTITIONS_ADD};
+    r.partitions_add.id = id_of(id);
+    r.partitions_add.before = before;
+    r.partitions_add.count = count;
+    r.partitions_add.first_stream.v = stream;
+    r.partitions_add.owner = owner;
+    r.partitions_add.owner_node = 1;
+    return meta_image_apply(i, &r, meta_position(1000, 0));
+}
+
+/* value NULL removes. */
+static enum err do_configure_broker(struct meta_image *i, int32_t node, const char *name, const char *value) {
+    struct meta_change change = {meta_text_of(name), meta_text_of(value), value == NULL};
+    struct meta_record r = {.kind = META_BROKER_CONFIGURE, .changes = &change, .change_count = 1};
+    r.broker_configure.node_id = node;
+    return meta_image_apply(i, &r, meta_position(1000, 0));
+}
+
 static struct buf snapshot_of(const struct meta_image *i) {
     struct buf b;
     buf_init(&b, &heap);
@@ -118,6 +138,74 @@ static void test_topics(void **state) {
     assert_null(meta_image_topic_of_stream(&i, (struct stream_id){2}, &partition));
     assert_non_null(meta_image_topic_of_stream(&i, (struct stream_id){5}, &partition));
     assert_int_equal(do_create(&i, 4, "m", 1, 11, me), OK); /* the name is free again, the streams are not */
+    meta_image_deinit(&i);
+}
+
+static void test_partitions_add(void **state) {
+    (void)state;
+    struct meta_image i;
+    int32_t partition;
+    meta_image_init(&i, &heap);
+    struct incarnation a = meta_position(0, 0), b = meta_position(1, 0);
+    assert_int_equal(do_register(&i, 0, 1), OK);
+    assert_int_equal(do_create(&i, 1, "t", 2, 1, a), OK);
+    assert_int_equal(do_create(&i, 2, "u", 1, 3, a), OK);
+    assert_int_equal(do_register(&i, 1, 1), OK);
+    assert_int_equal(do_recovered(&i, a, b, 7), OK);
+    struct buf before = snapshot_of(&i);
+    assert_int_equal(do_add(&i, 3, 2, 1, 4, b), ERR_CORRUPT); /* no such topic */
+    assert_int_equal(do_add(&i, 1, 1, 1, 4, b), ERR_CORRUPT); /* it has another number of them */
+    assert_int_equal(do_add(&i, 1, 2, 0, 4, b), ERR_CORRUPT);
+    assert_int_equal(do_add(&i, 1, 2, 1, 3, b), ERR_CORRUPT); /* stream used before */
+    assert_int_equal(do_add(&i, 1, 2, META_TOPIC_PARTITIONS_MAX - 1, 4, b), ERR_CORRUPT);
+    assert_int_equal(do_add(&i, 1, 2, 1, 4, meta_position(9, 0)), ERR_CORRUPT);
+    assert_int_equal(do_add(&i, 1, 2, 1, INT64_MAX, b), ERR_CORRUPT);
+    assert_same(&i, &before);
+    buf_deinit(&before);
+    assert_int_equal(do_add(&i, 1, 2, 3, 6, b), OK);
+    assert_int_equal(i.next_stream, 9);
+    const struct meta_topic *t = meta_image_topic(&i, "t", 1);
+    assert_int_equal(t->partition_count, 5);
+    assert_int_equal(t->partitions[1].epoch, 1);
+    assert_int_equal(t->partitions[2].epoch, 0);
+    assert_int_equal(t->partitions[2].owner.v, b.v);
+    assert_int_equal(t->partitions[2].state_entry, 0);
+    assert_ptr_equal(meta_image_topic_of_stream(&i, (struct stream_id){8}, &partition), t);
+    assert_int_equal(partition, 4);
+    assert_ptr_equal(meta_image_topic_of_stream(&i, (struct stream_id){2}, &partition), t);
+    assert_int_equal(partition, 1);
+    assert_null(meta_image_topic_of_stream(&i, (struct stream_id){5}, &partition));
+    assert_int_equal(do_delete(&i, 1), OK);
+    assert_null(meta_image_topic_of_stream(&i, (struct stream_id){8}, &partition));
+    meta_image_deinit(&i);
+}
+
+static void test_broker_configs(void **state) {
+    (void)state;
+    struct meta_image i;
+    meta_image_init(&i, &heap);
+    assert_int_equal(do_configure_broker(&i, 3, "x", NULL), OK); /* nothing to remove */
+    assert_int_equal(i.broker_configs_count, 0);
+    assert_int_equal(do_configure_broker(&i, -2, "x", "1"), ERR_CORRUPT);
+    assert_int_equal(do_configure_broker(&i, 3, "x", "1"), OK);
+    assert_int_equal(do_configure_broker(&i, META_ALL_BROKERS, "x", "2"), OK);
+    assert_int_equal(do_configure_broker(&i, 3, "a", ""), OK);
+    assert_int_equal(do_configure_broker(&i, 3, "x", "3"), OK);
+    assert_int_equal(i.broker_configs_count, 2);
+    assert_string_equal(meta_image_broker_configs(&i, META_ALL_BROKERS)->configs[0].value, "2");
+    assert_int_equal(meta_image_broker_configs(&i, 3)->config_count, 2);
+    assert_string_equal(meta_image_broker_configs(&i, 3)->configs[0].name, "a");
+    assert_string_equal(meta_image_broker_configs(&i, 3)->configs[1].value, "3");
+    assert_null(meta_image_broker_configs(&i, 1));
+    struct buf bytes = snapshot_of(&i);
+    struct meta_image back;
+    assert_int_equal(meta_snapshot_decode(&back, &heap, slice_borrow(bytes.data, bytes.size)), OK);
+    assert_same(&back, &bytes);
+    assert_string_equal(meta_image_broker_configs(&back, 3)->configs[1].value, "3");
+    meta_image_deinit(&back);
+    buf_deinit(&bytes);
+    assert_int_equal(do_configure_broker(&i, META_ALL_BROKERS, "x", NULL), OK);
+    assert_null(meta_image_broker_configs(&i, META_ALL_BROKERS)); /* with its last value */
     meta_image_deinit(&i);
 }
 
@@ -230,7 +318,7 @@ static void test_snapshot_random(void **state) {
             snprintf(name, sizeof(name), "t%u", (unsigned)rng_below(&rng, 12));
             struct incarnation x = meta_position(rng_below(&rng, number + 1), 0),
                                y = meta_position(rng_below(&rng, number + 1), 0);
-            uint64_t id = rng_below(&rng, 12), kind = rng_below(&rng, 5), count = 1 + rng_below(&rng, 9);
+            uint64_t id = rng_below(&rng, 12), kind = rng_below(&rng, 7), count = 1 + rng_below(&rng, 9);
             uint64_t stream = a.next_stream + rng_below(&rng, 2), first = a.next_producer_id,
                      entry = rng_below(&rng, 3);
             if (kind == 0) number++;
@@ -242,6 +330,8 @@ static void test_snapshot_random(void **state) {
                 if (kind == 2) e[k] = do_delete(i, id);
                 if (kind == 3) e[k] = do_recovered(i, x, y, entry);
                 if (kind == 4) e[k] = do_producer_ids(i, first, count);
+                if (kind == 5) e[k] = do_add(i, id, (int32_t)count, (int32_t)entry + 1, stream, x);
+                if (kind == 6) e[k] = do_configure_broker(i, (int32_t)entry - 1, name, count > 4 ? name + 1 : NULL);
             }
             assert_int_equal(e[0], e[1]);
             if (e[0] == OK) applied++;
@@ -273,7 +363,7 @@ static void example(struct meta_image *i) {
     i->cleaned_below = 5;
 }
 
-/* Version 1, to be kept for ever. */
+/* Version 1, to be kept for ever: also what is written while no broker's configuration was changed at run time. */
 static const uint8_t golden[] = {
     1,   0,   0,   0,   0xcd, 1,   0xe8, 7,    5, /* version, next stream 205, next producer id 1000, cleaned below 5 */
     2,   1,   2,   1,   4,    'r', 'a',  'c',  'k',  0,    0x80, 0x80, 0x80, 3,   2,   0,   4,
@@ -310,6 +400,42 @@ static void test_golden(void **state) {
     meta_image_deinit(&back);
     meta_image_deinit(&i);
     buf_deinit(&b);
+}
+
+/* Version 2: the same, and two nodes' values. */
+static void test_golden_two(void **state) {
+    (void)state;
+    static const uint8_t more[] = {2, 1, 1, 1, 'x', 1, '1', 6, 2, 1, 'a', 0, 1, 'b', 2, 'c', 'd'};
+    uint8_t bytes[sizeof(golden) + sizeof(more)];
+    memcpy(bytes, golden, sizeof(golden));
+    memcpy(bytes + sizeof(golden), more, sizeof(more));
+    bytes[0] = 2;
+    struct meta_image i, back;
+    example(&i);
+    assert_int_equal(do_configure_broker(&i, 3, "b", "cd"), OK);
+    assert_int_equal(do_configure_broker(&i, 3, "a", ""), OK);
+    assert_int_equal(do_configure_broker(&i, META_ALL_BROKERS, "x", "1"), OK);
+    struct buf b = snapshot_of(&i);
+    assert_int_equal(b.size, sizeof(bytes));
+    assert_memory_equal(b.data, bytes, b.size);
+    assert_int_equal(meta_snapshot_decode(&back, &heap, slice_borrow(bytes, sizeof(bytes))), OK);
+    assert_same(&back, &b);
+    meta_image_deinit(&back);
+    meta_image_deinit(&i);
+    buf_deinit(&b);
+    for (size_t n = sizeof(golden); n < sizeof(bytes); n++)
+        assert_int_not_equal(meta_snapshot_decode(&back, &heap, slice_borrow(bytes, n)), OK);
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } wrong[] = {{0, 0}, {1, 3}, {1, 6}, {2, 0}, {7, 1}, {7, 5}, {13, 'a'}}; /* counts, order of ids and of names */
+    for (size_t k = 0; k < sizeof(wrong) / sizeof(wrong[0]); k++) {
+        uint8_t was = bytes[sizeof(golden) + wrong[k].at];
+        bytes[sizeof(golden) + wrong[k].at] = wrong[k].value;
+        enum err e = meta_snapshot_decode(&back, &heap, slice_borrow(bytes, sizeof(bytes)));
+        assert_true(e == ERR_CORRUPT || e == ERR_TRUNCATED);
+        bytes[sizeof(golden) + wrong[k].at] = was;
+    }
 }
 
 static void try_bytes(const uint8_t *bytes, size_t size) {
@@ -350,7 +476,7 @@ static void test_bad_bytes(void **state) {
         }
     }
     memcpy(bytes, golden, sizeof(golden));
-    bytes[0] = 2;
+    bytes[0] = 3;
     assert_int_equal(meta_snapshot_decode(&i, &heap, slice_borrow(bytes, sizeof(bytes))), ERR_VERSION);
 }
 
@@ -385,9 +511,12 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_topics),    cmocka_unit_test(test_refusals),        cmocka_unit_test(test_recovered),
-        cmocka_unit_test(test_configure), cmocka_unit_test(test_snapshot_random), cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_bad_bytes), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_topics),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_recovered),       cmocka_unit_test(test_configure),
+        cmocka_unit_test(test_snapshot_random), cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_golden_two),      cmocka_unit_test(test_partitions_add),
+        cmocka_unit_test(test_broker_configs),  cmocka_unit_test(test_bad_bytes),
+        cmocka_unit_test(test_names),
     };
     mem_init_heap(&heap);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,8 @@ static void commits(struct sim_run *r) {
     EXPECT(r, meta_topic_delete(m, &none) == ERR_UNKNOWN_TOPIC_ID);
     EXPECT(r, meta_topic_configure(m, &none, twice, 1) == ERR_UNKNOWN_TOPIC_ID);
     EXPECT(r, meta_recovered(m, (struct incarnation){99}, 0) == ERR_NOT_FOUND);
+    EXPECT(r, meta_partitions_add(m, &none, 2) == ERR_UNKNOWN_TOPIC_ID);
+    EXPECT(r, meta_partitions_add(m, &none, META_TOPIC_PARTITIONS_MAX + 1) == ERR_INVALID_PARTITIONS);
     int64_t first = -1;
     EXPECT(r, meta_producer_ids(m, 0, &first) == ERR_INVALID);
     EXPECT(r, objlog_next(m->log) == next); /* what cannot be done is not written */
@@ -97,9 +99,23 @@ static void commits(struct sim_run *r) {
     EXPECT(r, meta_topic_create(m, "a", 1, 1, NULL, 0, &none) == OK);
     EXPECT(r, meta_topic_by_name(m, "a", 1)->partitions[0].stream.v ==
                   META_TOPIC_PARTITIONS_MAX + 1); /* streams are never used again */
-    meta_close(m);
-    m = run_open(r, s, 1, NULL);
-    EXPECT(r, meta_producer_ids(m, 5, &first) == OK && first == 2000);
+    EXPECT(r, meta_partitions_add(m, &none, 1) == ERR_INVALID_PARTITIONS);
+    EXPECT(r, meta_partitions_add(m, &none, 3) == OK);
+    EXPECT(r, meta_topic_by_id(m, &none)->partitions[2].stream.v == META_TOPIC_PARTITIONS_MAX + 3);
+    EXPECT(r, meta_broker_configure(m, 1, twice, 2) == OK);
+    EXPECT(r, meta_broker_configure(m, META_ALL_BROKERS, twice, 1) == OK);
+    size_t count;
+    EXPECT(r, strcmp(meta_broker_configs(m, 1, &count)[0].value, "2") == 0 && count == 1);
+    EXPECT(r, meta_broker_configs(m, 7, &count) == NULL && count == 0);
+    for (unsigned i = 0; i < 2; i++) { /* by a snapshot, then by records */
+        meta_close(m);
+        m = run_open(r, s, 1, NULL);
+        EXPECT(r, meta_producer_ids(m, 5, &first) == OK && first == 2000 + 5 * (int64_t)i);
+        EXPECT(r, meta_topic_by_name(m, "a", 1)->partition_count == 3);
+        EXPECT(r, strcmp(meta_broker_configs(m, META_ALL_BROKERS, &count)[0].value, "1") == 0 && count == 1);
+        EXPECT(r, (meta_broker_configs(m, 1, &count) != NULL) == (i == 0));
+        EXPECT(r, meta_broker_configure(m, 1, no_value, 1) == OK && !meta_broker_configs(m, 1, &count));
+    }
     meta_close(m);
     store_close(s);
 }
@@ -111,7 +127,8 @@ struct job {
     struct meta *meta;
     struct waitgroup *group;
     char name[16];
-    unsigned kind; /* 0 create, 1 delete by id, 2 producer ids */
+    unsigned kind; /* 0 create, 1 delete by id, 2 producer ids, 3 partitions up to `total` */
+    int32_t total;
     struct uuid id;
     int64_t first;
     enum err result;
@@ -122,6 +139,7 @@ static void job_main(void *arg) {
     if (j->kind == 0) j->result = meta_topic_create(j->meta, j->name, 2, 1, NULL, 0, &j->id);
     if (j->kind == 1) j->result = meta_topic_delete(j->meta, &j->id);
     if (j->kind == 2) j->result = meta_producer_ids(j->meta, 10, &j->first);
+    if (j->kind == 3) j->result = meta_partitions_add(j->meta, &j->id, j->total);
     waitgroup_done(j->group);
 }
 
@@ -172,9 +190,26 @@ static void groups(struct sim_run *r) {
     EXPECT(r, (more[1].result == OK) != (more[2].result == OK));
     EXPECT(r, (more[3].result == OK) + (more[4].result == OK) <= 1);
     EXPECT(r, (meta_topic_by_name(m, "t7", 2) != NULL) == (more[3].result == OK || more[4].result == OK));
+    /* More partitions for one topic, from several at once, beside a deletion and a creation of others: those that ask
+     * for fewer than there are by then get none. */
+    struct job grow[6] = {
+        {.kind = 2}, {.kind = 3, .total = 5}, {.kind = 3, .total = 9}, {.kind = 3, .total = 7}, {.kind = 1},
+        {.kind = 0}};
+    for (unsigned i = 1; i <= 3; i++) grow[i].id = meta_topic_by_name(m, "t3", 2)->id;
+    grow[4].id = meta_topic_by_name(m, "t5", 2)->id;
+    snprintf(grow[5].name, sizeof(grow[5].name), "new");
+    jobs_start(r, m, &g, grow, 6);
+    waitgroup_wait(&g);
+    const struct meta_topic *t = meta_topic_by_name(m, "t3", 2);
+    EXPECT(r, grow[1].result == OK && grow[2].result == OK && grow[3].result == ERR_INVALID_PARTITIONS);
+    EXPECT(r, grow[4].result == OK && grow[5].result == OK && t->partition_count == 9);
+    for (int32_t p = 0; p < 9; p++) {
+        int32_t index = -1;
+        EXPECT(r, meta_topic_of_stream(m, t->partitions[p].stream, &index) == t && index == p);
+    }
     meta_close(m);
     m = run_open(r, s, 1, NULL); /* and all of it replays */
-    EXPECT(r, m->image.next_producer_id == 210);
+    EXPECT(r, m->image.next_producer_id == 220 && meta_topic_by_name(m, "t3", 2)->partition_count == 9);
     meta_close(m);
     store_close(s);
 }
@@ -486,7 +521,7 @@ static void refused_record(struct sim_run *r) {
     static const uint8_t newer[] = {3, 0, 9, 0, 1, 0, 0, 0, 0}, unknown[] = {99, 0, 1, 0, 0, 0, 0, 0},
                          cut[] = {3, 0, 1, 0, 16, 0, 0, 0, 0},
                          unfit[] = {3, 0, 1, 0, 16, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-                         snapshot[] = {2, 0, 0, 0};
+                         snapshot[] = {3, 0, 0, 0};
     static const struct {
         const uint8_t *bytes;
         size_t size;

@@ -36,6 +36,10 @@ static const struct golden {
     {8 + 4, {6, 0, 1, 0, 4, 0, 0, 0, 0x80, 1, 0xe8, 7}},
     /* forget_retired: below 2^20 + 1 */
     {8 + 3, {7, 0, 1, 0, 3, 0, 0, 0, 0x81, 0x80, 0x40}},
+    /* partitions_add: 200 more to the 12 there are, from stream 300, owned by incarnation 1 on node 3 */
+    {8 + 23, {8, 0, 1, 0, 23, 0, 0, 0, UUID_BYTES, 12, 0xc8, 1, 0xac, 2, 1, 6}},
+    /* broker_configure: of all brokers; removes a, sets bb=x */
+    {8 + 11, {9, 0, 1, 0, 11, 0, 0, 0, 1, 2, 1, 'a', 0, 2, 'b', 'b', 1, 1, 'x'}},
 };
 #define KINDS (sizeof(goldens) / sizeof(goldens[0]))
 
@@ -81,6 +85,19 @@ static struct meta_record example(unsigned kind) {
         break;
     case META_FORGET_RETIRED:
         r.forget_retired.oldest_needed.v = (1u << 20) + 1;
+        break;
+    case META_PARTITIONS_ADD:
+        r.partitions_add.id = some_id;
+        r.partitions_add.before = 12;
+        r.partitions_add.count = 200;
+        r.partitions_add.first_stream.v = 300;
+        r.partitions_add.owner.v = 1;
+        r.partitions_add.owner_node = 3;
+        break;
+    case META_BROKER_CONFIGURE:
+        r.broker_configure.node_id = META_ALL_BROKERS;
+        r.changes = changed;
+        r.change_count = 2;
         break;
     }
     return r;
@@ -168,9 +185,9 @@ static void test_newer(void **state) {
     assert_int_equal(r.kind, META_TOPIC_DELETE);
     assert_int_equal(r.version, 2);
     bytes[2] = 1;
-    bytes[0] = 8; /* kind */
+    bytes[0] = 10; /* kind */
     assert_int_equal(decode_exact(bytes, goldens[2].size, &r), ERR_VERSION);
-    assert_int_equal(r.kind, 8);
+    assert_int_equal(r.kind, 10);
     assert_int_equal(r.version, 1);
     bytes[0] = 0;
     assert_int_equal(decode_exact(bytes, goldens[2].size, &r), ERR_CORRUPT);

@@ -133,6 +133,11 @@ enum err stream_wait_durable(struct stream *s, uint64_t end_offset) {
     return s->fenced ? ERR_FENCED : OK;
 }
 
+enum err stream_wait_start(struct stream *s, uint64_t start_offset) {
+    while (!s->fenced && stream_durable_start(s) < start_offset) waitq_wait(&s->durable_waiters);
+    return s->fenced ? ERR_FENCED : OK;
+}
+
 static uint64_t end_of(const struct streams *s, size_t count) {
     for (size_t i = count; i > 0; i--) {
         if (s->records[i - 1].record.type == STREAM_BATCH) return s->records[i - 1].record.end_offset;

@@ -94,6 +94,7 @@ void fixture_set(struct fixture *f, const char *name, const char *value) {
 
 static void open_fiber(void *arg) {
     struct fixture *f = arg;
+    conversions_init(&f->conversions, &f->env, (uint64_t)256 << 20);
     struct partition_options o = {.streams = &f->streams,
                                   .env = &f->env,
                                   .stream = {7},
@@ -101,7 +102,8 @@ static void open_fiber(void *arg) {
                                   .config = &f->config,
                                   .topic = "t",
                                   .index = 0,
-                                  .producer_id_expiration_ms = f->expiration_ms};
+                                  .producer_id_expiration_ms = f->expiration_ms,
+                                  .conversions = &f->conversions};
     assert_int_equal(partition_open(&o, &f->p), OK);
 }
 

@@ -51,6 +51,7 @@ struct fixture {
     int64_t wall_ms;
     struct streams streams;
     struct topic_config config;
+    struct conversions conversions;
     struct partition *p;
     int32_t leader_epoch;
     int64_t expiration_ms;

@@ -89,6 +89,11 @@ def case_pytest(tree_run):
     assert "1 + 1" in run.stdout and "there is no loop device" in run.stdout.split("--- end of")[1], run.stdout
 
 
+def case_clients(tree_run):
+    run = tree_run({"tests/clients/test_x.py": PYTEST, "tests/clients/family.py": "raise SystemExit('a module')\n"}, "clients")
+    assert run.returncode == 1 and run.stdout.endswith("\n1 passed, 1 failed, 1 skipped\n"), run
+
+
 def case_pytest_broken(tree_run):
     run = tree_run({"tests/integration/test_x.py": "import does_not_exist\n"}, "integration")
     assert run.returncode == 1 and re.search(r"0 passed, [1-9] failed", run.stdout), run

@@ -1,0 +1,3 @@
+"""Classic groups and their offsets."""
+
+CASES = []

@@ -1,0 +1,59 @@
+"""The Java client, each generation from 0.9 to the newest. One program, compiled with each; before 0.10.2 clients ask for no ApiVersions
+and take for granted that the broker is as old as they are, or newer."""
+
+import os
+import subprocess
+
+import pytest
+
+import maven
+import versions
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+SOURCES = {"JavaClient": (0, 0), "AdminOld": (0, 11), "AdminChecks": (2, 8)}  # and the release from which they compile
+
+
+def release_of(release):
+    return tuple(int(n) for n in release.split(".")[:2])
+
+
+def sources(release):
+    names = [n for n, since in SOURCES.items() if since <= release_of(release) and not (n == "AdminOld" and release_of(release) >= (2, 8))]
+    return [os.path.join(HERE, "java", n + ".java") for n in names]
+
+
+def checks(release):
+    r = release_of(release)
+    names = ["group-share", "group-resume", "unknown-topic", "times", "acks"]
+    names += ["group-static"] if r >= (2, 3) else []
+    names += ["group-cooperative"] if r >= (2, 4) else []
+    names += ["idempotent", "topics"] if r >= (0, 11) else []
+    names += ["group-admin", "records", "cluster"] if r >= (2, 8) else []
+    return names + [f"{kind}-{codec}" for kind in ("data", "peer") for codec in codecs(release)]
+
+
+def codecs(release):
+    return [c for c in CODECS if c != "zstd" or release_of(release) >= (2, 1)]
+
+
+def program(release):
+    files = sources(release)
+
+    def compile_it(folder):
+        p = subprocess.run(["javac", "-J-XX:TieredStopAtLevel=1", "-nowarn", "-Xlint:none", "-d", folder, "-cp", maven.classpath(folder), *files], stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=120, check=False)
+        return f"javac with {release}: {p.stderr}" if p.returncode else None
+    folder = maven.delivered(maven.client(release), files, compile_it)
+    return [*maven.JAVA, "-Xmx384m", f"-Drelease={release}", "-cp", maven.classpath(folder), "JavaClient"], {}
+
+
+@pytest.mark.parametrize("release, check", [(r, c) for r in versions.JAVA_CLIENTS for c in checks(r)])
+def test_check(ran, release, check):
+    ran(f"java-{release}", lambda: program(release)).judge(check)
+
+
+@pytest.mark.parametrize("release, codec", [(r, c) for r in versions.JAVA_CLIENTS for c in codecs(r)])
+def test_written(ran, release, codec):
+    """What it wrote, as librdkafka sees it."""
+    ran(f"java-{release}", lambda: program(release)).verify(codec, timestamps=release_of(release) >= (0, 10), headers=release_of(release) >= (0, 11))

@@ -1,0 +1,32 @@
+/* Any bytes as S3's answers in XML: refused or understood, never more than that; what is listed lies below the prefix. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "store/s3_xml.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct mem m;
+    mem_init_heap(&m);
+    struct s3_error error;
+    enum err e = s3_xml_error(&m, data, size, &error);
+    ASSERT(e == OK ? error.code[0] != '\0' : error.code[0] == '\0');
+    for (const char *c = error.code; *c; c++) ASSERT(*c >= ' ' && *c <= '~' && *c != '"');
+    struct store_listing l;
+    struct s3_xml_page page;
+    store_listing_init(&l, &m);
+    if (s3_xml_list(&m, data, size, "pre/", &l, &page) == OK) {
+        for (size_t i = 0; i < l.count; i++) ASSERT(l.items[i].key[0] != '\0' && strlen(l.items[i].key) < 4096);
+        mem_free(&m, page.token);
+    }
+    store_listing_deinit(&l);
+    size_t failed;
+    (void)!s3_xml_deleted(&m, data, size, &failed, &error);
+    char *id = NULL;
+    if (s3_xml_upload_id(&m, data, size, &id) == OK) ASSERT(id[0] != '\0');
+    mem_free(&m, id);
+    (void)!s3_xml_completed(&m, data, size, &error);
+    ASSERT(m.allocated_bytes == 0);
+    return 0;
+}

@@ -1,0 +1,444 @@
+"""The object store in a bucket of a real S3 server (s3server.py), directly and through a proxy that does to requests what networks do
+(s3proxy.py): every byte comes back, nothing acknowledged is lost through faults, kills and outages; what is set up wrongly is said in
+one sentence; no secret is seen anywhere.
+
+$OXBOW_OUTAGE_SECONDS makes the outage longer than its minute.
+
+Seen to fail: with the proxy's rules taken away (no hits); with a proxy that creates unconditionally and a store that is not checked;
+with records expected one further on."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+import harness
+import s3server
+from harness import eventually, oxbow
+from s3proxy import Proxy
+from test_admin import get, metrics
+from test_data import create, now_ms
+from test_faults import Trickle
+
+WALS = ["file", "none"]  # what wal.url is: a file, or "none"
+PREFIX = "some/where"
+SMALL = {"http.listen": "127.0.0.1:0", "upload.bytes": "1MiB", "upload.interval.ms": 200, "cache.log.bytes": "16MiB", "cache.block.bytes": "8MiB"}
+KEYS = {"AWS_ACCESS_KEY_ID": s3server.KEY, "AWS_SECRET_ACCESS_KEY": s3server.SECRET, "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null"}
+OUTAGE_SECONDS = float(os.environ.get("OXBOW_OUTAGE_SECONDS", "60"))
+
+
+@pytest.fixture(params=["radosgw", "minio"])
+def server(request):
+    return request.getfixturevalue({"radosgw": "rgw", "minio": "minio"}[request.param])
+
+
+@pytest.fixture
+def bucket(rgw):
+    name = rgw.bucket()
+    yield name
+    rgw.client.empty(name)  # it lies in memory
+
+
+@pytest.fixture
+def proxy(rgw):
+    """Name it before `brokers` in a test's arguments: what is named first ends last."""
+    with Proxy(rgw.endpoint) as p:
+        yield p
+
+
+def settings(server, bucket, proxy=None, wal="file", **more):
+    found = {**SMALL, "storage.url": server.url(bucket, PREFIX, proxy.endpoint if proxy else None), **more}
+    if wal == "none":
+        found["wal.url"] = "none"
+    return found
+
+
+def revive(b, wal):
+    """After a kill: where nothing local matters, nothing local is left, and it goes on in another folder."""
+    b.kill9()
+    if wal == "none":
+        shutil.rmtree(b.folder)
+        b.folder += "-elsewhere"
+        os.makedirs(b.folder)
+        b.log_path = os.path.join(b.folder, "log")
+    return b.start()
+
+
+# --- The tools of these tests.
+
+def test_the_proxy_does_what_it_says(proxy, bucket, rgw):
+    c, direct = s3server.Client(proxy.endpoint, timeout=3), rgw.client
+
+    def fails(*errors):
+        return pytest.raises(errors or (OSError, EOFError, s3server.http.client.HTTPException))
+
+    def once(action, **options):
+        proxy.clear()
+        return proxy.add(action, times=1, **options)
+    big = os.urandom(3_000_000)
+    c.put(bucket, "a/b", big, **{"if-none-match": "*"})
+    assert c.get(bucket, "a/b") == big and direct.list(bucket) == {"a/b": len(big)} == c.list(bucket)
+    for n, action in enumerate(("lose", "reset_after")):
+        once(action, kinds={"PUT"})
+        with fails():
+            c.put(bucket, f"after{n}", b"x")
+        assert direct.get(bucket, f"after{n}") == b"x"
+    for n, action in enumerate(("reset_before", "reset_within")):
+        once(action, kinds={"PUT"})
+        with fails():
+            c.put(bucket, f"not{n}", big)
+    once("answer", status=503, code="SlowDown")
+    with fails(s3server.S3Error) as e:
+        c.put(bucket, "not2", b"x")
+    assert (e.value.status, e.value.code) == (503, "SlowDown")
+    time.sleep(0.5)
+    assert not [k for k in direct.list(bucket) if k.startswith("not")]
+    once("answer", status=500, code="InternalError", after=True)
+    with fails(s3server.S3Error):
+        c.put(bucket, "after2", b"x")
+    assert direct.get(bucket, "after2") == b"x"
+    once("delay", seconds=2, silent=False)
+    with fails():
+        c.put(bucket, "late", b"x")
+    assert "late" not in direct.list(bucket)
+    eventually(lambda: "late" in direct.list(bucket))
+    once("cut")
+    with fails():
+        c.get(bucket, "a/b")
+    once("change")
+    assert c.get(bucket, "a/b") != big
+    once("slow", bytes_per_second=10)
+    assert c.get(bucket, "late") == b"x"
+    once("skew", seconds=3600)
+    with fails(s3server.S3Error) as e:
+        c.get(bucket, "late")
+    assert e.value.code == "RequestTimeTooSkewed"
+    assert direct.put(bucket, "new", b"1", **{"if-none-match": "*"})[0] == 200
+    with fails(s3server.S3Error) as e:
+        c.put(bucket, "new", b"2", **{"if-none-match": "*"})
+    assert e.value.code == "PreconditionFailed"
+    once("unconditional")
+    c.put(bucket, "new", b"3", **{"if-none-match": "*"})
+    assert direct.get(bucket, "new") == b"3"
+    proxy.clear()
+    for how in ("refuse", "silent"):
+        proxy.outage(how)
+        with fails():
+            c.get(bucket, "late")
+        proxy.back()
+        assert c.get(bucket, "late") == b"x"
+    proxy.latency_s = 0.3
+    began = time.monotonic()
+    c.get(bucket, "late")
+    assert time.monotonic() - began >= 0.3
+    assert proxy.count["CREATE"] == 3 and proxy.statuses["CREATE", 200] == 2 and proxy.statuses["CREATE", 412] == 1
+
+
+# --- Records in, records out.
+
+@pytest.mark.parametrize("wal", WALS)
+def test_every_byte_comes_back(brokers, processes, client, server, wal):
+    bucket = server.bucket()
+    b = brokers(settings(server, bucket, wal=wal), env=KEYS)
+    create(b, client, "data", 12)
+    total, base = 50_000, now_ms()
+    arguments = [b.address, "data", 12, total, base]
+    assert f"produced {total}" in processes(client, "produce", *arguments).finish()
+    assert f"consumed {total}" in processes(client, "consume", *arguments).finish()
+    b.restart()
+    assert f"consumed {total}" in processes(client, "consume", *arguments).finish()
+    revive(b, wal)
+    assert f"consumed {total}" in processes(client, "consume", *arguments).finish()
+    b.stop()
+    keys = server.client.list(bucket)
+    assert keys and all(k.startswith(PREFIX + "/") for k in keys), list(keys)[:10]
+    assert not server.client.uploads(bucket)
+    server.client.empty(bucket)
+
+
+@pytest.mark.parametrize("wal", WALS)
+def test_kills(brokers, processes, client, rgw, bucket, wal):
+    """Nothing acknowledged is lost and nothing doubled: the client knows each record's offset."""
+    b = brokers(settings(rgw, bucket, wal=wal), env=KEYS)
+    create(b, client, "data", 12)
+    total, base = 60_000, now_ms()
+    arguments = [b.address, "data", 12, total, base]
+    producer, follower = processes(client, "produce", *arguments), processes(client, "consume", *arguments)
+    for at in (10_000, 20_000, 30_000, 45_000):
+        while (line := producer.line()) is not None and not (line.startswith("acked") and int(line.split()[1]) >= at):
+            pass
+        assert line is not None, "the producer ended before all kills:\n" + producer.finish()
+        revive(b, wal)
+    producer.finish()
+    follower.finish()
+    revive(b, wal)
+    assert f"consumed {total}" in processes(client, "consume", *arguments).finish()
+
+
+# --- Faults under load.
+
+def storm(p):
+    """Each kind of request, again and again."""
+    return [p.add("answer", status=503, code="SlowDown", chance=0.5)]
+
+
+FAULTS = {
+    "answers lost": lambda p: [p.add("lose", kinds={"CREATE"}, times=2), p.add("lose", kinds={"PUT", "PART", "UPLOAD"}, times=1)],
+    "reset after": lambda p: [p.add("reset_after", kinds={"CREATE"}, chance=0.3)],
+    "reset before": lambda p: [p.add("reset_before", chance=0.3)],
+    "reset within": lambda p: [p.add("reset_within", kinds={"CREATE", "PUT", "PART"}, chance=0.3)],
+    "storm": storm,
+    "500 after": lambda p: [p.add("answer", kinds={"CREATE"}, status=500, code="InternalError", after=True, chance=0.3)],
+    "409": lambda p: [p.add("answer", kinds={"CREATE"}, status=409, code="ConditionalRequestConflict", chance=0.3)],
+    "409 after": lambda p: [p.add("answer", kinds={"CREATE"}, status=409, code="ConditionalRequestConflict", after=True, chance=0.3)],
+    "late": lambda p: [p.add("delay", kinds={"CREATE"}, seconds=3, silent=False, chance=0.3)],
+    "late and silent": lambda p: [p.add("delay", kinds={"CREATE"}, seconds=5, times=2)],
+    "slow": lambda p: [p.add("latency", seconds=1.0, chance=0.5)],
+    "gateway": lambda p: [p.add("nonsense", status=502, chance=0.3)],
+    "login page": lambda p: [p.add("nonsense", status=200, chance=0.3)],
+    "denied": lambda p: [p.add("answer", status=403, code="AccessDenied", chance=0.3)],
+    "clock": lambda p: [p.add("skew", chance=0.3)],
+}
+
+
+@pytest.mark.parametrize("wal", WALS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_under_load(proxy, brokers, rgw, bucket, fault, wal):
+    b = brokers(settings(rgw, bucket, proxy, wal), env=KEYS)
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    eventually(lambda: t.run(0.3) > 0, what="the first records are acknowledged")
+    rules = FAULTS[fault](proxy)
+    end = time.monotonic() + 40
+    while t.run(1) is not None and time.monotonic() < end:
+        if time.monotonic() > end - 36 and any(r.hits for r in rules):
+            break
+    assert any(r.hits for r in rules), f"nothing was disturbed: {proxy.count}"
+    assert b.alive(), b.log()[-3000:]
+    told = [x for x in b.log().splitlines() if "level=error" in x or "level=warn" in x]
+    # The ledger's writes fail and work again many times a second, and each change is told.
+    assert len([x for x in told if "refuses writes" not in x]) <= 40, f"{len(told)} lines:\n" + "\n".join(told[:60])
+    proxy.clear()
+    t.finish()
+    t.run(0.2)
+    t.finish()
+    eventually(lambda: metrics(b)["oxbow_store_failing", None] == 0, 60, what="the metric goes back")
+    t.check(b)
+    revive(b, wal)
+    t.check(b)
+    b.stop()
+
+
+READ_FAULTS = {
+    "cut": lambda p: p.add("cut", kinds={"GET"}, chance=0.3),
+    "changed": lambda p: p.add("change", kinds={"GET"}, chance=0.15),
+    "reset": lambda p: p.add("reset_after", kinds={"GET", "LIST"}, chance=0.3),
+    "503": lambda p: p.add("answer", kinds={"GET", "LIST"}, chance=0.3),
+    "slow": lambda p: p.add("slow", kinds={"GET"}, bytes_per_second=200_000, chance=0.3),
+    "no answer": lambda p: p.add("lose", kinds={"GET"}, times=1),
+}
+
+
+@pytest.mark.parametrize("fault", READ_FAULTS)
+def test_faults_of_reading(proxy, brokers, rgw, bucket, fault):
+    """What a consumer gets is right, or late: never other bytes."""
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    t.send(200)
+    t.finish()
+    b.restart()
+    rule = READ_FAULTS[fault](proxy)
+    t.check(b)
+    assert rule.hits, proxy.count
+    assert b.alive()
+    proxy.clear()
+    t.check(b)
+    b.stop()
+
+
+@pytest.mark.parametrize("fault", ["changed", "cut", "503", "reset"])
+def test_starts_through_faults(proxy, brokers, rgw, bucket, fault):
+    """A start meets the same faults and has everything in the end."""
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    t.send(100)
+    t.finish()
+    b.kill9()
+    rule = READ_FAULTS[fault](proxy)
+    rule.times, rule.chance = 3, 1.0
+    b.start(wait=False)
+
+    def ready():
+        if b.lines('msg="ready"'):
+            return True
+        if not b.alive():  # it may refuse what it cannot believe; it must not believe it
+            b.process.wait()
+            assert b.process.returncode == 1, b.log()
+            b.process = None
+            b.start(wait=False)
+        return False
+    eventually(ready, 120, 0.1, "it starts")
+    assert rule.hits
+    proxy.clear()
+    t.check(b)
+    b.stop()
+
+
+@pytest.mark.parametrize("wal", WALS)
+@pytest.mark.parametrize("how", ["refuse", "silent"])
+def test_store_is_gone_for_a_while(proxy, brokers, rgw, bucket, how, wal):
+    b = brokers(settings(rgw, bucket, proxy, wal), env=KEYS)
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    eventually(lambda: t.run(0.3) > 0, what="the first records are acknowledged")
+    proxy.outage(how)
+    t.run(OUTAGE_SECONDS)
+    assert b.alive(), b.log()[-3000:]
+    assert metrics(b)["oxbow_store_failing", None] >= 1
+    told = [x for x in b.log().splitlines() if "level=error" in x or "level=warn" in x]
+    assert 1 <= len(told) <= 10 + OUTAGE_SECONDS / 4, f"{len(told)} lines:\n" + "\n".join(told[:60])
+    proxy.back()
+    t.finish()
+    eventually(lambda: t.run(0.2) > 0, what="records are acknowledged again")
+    t.finish()
+    eventually(lambda: metrics(b)["oxbow_store_failing", None] == 0, 60, what="the metric goes back")
+    t.check(b)
+    revive(b, wal)
+    t.check(b)
+    b.stop()
+
+
+def test_idle_asks_for_nothing(proxy, brokers, rgw, bucket):
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    t.send(20)
+    t.finish()
+    time.sleep(3)
+    before = sum(proxy.count.values())
+    time.sleep(10)
+    assert sum(proxy.count.values()) - before <= 2, proxy.count
+    b.stop()
+
+
+# --- What is set up wrongly.
+
+def refused(b, *words, seconds=60):
+    """The start stops with 1, and says one sentence with these words and no secret."""
+    b.start(wait=False)
+    assert b.wait(seconds) == 1, b.log()
+    errors = b.lines("level=error")
+    assert len(errors) == 1 and all(w.lower() in errors[0].lower() for w in words), b.log()
+    assert not b.lines('msg="ready"')
+    assert s3server.SECRET not in b.log() and "Signature=" not in b.log()
+    return errors[0]
+
+
+def test_wrong_endpoint(proxy, brokers, rgw, bucket):
+    url = rgw.url(bucket, endpoint=f"http://127.0.0.1:{harness.free_port()}")
+    refused(brokers({"storage.url": url}, env=KEYS, start=False), "reached", "endpoint")
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint="http://no-such-host.invalid:80")}, env=KEYS, start=False), "reached", "endpoint")
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=rgw.endpoint.replace("http:", "https:"))}, env=KEYS, start=False), "endpoint")
+    proxy.outage("silent")
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "endpoint", seconds=90)
+    proxy.back()
+    proxy.add("nonsense")
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "S3", "endpoint")
+    assert not rgw.client.list(bucket)
+
+
+def test_wrong_url(brokers, rgw, bucket):
+    for url in ("s3://", "s3://?region=x", f"s3://{bucket}?endpoint=ftp://x", f"s3://{bucket}?nonsense=1", f"s3://{bucket}?path.style=perhaps",
+                "s3://Bad_Bucket!/x"):
+        b = brokers({"storage.url": url}, env=KEYS, start=False)
+        b.start(wait=False)
+        assert b.wait(30) in (1, 2), url
+        assert "storage.url" in b.log() or "store" in b.log(), b.log()
+
+
+def test_wrong_bucket(brokers, rgw):
+    refused(brokers({"storage.url": rgw.url("no-such-bucket-here")}, env=KEYS, start=False), "no bucket", "no-such-bucket-here")
+
+
+def test_wrong_keys(brokers, rgw, bucket):
+    def broker(**env):
+        return brokers({"storage.url": rgw.url(bucket)}, env={**KEYS, **env}, start=False)
+    refused(broker(AWS_ACCESS_KEY_ID="AKIANOBODY"), "access key")
+    refused(broker(AWS_SECRET_ACCESS_KEY="not-this-secret"), "secret")
+    refused(broker(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY=""), "AWS_ACCESS_KEY_ID", "~/.aws/credentials")
+    refused(broker(AWS_SECRET_ACCESS_KEY=""), "AWS_SECRET_ACCESS_KEY", "only one")
+    refused(broker(AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_PROFILE="nobody"), "nobody")
+    assert not rgw.client.list(bucket)
+
+
+def test_wrong_region(proxy, brokers, rgw, bucket):
+    """Ceph takes any; AWS says which it wants."""
+    proxy.add("answer", status=400, code="AuthorizationHeaderMalformed", message="the region is wrong; expecting 'eu-west-7'",
+              headers=[("x-amz-bucket-region", "eu-west-7")])
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "region", "eu-west-7")
+    proxy.clear()
+    proxy.add("answer", status=301, code="PermanentRedirect", headers=[("x-amz-bucket-region", "eu-west-7")])
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "region", "eu-west-7")
+
+
+def test_wrong_region_of_minio(brokers, minio):
+    bucket = minio.bucket()
+    refused(brokers({"storage.url": minio.url(bucket, region="eu-west-7")}, env=KEYS, start=False), "region", minio.region)
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_wrong_clock(proxy, brokers, rgw, bucket, seconds):
+    proxy.add("skew", seconds=seconds)
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "clock")
+
+
+def test_bucket_without_conditional_create(proxy, brokers, rgw, bucket):
+    proxy.add("unconditional", kinds={"CREATE"})
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "only if absent")
+    proxy.clear()
+    proxy.add("answer", kinds={"CREATE"}, status=501, code="NotImplemented")
+    refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "condition")
+
+
+def test_prefix_of_something_else(brokers, rgw, bucket):
+    rgw.client.put(bucket, "backup/photo.jpg", b"mine")
+    refused(brokers({"storage.url": rgw.url(bucket, "backup")}, env=KEYS, start=False), "prefix", "backup")
+    refused(brokers({"storage.url": rgw.url(bucket)}, env=KEYS, start=False), "prefix")
+    assert rgw.client.list(bucket) == {"backup/photo.jpg": 4}
+    b = brokers({"storage.url": rgw.url(bucket, "backup-2")}, env=KEYS)  # a longer name beside it is another prefix
+    create(b, None, "data", 1)
+    b.stop()
+    assert rgw.client.get(bucket, "backup/photo.jpg") == b"mine"
+
+
+# --- No secret is seen.
+
+def test_no_secret_is_seen(proxy, brokers, rgw, bucket, folder):
+    words = (s3server.SECRET, "oxbow-test-secret", "Signature=", "AWS4-HMAC")
+    seen = []
+
+    def look(text):
+        seen.append(len(text))
+        for w in words:
+            assert w not in text, f"{w!r} in: ...{text[max(0, text.find(w) - 200):text.find(w) + 100]}"
+    b = brokers(settings(rgw, bucket, proxy, **{"log.level": "debug"}), env=KEYS)
+    create(b, None, "data", 1)
+    t = Trickle(b, "data")
+    proxy.add("answer", status=403, code="SignatureDoesNotMatch", chance=0.2,
+              message=f"{s3server.SECRET} AWS4-HMAC-SHA256 Signature=0")
+    proxy.add("cut", kinds={"GET"}, chance=0.3)
+    proxy.add("reset_after", chance=0.2)
+    t.run(5)
+    look(get(b.http + "/metrics")[2])
+    proxy.clear()
+    t.finish()
+    b.stop()
+    look(b.whole_log())
+    for arguments in (["config"], ["config", "--markdown"], ["version"]):
+        look("".join(oxbow(*arguments, "--set", f"storage.url={b.settings['storage.url']}", env={**os.environ, **KEYS})[1:]))
+        look("".join(oxbow(*arguments, env={**os.environ, **KEYS})[1:]))
+    assert all(seen[:2])
