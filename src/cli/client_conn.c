@@ -119,6 +119,7 @@ static enum err versions_ask(struct client_conn *cc, int16_t version, struct are
     return client_call(cc, KAFKA_API_API_VERSIONS, version, &q, a, r);
 }
 
+/* After an error the connection is gone. */
 static enum err versions_learn(struct client_conn *cc) {
     struct client *c = cc->client;
     struct arena a;
@@ -135,7 +136,7 @@ static enum err versions_learn(struct client_conn *cc) {
         if (version > api->max_version) version = api->max_version;
         e = versions_ask(cc, version, &a, &r);
     }
-    for (size_t i = 0; i <= KAFKA_API_KEY_MAX; i++) {
+    for (size_t i = 0; e == OK && i <= KAFKA_API_KEY_MAX; i++) {
         cc->versions[i].min = 0;
         cc->versions[i].max = -1;
     }
@@ -145,7 +146,10 @@ static enum err versions_learn(struct client_conn *cc) {
         cc->versions[key].min = r.api_keys.items[i].min_version;
         cc->versions[key].max = r.api_keys.items[i].max_version;
     }
-    if (e == OK && r.error_code != 0) e = client_fail_code(c, cc->name, r.error_code, (struct kafka_string){NULL, -1});
+    if (e == OK && r.error_code != 0) {
+        e = client_fail_code(c, cc->name, r.error_code, (struct kafka_string){NULL, -1});
+        client_drop(cc);
+    }
     arena_deinit(&a);
     return e;
 }
@@ -180,17 +184,7 @@ static enum err conn_make(struct client *c, const struct client_address *to, int
         return e;
     }
     e = versions_learn(cc);
-    if (e == OK) {
-        *out = cc;
-        return OK;
-    }
-    /* A failed call has dropped the connection; an answer with an error code has not. */
-    LIST_EACH(n, &c->conns) {
-        if (LIST_ENTRY(n, struct client_conn, node) == cc) {
-            client_drop(cc);
-            break;
-        }
-    }
+    if (e == OK) *out = cc;
     return e;
 }
 
