@@ -1,9 +1,9 @@
 /* A client of any Kafka cluster, for the subcommands that look at one: `topic`, `group`, `produce`, `consume`.
  *
- * A connection speaks the highest version of each API that both sides know, as ApiVersions tells. It carries one request
- * at a time: client_send, then client_await; client_call is both. What goes wrong is an `enum err` and one whole sentence
- * in client.why, ready to be shown. A connection that failed in any way is closed and never used again; the next
- * client_node or client_any makes a new one.
+ * A connection speaks the highest version of each API that both sides know, as ApiVersions tells. It carries one
+ * request at a time: client_send, then client_await; client_call is both. What goes wrong is an `enum err` and one
+ * whole sentence in client.why, ready to be shown. A connection that failed in any way is closed and never used again;
+ * the next client_node or client_any makes a new one.
  *
  * All of this runs in fibers of one loop and suspends, unless stated otherwise. Answers borrow from the arena that was
  * given. No call waits longer than the time-out of the command line. */
@@ -117,7 +117,8 @@ void client_drop(struct client_conn *cc);
 
 /* --- What every subcommand asks (client_ask.c). */
 
-/* Topics by name; count -1: all. Remembers brokers and controller. Nothing is created by asking. */
+/* Topics by name; count -1: all; their partitions in order. Remembers brokers and controller. Nothing is created by
+ * asking. */
 enum err client_metadata(struct client *c, const struct kafka_string *names, int32_t count, struct arena *a,
                          struct kafka_metadata_response *out) WARN_UNUSED;
 /* NULL: not in the answer. */

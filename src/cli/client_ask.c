@@ -1,6 +1,7 @@
 /* What every client subcommand asks: metadata, the coordinator of a group, offsets by time. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -33,6 +34,12 @@ static void brokers_remember(struct client *c, const struct kafka_metadata_respo
     c->controller_id = r->controller_id;
 }
 
+/* Brokers name partitions in any order. */
+static int compare_partitions(const void *a, const void *b) {
+    const struct kafka_metadata_response_partition *x = a, *y = b;
+    return (x->partition_index > y->partition_index) - (x->partition_index < y->partition_index);
+}
+
 enum err client_metadata(struct client *c, const struct kafka_string *names, int32_t count, struct arena *a,
                          struct kafka_metadata_response *out) {
     struct client_conn *cc;
@@ -56,6 +63,10 @@ enum err client_metadata(struct client *c, const struct kafka_string *names, int
         return client_fail_code(c, client_conn_name(cc), out->error_code, (struct kafka_string){NULL, -1});
     }
     brokers_remember(c, out);
+    for (int32_t i = 0; i < out->topics.count; i++) {
+        struct kafka_metadata_response_partition_array *p = &out->topics.items[i].partitions;
+        if (p->count > 1) qsort(p->items, (size_t)p->count, sizeof(*p->items), compare_partitions);
+    }
     return OK;
 }
 

@@ -66,7 +66,7 @@ static bool candidate_wants(const struct candidate *x, struct kafka_string topic
     return false;
 }
 
-/* The range assignor: each topic's partitions in order, in runs, the first members one more where they do not divide. */
+/* The range assignor: each topic's partitions in runs; the first members get one more where they do not divide. */
 static void topic_assign(struct candidate *all, int32_t count, const struct kafka_metadata_response_topic *t,
                          struct arena *a) {
     int32_t wanting = 0, at = 0, seen = 0;

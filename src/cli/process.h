@@ -26,8 +26,8 @@ struct process_input {
 /* path NULL or "-": standard input. *why as above. */
 enum err process_input_open(struct process_input *in, const char *path, char *why, size_t why_size) WARN_UNUSED;
 void process_input_close(struct process_input *in);
-/* Reads what is there, at most `size` bytes; *got 0 with OK is the end. ERR_UNAVAILABLE when nothing came within wait_ms:
- * who reads can look around and come again. */
+/* Reads what is there, at most `size` bytes; *got 0 with OK is the end. ERR_UNAVAILABLE when nothing came within
+ * wait_ms: who reads can look around and come again. */
 enum err process_input_read(struct process_input *in, void *data, size_t size, unsigned wait_ms,
                             size_t *got) WARN_UNUSED;
 

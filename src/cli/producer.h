@@ -2,8 +2,8 @@
  * long enough, goes to its partition's leader and is repeated until it is acknowledged or refused for good.
  *
  * A partition has one batch under way at a time, so order is kept. With a producer id, a repeated batch is the same
- * bytes with the same sequence numbers, and the broker stores it once, however often it came. Suspends in producer_start,
- * producer_add and producer_flush. */
+ * bytes with the same sequence numbers, and the broker stores it once, however often it came. Suspends in
+ * producer_start, producer_add and producer_flush. */
 #ifndef OXBOW_CLI_PRODUCER_H
 #define OXBOW_CLI_PRODUCER_H
 
@@ -46,8 +46,8 @@ struct producer {
 
 enum err producer_start(struct producer *p, struct client *c, const struct producer_options *o) WARN_UNUSED;
 void producer_end(struct producer *p);
-/* key NULL: none. line: of the source, for messages. After an error nothing more can be sent; client.why names the lines
- * at fault. */
+/* key NULL: none. line: of the source, for messages. After an error nothing more can be sent; client.why names the
+ * lines at fault. */
 enum err producer_add(struct producer *p, uint64_t line, const void *key, size_t key_size, const void *value,
                       size_t value_size, const struct batch_record_header *headers, size_t header_count) WARN_UNUSED;
 /* Sends what is due now, or everything, and waits until it is acknowledged. */

@@ -1,5 +1,5 @@
-/* What cmd_topic.c and topic_describe.c share. All suspend; all write to `out` and return an exit status, having said on
- * stderr what failed. */
+/* What cmd_topic.c and topic_describe.c share. All suspend; all write to `out` and return an exit status, having said
+ * on stderr what failed. */
 #ifndef OXBOW_CLI_TOPIC_H
 #define OXBOW_CLI_TOPIC_H
 

@@ -21,8 +21,8 @@ struct verbs {
     const char *arguments[VERB_ARGUMENTS_MAX];
     size_t argument_count;
 };
-/* Takes the next option or argument that options_next has returned (i, o->value); EXIT_DONE, or EXIT_USAGE with a line on
- * stderr. */
+/* Takes the next option or argument that options_next has returned (i, o->value); EXIT_DONE, or EXIT_USAGE with a line
+ * on stderr. */
 int verbs_take(struct verbs *v, struct options *o, int i);
 /* After the last one: is there a verb, do the options belong to it, are the arguments as many as it wants? */
 int verbs_check(const struct verbs *v, const struct options *o);
