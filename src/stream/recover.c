@@ -5,6 +5,8 @@
 #include "base/assert.h"
 #include "stream/streams_priv.h"
 
+#define REPLAYS_MAX 10u
+
 struct recovery {
     struct streams *s;
     struct incarnation dead;
@@ -38,9 +40,8 @@ static void reset(void *ctx) {
     r->any = r->closed = false;
 }
 
-static enum err fence_and_replay(struct recovery *r, const char **why) {
+static enum err fence_and_replay_once(struct recovery *r, const char **why) {
     struct streams *s = r->s;
-    object_ledger_prefix(r->prefix, s->generation, r->dead);
     struct objlog_options o = {.store = s->store,
                                .prefix = r->prefix,
                                .depth = 1,
@@ -63,6 +64,18 @@ static enum err fence_and_replay(struct recovery *r, const char **why) {
     }
     objlog_destroy(log);
     return e;
+}
+
+/* Whom we take for dead may still run, on a shared store: then it writes checkpoints, and deletes the states that an
+ * older one names before we have read them. The newest checkpoint names others. */
+static enum err fence_and_replay(struct recovery *r, const char **why) {
+    object_ledger_prefix(r->prefix, r->s->generation, r->dead);
+    for (unsigned attempt = 0;; attempt++) {
+        enum err e = fence_and_replay_once(r, why);
+        if (e != ERR_TRUNCATED || r->s->store->exclusive || attempt == REPLAYS_MAX) return e;
+        reset(r);
+        env_backoff(r->s->env, attempt, 20 * NS_PER_MS, NS_PER_S);
+    }
 }
 
 /* The dead incarnation's states become ours; its streams are not in our image yet: an incarnation's partitions are
