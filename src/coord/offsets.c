@@ -286,6 +286,18 @@ static uint64_t commit_items(struct coord *c, const struct coord_commit *commit)
     return hold;
 }
 
+/* Of the records that this makes, about. */
+static size_t commit_bytes(const struct coord_commit *commit) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < commit->item_count; i++) {
+        const struct coord_commit_item *item = &commit->items[i];
+        if (item->error || item->topic.size < 0) continue;
+        bytes += (size_t)commit->group_id.size + (size_t)item->topic.size + 64;
+        if (item->metadata.size > 0) bytes += (size_t)item->metadata.size;
+    }
+    return bytes;
+}
+
 void coord_commit_offsets(struct coord *c, struct coord_now now, const struct coord_commit *commit,
                           struct coord_reply *reply) {
     reply_init(c, reply, REPLY_COMMIT, 0);
@@ -300,6 +312,7 @@ void coord_commit_offsets(struct coord *c, struct coord_now now, const struct co
     struct group *g = group_find(c, commit->group_id);
     uint64_t hold = group_hold(c, commit->group_id);
     enum err e = check_commit(g, commit);
+    if (e == OK && commit_bytes(commit) > COMMIT_RECORDS_MAX) e = ERR_COMMIT_TOO_LARGE;
     if (e) {
         reply_error(c, reply, e, hold);
         return;

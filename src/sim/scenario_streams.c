@@ -665,7 +665,7 @@ static void broker_main(void *arg) {
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
-        e == ERR_VERSION || e == ERR_FENCED) {
+               e == ERR_VERSION || e == ERR_FENCED) {
         sim_fail(t->world, "a start failed for good: %s", err_name(e));
     }
     if (e == OK && open_parts(&l)) {
