@@ -391,6 +391,7 @@ static void load_main(void *arg) {
         waitq_wake_all(&c->changed);
         if (s->stopping) {
             c->state = COORDINATOR_ENDING;
+            timer_disarm(&c->due);
             coord_unload(c->rules);
         }
     } else {

@@ -15,6 +15,7 @@ struct recovery {
     struct ledger_filter filter;
     struct object_head last_head; /* of the newest entry */
     bool any, closed;
+    uint64_t looked_at; /* number of the entry that was applied last */
     /* Records of the WAL, being made into blocks. */
     struct list blocks;
     struct commit_slab *slab;
@@ -24,6 +25,7 @@ struct recovery {
 
 static enum err apply(void *ctx, const struct objlog_entry *e) {
     struct recovery *r = ctx;
+    r->looked_at = e->header.number;
     if (e->header.kind == OBJLOG_FENCE) return OK;
     if (e->header.writer != r->dead.v) return ERR_CORRUPT;
     enum err err = ledger_apply_entry(&r->image, r->s->store, r->s->generation, r->dead, e, &r->filter, &r->last_head);
@@ -67,12 +69,20 @@ static enum err fence_and_replay_once(struct recovery *r, const char **why) {
 }
 
 /* Whom we take for dead may still run, on a shared store: then it writes checkpoints, and deletes the states that an
- * older one names before we have read them. The newest checkpoint names others. */
+ * older one names before we have read them. The newest checkpoint names others. Only beginnings without its progress are
+ * counted. */
 static enum err fence_and_replay(struct recovery *r, const char **why) {
     object_ledger_prefix(r->prefix, r->s->generation, r->dead);
-    for (unsigned attempt = 0;; attempt++) {
+    uint64_t furthest = 0;
+    for (unsigned attempt = 0;;) {
         enum err e = fence_and_replay_once(r, why);
-        if (e != ERR_TRUNCATED || r->s->store->exclusive || attempt == REPLAYS_MAX) return e;
+        if (e != ERR_TRUNCATED || r->s->store->exclusive) return e;
+        if (r->looked_at > furthest) {
+            furthest = r->looked_at;
+            attempt = 0;
+        } else if (++attempt > REPLAYS_MAX) {
+            return e;
+        }
         reset(r);
         env_backoff(r->s->env, attempt, 20 * NS_PER_MS, NS_PER_S);
     }
