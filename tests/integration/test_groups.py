@@ -193,6 +193,23 @@ def test_commits_that_would_make_much(brokers):
         assert set(g.fetch_offsets(long, {"t": [0, 1399]})[1].values()) == {(-1, "", 0)} and g.list()[1] == {}
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_topic_made_again_at_once(brokers, shards):
+    """Offsets are kept by the topic's name: what is committed to a new topic does not go with the offsets of its predecessor."""
+    b = brokers({**QUICK, "shards": shards})
+    with Group(b.port) as g, Group(b.port) as other:
+        g.create("t", 20)
+        for _ in range(25):
+            g.commit("x", {("t", 0): 1})
+            deletion = Writer()
+            deletion.array(["t"], deletion.string).put("i", 10000)
+            other.send(20, 1, deletion.out)
+            eventually(lambda: g.create("t", 20)[0] == 0, pause=0)
+            assert g.commit("x", {("t", 0): 7}) == {("t", 0): 0}
+            other.receive(20, 1)
+            assert g.fetch_offsets("x", {"t": [0]})[1] == {("t", 0): (7, "", 0)}
+
+
 def test_a_member_that_says_nothing_goes(brokers):
     b = brokers({**QUICK, "group.min.session.timeout.ms": 100})
     with Group(b.port) as g:
