@@ -29,6 +29,8 @@ enum group_state { GROUP_EMPTY, GROUP_PREPARING, GROUP_COMPLETING, GROUP_STABLE,
 #define GROUP_SAYS_MAX ((size_t)16 << 20)
 /* Of the records of one OffsetCommit: each repeats the names of group and topic, so a small request can want much. */
 #define COMMIT_RECORDS_MAX ((size_t)16 << 20)
+/* Of the metadata that one OffsetFetch is told for a group; for the rest it gets an error. */
+#define FETCH_METADATA_MAX ((size_t)64 << 20)
 
 struct protocol {
     struct kafka_string name;
