@@ -13,7 +13,7 @@
  *  - while nothing is broken everything can be read; no object that is referred to is missing.
  *
  * Scenario "rivals": the same without a WAL, on a store that two machines share. A second broker takes over while the
- * first stands still or goes on; topics are deleted. In addition:
+ * first stands still or goes on; topics are deleted (also of one broker with a WAL). In addition:
  *  - whoever was overtaken acknowledges, and shows, nothing that its successor does not have; it may give up.
  * There the successor's model begins as a copy of what the other one promised. */
 #include <stdio.h>
@@ -789,10 +789,12 @@ void scenario_rivals(struct sim_run *r) {
     struct sim_world *w = r->world;
     t->sides[1].broker = sim_node_create(w, "rival");
     load_choose(t);
-    t->no_wal = t->shared = true;
-    t->by_ledger = 1;
-    t->change = 0;
-    t->takeover = sim_chance(w, 0.8) ? 0.3 : 0.05;
-    t->drop = sim_chance(w, 0.5) ? 0.5 : 0;
+    if (sim_chance(w, 0.7)) {
+        t->no_wal = t->shared = true;
+        t->by_ledger = 1;
+        t->change = 0;
+        t->takeover = sim_chance(w, 0.8) ? 0.3 : 0.05;
+    }
+    t->drop = t->takeover == 0 || sim_chance(w, 0.5) ? 0.5 : 0;
     streams_run(t);
 }
