@@ -66,6 +66,7 @@ X(ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT, ERR_CLASS_FATAL, "the message format does 
 X(ERR_POLICY_VIOLATION, ERR_CLASS_FATAL, "the request violates a policy")
 X(ERR_REQUEST_TIMED_OUT, ERR_CLASS_UNKNOWN, "the request timed out")
 X(ERR_OFFSET_METADATA_TOO_LARGE, ERR_CLASS_FATAL, "the metadata of the offset is too large")
+X(ERR_COMMIT_TOO_LARGE, ERR_CLASS_FATAL, "the offsets of one commit do not fit into a batch")
 X(ERR_COORDINATOR_LOAD_IN_PROGRESS, ERR_CLASS_RETRIABLE, "the coordinator is loading")
 X(ERR_NOT_COORDINATOR, ERR_CLASS_RETRIABLE, "this broker is not the coordinator")
 X(ERR_ILLEGAL_GENERATION, ERR_CLASS_FATAL, "the generation is not the group's")

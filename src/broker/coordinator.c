@@ -12,6 +12,8 @@
 /* How long a stop waits for pending writes. */
 #define STOP_PATIENCE_NS (5 * NS_PER_S)
 #define COUNT_EVERY_NS (200 * NS_PER_MS)
+/* Of keys and values in one batch; a larger record has one of its own. */
+#define BATCH_BYTES ((size_t)1 << 20)
 
 enum coordinator_state {
     COORDINATOR_LOADING,
@@ -23,6 +25,7 @@ enum coordinator_state {
 struct outgoing {
     struct list node;
     uint64_t sequence;   /* of the rules */
+    bool last;           /* of the batches that this sequence became */
     uint64_t end_offset; /* once appended */
     struct buf bytes;    /* until then */
 };
@@ -82,25 +85,41 @@ static void count_fired(struct timer *t) {
 
 /* --- Between the rules and the partition. */
 
-static struct outgoing *outgoing_create(struct coordinator *c, const struct coord_effects *e) {
+/* Of records [first, end). */
+static struct outgoing *outgoing_create(struct coordinator *c, const struct coord_effects *e, size_t first,
+                                        size_t end) {
     struct mem *m = c->shard->env->mem;
     struct outgoing *o = MEM_NEW(m, struct outgoing);
     o->sequence = e->sequence;
+    o->last = end == e->count;
     buf_init(&o->bytes, m);
     struct batch_options options = BATCH_OPTIONS_DEFAULT;
     options.partition_leader_epoch = c->epoch;
     struct batch_builder builder;
     batch_builder_init(&builder, m, &options);
     int64_t now_ms = env_wall_ms(c->shard->env);
-    for (size_t i = 0; i < e->count; i++) {
+    for (size_t i = first; i < end; i++) {
         const struct coord_record *r = &e->records[i];
         batch_builder_add(&builder, now_ms, r->key, r->key_size, r->value, r->value_size, NULL, 0);
     }
     enum err err = batch_builder_finish(&builder, &o->bytes);
     ASSERT(err == OK);
     batch_builder_deinit(&builder);
-    metric_add(c->shard->env->metrics, M_COORDINATOR_RECORDS, 0, e->count);
+    metric_add(c->shard->env->metrics, M_COORDINATOR_RECORDS, 0, end - first);
     return o;
+}
+
+/* What one call of the rules wants stored may be much, a topic's deletion for one: in batches that find room, of which
+ * only the last confirms it. */
+static void outgoing_push(struct coordinator *c, const struct coord_effects *e) {
+    for (size_t first = 0, end; first < e->count; first = end) {
+        size_t bytes = e->records[first].key_size + e->records[first].value_size;
+        for (end = first + 1; end < e->count; end++) {
+            bytes += e->records[end].key_size + e->records[end].value_size;
+            if (bytes > BATCH_BYTES) break;
+        }
+        list_push_back(&c->unwritten, &outgoing_create(c, e, first, end)->node);
+    }
 }
 
 static void outgoing_free(struct coordinator *c, struct outgoing *o) {
@@ -140,7 +159,7 @@ void coordinator_called(struct coordinator *c) {
     ASSERT(c->state == COORDINATOR_ACTIVE && s->loop == loop_current());
     struct coord_effects e;
     while (coord_effects_take(c->rules, &e)) {
-        list_push_back(&c->unwritten, &outgoing_create(c, &e)->node);
+        outgoing_push(c, &e);
         coord_effects_deinit(&e);
     }
     if (!list_empty(&c->unwritten) && !c->writing) {
@@ -231,16 +250,18 @@ static void confirm_main(void *arg) {
             coordinator_fail(c, sequence, e);
             break;
         }
-        uint64_t durable = partition_high_watermark(p);
+        uint64_t durable = partition_high_watermark(p), confirmed = 0;
         while (!list_empty(&c->unconfirmed)) {
             struct outgoing *o = LIST_ENTRY(c->unconfirmed.next, struct outgoing, node);
             if (o->end_offset > durable) break;
-            sequence = o->sequence;
+            if (o->last) confirmed = o->sequence;
             list_remove(&o->node);
             outgoing_free(c, o);
         }
-        coord_durable(c->rules, coordinator_now(c), sequence);
-        coordinator_called(c);
+        if (confirmed > 0) {
+            coord_durable(c->rules, coordinator_now(c), confirmed);
+            coordinator_called(c);
+        }
         waitq_wake_all(&c->quiet);
     }
     c->confirming = false;
@@ -370,6 +391,7 @@ static void load_main(void *arg) {
         waitq_wake_all(&c->changed);
         if (s->stopping) {
             c->state = COORDINATOR_ENDING;
+            timer_disarm(&c->due);
             coord_unload(c->rules);
         }
     } else {

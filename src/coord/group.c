@@ -333,6 +333,20 @@ static void drop_protocols(struct member *m) {
     mem_free(mem, m->protocols);
     m->protocols = NULL;
     m->protocol_count = 0;
+    m->group->says_bytes -= m->says_bytes;
+    m->says_bytes = 0;
+}
+
+static size_t text_bytes(struct kafka_string s) {
+    return s.size > 0 ? (size_t)s.size : 0;
+}
+
+size_t protocols_bytes(const struct protocol *protocols, size_t count) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes +=
+            text_bytes(protocols[i].name) + (protocols[i].metadata.size > 0 ? (size_t)protocols[i].metadata.size : 0);
+    return bytes;
 }
 
 void member_set_protocols(struct member *m, const struct protocol *protocols, size_t count) {
@@ -346,6 +360,9 @@ void member_set_protocols(struct member *m, const struct protocol *protocols, si
         if (!named_before(m->protocols, i)) count_protocol(m->group, protocols[i].name);
     }
     m->protocol_count = count;
+    m->says_bytes = protocols_bytes(m->protocols, count) + text_bytes(m->id) + text_bytes(m->instance_id) +
+                    text_bytes(m->client_id) + text_bytes(m->host);
+    m->group->says_bytes += m->says_bytes;
 }
 
 bool member_matches(const struct member *m, const struct protocol *protocols, size_t count) {

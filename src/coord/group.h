@@ -25,6 +25,12 @@ enum group_state { GROUP_EMPTY, GROUP_PREPARING, GROUP_COMPLETING, GROUP_STABLE,
 #define WAIT_AGAIN_MIN_MS INT64_C(1000)
 /* Honest clients name a handful of protocols; what members have in common is searched in time of their product. */
 #define MEMBER_PROTOCOLS_MAX 256
+/* Of all members' ids and protocols: their group is one record, which must find room in the broker's write buffer. */
+#define GROUP_SAYS_MAX ((size_t)16 << 20)
+/* Of the records of one OffsetCommit: each repeats the names of group and topic, so a small request can want much. */
+#define COMMIT_RECORDS_MAX ((size_t)16 << 20)
+/* Of the metadata that one OffsetFetch is told for a group; for the rest it gets an error. */
+#define FETCH_METADATA_MAX ((size_t)64 << 20)
 
 struct protocol {
     struct kafka_string name;
@@ -48,6 +54,7 @@ struct member {
     struct list held;                /* answers to this member that wait for a batch */
     bool is_new;                     /* was in no generation yet */
     bool pending_sync;               /* has not synced in this generation */
+    size_t says_bytes;               /* part of the group's */
 };
 
 /* A member id that was given out with MEMBER_ID_REQUIRED. */
@@ -76,6 +83,7 @@ struct group {
     struct protocol_count *supported; /* how many members name each protocol */
     size_t supported_count, supported_capacity;
     size_t joined, unsynced; /* members with a join waiting, with pending_sync */
+    size_t says_bytes;       /* ids and protocols of all members */
     struct timer timer;
     int64_t remaining_ms;  /* of the initial delay's longest extension */
     int64_t sync_armed_ms; /* when the timer was last armed for this sync phase; -1: not yet */
@@ -215,6 +223,7 @@ void member_remove(struct member *m);
 /* A new id for a static member that came back. */
 void member_rename(struct member *m, struct kafka_string id);
 void member_set_protocols(struct member *m, const struct protocol *protocols, size_t count);
+size_t protocols_bytes(const struct protocol *protocols, size_t count);
 bool member_matches(const struct member *m, const struct protocol *protocols, size_t count);
 struct kafka_bytes member_metadata(const struct member *m, struct kafka_string protocol);
 /* The session starts anew. */

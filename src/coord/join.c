@@ -435,6 +435,14 @@ static bool has_room(const struct group *g, struct kafka_string member_id) {
     return m || g->members.count < most;
 }
 
+/* What all members say fits into one record, with what this one says now. */
+static bool has_room_for_words(const struct group *g, const struct joining *j, const struct member *m) {
+    CHECK_OBJ(g, GROUP_MAGIC);
+    size_t others = g->says_bytes - (m ? m->says_bytes : 0);
+    return protocols_bytes(j->protocols, j->protocol_count) <=
+           GROUP_SAYS_MAX - (others < GROUP_SAYS_MAX ? others : GROUP_SAYS_MAX);
+}
+
 static void join_group(struct coord *c, struct kafka_string group_id, const struct joining *j) {
     CHECK_OBJ(c, COORD_MAGIC);
     bool unknown = j->member_id.size <= 0;
@@ -450,8 +458,11 @@ static void join_group(struct coord *c, struct kafka_string group_id, const stru
         }
         g = group_open(c, group_id);
     }
-    struct member *m = member_find(g, j->member_id), *replaced;
-    if (!has_room(g, j->member_id) && !(unknown && group_is_static(g, j->instance_id, &replaced))) {
+    struct member *m = member_find(g, j->member_id), *replaced = NULL;
+    if (unknown) (void)group_is_static(g, j->instance_id, &replaced);
+    if (!has_room_for_words(g, j, m ? m : replaced)) {
+        refuse(c, j, ERR_GROUP_MAX_SIZE_REACHED, kafka_string_of(""), g->hold);
+    } else if (!has_room(g, j->member_id) && !replaced) {
         refuse(c, j, ERR_GROUP_MAX_SIZE_REACHED, kafka_string_of(""), g->hold);
         if (m) member_expel(m, ERR_GROUP_MAX_SIZE_REACHED);
         group_maybe_complete_join(g);

@@ -286,6 +286,18 @@ static uint64_t commit_items(struct coord *c, const struct coord_commit *commit)
     return hold;
 }
 
+/* Of the records that this makes, about. */
+static size_t commit_bytes(const struct coord_commit *commit) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < commit->item_count; i++) {
+        const struct coord_commit_item *item = &commit->items[i];
+        if (item->error || item->topic.size < 0) continue;
+        bytes += (size_t)commit->group_id.size + (size_t)item->topic.size + 64;
+        if (item->metadata.size > 0) bytes += (size_t)item->metadata.size;
+    }
+    return bytes;
+}
+
 void coord_commit_offsets(struct coord *c, struct coord_now now, const struct coord_commit *commit,
                           struct coord_reply *reply) {
     reply_init(c, reply, REPLY_COMMIT, 0);
@@ -300,6 +312,7 @@ void coord_commit_offsets(struct coord *c, struct coord_now now, const struct co
     struct group *g = group_find(c, commit->group_id);
     uint64_t hold = group_hold(c, commit->group_id);
     enum err e = check_commit(g, commit);
+    if (e == OK && commit_bytes(commit) > COMMIT_RECORDS_MAX) e = ERR_COMMIT_TOO_LARGE;
     if (e) {
         reply_error(c, reply, e, hold);
         return;
@@ -310,8 +323,14 @@ void coord_commit_offsets(struct coord *c, struct coord_now now, const struct co
 
 /* ---- OffsetFetch ---- */
 
-static void show(const struct offset_entry *e, struct coord_offset_item *item, struct arena *arena) {
+/* *left: how many bytes of metadata the answer may still take. A request may name one partition a million times. */
+static void show(const struct offset_entry *e, struct coord_offset_item *item, struct arena *arena, size_t *left) {
     const struct offset_value *v = e ? e->durable : NULL;
+    if (v && v->metadata_size > 0 && (size_t)v->metadata_size > *left) {
+        item->error = ERR_OFFSET_METADATA_TOO_LARGE;
+        return;
+    }
+    if (v && v->metadata_size > 0) *left -= (size_t)v->metadata_size;
     item->offset = v ? v->offset : -1;
     item->leader_epoch = v ? v->leader_epoch : -1;
     item->metadata = v && v->metadata_size > 0
@@ -331,14 +350,16 @@ static int compare_items(const void *a, const void *b) {
 struct fetch_all {
     struct coord_fetch *fetch;
     struct arena *arena;
+    size_t left;
 };
 
 static bool fetch_one(struct offset_entry *e, void *context) {
     struct fetch_all *f = context;
     if (!e->durable) return true;
     struct coord_offset_item *item = &f->fetch->items[f->fetch->item_count++];
-    *item = (struct coord_offset_item){.topic = text_in(f->arena, e->topic->name), .partition = e->partition};
-    show(e, item, f->arena);
+    *item = (struct coord_offset_item){
+        .topic = text_in(f->arena, e->topic->name), .partition = e->partition, .leader_epoch = -1, .offset = -1};
+    show(e, item, f->arena, &f->left);
     return true;
 }
 
@@ -355,16 +376,17 @@ enum err coord_fetch_offsets(struct coord *c, struct coord_fetch *fetch, struct 
     if (fetch->all) {
         if (!g) return OK;
         fetch->items = ARENA_ARRAY(arena, struct coord_offset_item, g->offsets);
-        offset_each(g, fetch_one, &(struct fetch_all){fetch, arena});
+        offset_each(g, fetch_one, &(struct fetch_all){fetch, arena, FETCH_METADATA_MAX});
         ASSERT(fetch->item_count <= g->offsets);
         if (fetch->item_count > 1) {
             qsort(fetch->items, fetch->item_count, sizeof(*fetch->items), compare_items);
         }
         return OK;
     }
+    size_t left = FETCH_METADATA_MAX;
     for (size_t i = 0; i < fetch->item_count; i++) {
         struct coord_offset_item *item = &fetch->items[i];
-        if (item->error == OK) show(g ? entry_find(g, item->topic, item->partition) : NULL, item, arena);
+        if (item->error == OK) show(g ? entry_find(g, item->topic, item->partition) : NULL, item, arena, &left);
     }
     return OK;
 }

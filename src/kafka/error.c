@@ -78,6 +78,8 @@ int16_t kafka_error_of(enum err e) {
         return KAFKA_POLICY_VIOLATION;
     case ERR_REQUEST_TIMED_OUT:
         return KAFKA_REQUEST_TIMED_OUT;
+    case ERR_COMMIT_TOO_LARGE:
+        return KAFKA_INVALID_COMMIT_OFFSET_SIZE;
     case ERR_OFFSET_METADATA_TOO_LARGE:
         return KAFKA_OFFSET_METADATA_TOO_LARGE;
     case ERR_COORDINATOR_LOAD_IN_PROGRESS:

@@ -2,7 +2,7 @@
 X(SIM_MUTANT_NONE, "none", "", SIM_STORE_SOUND, STREAM_MUTANT_NONE, "no mistake")
 X(SIM_MUTANT_UNKNOWN_IS_OK, "unknown-is-ok", "objlog clusterlog", SIM_STORE_UNKNOWN_IS_OK, STREAM_MUTANT_NONE,
   "a PUT whose answer was lost is taken for done")
-X(SIM_MUTANT_EXISTS_IS_OK, "exists-is-ok", "objlog clusterlog", SIM_STORE_EXISTS_IS_OK, STREAM_MUTANT_NONE,
+X(SIM_MUTANT_EXISTS_IS_OK, "exists-is-ok", "objlog clusterlog rivals", SIM_STORE_EXISTS_IS_OK, STREAM_MUTANT_NONE,
   "an object that lies there is taken for one's own without a look")
 X(SIM_MUTANT_NO_CONDITION, "no-condition", "objlog clusterlog", SIM_STORE_NO_CONDITION, STREAM_MUTANT_NONE,
   "the store ignores the condition of a conditional create")
@@ -47,5 +47,7 @@ X(SIM_MUTANT_CHANGE_EARLY, "change-early", "streams", SIM_STORE_SOUND, STREAM_MU
   "a stream changes its durability before all of it is in the ledger")
 X(SIM_MUTANT_NO_DRAIN, "no-drain", "streams", SIM_STORE_SOUND, STREAM_MUTANT_NO_DRAIN,
   "a checkpoint does not wait for the entries before it")
-X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams broker", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
+X(SIM_MUTANT_SWEEP_FENCES, "sweep-fences", "rivals", SIM_STORE_SOUND, STREAM_MUTANT_SWEEP_FENCES,
+  "fences of dead brokers' ledgers are swept though these may still write")
+X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams rivals broker", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
   "what the ledger confirms is acknowledged when it is sent")

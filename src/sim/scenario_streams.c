@@ -10,7 +10,12 @@
  *  - the state after a start (end, producers, leader epochs, log start, and the table of every other partition) is the
  *    state of exactly the batches that are there;
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
- *  - while nothing is broken everything can be read; no object that is referred to is missing; objects stay bounded. */
+ *  - while nothing is broken everything can be read; no object that is referred to is missing.
+ *
+ * Scenario "rivals": the same without a WAL, on a store that two machines share. A second broker takes over while the
+ * first stands still or goes on; topics are deleted (also of one broker with a WAL). In addition:
+ *  - whoever was overtaken acknowledges, and shows, nothing that its successor does not have; it may give up.
+ * There the successor's model begins as a copy of what the other one promised. */
 #include <stdio.h>
 #include <string.h>
 
@@ -39,17 +44,28 @@ struct model {
     size_t count;
     uint64_t acked_end, shown_end;
     uint64_t trim_asked, trim_acked;
+    /* Another broker has opened the partition: nothing above these may be acknowledged any more. */
+    bool overtaken;
+    uint64_t kept_end, kept_start;
+};
+
+/* A machine. There is one, or two that take turns: then the one that was started last is the one that counts. */
+struct side {
+    struct streams_test *test;
+    struct sim_node *broker;
+    struct model models[PARTITIONS_MAX];
+    bool superseded; /* the other one was started since */
+    bool stop_asked;
 };
 
 struct streams_test {
     struct sim_run *run;
     struct sim_world *world;
-    struct sim_node *broker;
+    struct side sides[2], *current;
+    struct side *holders[PARTITIONS_MAX]; /* whose model is the newest */
     unsigned partitions;
     bool over; /* the load ends; the broker stops in order */
-    bool stop_asked;
     bool audited;
-    struct model models[PARTITIONS_MAX];
     size_t value_max;
     uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes;
     uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
@@ -65,7 +81,9 @@ struct streams_test {
     double by_ledger;        /* chance that a partition's records are confirmed by the ledger, WAL or not */
     double change;           /* chance that a reader changes that */
     uint32_t flush_interval_ms;
+    double takeover; /* chance that the other machine takes over */
     unsigned topic_number;
+    bool drop_asked; /* of the topic with that number; perhaps done */
 };
 
 struct part {
@@ -84,6 +102,7 @@ struct part {
 
 struct broker_life {
     struct streams_test *test;
+    struct side *side;
     struct env *env;
     struct store *store;
     struct meta *meta;
@@ -197,7 +216,7 @@ static bool append_one(struct part *p) {
     struct model *model = p->model;
     if (model->count == BATCHES_MAX) return false;
     size_t most = t->value_max * 4 + 400;
-    if (stream_reserve(p->stream, most) != OK) return false;
+    if (stream_reserve(p->stream, most) != OK || model->count == BATCHES_MAX) return false;
     struct buf bytes;
     buf_init(&bytes, l->env->mem);
     struct model_batch b;
@@ -219,6 +238,9 @@ static bool append_one(struct part *p) {
     t->run->ops++;
     if (stream_wait_durable(p->stream, b.end_offset) != OK) return false;
     if (b.end_offset > model->acked_end) model->acked_end = b.end_offset;
+    if (model->overtaken && b.end_offset > model->kept_end)
+        sim_fail(t->world, "partition %u: %lu was acknowledged by a broker whose successor ends at %lu", p->index,
+                 b.end_offset, model->kept_end);
     t->run->acked++;
     return true;
 }
@@ -235,7 +257,11 @@ static bool trim_one(struct part *p) {
     stream_append(p->stream, &r);
     state_apply_trim(&p->live, to);
     while (stream_durable_start(p->stream) < to && !p->life->fatal) fiber_sleep_ns(5 * NS_PER_MS);
-    if (stream_durable_start(p->stream) >= to && p->model->trim_acked < to) p->model->trim_acked = to;
+    if (stream_durable_start(p->stream) < to) return true;
+    if (p->model->trim_acked < to) p->model->trim_acked = to;
+    if (p->model->overtaken && to > p->model->kept_start)
+        sim_fail(t->world, "partition %u: a trim to %lu was acknowledged by a broker whose successor begins at %lu",
+                 p->index, to, p->model->kept_start);
     return true;
 }
 
@@ -259,6 +285,9 @@ static void check_slices(struct part *p, const struct slices *got, uint64_t offs
         }
     }
     if (offset > p->model->shown_end) p->model->shown_end = offset;
+    if (p->model->overtaken && offset > p->model->kept_end)
+        sim_fail(t->world, "partition %u: %lu was shown by a broker whose successor ends at %lu", p->index, offset,
+                 p->model->kept_end);
 }
 
 /* Reads from somewhere, or everything. False: it could not be read. */
@@ -272,6 +301,10 @@ static bool read_some(struct part *p, bool everything) {
         struct slices got;
         slices_init(&got, l->env->mem);
         enum err e = stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, &got);
+        if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
+            slices_deinit(&got);
+            return false;
+        }
         if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
             sim_fail(t->world, "partition %u: offset %lu is out of range between %lu and %lu", p->index, offset,
                      stream_durable_start(p->stream), end);
@@ -300,7 +333,7 @@ static bool read_some(struct part *p, bool everything) {
 
 static bool goes_on(const struct part *p) {
     const struct streams_test *t = p->life->test;
-    return !t->over && !t->stop_asked && !p->life->fatal && !p->gone && !sim_failed(t->world);
+    return !t->over && !p->life->side->stop_asked && !p->life->fatal && !p->gone && !sim_failed(t->world);
 }
 
 static void producer_there(void *arg) {
@@ -347,10 +380,16 @@ static void reader(void *arg) {
 
 /* --- A start. */
 
+/* By the other machine, which was started later; or was started before, and stood still before it was elected. */
+static bool may_be_overtaken(const struct side *side) {
+    return side->superseded || (side->test->takeover > 0 && !side->test->over);
+}
+
 static void on_fatal(void *ctx, enum err why, const char *what) {
     struct broker_life *l = ctx;
     l->fatal = true;
-    sim_fail(l->test->world, "the only broker gave up: %s (%s)", what, err_name(why));
+    if (may_be_overtaken(l->side) && why == ERR_FENCED) return;
+    sim_fail(l->test->world, "a broker that nobody has overtaken gave up: %s (%s)", what, err_name(why));
 }
 
 struct owner_query {
@@ -407,9 +446,9 @@ static enum err open_engine(struct broker_life *l) {
         struct owner_query q = {l->meta, dead[i].incarnation};
         uint64_t entry = 0;
         e = streams_recover(l->streams, dead[i].incarnation, is_current, &q, &entry, &why);
-        if (e == OK && !t->over && !t->stop_asked && sim_chance(t->world, t->crash_recovering)) {
+        if (e == OK && !t->over && !l->side->stop_asked && sim_chance(t->world, t->crash_recovering)) {
             fiber_sleep_ns(sim_between(t->world, 0, 500) * NS_PER_MS);
-            sim_node_crash(t->broker, SIM_KILL);
+            sim_node_crash(l->side->broker, SIM_KILL);
             fiber_sleep_ns(NS_PER_S);
         }
         if (e == OK) e = meta_recovered(l->meta, dead[i].incarnation, entry);
@@ -445,12 +484,26 @@ static bool tables_equal(const struct state_table *a, const struct state_table *
     return same;
 }
 
+/* The newest model of this partition is the other machine's, which may still be running. */
+static void inherit(struct part *p) {
+    struct side *me = p->life->side, **holder = &p->life->test->holders[p->index];
+    if (*holder == me) return;
+    struct model *theirs = &(*holder)->models[p->index];
+    *p->model = *theirs;
+    p->model->overtaken = false;
+    theirs->overtaken = true;
+    theirs->kept_end = p->live.end_offset;
+    theirs->kept_start = p->live.start_offset;
+    *holder = me;
+}
+
 /* Cuts the model back to what is there, and holds the state against it. */
 static void check_start(struct part *p) {
     struct streams_test *t = p->life->test;
     struct model *m = p->model;
     uint64_t end = p->live.end_offset;
     t->run->ops++;
+    inherit(p);
     if (end < m->acked_end)
         sim_fail(t->world, "partition %u ends at %lu after a start; %lu was acknowledged", p->index, end, m->acked_end);
     if (end < m->shown_end)
@@ -498,6 +551,13 @@ static void nothing(void *ctx) {
     (void)ctx;
 }
 
+static void close_there(void *arg) {
+    struct part *p = arg;
+    stream_close(p->stream);
+    state_deinit(&p->live);
+    p->stream = NULL;
+}
+
 static void open_there(void *arg) {
     struct part *p = arg;
     struct broker_life *l = p->life;
@@ -505,19 +565,18 @@ static void open_there(void *arg) {
     p->opened =
         stream_open(l->streams, topic->partitions[p->index].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
     if (p->opened != OK) {
-        sim_fail(l->test->world, "partition %u cannot be opened: %s", p->index, err_name(p->opened));
+        if (!l->side->superseded && !l->fatal)
+            sim_fail(l->test->world, "partition %u cannot be opened: %s", p->index, err_name(p->opened));
         p->stream = NULL;
+        return;
+    }
+    if (l->side->superseded) { /* what it knows may be old */
+        close_there(p);
+        p->opened = ERR_STALE;
         return;
     }
     check_start(p);
     choose_durability(p);
-}
-
-static void close_there(void *arg) {
-    struct part *p = arg;
-    stream_close(p->stream);
-    state_deinit(&p->live);
-    p->stream = NULL;
 }
 
 static void start_load(struct part *p) {
@@ -531,24 +590,22 @@ static void start_load(struct part *p) {
 
 static bool open_parts(struct broker_life *l) {
     struct streams_test *t = l->test;
-    for (;; t->topic_number++) { /* a deletion that was under way at a crash may have been done */
-        (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number);
-        if (meta_topic_by_name(l->meta, l->topic, strlen(l->topic)) || !t->topic_number) break;
-        for (unsigned i = 0; i < PARTITIONS_MAX; i++) memset(&t->models[i], 0, sizeof(t->models[i]));
-        (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number + 1);
-        if (!meta_topic_by_name(l->meta, l->topic, strlen(l->topic))) {
-            (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number);
-            break;
-        }
-    }
+    (void)snprintf(l->topic, sizeof(l->topic), "t%u", t->topic_number);
     if (!meta_topic_by_name(l->meta, l->topic, strlen(l->topic))) {
+        if (l->side->superseded) return false;
+        if (t->drop_asked) { /* it was done, whatever its answer */
+            (void)snprintf(l->topic, sizeof(l->topic), "t%u", ++t->topic_number);
+            memset(l->side->models, 0, sizeof(l->side->models));
+            for (unsigned i = 0; i < PARTITIONS_MAX; i++) t->holders[i] = l->side;
+            t->drop_asked = false;
+        }
         struct uuid id;
         if (meta_topic_create(l->meta, l->topic, (int32_t)t->partitions, 1, NULL, 0, &id) != OK) return false;
     }
     for (unsigned i = 0; i < t->partitions; i++) {
         const struct meta_topic *topic = meta_topic_by_name(l->meta, l->topic, strlen(l->topic));
         struct part *p = &l->parts[i];
-        *p = (struct part){.life = l, .model = &t->models[i], .index = i, .epoch = topic->partitions[i].epoch};
+        *p = (struct part){.life = l, .model = &l->side->models[i], .index = i, .epoch = topic->partitions[i].epoch};
         p->home = l->loops[stream_home(topic->partitions[i].stream, l->loop_count)];
         loop_call(p->home, open_there, p);
         if (p->opened != OK) return false;
@@ -569,15 +626,46 @@ static void close_engine(struct broker_life *l) {
     store_close(l->store);
 }
 
+/* The topic is deleted while its last records are on their way to the ledger; then there is a new one. False: it was
+ * not done. */
+static bool drop_topic(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    struct stream_id streams[PARTITIONS_MAX];
+    const struct meta_topic *topic = meta_topic_by_name(l->meta, l->topic, strlen(l->topic));
+    for (unsigned i = 0; i < t->partitions; i++) streams[i] = topic->partitions[i].stream;
+    struct uuid id = topic->id;
+    t->drop_asked = true;
+    if (meta_topic_delete(l->meta, &id) != OK) return false;
+    for (unsigned i = 0; i < t->partitions; i++) l->parts[i].gone = true;
+    waitgroup_wait(&l->group);
+    for (unsigned i = 0; i < t->partitions; i++) {
+        if (l->parts[i].stream) loop_call(l->parts[i].home, close_there, &l->parts[i]);
+        streams_drop(l->streams, streams[i]);
+    }
+    return true;
+}
+
+static void drop_topics(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    while (!t->over && !l->side->stop_asked && !l->side->superseded && !l->fatal && !sim_failed(t->world) &&
+           sim_chance(t->world, t->drop)) {
+        fiber_sleep_ns(sim_between(t->world, 0, 5000) * NS_PER_MS);
+        if (l->side->superseded || !drop_topic(l) || !open_parts(l)) break;
+    }
+}
+
 static void broker_main(void *arg) {
-    struct streams_test *t = arg;
-    struct broker_life l = {.test = t, .env = loop_current()->env};
+    struct side *side = arg;
+    struct streams_test *t = side->test;
+    struct broker_life l = {.test = t, .side = side, .env = loop_current()->env};
     l.store = sim_run_store(t->run, l.env, !t->shared);
     t->starts++;
     waitgroup_init(&l.group);
     enum err e = open_engine(&l);
-    if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
-        e == ERR_VERSION || e == ERR_FENCED) {
+    if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
+        /* the other one goes on */
+    } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
+               e == ERR_VERSION || e == ERR_FENCED) {
         sim_fail(t->world, "a start failed for good: %s", err_name(e));
     }
     if (e == OK && open_parts(&l)) {
@@ -592,6 +680,7 @@ static void broker_main(void *arg) {
             e = streams_sweep(l.streams, &oldest); /* a sweep that fails leaves it to the next start */
         }
         if (t->over) t->audited = true;
+        if (t->drop > 0) drop_topics(&l);
     }
     waitgroup_wait(&l.group);
     close_engine(&l);
@@ -622,35 +711,90 @@ static void load_choose(struct streams_test *t) {
     if (sim_chance(w, 0.2)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.05;
 }
 
-void scenario_streams(struct sim_run *r) {
-    struct sim_world *w = r->world;
-    struct streams_test *t = MEM_NEW(sim_run_mem(r), struct streams_test);
-    t->run = r;
-    t->world = w;
-    t->broker = sim_node_create(w, "broker");
-    load_choose(t);
-    uint64_t end_ns = w->now_ns + 30 * NS_PER_S + sim_run_load_ns(r, 2);
+/* The other machine takes over, while this one stands still or goes on. */
+static void take_turns(struct streams_test *t) {
+    struct side *now = t->current, *next = now == &t->sides[0] ? &t->sides[1] : &t->sides[0];
+    if (sim_node_up(next->broker)) { /* overtaken some time ago, and still running */
+        if (sim_chance(t->world, 0.5)) return;
+        sim_node_crash(next->broker, SIM_KILL);
+    }
+    if (sim_chance(t->world, 0.5)) sim_node_pause(now->broker, sim_between(t->world, 0, 60) * NS_PER_S);
+    now->superseded = true;
+    next->superseded = next->stop_asked = false;
+    t->current = next;
+    sim_node_start(next->broker, broker_main, next);
+}
+
+static void streams_load(struct streams_test *t) {
+    struct sim_world *w = t->world;
+    uint64_t end_ns = w->now_ns + 30 * NS_PER_S + sim_run_load_ns(t->run, 2);
     while (w->now_ns < end_ns && !sim_failed(w)) {
-        if (!sim_node_up(t->broker)) {
-            t->stop_asked = false;
-            sim_node_start(t->broker, broker_main, t);
+        struct side *now = t->current;
+        if (!sim_node_up(now->broker)) {
+            now->stop_asked = false;
+            sim_node_start(now->broker, broker_main, now);
         }
         fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
-        if (sim_chance(w, t->crash / 2)) sim_node_pause(t->broker, sim_between(w, 0, 30) * NS_PER_S);
+        if (sim_chance(w, t->crash / 2)) sim_node_pause(now->broker, sim_between(w, 0, 30) * NS_PER_S);
         if (sim_chance(w, t->crash))
-            sim_run_crash(r, t->broker);
+            sim_run_crash(t->run, now->broker);
         else if (sim_chance(w, 0.1))
-            t->stop_asked = true;
+            now->stop_asked = true;
+        if (t->takeover > 0 && sim_chance(w, t->takeover)) take_turns(t);
     }
-    sim_run_heal(r);
-    t->stop_asked = true;
-    if (!sim_failed(w) && !sim_run_wait_down(r, t->broker, 3600 * NS_PER_S))
-        sim_fail(w, "the broker does not stop though nothing is broken");
+}
+
+static void stop_all(struct streams_test *t) {
+    unsigned count = t->takeover > 0 ? 2 : 1;
+    sim_run_heal(t->run);
+    for (unsigned i = 0; i < count; i++) t->sides[i].stop_asked = true;
+    for (unsigned i = 0; i < count && !sim_failed(t->world); i++) {
+        if (!sim_run_wait_down(t->run, t->sides[i].broker, 3600 * NS_PER_S))
+            sim_fail(t->world, "the broker does not stop though nothing is broken");
+    }
+}
+
+static void streams_run(struct streams_test *t) {
+    struct sim_world *w = t->world;
+    t->current = &t->sides[0];
+    for (unsigned i = 0; i < PARTITIONS_MAX; i++) t->holders[i] = t->current;
+    for (unsigned i = 0; i < ARRAY_LEN(t->sides); i++) t->sides[i].test = t;
+    streams_load(t);
+    stop_all(t);
     t->over = true;
     for (unsigned i = 0; i < 3 && !t->audited && !sim_failed(w); i++) {
-        sim_node_start(t->broker, broker_main, t);
-        if (!sim_run_wait_down(r, t->broker, 3600 * NS_PER_S))
+        sim_node_start(t->current->broker, broker_main, t->current);
+        if (!sim_run_wait_down(t->run, t->current->broker, 3600 * NS_PER_S))
             sim_fail(w, "the last start does not end though nothing is broken");
     }
     if (!sim_failed(w) && !t->audited) sim_fail(w, "the broker does not start though nothing is broken");
+}
+
+static struct streams_test *test_create(struct sim_run *r) {
+    struct streams_test *t = MEM_NEW(sim_run_mem(r), struct streams_test);
+    t->run = r;
+    t->world = r->world;
+    t->sides[0].broker = sim_node_create(r->world, "broker");
+    return t;
+}
+
+void scenario_streams(struct sim_run *r) {
+    struct streams_test *t = test_create(r);
+    load_choose(t);
+    streams_run(t);
+}
+
+void scenario_rivals(struct sim_run *r) {
+    struct streams_test *t = test_create(r);
+    struct sim_world *w = r->world;
+    t->sides[1].broker = sim_node_create(w, "rival");
+    load_choose(t);
+    if (sim_chance(w, 0.7)) {
+        t->no_wal = t->shared = true;
+        t->by_ledger = 1;
+        t->change = 0;
+        t->takeover = sim_chance(w, 0.8) ? 0.3 : 0.05;
+    }
+    t->drop = t->takeover == 0 || sim_chance(w, 0.5) ? 0.5 : 0;
+    streams_run(t);
 }

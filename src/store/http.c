@@ -28,8 +28,9 @@
 #define ANSWER_MIN_BYTES ((size_t)64 << 10) /* an error's explanation may be longer than what was asked for */
 #define HEADERS_MAX_BYTES ((size_t)64 << 10)
 #define GROW_FROM_BYTES ((size_t)16 << 10)
-#define LARGE_BYTES ((size_t)256 << 10) /* from here on libcurl's buffers are larger than its own default */
-#define IDLE_MAX_S 50L                  /* an older idle connection is not used again: servers close them too */
+#define BODY_FIRST_MAX ((size_t)64 << 20) /* what a server announces is believed so far; more once it has come */
+#define LARGE_BYTES ((size_t)256 << 10)   /* from here on libcurl's buffers are larger than its own default */
+#define IDLE_MAX_S 50L                    /* an older idle connection is not used again: servers close them too */
 
 struct exchange;
 
@@ -135,7 +136,7 @@ static void body_reserve(struct attempt *a, size_t more) {
     size_t grown = capacity ? capacity * 2 : GROW_FROM_BYTES;
     if (!a->slab && c->curl.easy_getinfo(a->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length) == CURLE_OK &&
         length > 0 && (uint64_t)length <= a->limit)
-        grown = (size_t)length;
+        grown = (size_t)length < BODY_FIRST_MAX ? (size_t)length : BODY_FIRST_MAX;
     if (grown > a->limit) grown = a->limit;
     if (grown < wanted) grown = wanted;
     struct slab *slab = slab_create(c->env->mem, grown, 16);

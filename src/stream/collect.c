@@ -119,7 +119,7 @@ static enum err sweep_creator(struct sweep *w, const struct object_id *ids, size
             continue;
         }
         /* The last one of a ledger is its fence; so each start need not read all fences that there ever were. */
-        if (ledger && !s->store->exclusive) {
+        if (ledger && !s->store->exclusive && OX_LIKELY(s->options.mutant != STREAM_MUTANT_SWEEP_FENCES)) {
             fence = left == 1;
             if (!fence) e = is_fence(s, ids[i], &fence);
         }

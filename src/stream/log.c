@@ -96,6 +96,12 @@ void log_fatal(struct streams *s, enum err why, const char *what) {
     log_error(s->env->log, what, "error=%s", err_name(why));
     upload_wake_everybody(s);
     for (unsigned i = 0; i < s->shard_count; i++) {
+        /* Here at once: while we close, a fiber begun now might find the shard gone. On another loop it comes before the
+         * close does. */
+        if (s->shards[i].loop == s->options.log_loop) {
+            shard_stop(&s->shards[i], why);
+            continue;
+        }
         struct stop_call *c = MEM_NEW(s->mem, struct stop_call);
         *c = (struct stop_call){&s->shards[i], why};
         loop_spawn(s->shards[i].loop, "stop-shard", stop_shard_and_free, c);

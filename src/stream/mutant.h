@@ -23,6 +23,7 @@ enum stream_mutant {
     STREAM_MUTANT_ACK_UNSENT,        /* the ledger's records are acknowledged when they are sent */
     STREAM_MUTANT_OLD_STATES,        /* a checkpoint names the old state of what has changed */
     STREAM_MUTANT_FORGET_TOMBSTONES, /* deltas of tables without the deletions */
+    STREAM_MUTANT_SWEEP_FENCES,      /* fences of dead incarnations are swept though these may still write */
 };
 
 #endif

@@ -5,6 +5,8 @@
 #include "base/assert.h"
 #include "stream/streams_priv.h"
 
+#define REPLAYS_MAX 10u
+
 struct recovery {
     struct streams *s;
     struct incarnation dead;
@@ -13,6 +15,7 @@ struct recovery {
     struct ledger_filter filter;
     struct object_head last_head; /* of the newest entry */
     bool any, closed;
+    uint64_t looked_at; /* number of the entry that was applied last */
     /* Records of the WAL, being made into blocks. */
     struct list blocks;
     struct commit_slab *slab;
@@ -22,6 +25,7 @@ struct recovery {
 
 static enum err apply(void *ctx, const struct objlog_entry *e) {
     struct recovery *r = ctx;
+    r->looked_at = e->header.number;
     if (e->header.kind == OBJLOG_FENCE) return OK;
     if (e->header.writer != r->dead.v) return ERR_CORRUPT;
     enum err err = ledger_apply_entry(&r->image, r->s->store, r->s->generation, r->dead, e, &r->filter, &r->last_head);
@@ -38,9 +42,8 @@ static void reset(void *ctx) {
     r->any = r->closed = false;
 }
 
-static enum err fence_and_replay(struct recovery *r, const char **why) {
+static enum err fence_and_replay_once(struct recovery *r, const char **why) {
     struct streams *s = r->s;
-    object_ledger_prefix(r->prefix, s->generation, r->dead);
     struct objlog_options o = {.store = s->store,
                                .prefix = r->prefix,
                                .depth = 1,
@@ -63,6 +66,26 @@ static enum err fence_and_replay(struct recovery *r, const char **why) {
     }
     objlog_destroy(log);
     return e;
+}
+
+/* Whom we take for dead may still run, on a shared store: then it writes checkpoints, and deletes the states that an
+ * older one names before we have read them. The newest checkpoint names others. Only beginnings without its progress are
+ * counted. */
+static enum err fence_and_replay(struct recovery *r, const char **why) {
+    object_ledger_prefix(r->prefix, r->s->generation, r->dead);
+    uint64_t furthest = 0;
+    for (unsigned attempt = 0;;) {
+        enum err e = fence_and_replay_once(r, why);
+        if (e != ERR_TRUNCATED || r->s->store->exclusive) return e;
+        if (r->looked_at > furthest) {
+            furthest = r->looked_at;
+            attempt = 0;
+        } else if (++attempt > REPLAYS_MAX) {
+            return e;
+        }
+        reset(r);
+        env_backoff(r->s->env, attempt, 20 * NS_PER_MS, NS_PER_S);
+    }
 }
 
 /* The dead incarnation's states become ours; its streams are not in our image yet: an incarnation's partitions are

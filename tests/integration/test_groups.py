@@ -148,24 +148,66 @@ def test_huge_metadata_of_members(g, quick):
 
 
 def test_too_much_metadata(brokers):
-    """What one request may not say; and what five may, but their group's record cannot be written: nobody is told of a generation,
-    and everything else is as it was, loaded anew."""
+    """What one request may not say, and what the members of a group may not say together. What they may, where it still cannot be
+    written: nobody is told of a generation, and everything else is as it was, loaded anew."""
     b = brokers({**QUICK, "offsets.topic.num.partitions": 1, "group.initial.rebalance.delay.ms": 4000})
+    b.restart(**{"wal.url": f"file://{b.folder}/small?size=16MiB"})
     with Group(b.port) as g:
         assert g.join("huge", version=3, protocols={"range": bytes(9 << 20)})[0] == -1
         assert g.sync("huge", 1, "somebody", {"somebody": bytes(9 << 20)})[0] == -1
         g.create("t", 1)
         g.commit("simple", {("t", 0): 5})
-        members = [Group(b.port) for _ in range(5)]
-        for m in members:
+        members = [Group(b.port) for _ in range(3)]
+        for m in members[:2]:
             m.send_join("huge", version=3, protocols={"range": bytes(7 << 20)})
-        assert [m.receive_join(3)[0] for m in members] == [15] * 5
+        time.sleep(1)
+        assert members[2].join("huge", version=3, protocols={"range": bytes(7 << 20)})[0] == 81
+        assert [m.receive_join(3)[0] for m in members[:2]] == [15] * 2
         assert b.wait_log('msg="coordinator cannot write; it is loaded anew"')
         eventually(lambda: g.fetch_offsets("simple") == (0, {("t", 0): (5, "", 0)}), what="it is there again")
         g.commit("simple", {("t", 0): 6})
         assert g.fetch_offsets("simple")[1] == {("t", 0): (6, "", 0)} and set(g.list()[1]) == {"simple"}
         for m in members:
             m.close()
+
+
+def test_commits_that_would_make_much(brokers):
+    """Each record of a commit repeats the group's name: what does not fit is refused, as a whole. What one call makes of many commits
+    (the tombstones of a group that is deleted) is more than the write buffer takes at once."""
+    b = brokers({**QUICK, "offsets.topic.num.partitions": 1})
+    long = "g" * 30000
+    with Group(b.port) as g:
+        g.create("t", 1400)
+
+        def offsets(count):
+            return {("t", i): i for i in range(count)}
+        assert set(g.commit(long, offsets(700)).values()) == {28}
+        assert set(g.fetch_offsets(long, {"t": [0]})[1].values()) == {(-1, "", 0)}
+        for first in range(0, 1400, 350):
+            assert set(g.commit(long, {("t", i): i for i in range(first, first + 350)}).values()) == {0}
+        assert g.delete([long]) == {long: 0}
+        assert set(g.fetch_offsets(long, {"t": [0, 1399]})[1].values()) == {(-1, "", 0)}
+        assert "coordinator cannot write" not in b.log()
+    b.restart(kill=True)
+    with Group(b.port) as g:
+        assert set(g.fetch_offsets(long, {"t": [0, 1399]})[1].values()) == {(-1, "", 0)} and g.list()[1] == {}
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_topic_made_again_at_once(brokers, shards):
+    """Offsets are kept by the topic's name: what is committed to a new topic does not go with the offsets of its predecessor."""
+    b = brokers({**QUICK, "shards": shards})
+    with Group(b.port) as g, Group(b.port) as other:
+        g.create("t", 20)
+        for _ in range(25):
+            g.commit("x", {("t", 0): 1})
+            deletion = Writer()
+            deletion.array(["t"], deletion.string).put("i", 10000)
+            other.send(20, 1, deletion.out)
+            eventually(lambda: g.create("t", 20)[0] == 0, pause=0)
+            assert g.commit("x", {("t", 0): 7}) == {("t", 0): 0}
+            other.receive(20, 1)
+            assert g.fetch_offsets("x", {"t": [0]})[1] == {("t", 0): (7, "", 0)}
 
 
 def test_a_member_that_says_nothing_goes(brokers):

@@ -256,13 +256,55 @@ static void test_many_expire(void **state) {
     assert_int_equal(counts.by_state[4], 0); /* reaped */
 }
 
+/* A small request may want much: each record repeats the names, each item of an answer its metadata. */
+static void test_much_of_little(void **state) {
+    enum { ITEMS = 20000 };
+    struct fixture *f = *state;
+    char *group = test_malloc(1001), metadata[4001];
+    memset(group, 'g', 1000);
+    group[1000] = '\0';
+    memset(metadata, 'm', 4000);
+    metadata[4000] = '\0';
+    COMMIT(f, .group = group, .offset = 3, .metadata = metadata);
+    struct call *c = fixture_call(f);
+    struct coord_commit_item *items = test_calloc(ITEMS, sizeof(*items));
+    for (size_t i = 0; i < ITEMS; i++)
+        items[i] =
+            (struct coord_commit_item){.topic = kafka_string_of("t"), .offset = (int64_t)i, .commit_timestamp_ms = -1};
+    struct coord_commit commit = {.group_id = kafka_string_of(group),
+                                  .group_instance_id = kafka_string_of(NULL),
+                                  .generation = -1,
+                                  .retention_ms = -1,
+                                  .items = items,
+                                  .item_count = ITEMS};
+    coord_commit_offsets(f->coord, f->now, &commit, &c->reply);
+    fixture_pump(f);
+    ASSERT_ANSWER(c, ERR_COMMIT_TOO_LARGE);
+    assert_int_equal(items[ITEMS - 1].error, ERR_COMMIT_TOO_LARGE);
+    assert_int_equal(fixture_offset(f, group, "t", 0), 3);
+
+    struct arena a;
+    arena_init(&a, &f->mem);
+    struct coord_offset_item *asked = test_calloc(ITEMS, sizeof(*asked)); /* 80 MB of metadata */
+    for (size_t i = 0; i < ITEMS; i++) asked[i] = (struct coord_offset_item){.topic = kafka_string_of("t")};
+    struct coord_fetch fetch = {.group_id = kafka_string_of(group), .items = asked, .item_count = ITEMS};
+    assert_int_equal(coord_fetch_offsets(f->coord, &fetch, &a), OK);
+    assert_int_equal(asked[0].offset, 3);
+    assert_int_equal(asked[16000].error, OK);
+    assert_int_equal(asked[ITEMS - 1].error, ERR_OFFSET_METADATA_TOO_LARGE);
+    arena_deinit(&a);
+    test_free(asked);
+    test_free(items);
+    test_free(group);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         COORD_TEST(test_shown_when_durable), COORD_TEST(test_who_may_commit),
         COORD_TEST(test_same_again),         COORD_TEST(test_expiry_of_a_simple_consumer),
         COORD_TEST(test_expiry_of_a_group),  COORD_TEST(test_delete_offsets),
         COORD_TEST(test_delete_groups),      COORD_TEST(test_topic_deleted),
-        COORD_TEST(test_many_expire),
+        COORD_TEST(test_many_expire),        COORD_TEST(test_much_of_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
