@@ -25,6 +25,8 @@
 #define CRC_AT 17
 #define LENGTH_AT 8
 
+#define WRONG_COUNT "the number of records does not go with the last offset of the batch"
+
 struct append {
     struct partition *p;
     struct topic_config config; /* as it was when the append came: a change takes effect with the next one */
@@ -44,6 +46,14 @@ static enum err refuse(struct append *a, enum err e, const char *message) {
     return e;
 }
 
+/* Of a header that makes no sense: did the client write it so, or did it become so on its way? */
+static bool count_is_wrong(const struct append *a) {
+    const struct batch_header *h = &a->header;
+    return h->size >= BATCH_HEADER_SIZE && h->size == a->size &&
+           (h->record_count <= 0 || h->record_count != (int64_t)h->last_offset_delta + 1) &&
+           crc32c(0, a->data + UNCHECKED_SIZE, a->size - UNCHECKED_SIZE) == h->crc;
+}
+
 /* The framing: what can be said before the checksum is computed. */
 static enum err judge_frame(struct append *a, int16_t api_version) {
     const struct batch_header *h = &a->header;
@@ -51,9 +61,9 @@ static enum err judge_frame(struct append *a, int16_t api_version) {
         return refuse(a, ERR_INVALID_RECORD,
                       "a produce request must carry exactly one record batch for a partition, found none");
     enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
-    if (e == ERR_TRUNCATED)
-        return refuse(a, ERR_CORRUPT_MESSAGE, "the record batch is longer than the bytes that came");
+    if (e == ERR_TRUNCATED) return refuse(a, ERR_INVALID_RECORD, "the record batch is longer than the bytes that came");
     if (e == ERR_INVALID_RECORD) return refuse(a, e, "a record batch must have magic 2");
+    if (e == ERR_CORRUPT_MESSAGE && count_is_wrong(a)) return refuse(a, ERR_INVALID_RECORD, WRONG_COUNT);
     if (e != OK) return refuse(a, e, "the header of the record batch makes no sense");
     ASSERT(h->size >= BATCH_HEADER_SIZE && h->size <= a->size);
     if (h->size != a->size)
@@ -75,7 +85,7 @@ static enum err judge_header(struct append *a) {
         return refuse(a, ERR_CORRUPT_MESSAGE, "the checksum of the record batch does not match");
     }
     if (h->record_count <= 0 || h->record_count != (int64_t)h->last_offset_delta + 1) {
-        return refuse(a, ERR_INVALID_RECORD, "the number of records does not go with the last offset of the batch");
+        return refuse(a, ERR_INVALID_RECORD, WRONG_COUNT);
     }
     if (batch_is_control(h)) return refuse(a, ERR_INVALID_RECORD, "clients may not write control records");
     if (h->attributes & BATCH_DELETE_HORIZON)
