@@ -1,5 +1,6 @@
 """Topics, configurations and what else administrators ask for."""
 
+import compare
 from cases_common import describe, fill, gone, records, settle, topic
 
 NAMES = ["", ".", "..", "with space", "a/b", "x" * 249, "x" * 250]
@@ -117,7 +118,16 @@ def change(kind, name, *pairs):
 
 
 def configs_of(c, note, name):
-    """What has been set, and nothing of the defaults."""
+    """What has been set, and nothing of the defaults. Kafka's brokers learn of changes in their order, a moment after the answer: what
+    was asked for is there when a change behind it is."""
+    c.marks = getattr(c, "marks", 0) + 1
+    mark = change(2, "marks", ("flush.ms", 0, str(c.marks)))
+    c.ask("IncrementalAlterConfigs", 0, resources=[mark])
+
+    def there():
+        answer = c.ask("DescribeConfigs", 1, resources=[resource(2, "marks", ["flush.ms"])])
+        return answer["results"][0]["configs"][0]["value"] == str(c.marks)
+    compare.wait_for(there)
     answer = c.ask("DescribeConfigs", 1, resources=[resource(2, name)])
     c.say(note, sorted((x["name"], x["value"]) for x in answer["results"][0]["configs"] if x["config_source"] == 1))
 
@@ -127,6 +137,7 @@ BAD = (("no.such", "1"), ("retention.ms", "x"), ("retention.ms", "-2"), ("cleanu
 
 def alter_configs(c):
     # A topic twice and unknown kinds are not sent: Kafka never answers them.
+    topic(c, "marks")
     topic(c, "alter", configs={"retention.ms": "5000"})
     for v in c.versions("AlterConfigs"):
         def alter(note, *resources, _v=v, **more):
@@ -146,6 +157,7 @@ def alter_configs(c):
 
 
 def incremental_alter_configs(c):
+    topic(c, "marks")
     for v in c.versions("IncrementalAlterConfigs"):
         name = f"incremental-{v}"
         topic(c, name, configs={"retention.ms": "5000"})

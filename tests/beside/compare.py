@@ -4,6 +4,7 @@ A case is a function of one `Side`; it runs once on each side and every call it 
 (ports, ids, times) becomes a symbol before the answers are compared: RULES below, and what cases teach with `learn`. Arrays of
 structs are compared as sets by the fields that identify an element: Kafka answers in the order of a hash table."""
 
+import gzip
 import re
 import socket
 import struct
@@ -60,6 +61,16 @@ def complete(values, s, version):
     return values
 
 
+def opened(entry):
+    """A batch or message whose content is compressed with gzip, as what is in it: two gzips of the same bytes need not be equal."""
+    if entry[16] == 2 and entry[22] & 7 == 1:
+        return f"gzip {entry[21:61].hex()}:{gzip.decompress(entry[61:]).hex()}"
+    at = 18 if entry[16] == 0 else 26
+    if entry[16] < 2 and entry[17] & 7 == 1 and len(entry) > at + 8 and entry[at:at + 4] == b"\xff" * 4:
+        return f"gzip {entry[16:at].hex()}:{records(gzip.decompress(entry[at + 8:]))}"
+    return entry.hex()
+
+
 def records(data):
     """Record batches and message sets, in hex, without what lies outside of their checksum: the leader epoch."""
     out, at = [], 0
@@ -71,7 +82,7 @@ def records(data):
             break
         if entry[16] == 2:
             entry = entry[:12] + b"\0\0\0\0" + entry[16:]
-        out.append(f"{struct.unpack_from('>q', data, at)[0]}:magic {entry[16]}:{entry.hex()}")
+        out.append(f"{struct.unpack_from('>q', data, at)[0]}:magic {entry[16]}:{opened(entry)}")
         at += 12 + size
     return out
 
