@@ -171,10 +171,9 @@ enum request_outcome handle_describe_topic_partitions(struct request *r, const v
         struct kafka_describe_topic_partitions_response_topic *out = &p.out->topics.items[p.out->topics.count++];
         out->name = name_copy(r, name);
         if (!t) {
-            out->topic_authorized_operations = TOPIC_OPERATIONS;
-            out->error_code =
-                request_error(r, meta_topic_name_valid(name.data, (size_t)name.size) ? ERR_UNKNOWN_TOPIC_OR_PARTITION
-                                                                                     : ERR_INVALID_TOPIC);
+            bool valid = meta_topic_name_valid(name.data, (size_t)name.size);
+            if (valid) out->topic_authorized_operations = TOPIC_OPERATIONS;
+            out->error_code = request_error(r, valid ? ERR_UNKNOWN_TOPIC_OR_PARTITION : ERR_INVALID_TOPIC);
         } else if (!page_topic(&p, t, first, out)) {
             page_next(&p, name, first + out->partitions.count);
             break;

@@ -92,7 +92,7 @@ static void lookup_resolve(struct request *r, struct kafka_string name, struct l
 
 /* As Kafka: a partition that stands in the request again is refused, with one answer. True: `k` is the repetition. */
 static bool lookup_repeats(struct map64 *seen, struct lookup *k) {
-    if (!k->route) return false;
+    if (!k->route || k->segments) return false; /* version 0 minds nothing */
     uint64_t stream = k->route->partitions[k->want->partition_index].stream.v;
     struct lookup *first = map64_get(seen, stream);
     if (!first) {

@@ -39,6 +39,7 @@ struct append {
     struct partition_append_result *out;
     struct partition_turn turn;
     struct conversion_up old; /* Produce before version 3 */
+    bool framed;              /* one batch came; what is wrong is in it */
 };
 
 static enum err refuse(struct append *a, enum err e, const char *message) {
@@ -63,7 +64,8 @@ static enum err judge_frame(struct append *a, int16_t api_version) {
     enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
     if (e == ERR_TRUNCATED) return refuse(a, ERR_INVALID_RECORD, "the record batch is longer than the bytes that came");
     if (e == ERR_INVALID_RECORD) return refuse(a, e, "a record batch must have magic 2");
-    if (e == ERR_CORRUPT_MESSAGE && count_is_wrong(a)) return refuse(a, ERR_INVALID_RECORD, WRONG_COUNT);
+    a->framed = e == ERR_CORRUPT_MESSAGE && count_is_wrong(a);
+    if (a->framed) return refuse(a, ERR_INVALID_RECORD, WRONG_COUNT);
     if (e != OK) return refuse(a, e, "the header of the record batch makes no sense");
     ASSERT(h->size >= BATCH_HEADER_SIZE && h->size <= a->size);
     if (h->size != a->size)
@@ -72,6 +74,7 @@ static enum err judge_frame(struct append *a, int16_t api_version) {
     if (batch_codec(h) == CODEC_ZSTD && api_version < 7) {
         return refuse(a, ERR_UNSUPPORTED_COMPRESSION, "zstd needs version 7 or later of the Produce request");
     }
+    a->framed = true;
     if (h->base_offset != 0)
         return refuse(a, ERR_INVALID_RECORD, "the base offset of a record batch in a produce request must be 0");
     if (a->size > (size_t)a->config.max_message_bytes)
@@ -458,7 +461,7 @@ enum err partition_append(struct partition *p, uint8_t *records, size_t size, in
     partition_turn_end(p, &a.turn);
     buf_deinit(&a.repacked);
     conversions_release(p->conversions, &a.old);
-    out->log_start_offset = stream_durable_start(p->stream);
+    out->log_start_offset = e == OK || a.framed ? stream_durable_start(p->stream) : UINT64_MAX;
     partition_leave(p);
     return e;
 }

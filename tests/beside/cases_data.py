@@ -40,7 +40,8 @@ def metadata(c):
     for v in c.versions("Metadata", 4):
         c.call("unknown", "Metadata", v, topics=[{"name": "nobody"}, {"name": "meta-1"}], allow_auto_topic_creation=False)
         for name in NAMES:
-            c.call(f"name {name[:3]!r} of {len(name)}", "Metadata", v, topics=[{"name": name}], allow_auto_topic_creation=v == 13)
+            answer = c.call(f"name {name[:3]!r} of {len(name)}", "Metadata", v, topics=[{"name": name}], allow_auto_topic_creation=v == 13)
+            c.learn(answer["topics"][0].get("topic_id"), f"id of {name}")
     for v in c.versions("Metadata", 8):
         c.call("operations", "Metadata", v, topics=[{"name": "meta-1"}, {"name": "nobody"}], allow_auto_topic_creation=False,
                include_topic_authorized_operations=True)
@@ -162,6 +163,7 @@ def produce_idempotent(c):
         pid = -1
         while pid < 0:  # Kafka's broker fetches a block of ids first
             pid = c.ask("InitProducerId", 0, transactional_id=None, transaction_timeout_ms=60000)["producer_id"]
+        c.learn(("producer_id", pid), f"producer of {name}")
 
         def put(note, sequence, epoch=0, n=2, who=None):
             pairs = [(b"k", str(sequence + i).encode()) for i in range(n)]

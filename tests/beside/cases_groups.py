@@ -61,6 +61,7 @@ def join_group(c):
                              ("session negative", {"session_timeout_ms": -1}), ("unknown member", {"member_id": "nobody"})):
             c.call(note, "JoinGroup", v, **{**join_fields(f"bad-{v}"), **fields})
         described(c, "refused: no group", f"bad-{v}")
+        c.ask("DeleteGroups", 1, groups_names=[f"bad-{v}"])
         member, generation = joined(c, v, f"a of {name}", name, protocols=(("range", b"m1"), ("sticky", b"m2")))
         described(c, "joined", name)
         other = join_fields(name, protocols=(("other", b""),))
@@ -82,7 +83,7 @@ def two_members(c):
         name = f"two-{v}"
         a, generation = stable(c, f"a of {name}", name, v, protocols=(("range", b"a1"), ("sticky", b"a2")))
         other = twin(c)
-        want = join_fields(name, protocols=(("sticky", b"b2"), ("range", b"b1")))
+        want = join_fields(name, protocols=(("only b", b"b3"), ("range", b"b1"), ("sticky", b"b2")))
         b = ""
         if v >= 4:
             b = learnt(c, c.call("is told its id", "JoinGroup", v, **want), f"b of {name}")["member_id"]
@@ -113,8 +114,8 @@ def sync_group(c):
     for v in c.versions("SyncGroup"):
         name = f"sync-{v}"
         member, generation = joined(c, 5, f"a of {name}", name)
-        for note, fields in (("empty group", {"group_id": ""}), ("unknown group", {"group_id": "nobody"}), ("unknown member", {"member_id": "nobody"}),
-                             ("old generation", {"generation_id": generation - 1}), ("generation of the future", {"generation_id": generation + 1}),
+        for note, fields in (("empty group", {"group_id": "", "protocol_type": "consumer", "protocol_name": "range"} if v >= 5 else {"group_id": ""}),
+                             ("unknown group", {"group_id": "nobody"}), ("unknown member", {"member_id": "nobody"}), ("old generation", {"generation_id": generation - 1}), ("generation of the future", {"generation_id": generation + 1}),
                              ("empty member", {"member_id": ""})):
             c.call(note, "SyncGroup", v, **{**sync_fields(name, generation, member), **fields})
         if v >= 5:
