@@ -125,6 +125,7 @@ def produce_bad_batches(c):
     topic(c, "append", configs={"message.timestamp.type": "LogAppendTime"})
     topic(c, "late", configs={"message.timestamp.before.max.ms": "1000"})
     topic(c, "segment", configs={"segment.bytes": "1048576", "max.message.bytes": "3000000"})
+    large = records([(None, b"x" * 2000000)])
     for v in c.versions("Produce", 3):
         one, partitions = records(THREE), iter(range(40))
 
@@ -148,7 +149,7 @@ def produce_bad_batches(c):
         bad("no time", records(THREE, timestamp=-1))
         produce(c, "too late", v, "late", one)
         produce(c, "too large", v, "small", records([(None, b"x" * 300)]))
-        produce(c, "larger than a segment", v, "segment", records([(None, b"x" * 2000000)]))
+        produce(c, "larger than a segment", v, "segment", large)
         produce(c, "no key", v, "compact", records(THREE))
         produce(c, "no key at all", v, "compact", records([(None, b"x"), (None, b"y"), (b"z", b"")]))
         produce(c, "broker's time", v, "append", one)

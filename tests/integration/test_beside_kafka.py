@@ -63,7 +63,8 @@ def test_same_answers(brokers, folder, release):
     for side in (oxbow, other):
         print(f"slow with {side.name}: {side.slow[:50]}; seconds of each case: {side.took}")
     print(f"{len(oxbow.steps)} steps, {len(asked)} versions of {len(both)} APIs, {len(found)} differences")
-    text = [f"{d}" for d in fresh] + [f"listed, but no longer there: {e.entry}" for e in stale if not only]
+    text = [f"{side.name}: {s[0]} did not go on: {s[5]['value']}" for side in (oxbow, other) for s in side.steps if s[1] == cases.WENT_ON and s[5]["value"] != "yes"]
+    text += [f"{d}" for d in fresh] + [f"listed, but no longer there: {e.entry}" for e in stale if not only]
     if not only:
         text += [f"no case asks for {m}" for m in missing]
     assert not text, f"{len(text)} differences\n" + "\n".join(text)
