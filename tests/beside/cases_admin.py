@@ -192,6 +192,7 @@ def incremental_alter_configs(c):
 
 
 def create_partitions(c):
+    find_coordinator(c)
     topic(c, "grows")
     for v in c.versions("CreatePartitions"):
         def grow(note, name="grows", count=1, assignments=None, copies=1, **more):
@@ -204,6 +205,7 @@ def create_partitions(c):
         settle(c, "grows", now + 1)
         grow("unknown", name="nobody", count=2)
         grow("bad name", name="a b", count=2)
+        grow("internal", name="__consumer_offsets", count=100, validate_only=True)
         grow("twice", count=now + 2, copies=2)
         for note, rows in (("assigned to nobody", [[9]]), ("assigned too few", []), ("assigned too many", [[1], [1]]), ("assigned twice", [[1, 1]]),
                            ("assigned empty", [[]]), ("assigned", [[1]])):
@@ -211,7 +213,13 @@ def create_partitions(c):
         c.call("nothing", "CreatePartitions", v, timeout_ms=1000, topics=[])
 
 
+def find_coordinator(c):
+    """There is __consumer_offsets when this is over."""
+    compare.wait_for(lambda: c.ask("FindCoordinator", 1, key="warm")["error_code"] == 0)
+
+
 def delete_records(c):
+    find_coordinator(c)
     topic(c, "cut")
     topic(c, "cut-compact", configs={"cleanup.policy": "compact"})
     topic(c, "cut-both", configs={"cleanup.policy": "compact,delete"})
