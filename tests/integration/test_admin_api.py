@@ -202,7 +202,8 @@ def test_every_topic_config(w):
         for name, (value, kind) in expected.items():
             c = found[name]
             assert (c["value"], c["config_source"], c["read_only"], c["is_sensitive"]) == (value, 5, False, False), name
-            assert chain(c) and chain(c)[-1][1:] == (value, 5), name
+            topics_alone = name.split(".")[0] in ("follower", "leader", "remote", "oxbow")  # the broker has no property of that meaning
+            assert chain(c) == [] if topics_alone else chain(c)[-1][1:] == (value, 5), name
             assert version < 3 or (c["config_type"] == kind and len(c["documentation"]) > 20), name
     assert describe(w, TOPIC, "t", ["retention.ms", "nothing"])[1].keys() == {"retention.ms"}
     # The names that Kafka 4 dropped are taken, and shown where they are set.
@@ -453,7 +454,7 @@ def test_topic_partitions_page_by_page(w):
     assert page(limit=0)[0] == [("a", 0, [0])]  # at least one
     assert page(cursor=("aa", 1))[0][0] == ("b", 0, [0, 1, 2, 3])  # the cursor's topic has gone
     assert page(cursor=("b", 9))[0] == [("b", 0, []), ("c", 0, [0, 1, 2])]
-    assert page(["a", "c"], cursor=("b", 2)) == ([("c", 0, [0, 1, 2])], None)
+    assert page(["a", "c"], cursor=("b", 2)) == ([("a", 42, []), ("c", 42, [])], None)  # no page of this request ends there
     assert page(["a"], cursor=("a", -1)) == ([("a", 42, [])], None)
     found = call(w, "DescribeTopicPartitions", 0, {"topics": [{"name": "a"}]})["topics"][0]
     assert found["topic_id"] != bytes(16) and found["partitions"][0]["replica_nodes"] == found["partitions"][0]["isr_nodes"] == [1]
