@@ -204,6 +204,8 @@ class Side:
         if isinstance(value, dict):
             found = {}
             for k, v in value.items():
+                if k == "error_message" and value.get("error_code") == 0:
+                    continue  # Kafka sends NONE or an empty text beside some codes of 0; clients look at it after an error only
                 found.update(self.flat(v, f"{path}.{k}" if path else k, k))
             return found
         if isinstance(value, list) and name != "records":
@@ -296,7 +298,7 @@ class Listed:
 
     def __init__(self, entry, is_open=False):
         self.open = is_open  # nobody has judged it yet: it need not occur in every state of the work
-        unknown = set(entry) - {"where", "api", "field", "oxbow", "kafka", "only", "reason"}
+        unknown = set(entry) - {"where", "api", "field", "oxbow", "kafka", "only", "versions", "reason"}
         assert not unknown and entry.get("reason"), f"an entry needs a reason and has only known keys: {entry}"
         self.entry, self.used = entry, 0
 
@@ -307,7 +309,8 @@ class Listed:
         def fits(key, value):
             pattern = self.entry.get(key, "*")
             return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), value, re.S) is not None
-        return (fits("where", f"{d.case}/{d.note}") and fits("api", d.api) and fits("field", d.field) and
+        low, high = (int(x) for x in self.entry.get("versions", "0-99").split("-"))
+        return (low <= d.versions[0] and d.versions[-1] <= high and fits("where", f"{d.case}/{d.note}") and fits("api", d.api) and fits("field", d.field) and
                 fits("oxbow", d.ours) and fits("kafka", d.theirs))
 
 

@@ -202,7 +202,7 @@ def test_every_topic_config(w):
         for name, (value, kind) in expected.items():
             c = found[name]
             assert (c["value"], c["config_source"], c["read_only"], c["is_sensitive"]) == (value, 5, False, False), name
-            topics_alone = name.split(".")[0] in ("follower", "leader", "remote", "oxbow")  # the broker has no property of that meaning
+            topics_alone = name.split(".")[0] in ("follower", "leader", "remote")  # the broker has no property of that meaning
             assert chain(c) == [] if topics_alone else chain(c)[-1][1:] == (value, 5), name
             assert version < 3 or (c["config_type"] == kind and len(c["documentation"]) > 20), name
     assert describe(w, TOPIC, "t", ["retention.ms", "nothing"])[1].keys() == {"retention.ms"}
