@@ -192,7 +192,7 @@ void topic_property_chain(const struct broker *b, struct arena *a, const struct 
     struct broker_property p;
     if (e->synonym[0] && broker_property_find(e->synonym, &p)) broker_property_chain(b, a, &p, true, &broker);
     if (broker.count == 0)
-        link_add(&broker, e->synonym[0] ? e->synonym : e->name, copied(a, e->default_value), SOURCE_DEFAULT);
+        link_add(&broker, e->synonym[0] ? e->synonym : NULL, copied(a, e->default_value), SOURCE_DEFAULT);
     out->count = 0;
     if (!e->is_default) link_add(out, e->name, copied(a, e->value), SOURCE_TOPIC);
     for (size_t i = 0; i < broker.count; i++) out->links[out->count++] = broker.links[i];
