@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from harness import eventually
 from test_faults import Trickle
-from test_s3 import KEYS, PREFIX, Case, each, every_byte_comes_back, refused, settings, through_kills, under_load
+from test_s3 import KEYS, PREFIX, Case, each, every_byte_comes_back, refused, settings, small_pages, through_kills, under_load
 from wire import Wire, batch
 
 
@@ -26,8 +26,8 @@ def test_kills(brokers, processes, client, minio, wal):
     through_kills(brokers, processes, client, minio, wal, 20_000)
 
 
-@each((under_load, "none", "reset after"), (under_load, "file", "answers lost"))
-def test_faults_under_load(minio, asked):
+@each((under_load, "none", "reset after"), (under_load, "file", "409 after"), (small_pages, "none"))
+def test_faults(minio, asked):
     function, wal, *arguments = asked
     with contextlib.ExitStack() as stack:
         function(Case(minio, wal, stack), *arguments)
@@ -43,21 +43,6 @@ def test_creates_only_what_is_absent(minio):
     assert statuses.count(200) == 1, statuses
     assert c.get(bucket, "one") == b"%d" % statuses.index(200)
     assert create(99) == 412
-
-
-def test_pages_of_a_list(brokers, minio):
-    """A start lists more than a page of objects, and finds what was written last."""
-    bucket = minio.bucket()
-    b = brokers(settings(minio, bucket, wal="none", **{"checkpoint.interval.ms": 600_000}), env=KEYS)
-    with Wire(b.port) as w:
-        w.create("t")
-        for n in range(1200):
-            assert w.produce("t", 0, batch([b"%d" % n]))[:2] == (0, n)
-    assert len(minio.client.list(bucket)) > 1000
-    b.restart(kill=True)
-    with Wire(b.port) as w:
-        assert w.list_offsets("t", 0, -1)[2] == 1200
-    b.stop()
 
 
 def test_what_is_deleted_goes(brokers, minio):

@@ -405,6 +405,22 @@ def test_store_is_gone_for_a_while(tried, asked):
     tried(asked)
 
 
+def small_pages(case):
+    """Everything is found, however many pages a list has."""
+    rule = case.proxy.add("pages", kinds={"LIST"})
+    for _ in range(20):
+        case.t.send(5)
+        case.t.finish()
+    revive(case.b, case.wal)
+    assert rule.hits > 3, case.proxy.count
+    case.recovers()
+
+
+@each((small_pages, "none"), (small_pages, "file"))
+def test_pages_of_a_list(tried, asked):
+    tried(asked)
+
+
 def idle(case):
     proxy, t = case.proxy, case.t
     t.send(20)
