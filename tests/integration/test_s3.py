@@ -9,6 +9,7 @@ $OXBOW_OUTAGE_SECONDS says how long outages are.
 
 Seen to fail: with the proxy's rules taken away (no hits); with a proxy that creates unconditionally and a store that is not checked;
 with records expected one further on."""
+# mostly waits for time-outs
 
 import concurrent.futures
 import contextlib
