@@ -2,13 +2,13 @@
 and take for granted that the broker is as old as they are, or newer."""
 
 import os
-import subprocess
 
 import pytest
 
 import maven
 import versions
 
+AT_ONCE = 2  # a Java machine is no small thing
 HERE = os.path.dirname(os.path.abspath(__file__))
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 SOURCES = {"JavaClient": (0, 0), "AdminOld": (0, 11), "AdminChecks": (2, 8)}  # and the release from which they compile
@@ -41,11 +41,7 @@ def program(name):
     release = name[len("java-"):]
     files = sources(release)
 
-    def compile_it(folder):
-        p = subprocess.run(["javac", "-J-XX:TieredStopAtLevel=1", "-nowarn", "-Xlint:none", "-d", folder, "-cp", maven.classpath(folder), *files], stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True, timeout=120, check=False)
-        return f"javac with {release}: {p.stderr}" if p.returncode else None
-    folder = maven.delivered(maven.client(release), files, compile_it)
+    folder = maven.delivered(maven.client(release), files, lambda folder: maven.javac(folder, files))
     return [*maven.JAVA, "-Xmx384m", f"-Drelease={release}", "-cp", maven.classpath(folder), "JavaClient"], {}
 
 
