@@ -38,11 +38,20 @@ def codecs(release):
 
 
 def program(name):
+    if name == "streams":
+        files = [os.path.join(HERE, "java", "WordCount.java")]
+        folder = maven.delivered(maven.streams(versions.STREAMS), files, lambda folder: maven.javac(folder, files))
+        return [*maven.JAVA, "-Xmx384m", "-cp", maven.classpath(folder), "WordCount"], {}
     release = name[len("java-"):]
     files = sources(release)
 
     folder = maven.delivered(maven.client(release), files, lambda folder: maven.javac(folder, files))
     return [*maven.JAVA, "-Xmx384m", f"-Drelease={release}", "-cp", maven.classpath(folder), "JavaClient"], {}
+
+
+@pytest.mark.parametrize("name, check", [("streams", c) for c in ("wordcount", "restart")])
+def test_streams(ran, name, check):
+    ran(name).judge(check)
 
 
 @pytest.mark.parametrize("name, check", [(f"java-{r}", c) for r in versions.JAVA_CLIENTS for c in checks(r)])

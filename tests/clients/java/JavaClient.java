@@ -137,7 +137,8 @@ public class JavaClient {
 
     static KafkaProducer<byte[], byte[]> producer(Object... more) {
         Map<String, Object> m = options("key.serializer", "org.apache.kafka.common.serialization.ByteArraySerializer", "value.serializer",
-            "org.apache.kafka.common.serialization.ByteArraySerializer", "linger.ms", "5", "batch.size", "4096", "retries", "3");
+            "org.apache.kafka.common.serialization.ByteArraySerializer", "linger.ms", "5", "batch.size", "4096", "retries", "3",
+            "request.timeout.ms", "15000"); // what is never answered is to be told before the program's time is over
         m.putAll(options(more));
         return new KafkaProducer<>(m);
     }
