@@ -189,8 +189,7 @@ def steps_of(release):
     return [s for s in STEPS if s[0] not in LACKS.get(release, ())]
 
 
-def run_steps(cluster, release, folder):
-    jars = maven.delivered(maven.kafka(release), [SOURCE], lambda folder: maven.javac(folder, [SOURCE]))
+def run_steps(cluster, release, jars, folder):
     for name, content in FILES.items():
         with open(os.path.join(folder, name), "w", encoding="ascii") as f:
             f.write(content if isinstance(content, str) else json.dumps(content))
@@ -215,9 +214,10 @@ def results(tmp_path_factory):
 
     def get(release):
         if release not in done:
+            jars = maven.delivered(maven.kafka(release), [SOURCE], lambda folder: maven.javac(folder, [SOURCE]))
             cluster = families.Cluster(str(tmp_path_factory.mktemp("broker")))
             try:
-                done[release] = run_steps(cluster, release, str(tmp_path_factory.mktemp("tools")))
+                done[release] = run_steps(cluster, release, jars, str(tmp_path_factory.mktemp("tools")))
                 cluster.close()
             finally:
                 if cluster.broker:
