@@ -61,7 +61,7 @@ def fetch(folder):
     with open(os.path.join(folder, "pom.xml"), "w", encoding="ascii") as f:
         f.write(POM.format("all", f"<modules>{modules}</modules>"))
     registry.fetch(["mvn", "-B", "-q", "-f", os.path.join(folder, "pom.xml"), f"-Dmaven.repo.local={registry.CACHE}/maven",
-                    "-Dmaven.wagon.http.retryHandler.count=1", "-Daether.connector.connectTimeout=10000", "-Daether.connector.requestTimeout=20000",
+                    "-Dmaven.wagon.http.retryHandler.count=1", "-Dmaven.wagon.rto=8000",
                     f"{PLUGIN}:{versions.MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies",
                     "-DincludeScope=runtime", "-DoutputDirectory=${project.basedir}/lib"])
 
