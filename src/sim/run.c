@@ -14,6 +14,8 @@ const struct sim_scenario sim_scenarios[] = {
      scenario_clusterlog},
     {"wal", "the write-ahead log alone: wrap, torn and late writes, takeover by mark", scenario_wal},
     {"streams", "the storage engine of one broker, whole, over crashes and restarts", scenario_streams},
+    {"broker", "the whole broker over a network: producers, readers, a group's offsets, crashes, moves",
+     scenario_broker},
 };
 const size_t sim_scenario_count = ARRAY_LEN(sim_scenarios);
 
