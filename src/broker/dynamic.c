@@ -91,7 +91,9 @@ bool broker_property_next(size_t *cursor, struct broker_property *out) {
             enum topic_property p = (enum topic_property)(i - CONFIG_PROPERTIES);
             *out = property_of_topic(p);
             /* Those without a name at the broker, with an old one, and those that config_table.h has. */
-            if (topic_config_find_synonym(out->name) != p || config_find(out->name) != CONFIG_PROPERTIES) continue;
+            if (!out->name[0] || topic_config_find_synonym(out->name) != p ||
+                config_find(out->name) != CONFIG_PROPERTIES)
+                continue;
         } else {
             *out = property_of_fixed(i - CONFIG_PROPERTIES - TOPIC_PROPERTIES);
         }
