@@ -1,8 +1,8 @@
 """The Java client, each generation from 0.9 to the newest. One program, compiled with each; before 0.10.2 clients ask for no ApiVersions
 and take for granted that the broker is as old as they are, or newer. Kafka Streams counts words, goes away and comes back.
 
-Seen to fail: with OffsetFetch one too high, group-share and group-resume from 0.9 to the newest, group-admin, and of the tools' steps
-those that look at offsets again; with timestamps one too high when message sets v1 are made, all that 0.10 reads."""
+Seen to fail: with OffsetFetch one too high, group-resume of 0.9, 0.11 and 3.9, group-share of 0.9 and 0.11, group-admin of 3.9, and of
+the tools' steps those that look at offsets again; with timestamps one too high when message sets v1 are made, all that 0.10 reads."""
 
 import os
 

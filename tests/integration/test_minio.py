@@ -2,7 +2,7 @@
 
 # run last: the server is built in the background when it is not in its cache yet (s3server.py)
 
-Seen to fail: with records expected one further on; with a bucket that keeps what the broker deletes."""
+What it checks is made to fail on Ceph's gateway (test_s3.py)."""
 
 import concurrent.futures
 import time
