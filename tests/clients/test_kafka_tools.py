@@ -80,7 +80,7 @@ STEPS = [
     ("produce", "console-producer", f"--topic {T} --property parse.key=true --property key.separator=:", "", "k1:v1\\nk2:v2\\nk3:v3\\n"),
     ("consume", "console-consumer", f"--topic {T} --from-beginning --max-messages 3 --timeout-ms 20000 --group {G} --property print.key=true",
      r"(?s)(?=.*k1\tv1)(?=.*k2\tv2)(?=.*k3\tv3).*Processed a total of 3"),
-    ("perf-produce", "producer-perf-test", f"--topic {T} --num-records 2000 --record-size 100 --throughput -1 --producer-props acks=all", "2000 records sent"),
+    ("perf-produce", "producer-perf-test", f"--topic {T} --num-records 2000 --record-size 100 --throughput -1 --producer-props acks=all batch.size=1000", "2000 records sent"),
     ("get-offsets", "get-offsets", f"--topic {T}", rf"{T}:0:\d+(?s:.*){T}:3:\d+"),
     ("get-offsets-earliest", "get-offsets", f"--topic {T} --time earliest", rf"{T}:0:0(?s:.*){T}:3:0"),
     ("get-offsets-times", "get-offsets", f"--topic {T} --time 1", rf"(?m)^{T}:\d:0$"),
