@@ -13,7 +13,7 @@ API(LIST_OFFSETS, 0, 11, 0, handle_list_offsets, WORKS, "There are no tiers: wha
 API(METADATA, 0, 13, 0, handle_metadata, WORKS, "")
 API(OFFSET_COMMIT, 0, 10, 0, handle_offset_commit, WORKS, "Version 0 meant offsets in ZooKeeper: UNSUPPORTED_VERSION, as from a Kafka without it.")
 API(OFFSET_FETCH, 0, 10, 0, handle_offset_fetch, WORKS, "Version 0 meant offsets in ZooKeeper: UNSUPPORTED_VERSION, as from a Kafka without it.")
-API(FIND_COORDINATOR, 0, 6, 0, handle_find_coordinator, WORKS, "Of groups; there is no coordinator of transactions yet, and share groups have none: COORDINATOR_NOT_AVAILABLE or a refusal of transactions.")
+API(FIND_COORDINATOR, 0, 6, 0, handle_find_coordinator, WORKS, "Of groups. Transactions are refused, share groups have no coordinator.")
 API(JOIN_GROUP, 0, 9, 0, handle_join_group, WORKS, "")
 API(HEARTBEAT, 0, 4, 0, handle_heartbeat, WORKS, "")
 API(LEAVE_GROUP, 0, 5, 0, handle_leave_group, WORKS, "")

@@ -334,6 +334,7 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .log_loop = b->o.loop0,
         .fatal = b->o.fatal,
         .ctx = b->o.ctx,
+        .mutant = b->o.mutant,
     };
     return streams_open(&o, &b->streams, why);
 }

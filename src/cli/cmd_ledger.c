@@ -195,10 +195,10 @@ const struct command command_ledger = {
     "ledger",
     "looks into the cluster log and the ledgers of a store",
     "usage: oxbow ledger inspect STORE [--incarnation N] [-v]\n\n"
-    "STORE is a storage.url (file:///dir, s3://bucket) or a folder. Prints the object that names the cluster, the entries of the cluster\n"
-    "log and of every broker's ledger in order, with kind, boundary, writer and what they hold; verifies every checksum\n"
-    "and that each entry names its predecessor; says where each log ends and why. A broker may be running: nothing is\n"
-    "locked or changed.\n\n"
+    "STORE is a storage.url (file:///dir, s3://bucket) or a folder. Prints the object that names the cluster, the\n"
+    "entries of the cluster log and of every broker's ledger in order, with kind, boundary, writer and what they hold;\n"
+    "verifies every checksum and that each entry names its predecessor; says where each log ends and why. A broker may\n"
+    "be running: nothing is locked or changed.\n\n"
     "      --incarnation N   the ledger of that broker start alone\n"
     "  -v, --verbose         sections, ranges, blocks and states, too\n\n"
     "What does not verify is a line BAD with object and position. Exit status: 0 all is well, 1 something is not, 2 wrong\n"

@@ -77,8 +77,9 @@ const struct command command_object = {
     "object",
     "looks into objects of a store and verifies their checksums",
     "usage: oxbow object inspect STORE [-v] (--all | KEY...)\n\n"
-    "STORE is a storage.url (file:///dir, s3://bucket) or a folder. Prints what each object is and verifies every checksum in it: headers,\n"
-    "heads, bodies, block indexes, blocks and record batches. A broker may be running: nothing is locked or changed.\n\n"
+    "STORE is a storage.url (file:///dir, s3://bucket) or a folder. Prints what each object is and verifies every\n"
+    "checksum in it: headers, heads, bodies, block indexes, blocks and record batches. A broker may be running: nothing\n"
+    "is locked or changed.\n\n"
     "      --all             all objects of the store\n"
     "  -v, --verbose         their parts, too: sections, ranges, blocks, states\n\n"
     "What does not verify is a line BAD with object and position. Exit status: 0 all is well, 1 something is not, 2 wrong\n"

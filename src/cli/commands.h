@@ -4,8 +4,9 @@
 #define OXBOW_CLI_COMMANDS_H
 
 #define EXIT_DONE 0
-#define EXIT_FAILED 1 /* it was tried and did not work; a line on stderr says why */
-#define EXIT_USAGE 2  /* the command line or the configuration is wrong */
+#define EXIT_FAILED 1    /* it was tried and did not work; a line on stderr says why */
+#define EXIT_USAGE 2     /* the command line or the configuration is wrong */
+#define EXIT_NO_READER 3 /* inside only: whoever read standard output has closed it; main ends quietly with 0 */
 
 struct command {
     const char *name;
@@ -21,5 +22,9 @@ extern const struct command command_sim;
 extern const struct command command_wal;
 extern const struct command command_ledger;
 extern const struct command command_object;
+extern const struct command command_topic;
+extern const struct command command_group;
+extern const struct command command_produce;
+extern const struct command command_consume;
 
 #endif

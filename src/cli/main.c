@@ -10,6 +10,10 @@
 static const struct command *const commands[] = {
     &command_serve,
     &command_config,
+    &command_topic,
+    &command_group,
+    &command_produce,
+    &command_consume,
     &command_wal,
     &command_ledger,
     &command_object,
@@ -57,6 +61,7 @@ static bool is_help(const char *argument) {
 
 /* What was printed must have arrived: a full disk behind stdout is a failure. */
 static int finish(int status) {
+    if (status == EXIT_NO_READER) return EXIT_DONE;
     if (fflush(stdout) != 0 || ferror(stdout)) {
         if (status == EXIT_DONE) fputs("oxbow: cannot write to standard output\n", stderr);
         return status == EXIT_DONE ? EXIT_FAILED : status;

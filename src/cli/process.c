@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -40,6 +42,41 @@ enum err process_read_file(const char *path, struct buf *out, char *why, size_t 
     }
     if (!standard_input) (void)close(fd);
     return e;
+}
+
+const char *process_environment(const char *name) {
+    return getenv(name);
+}
+
+void process_end(int status) {
+    _exit(status);
+}
+
+enum err process_input_open(struct process_input *in, const char *path, char *why, size_t why_size) {
+    in->fd = STDIN_FILENO;
+    if (!path || strcmp(path, "-") == 0) return OK;
+    in->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (in->fd >= 0) return OK;
+    enum err e = err_from_errno(errno);
+    (void)snprintf(why, why_size, "cannot open %s: %s", path, strerror(errno));
+    return e;
+}
+
+void process_input_close(struct process_input *in) {
+    if (in->fd != STDIN_FILENO) (void)close(in->fd);
+    in->fd = -1;
+}
+
+enum err process_input_read(struct process_input *in, void *data, size_t size, unsigned wait_ms, size_t *got) {
+    *got = 0;
+    struct pollfd p = {.fd = in->fd, .events = POLLIN};
+    int ready = poll(&p, 1, (int)wait_ms);
+    if (ready == 0 || (ready < 0 && errno == EINTR)) return ERR_UNAVAILABLE;
+    ssize_t n = ready < 0 ? -1 : read(in->fd, data, size);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return ERR_UNAVAILABLE;
+    if (n < 0) return err_from_errno(errno);
+    *got = (size_t)n;
+    return OK;
 }
 
 /* Passed to the watching thread, which lives as long as the process. */

@@ -13,6 +13,24 @@
 /* Appends the whole file ("-": standard input) to out. On failure *why holds a sentence that names the file. */
 enum err process_read_file(const char *path, struct buf *out, char *why, size_t why_size) WARN_UNUSED;
 
+/* A variable of the process's environment; NULL when it is not set. Borrowed. */
+const char *process_environment(const char *name);
+
+/* Ends the process at once: nothing is written out or freed. */
+_Noreturn void process_end(int status);
+
+/* A file, or standard input, that is read as it comes. Calls block: from a worker thread. */
+struct process_input {
+    int fd;
+};
+/* path NULL or "-": standard input. *why as above. */
+enum err process_input_open(struct process_input *in, const char *path, char *why, size_t why_size) WARN_UNUSED;
+void process_input_close(struct process_input *in);
+/* Reads what is there, at most `size` bytes; *got 0 with OK is the end. ERR_UNAVAILABLE when nothing came within
+ * wait_ms: who reads can look around and come again. */
+enum err process_input_read(struct process_input *in, void *data, size_t size, unsigned wait_ms,
+                            size_t *got) WARN_UNUSED;
+
 /* From now on SIGTERM and SIGINT call stop(ctx), once, on a thread of their own (so it may take locks and post mail);
  * the second signal ends the process at once with status 1. SIGPIPE is ignored. Call it before any other thread is
  * started: threads inherit the blocked signals. Once per process. */

@@ -22,6 +22,12 @@ X(SIM_DISK_TEAR, "disk-tear", 0.3, "a sector in doubt at a crash is a mixture of
 X(SIM_DISK_TEAR_UNIT, "disk-tear-unit", 0.1, "a torn sector has a unit that is old and new bytes")
 X(SIM_DISK_LATE, "disk-late", 0.4, "a write to a shared device in flight when its node crashes lands later")
 X(SIM_DISK_BIT_ROT, "disk-bit-rot", 0, "a bit of what is read has changed on the medium")
+/* The network. */
+X(SIM_NET_SLOW, "net-slow", 0.02, "bytes take up to three seconds")
+X(SIM_NET_RESET, "net-reset", 0.002, "a connection is reset; what was under way may be lost")
+X(SIM_NET_SILENT, "net-silent", 0.0005, "nothing that one end sends arrives any more, and nobody is told")
+X(SIM_NET_REFUSED, "net-refused", 0.02, "a connection is refused")
+X(SIM_NET_CUT, "net-cut", 0, "nothing from one node reaches another for a while")
 /* Nodes. Scenarios decide when; the table counts them. */
 X(SIM_CRASH_KILL, "crash-kill", 0, "a process ends at once (kill -9)")
 X(SIM_CRASH_POWER, "crash-power", 0, "a machine loses power")

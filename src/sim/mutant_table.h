@@ -37,7 +37,7 @@ X(SIM_MUTANT_FORGET_PRODUCERS, "forget-producers", "streams", SIM_STORE_SOUND, S
   "ledger entries say nothing of producers")
 X(SIM_MUTANT_RANGES_OFF, "ranges-off", "streams", SIM_STORE_SOUND, STREAM_MUTANT_RANGES_OFF,
   "ranges point to where the entry's first piece lies")
-X(SIM_MUTANT_DELETE_LOG, "delete-log", "streams", SIM_STORE_SOUND, STREAM_MUTANT_DELETE_LOG,
+X(SIM_MUTANT_DELETE_LOG, "delete-log", "streams broker", SIM_STORE_SOUND, STREAM_MUTANT_DELETE_LOG,
   "ledger entries are deleted while they are still log")
 X(SIM_MUTANT_FORGET_TOMBSTONES, "forget-tombstones", "streams", SIM_STORE_SOUND, STREAM_MUTANT_FORGET_TOMBSTONES,
   "ledger entries do not say which keys of a table were deleted")
@@ -49,5 +49,5 @@ X(SIM_MUTANT_NO_DRAIN, "no-drain", "streams", SIM_STORE_SOUND, STREAM_MUTANT_NO_
   "a checkpoint does not wait for the entries before it")
 X(SIM_MUTANT_SWEEP_FENCES, "sweep-fences", "rivals", SIM_STORE_SOUND, STREAM_MUTANT_SWEEP_FENCES,
   "fences of dead brokers' ledgers are swept though these may still write")
-X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams rivals", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
+X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams rivals broker", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
   "what the ledger confirms is acknowledged when it is sent")

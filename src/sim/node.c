@@ -336,6 +336,7 @@ void sim_node_crash(struct sim_node *n, enum sim_crash kind) {
         node_loops_drop(n);
     }
     if (kind == SIM_POWER_CUT) node_neighbours_crash(n);
+    sim_net_node_gone(n, kind);
     sim_disk_node_crashed(n, kind);
     *n->metrics = (struct metrics){0};
     sim_mem_drop(&n->mem);
@@ -379,7 +380,9 @@ static void node_end(struct sim_node *n) {
                  b->size);
     }
     if (w->leaks_fail && !list_empty(&n->handles)) sim_fail(w, "node %s: an orderly stop left a file open", n->name);
+    if (w->leaks_fail && sim_net_held(n) > 0) sim_fail(w, "node %s: an orderly stop left a socket open", n->name);
     n->up = false;
+    sim_net_node_gone(n, SIM_KILL);
     sim_disk_node_crashed(n, SIM_KILL);
     sim_mem_drop(&n->mem);
     sim_event_cancel(w, &n->resume);

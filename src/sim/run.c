@@ -16,6 +16,8 @@ const struct sim_scenario sim_scenarios[] = {
     {"streams", "the storage engine of one broker, whole, over crashes and restarts", scenario_streams},
     {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
      scenario_rivals},
+    {"broker", "the whole broker over a network: producers, readers, a group's offsets, crashes, moves",
+     scenario_broker},
 };
 const size_t sim_scenario_count = ARRAY_LEN(sim_scenarios);
 

@@ -6,6 +6,7 @@
 
 #include "base/map.h"
 #include "rt/loop.h"
+#include "sim/net.h"
 #include "sim/node.h"
 #include "sim/sim_store.h"
 
@@ -67,6 +68,8 @@ struct sim_world *sim_world_create(const struct sim_world_options *o) {
     w->leaks_fail = true;
     list_init(&w->nodes);
     list_init(&w->buckets);
+    list_init(&w->listeners);
+    list_init(&w->conns);
     sim_faults_usual(&w->faults);
     w->bucket = sim_bucket_create(w, "main");
     return w;
@@ -87,6 +90,7 @@ void sim_world_destroy(struct sim_world *w) {
         e->fire(e);
     }
     LIST_EACH_SAFE(it, &w->nodes) sim_node_destroy(LIST_ENTRY(it, struct sim_node, link));
+    sim_net_destroy(w);
     LIST_EACH_SAFE(it, &w->buckets) sim_bucket_destroy(LIST_ENTRY(it, struct sim_bucket, link));
     mem_free(&w->heap, w->events);
     w->magic = 0;

@@ -25,6 +25,7 @@ struct sim_node;
 struct sim_bucket;
 
 #define SIM_WORLD_MAGIC 0x51a0001u
+#define SIM_NET_NODES 64u
 
 enum sim_fault {
 #define X(id, name, chance, sentence) id,
@@ -77,6 +78,8 @@ struct sim_world {
     struct sim_faults faults;
     bool faults_off; /* all at once, for the end of a run */
     uint64_t fault_counts[SIM_FAULTS];
+    struct list listeners, conns;    /* net.c */
+    uint64_t net_cut[SIM_NET_NODES]; /* by node: to which nodes nothing of it gets through */
     struct list buckets;
     struct sim_bucket *bucket; /* the one that nodes share unless a scenario makes more */
     bool leaks_fail;           /* memory or files left after an orderly stop fail the run (the default) */

@@ -211,6 +211,11 @@ enum err read_cache_index(struct read_cache *c, const struct state_range *piece,
         e->waiting--;
     }
     enum err error = await(c, e, hold);
+    /* Another piece at the same place: one of the two ranges is wrong. */
+    if (error == OK && hold->size != piece->block_count * sizeof(struct object_block)) {
+        slice_unref(hold);
+        error = ERR_CORRUPT;
+    }
     if (error == OK) *blocks = (const struct object_block *)(const void *)hold->data;
     return error;
 }
