@@ -13,7 +13,7 @@ PREFIX     ?= /usr/local
 DESTDIR    ?=
 JOBS       ?= $(shell nproc)
 SUITES     ?=
-SEEDS      ?= 1..2000
+SEEDS      ?= 1..1200
 FUZZ_SECONDS ?= 60
 
 MESON := $(shell command -v /usr/bin/meson || echo meson)

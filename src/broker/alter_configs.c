@@ -92,8 +92,16 @@ static struct meta_config *overrides_with(struct arena *a, const struct meta_top
     return all;
 }
 
+static bool is_set(const struct meta_topic *t, const char *name) {
+    for (size_t i = 0; i < t->config_count; i++) {
+        if (strcmp(t->configs[i].name, name) == 0) return true;
+    }
+    return false;
+}
+
+/* What is to be committed of the wishes; to take away what is not there is nothing. */
 static enum err topic_changes(const struct alter *al, const struct resource *s, const struct meta_topic *t,
-                              struct meta_config *changes, char *why, size_t why_size) {
+                              struct meta_config *changes, size_t *count, char *why, size_t why_size) {
     struct arena *a = &al->r->arena;
     struct buf value;
     buf_init(&value, al->broker->env->mem);
@@ -102,10 +110,12 @@ static enum err topic_changes(const struct alter *al, const struct resource *s, 
         const struct wish *w = &s->wishes[i];
         bool remove = false;
         value.size = 0;
-        changes[i].name = (char *)(uintptr_t)w->name;
         e = topic_config_alter(&al->broker->topic_defaults, t->configs, t->config_count, w->op, w->name, w->value,
                                &value, &remove, why, why_size);
-        if (e == OK && !remove) changes[i].value = arena_strndup(a, (const char *)value.data, value.size);
+        if (e != OK || (remove && !is_set(t, w->name))) continue;
+        struct meta_config *c = &changes[(*count)++];
+        c->name = (char *)(uintptr_t)w->name;
+        if (!remove) c->value = arena_strndup(a, (const char *)value.data, value.size);
     }
     buf_deinit(&value);
     return e;
@@ -115,15 +125,17 @@ static enum err alter_topic(const struct alter *al, struct resource *s) {
     struct broker *b = al->broker;
     struct arena *a = &al->r->arena;
     char why[TOPIC_CONFIG_WHY_SIZE] = "";
-    const struct meta_topic *t =
-        s->name.size < 0 ? NULL : meta_topic_by_name(b->meta, s->name.data, (size_t)s->name.size);
+    if (s->name.size <= 0) return refuse(s, ERR_INVALID_REQUEST, "A topic's name must not be empty.");
+    if (!meta_topic_name_valid(s->name.data, (size_t)s->name.size)) return ERR_INVALID_TOPIC;
+    const struct meta_topic *t = meta_topic_by_name(b->meta, s->name.data, (size_t)s->name.size);
     if (!t) {
         return refuse(s, ERR_UNKNOWN_TOPIC_OR_PARTITION,
                       arena_printf(a, "The topic '%.*s' does not exist.", (int)s->name.size, s->name.data));
     }
-    size_t change_count = s->count, count;
+    size_t change_count = 0, count;
     struct meta_config *changes = ARENA_ARRAY(a, struct meta_config, s->count + t->config_count);
-    enum err e = topic_changes(al, s, t, changes, why, sizeof(why));
+    enum err e = topic_changes(al, s, t, changes, &change_count, why, sizeof(why));
+    size_t own = change_count;
     if (e == OK && al->whole) changes_reset(changes, &change_count, t->configs, t->config_count);
     if (e == OK) {
         const struct meta_config *all = overrides_with(a, t, changes, change_count, &count);
@@ -133,7 +145,7 @@ static enum err alter_topic(const struct alter *al, struct resource *s) {
     if (e != OK) return refuse(s, e, why[0] ? arena_strndup(a, why, strlen(why)) : NULL);
     if (al->validate_only || change_count == 0) return OK;
     /* The image's names go with the topic. */
-    for (size_t i = s->count; i < change_count; i++)
+    for (size_t i = own; i < change_count; i++)
         changes[i].name = arena_strndup(a, changes[i].name, strlen(changes[i].name));
     struct uuid id = t->id;
     return broker_configure_topic(b, &id, changes, change_count);

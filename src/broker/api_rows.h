@@ -40,7 +40,8 @@ API(ALTER_CONFIGS, 0, 2, 0, handle_alter_configs, WORKS, "Of topics and brokers;
 NO_API(34, "AlterReplicaLogDirs", 1, 2, "There is one log directory, the object store: nothing can be moved.")
 API(DESCRIBE_LOG_DIRS, 0, 5, 0, handle_describe_log_dirs, WORKS, "One directory, named by the address of the object store; how much it could hold is not known (-1).")
 NO_API(36, "SaslAuthenticate", 0, 2, "As SaslHandshake.")
-API(CREATE_PARTITIONS, 0, 3, 0, handle_create_partitions, WORKS, "")
+API(CREATE_PARTITIONS, 0, 3, 0, handle_create_partitions, WORKS,
+    "Not of `__consumer_offsets`: a group's offsets lie where the number of its partitions says.")
 NO_API(38, "CreateDelegationToken", 1, 3, "As SaslHandshake.")
 NO_API(39, "RenewDelegationToken", 1, 2, "As SaslHandshake.")
 NO_API(40, "ExpireDelegationToken", 1, 2, "As SaslHandshake.")

@@ -18,7 +18,6 @@ enum request_outcome handle_describe_cluster(struct request *r, const void *mess
     struct kafka_describe_cluster_response *out = response;
     struct broker *b = request_shard(r)->broker;
     const struct config *c = b->config;
-    out->endpoint_type = in->endpoint_type;
     if (in->endpoint_type != ENDPOINT_BROKERS) {
         bool known = in->endpoint_type == ENDPOINT_CONTROLLERS;
         out->error_code = known ? KAFKA_MISMATCHED_ENDPOINT_TYPE : KAFKA_UNSUPPORTED_ENDPOINT_TYPE;
@@ -125,6 +124,16 @@ static bool page_topic(struct page *p, const struct topic_route *t, int32_t firs
     return first + count >= t->partition_count;
 }
 
+/* Does the cursor stand where a page of this request can end? */
+static bool cursor_fits(const struct kafka_describe_topic_partitions_request *in) {
+    if (!in->cursor) return true;
+    if (in->cursor->partition_index < 0) return false;
+    for (int32_t i = 0; i < in->topics.count; i++) {
+        if (kafka_string_equal(in->topics.items[i].name, in->cursor->topic_name)) return true;
+    }
+    return in->topics.count <= 0;
+}
+
 /* There is no place for an error of the request as a whole, so each topic has it. */
 static void page_refuse(struct page *p, const struct kafka_describe_topic_partitions_request *in) {
     p->out->topics.items =
@@ -139,7 +148,7 @@ static void page_refuse(struct page *p, const struct kafka_describe_topic_partit
 enum request_outcome handle_describe_topic_partitions(struct request *r, const void *message, void *response) {
     const struct kafka_describe_topic_partitions_request *in = message;
     struct page p = {.r = r, .out = response};
-    if (in->cursor && in->cursor->partition_index < 0) {
+    if (!cursor_fits(in)) {
         page_refuse(&p, in);
         return REQUEST_ANSWER;
     }
@@ -162,9 +171,9 @@ enum request_outcome handle_describe_topic_partitions(struct request *r, const v
         struct kafka_describe_topic_partitions_response_topic *out = &p.out->topics.items[p.out->topics.count++];
         out->name = name_copy(r, name);
         if (!t) {
-            out->error_code =
-                request_error(r, meta_topic_name_valid(name.data, (size_t)name.size) ? ERR_UNKNOWN_TOPIC_OR_PARTITION
-                                                                                     : ERR_INVALID_TOPIC);
+            bool valid = meta_topic_name_valid(name.data, (size_t)name.size);
+            if (valid) out->topic_authorized_operations = TOPIC_OPERATIONS;
+            out->error_code = request_error(r, valid ? ERR_UNKNOWN_TOPIC_OR_PARTITION : ERR_INVALID_TOPIC);
         } else if (!page_topic(&p, t, first, out)) {
             page_next(&p, name, first + out->partitions.count);
             break;

@@ -18,7 +18,7 @@ struct describe {
 };
 
 static bool is_wanted(const struct kafka_describe_configs_request_resource *want, const char *name) {
-    if (want->configuration_keys.count < 0) return true;
+    if (want->configuration_keys.count <= 0) return true; /* as with Kafka, an empty list is none at all */
     struct kafka_string n = kafka_string_of(name);
     for (int32_t i = 0; i < want->configuration_keys.count; i++) {
         if (kafka_string_equal(want->configuration_keys.items[i], n)) return true;
@@ -38,11 +38,13 @@ static void put_entry(const struct describe *d, answer_config *c, const char *na
     c->documentation = d->in->include_documentation ? kafka_string_of(text) : (struct kafka_string){NULL, -1};
     if (!d->in->include_synonyms) return;
     c->synonyms.items = kafka_new(&kafka_describe_configs_response_synonym_type, &d->r->arena, chain->count);
-    c->synonyms.count = (int32_t)chain->count;
     for (size_t i = 0; i < chain->count; i++) {
-        c->synonyms.items[i].name = kafka_string_of(chain->links[i].name);
-        c->synonyms.items[i].value = kafka_string_of(chain->links[i].value);
-        c->synonyms.items[i].source = (int8_t)chain->links[i].source;
+        const struct config_link *link = &chain->links[i];
+        if (!link->name) continue;
+        struct kafka_describe_configs_response_synonym *s = &c->synonyms.items[c->synonyms.count++];
+        s->name = kafka_string_of(link->name);
+        s->value = kafka_string_of(link->value);
+        s->source = (int8_t)link->source;
     }
 }
 

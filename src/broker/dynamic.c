@@ -91,7 +91,9 @@ bool broker_property_next(size_t *cursor, struct broker_property *out) {
             enum topic_property p = (enum topic_property)(i - CONFIG_PROPERTIES);
             *out = property_of_topic(p);
             /* Those without a name at the broker, with an old one, and those that config_table.h has. */
-            if (topic_config_find_synonym(out->name) != p || config_find(out->name) != CONFIG_PROPERTIES) continue;
+            if (!out->name[0] || topic_config_find_synonym(out->name) != p ||
+                config_find(out->name) != CONFIG_PROPERTIES)
+                continue;
         } else {
             *out = property_of_fixed(i - CONFIG_PROPERTIES - TOPIC_PROPERTIES);
         }
@@ -192,7 +194,7 @@ void topic_property_chain(const struct broker *b, struct arena *a, const struct 
     struct broker_property p;
     if (e->synonym[0] && broker_property_find(e->synonym, &p)) broker_property_chain(b, a, &p, true, &broker);
     if (broker.count == 0)
-        link_add(&broker, e->synonym[0] ? e->synonym : e->name, copied(a, e->default_value), SOURCE_DEFAULT);
+        link_add(&broker, e->synonym[0] ? e->synonym : NULL, copied(a, e->default_value), SOURCE_DEFAULT);
     out->count = 0;
     if (!e->is_default) link_add(out, e->name, copied(a, e->value), SOURCE_TOPIC);
     for (size_t i = 0; i < broker.count; i++) out->links[out->count++] = broker.links[i];

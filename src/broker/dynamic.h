@@ -49,7 +49,7 @@ bool broker_property_find(const char *name, struct broker_property *out);
 /* Where a value comes from: the one in force first, then those that it hides. */
 #define CONFIG_LINKS_MAX 5u
 struct config_link {
-    const char *name, *value;
+    const char *name, *value; /* name: NULL where there is none but the topic's */
     enum config_source source;
 };
 struct config_chain {

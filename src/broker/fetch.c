@@ -216,12 +216,13 @@ static void answer_item(struct fetch *f, const struct fetch_item *item, int16_t 
     const struct partition_fetched *had = &item->fetched;
     out->partition_index = item->want->index;
     out->error_code = error_code;
-    bool known = item->err == OK || item->err == ERR_OFFSET_OUT_OF_RANGE;
+    bool known = item->err == OK;
     out->high_watermark = known ? (int64_t)had->high_watermark : -1;
     out->last_stable_offset = known ? (int64_t)had->last_stable_offset : -1;
     out->log_start_offset = known ? (int64_t)had->log_start_offset : -1;
     /* No transactions, so none that were aborted; null says that they were not asked for. */
-    out->aborted_transactions.count = f->read_committed ? 0 : -1;
+    bool nowhere = item->err == ERR_UNKNOWN_TOPIC_OR_PARTITION || item->err == ERR_UNKNOWN_TOPIC_ID;
+    out->aborted_transactions.count = f->read_committed || nowhere ? 0 : -1; /* for these Kafka says that it is none */
     if (known && had->diverging_epoch >= 0) {
         out->diverging_epoch.epoch = had->diverging_epoch;
         out->diverging_epoch.end_offset = (int64_t)had->diverging_end_offset;

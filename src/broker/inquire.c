@@ -189,6 +189,7 @@ enum request_outcome handle_describe_producers(struct request *r, const void *me
             questions[n] =
                 (struct producers_question){.mem = request_shard(r)->env->mem, .out = &topic->partitions.items[p]};
             spot_find(r, want->name, want->partition_indexes.items[p], &spots[n]);
+            if (!meta_topic_name_valid(want->name.data, (size_t)want->name.size)) spots[n].err = ERR_INVALID_TOPIC;
             /* A partition may have thousands of them: once is enough. */
             if (spots[n].settled || !map64_put(&seen, spots[n].route->partitions[spots[n].index].stream.v, out))
                 continue;

@@ -90,13 +90,28 @@ static void lookup_resolve(struct request *r, struct kafka_string name, struct l
     k->segments = ARENA_ARRAY(&r->arena, int64_t, k->segments_max + 1);
 }
 
-enum request_outcome handle_list_offsets(struct request *r, const void *message, void *response) {
-    const struct kafka_list_offsets_request *in = message;
-    struct kafka_list_offsets_response *out = response;
-    struct broker *b = request_shard(r)->broker;
-    size_t count = 0, n = 0;
-    for (int32_t t = 0; t < in->topics.count; t++) count += (size_t)in->topics.items[t].partitions.count;
-    struct lookup *lookups = ARENA_ARRAY(&r->arena, struct lookup, count);
+/* As Kafka: a partition that stands in the request again is refused, with one answer. True: `k` is the repetition. */
+static bool lookup_repeats(struct map64 *seen, struct lookup *k) {
+    if (!k->route || k->segments) return false; /* version 0 minds nothing */
+    uint64_t stream = k->route->partitions[k->want->partition_index].stream.v;
+    struct lookup *first = map64_get(seen, stream);
+    if (!first) {
+        map64_put(seen, stream, k);
+        return false;
+    }
+    topic_route_unref(k->route);
+    if (first->route) topic_route_unref(first->route);
+    first->route = NULL;
+    first->err = ERR_INVALID_REQUEST;
+    return true;
+}
+
+/* Fills the lookups and the places of their answers; how many there are. */
+static size_t lookups_from(struct request *r, const struct kafka_list_offsets_request *in,
+                           struct kafka_list_offsets_response *out, struct lookup *lookups) {
+    size_t n = 0;
+    struct map64 seen;
+    map64_init(&seen, request_shard(r)->env->mem);
     out->topics.items = kafka_new(&kafka_list_offsets_response_topic_type, &r->arena, (size_t)in->topics.count);
     out->topics.count = in->topics.count;
     for (int32_t t = 0; t < in->topics.count; t++) {
@@ -105,12 +120,27 @@ enum request_outcome handle_list_offsets(struct request *r, const void *message,
         topic->name = want->name;
         topic->partitions.items =
             kafka_new(&kafka_list_offsets_response_partition_type, &r->arena, (size_t)want->partitions.count);
-        topic->partitions.count = want->partitions.count;
-        for (int32_t p = 0; p < want->partitions.count; p++, n++) {
-            lookups[n] = (struct lookup){.want = &want->partitions.items[p], .out = &topic->partitions.items[p]};
-            lookup_resolve(r, want->name, &lookups[n]);
+        for (int32_t p = 0; p < want->partitions.count; p++) {
+            struct lookup *k = &lookups[n];
+            *k = (struct lookup){.want = &want->partitions.items[p],
+                                 .out = &topic->partitions.items[topic->partitions.count]};
+            lookup_resolve(r, want->name, k);
+            if (lookup_repeats(&seen, k)) continue;
+            topic->partitions.count++;
+            n++;
         }
     }
+    map64_deinit(&seen);
+    return n;
+}
+
+enum request_outcome handle_list_offsets(struct request *r, const void *message, void *response) {
+    const struct kafka_list_offsets_request *in = message;
+    struct broker *b = request_shard(r)->broker;
+    size_t count = 0;
+    for (int32_t t = 0; t < in->topics.count; t++) count += (size_t)in->topics.items[t].partitions.count;
+    struct lookup *lookups = ARENA_ARRAY(&r->arena, struct lookup, count);
+    count = lookups_from(r, in, response, lookups);
     struct lookup **items = ARENA_ARRAY(&r->arena, struct lookup *, count);
     for (unsigned s = 0; s < b->shard_count; s++) {
         struct lookups l = {&b->shards[s], items, 0};

@@ -70,6 +70,7 @@ static void answer_named(struct request *r, const struct kafka_metadata_request 
         fill_topic(r, in, t, out);
     } else {
         out->error_code = request_error(r, e == OK ? ERR_UNKNOWN_TOPIC_OR_PARTITION : e);
+        if (in->include_topic_authorized_operations) out->topic_authorized_operations = TOPIC_OPERATIONS;
     }
 }
 

@@ -90,6 +90,12 @@ static void grow_one(void *ctx, size_t i) {
     struct broker *b = all->broker;
     const struct meta_topic *t = meta_topic_by_name(b->meta, g->want->name.data, (size_t)g->want->name.size);
     g->err = t ? check_count(all, g, t) : ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (g->err == OK && topic_is_internal(t->name, strlen(t->name))) {
+        /* Kafka allows it, and the groups whose partition is another one then have lost their offsets. */
+        g->err =
+            refuse(g, ERR_INVALID_TOPIC,
+                   "The number of partitions of this topic says where each group's offsets lie: it cannot change.");
+    }
     if (g->err != OK || all->validate_only) return;
     struct uuid id = t->id;
     g->err = broker_add_partitions(b, &id, g->want->count);

@@ -105,6 +105,12 @@ static int16_t append_error(struct request *r, enum err e) {
     return e == ERR_CLOSED ? KAFKA_NOT_LEADER_OR_FOLLOWER : code;
 }
 
+/* Kafka protocol: Produce 5 and later. With these a broker has not looked at its log. */
+static bool tells_log_start(enum err e) {
+    return e != ERR_CORRUPT_MESSAGE && e != ERR_MESSAGE_TOO_LARGE && e != ERR_RECORD_LIST_TOO_LARGE &&
+           e != ERR_NOT_LEADER && e != ERR_CLOSED;
+}
+
 static void answer_part(struct produce *p, const struct part *part, struct kafka_produce_response_partition *out) {
     struct request *r = p->r;
     out->index = part->index;
@@ -120,6 +126,7 @@ static void answer_part(struct produce *p, const struct part *part, struct kafka
         return;
     }
     out->error_code = append_error(r, part->err);
+    if (tells_log_start(part->err)) out->log_start_offset = (int64_t)part->result.log_start_offset;
     if (part->result.message) out->error_message = kafka_string_of(part->result.message);
     if (part->result.message && part->result.bad_record >= 0) {
         out->record_errors.items = kafka_new(&kafka_produce_response_record_error_type, &r->arena, 1);
@@ -133,17 +140,15 @@ static void produce_answer(struct produce *p) {
     struct request *r = p->r;
     struct kafka_produce_response *out = kafka_new(&kafka_produce_response_type, &r->arena, 1);
     out->responses.items = kafka_new(&kafka_produce_response_topic_type, &r->arena, p->topic_count);
-    out->responses.count = (int32_t)p->topic_count;
     const struct part *part = p->parts;
     for (size_t t = 0; t < p->topic_count; t++) {
-        struct kafka_produce_response_topic *topic = &out->responses.items[t];
         size_t n = p->topic_sizes[t];
+        if (n == 0) continue; /* nothing was asked of it */
+        struct kafka_produce_response_topic *topic = &out->responses.items[out->responses.count++];
         topic->partition_responses.items = kafka_new(&kafka_produce_response_partition_type, &r->arena, n);
         topic->partition_responses.count = (int32_t)n;
-        if (n > 0) {
-            topic->name = part->name;
-            topic->topic_id = part->topic_id;
-        }
+        topic->name = part->name;
+        topic->topic_id = part->topic_id;
         for (size_t i = 0; i < n; i++) answer_part(p, part++, &topic->partition_responses.items[i]);
     }
     request_answer(r, out);
@@ -202,6 +207,7 @@ static void produce_resolve(struct produce *p, const struct kafka_produce_reques
             part->records = (uint8_t *)(uintptr_t)want->records.data;
             part->size = want->records.size > 0 ? (size_t)want->records.size : 0;
             part->result.bad_record = -1;
+            part->result.log_start_offset = UINT64_MAX; /* -1 for clients, until there is a partition */
             part_resolve(r, topic, refused, part);
         }
     }

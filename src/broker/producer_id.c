@@ -22,7 +22,8 @@ enum request_outcome handle_init_producer_id(struct request *r, const void *mess
     const struct kafka_init_producer_id_request *in = message;
     struct kafka_init_producer_id_response *out = response;
     out->producer_epoch = -1;
-    if (in->transactional_id.size == 0) {
+    /* One of a producer's id and epoch without the other, or an empty transactional id. */
+    if (in->transactional_id.size == 0 || (in->producer_id < 0) != (in->producer_epoch < 0)) {
         out->error_code = request_error(r, ERR_INVALID_REQUEST);
         return REQUEST_ANSWER;
     }

@@ -19,11 +19,12 @@ struct creation {
     struct kafka_create_topics_response_topic *out;
     const char *name; /* NUL-terminated */
     struct meta_config *configs;
+    size_t config_count;
     int32_t partition_count;
     int16_t replication_factor;
     enum err err;
     const char *why; /* NULL: the error's own text */
-    bool refused;    /* as a duplicate in the same request */
+    bool refused;    /* its name stands in the request again */
 };
 
 struct creations {
@@ -135,16 +136,17 @@ static enum err check_configs(struct creations *all, struct creation *c) {
     c->configs = ARENA_ARRAY(a, struct meta_config, count);
     for (size_t i = 0; i < count; i++) {
         const struct kafka_create_topics_request_config *w = &c->want->configs.items[i];
-        c->configs[i].name = arena_strndup(a, w->name.data, (size_t)w->name.size);
-        if (w->value.size >= 0) c->configs[i].value = arena_strndup(a, w->value.data, (size_t)w->value.size);
-        for (size_t k = 0; k < i; k++) {
-            if (strcmp(c->configs[k].name, c->configs[i].name) == 0)
-                return refuse(c, ERR_INVALID_CONFIG, "a configuration is given twice");
-        }
+        const char *name = arena_strndup(a, w->name.data, (size_t)w->name.size);
+        size_t k = 0; /* As with Kafka, the last one counts. */
+        while (k < c->config_count && strcmp(c->configs[k].name, name) != 0) k++;
+        c->configs[k] = (struct meta_config){(char *)(uintptr_t)name, NULL};
+        if (w->value.size >= 0) c->configs[k].value = arena_strndup(a, w->value.data, (size_t)w->value.size);
+        if (k == c->config_count) c->config_count++;
     }
     char why[TOPIC_CONFIG_WHY_SIZE];
     struct topic_config resolved;
-    enum err e = topic_config_resolve(&all->broker->topic_defaults, c->configs, count, &resolved, why, sizeof(why));
+    enum err e =
+        topic_config_resolve(&all->broker->topic_defaults, c->configs, c->config_count, &resolved, why, sizeof(why));
     return e == OK ? OK : refuse(c, e, arena_printf(a, "%s", why));
 }
 
@@ -154,8 +156,8 @@ static void tell_configs(struct creations *all, struct creation *c) {
     struct topic_config_entry e;
     c->out->configs.items = kafka_new(&kafka_create_topics_response_config_type, a, TOPIC_PROPERTIES);
     c->out->configs.count = 0;
-    for (size_t cursor = 0; topic_config_describe(&all->broker->topic_defaults, c->configs,
-                                                  (size_t)c->want->configs.count, &cursor, &e);) {
+    for (size_t cursor = 0;
+         topic_config_describe(&all->broker->topic_defaults, c->configs, c->config_count, &cursor, &e);) {
         struct kafka_create_topics_response_config *out = &c->out->configs.items[c->out->configs.count++];
         struct config_chain chain;
         topic_property_chain(all->broker, a, &e, &chain);
@@ -174,8 +176,7 @@ static void create_one(void *ctx, size_t i) {
     if (c->err == OK) c->err = check_collision(all, c);
     if (c->err == OK) c->err = check_configs(all, c);
     if (c->err == OK && !all->validate_only) {
-        struct topic_wish wish = {c->name, c->partition_count, c->replication_factor, c->configs,
-                                  (size_t)c->want->configs.count};
+        struct topic_wish wish = {c->name, c->partition_count, c->replication_factor, c->configs, c->config_count};
         struct uuid id;
         c->err = broker_create_topic(all->broker, &wish, &id);
         if (c->err == OK) {
@@ -195,39 +196,41 @@ static void create_there(void *arg) {
     crew_run("CreateTopics", all->count, COMMITS_MAX, create_one, all);
 }
 
-/* All that share a name are refused; none of them is more right than another. */
-static void refuse_duplicates(struct creations *all) {
+/* Fills the items in. As Kafka: all that share a name are refused with one answer, for none of them is more right than
+ * another. */
+static void creations_from(struct creations *all, const struct kafka_create_topics_request *in,
+                           struct kafka_create_topics_response *out) {
+    struct arena *a = &all->r->arena;
     struct mapstr seen;
     mapstr_init(&seen, all->broker->env->mem);
-    for (size_t i = 0; i < all->count; i++) {
-        struct creation *c = &all->items[i];
-        struct creation *other = mapstr_put(&seen, c->want->name.data, (size_t)c->want->name.size, c);
-        if (!other) continue;
-        c->refused = other->refused = true;
-        c->err = other->err = ERR_INVALID_REQUEST;
-        c->why = other->why = "Duplicate topic name.";
+    for (int32_t i = 0; i < in->topics.count; i++) {
+        const struct kafka_create_topics_request_topic *w = &in->topics.items[i];
+        struct creation *twice = mapstr_get(&seen, w->name.data, (size_t)w->name.size);
+        if (twice) {
+            twice->refused = true;
+            twice->err = refuse(twice, ERR_INVALID_REQUEST, "Duplicate topic name.");
+            continue;
+        }
+        struct kafka_create_topics_response_topic *o = &out->topics.items[all->count];
+        o->name = w->name;
+        o->error_message = (struct kafka_string){NULL, -1};
+        o->configs.count = 0;
+        struct creation *c = &all->items[all->count++];
+        *c = (struct creation){.want = w, .out = o, .name = arena_strndup(a, w->name.data, (size_t)w->name.size)};
+        mapstr_put(&seen, w->name.data, (size_t)w->name.size, c);
     }
     mapstr_deinit(&seen);
+    out->topics.count = (int32_t)all->count;
 }
 
 enum request_outcome handle_create_topics(struct request *r, const void *message, void *response) {
     const struct kafka_create_topics_request *in = message;
     struct kafka_create_topics_response *out = response;
     struct broker *b = request_shard(r)->broker;
-    struct creations all = {.r = r, .broker = b, .count = (size_t)in->topics.count, .validate_only = in->validate_only};
-    all.items = ARENA_ARRAY(&r->arena, struct creation, all.count);
-    out->topics.items = kafka_new(&kafka_create_topics_response_topic_type, &r->arena, all.count);
-    out->topics.count = in->topics.count;
-    for (size_t i = 0; i < all.count; i++) {
-        const struct kafka_create_topics_request_topic *w = &in->topics.items[i];
-        out->topics.items[i].name = w->name;
-        out->topics.items[i].error_message = (struct kafka_string){NULL, -1};
-        out->topics.items[i].configs.count = -1;
-        all.items[i] = (struct creation){.want = w,
-                                         .out = &out->topics.items[i],
-                                         .name = arena_strndup(&r->arena, w->name.data, (size_t)w->name.size)};
-    }
-    refuse_duplicates(&all);
+    struct creations all = {.r = r, .broker = b, .validate_only = in->validate_only};
+    all.items = ARENA_ARRAY(&r->arena, struct creation, (size_t)in->topics.count);
+    out->topics.items = kafka_new(&kafka_create_topics_response_topic_type, &r->arena, (size_t)in->topics.count);
+    creations_from(&all, in, out);
     loop_call(b->o.loop0, create_there, &all);
     for (size_t i = 0; i < all.count; i++) {
         const struct creation *c = &all.items[i];
@@ -242,10 +245,11 @@ enum request_outcome handle_create_topics(struct request *r, const void *message
 
 struct deletion {
     struct kafka_string name; /* null: by id */
-    struct uuid id;
-    struct kafka_delete_topics_response_topic *out;
+    struct uuid id;           /* zero: by name */
     enum err err;
-    int16_t code; /* instead of err's */
+    const char *why; /* NULL: the error's own text */
+    int16_t code;    /* instead of err's */
+    bool dropped;    /* another item of the request answers for it */
 };
 
 struct deletions {
@@ -255,14 +259,26 @@ struct deletions {
     size_t count;
 };
 
+static void deletion_refuse(struct deletion *d, const char *why) {
+    d->err = ERR_INVALID_REQUEST;
+    d->why = why;
+}
+
+static bool deletion_stands(const struct deletion *d) {
+    return d->err == OK && d->code == 0 && !d->dropped;
+}
+
+static const struct meta_topic *deletion_topic(const struct meta *m, const struct deletion *d) {
+    return d->name.size < 0 ? meta_topic_by_id(m, &d->id) : meta_topic_by_name(m, d->name.data, (size_t)d->name.size);
+}
+
 static void delete_one(void *ctx, size_t i) {
     struct deletions *all = ctx;
     struct deletion *d = &all->items[i];
     struct broker *b = all->broker;
-    if (d->err != OK || d->code != 0) return;
+    if (!deletion_stands(d)) return;
     bool by_id = d->name.size < 0;
-    const struct meta_topic *t =
-        by_id ? meta_topic_by_id(b->meta, &d->id) : meta_topic_by_name(b->meta, d->name.data, (size_t)d->name.size);
+    const struct meta_topic *t = deletion_topic(b->meta, d);
     if (!t) {
         d->err = by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
         return;
@@ -277,13 +293,35 @@ static void delete_one(void *ctx, size_t i) {
     /* Gone while this was under way: somebody else deleted it. */
     if (d->err == ERR_UNKNOWN_TOPIC_ID && !by_id) d->err = ERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (d->err != OK) return;
-    d->out->name = kafka_string_of(name);
-    d->out->topic_id = uuid_to_kafka(&id);
+    d->name = kafka_string_of(name);
+    d->id = id;
     log_info(b->env->log, "topic deleted", "topic=%s by=client", name);
+}
+
+/* A topic that is named and also given by its id: as Kafka, one answer that refuses both. */
+static void refuse_same(struct deletions *all) {
+    const struct meta *m = all->broker->meta;
+    struct mapstr by_id;
+    mapstr_init(&by_id, all->broker->env->mem);
+    for (size_t i = 0; i < all->count; i++) {
+        struct deletion *d = &all->items[i];
+        if (deletion_stands(d) && d->name.size < 0) mapstr_put(&by_id, d->id.bytes, sizeof(d->id.bytes), d);
+    }
+    for (size_t i = 0; i < all->count && by_id.count > 0; i++) {
+        struct deletion *d = &all->items[i];
+        const struct meta_topic *t = deletion_stands(d) && d->name.size >= 0 ? deletion_topic(m, d) : NULL;
+        struct deletion *other = t ? mapstr_get(&by_id, t->id.bytes, sizeof(t->id.bytes)) : NULL;
+        if (!other) continue;
+        d->id = t->id;
+        deletion_refuse(d, "The provided topic name maps to an ID that was already supplied.");
+        other->dropped = true;
+    }
+    mapstr_deinit(&by_id);
 }
 
 static void delete_there(void *arg) {
     struct deletions *all = arg;
+    refuse_same(all);
     crew_run("DeleteTopics", all->count, COMMITS_MAX, delete_one, all);
 }
 
@@ -297,40 +335,52 @@ static void deletion_from(struct request *r, const struct kafka_delete_topics_re
     d->name = w->name;
     memcpy(d->id.bytes, w->topic_id.bytes, sizeof(d->id.bytes));
     bool has_id = !kafka_uuid_is_zero(&w->topic_id);
-    if (has_id == (w->name.size >= 0)) d->err = ERR_INVALID_REQUEST; /* exactly one of them says which */
+    if (has_id && w->name.size >= 0) deletion_refuse(d, "You may not specify both topic name and topic id.");
+    if (!has_id && w->name.size < 0) deletion_refuse(d, "Neither topic name nor id were specified.");
+}
+
+static void deletions_from(struct deletions *all, const struct kafka_delete_topics_request *in) {
+    struct broker *b = all->broker;
+    struct mapstr seen;
+    mapstr_init(&seen, b->env->mem);
+    for (size_t i = 0; i < all->count; i++) {
+        struct deletion *d = &all->items[i];
+        deletion_from(all->r, in, i, d);
+        if (!b->config->delete_topic_enable)
+            d->code = request_version(all->r) < 3 ? KAFKA_INVALID_REQUEST : KAFKA_TOPIC_DELETION_DISABLED;
+        if (d->err != OK) continue;
+        const void *key = d->name.size >= 0 ? (const void *)d->name.data : d->id.bytes;
+        size_t key_size = d->name.size >= 0 ? (size_t)d->name.size : sizeof(d->id.bytes);
+        struct deletion *twice = mapstr_get(&seen, key, key_size);
+        if (twice) {
+            deletion_refuse(twice, twice->name.size >= 0 ? "Duplicate topic name." : "Duplicate topic id.");
+            d->dropped = true;
+        } else {
+            mapstr_put(&seen, key, key_size, d);
+        }
+    }
+    mapstr_deinit(&seen);
 }
 
 enum request_outcome handle_delete_topics(struct request *r, const void *message, void *response) {
     const struct kafka_delete_topics_request *in = message;
     struct kafka_delete_topics_response *out = response;
-    struct broker *b = request_shard(r)->broker;
     int32_t count = request_version(r) < 6 ? in->topic_names.count : in->topics.count;
-    struct deletions all = {.r = r, .broker = b, .count = (size_t)count};
+    struct deletions all = {.r = r, .broker = request_shard(r)->broker, .count = (size_t)count};
     all.items = ARENA_ARRAY(&r->arena, struct deletion, all.count);
+    deletions_from(&all, in);
+    loop_call(all.broker->o.loop0, delete_there, &all);
     out->responses.items = kafka_new(&kafka_delete_topics_response_topic_type, &r->arena, all.count);
-    out->responses.count = count;
-    struct mapstr seen;
-    mapstr_init(&seen, b->env->mem);
-    for (size_t i = 0; i < all.count; i++) {
-        struct deletion *d = &all.items[i];
-        d->out = &out->responses.items[i];
-        deletion_from(r, in, i, d);
-        d->out->name = d->name;
-        memcpy(d->out->topic_id.bytes, d->id.bytes, sizeof(d->id.bytes));
-        bool twice = d->name.size >= 0 ? mapstr_put(&seen, d->name.data, (size_t)d->name.size, d) != NULL
-                                       : mapstr_put(&seen, d->id.bytes, sizeof(d->id.bytes), d) != NULL;
-        if (twice && d->err == OK) d->err = ERR_INVALID_REQUEST;
-        if (!b->config->delete_topic_enable)
-            d->code = request_version(r) < 3 ? KAFKA_INVALID_REQUEST : KAFKA_TOPIC_DELETION_DISABLED;
-    }
-    mapstr_deinit(&seen);
-    loop_call(b->o.loop0, delete_there, &all);
     for (size_t i = 0; i < all.count; i++) {
         const struct deletion *d = &all.items[i];
+        if (d->dropped) continue;
+        struct kafka_delete_topics_response_topic *o = &out->responses.items[out->responses.count++];
+        o->name = d->name;
+        o->topic_id = uuid_to_kafka(&d->id);
         if (d->err == OK && d->code == 0) continue;
         int16_t code = request_error(r, d->err);
-        d->out->error_code = d->code ? d->code : code;
-        if (d->code == 0) d->out->error_message = kafka_string_of(err_text(d->err));
+        o->error_code = d->code ? d->code : code;
+        if (d->code == 0) o->error_message = kafka_string_of(d->why ? d->why : err_text(d->err));
     }
     return REQUEST_ANSWER;
 }

@@ -25,6 +25,8 @@
 #define CRC_AT 17
 #define LENGTH_AT 8
 
+#define WRONG_COUNT "the number of records does not go with the last offset of the batch"
+
 struct append {
     struct partition *p;
     struct topic_config config; /* as it was when the append came: a change takes effect with the next one */
@@ -37,11 +39,20 @@ struct append {
     struct partition_append_result *out;
     struct partition_turn turn;
     struct conversion_up old; /* Produce before version 3 */
+    bool framed;              /* one batch came; what is wrong is in it */
 };
 
 static enum err refuse(struct append *a, enum err e, const char *message) {
     a->out->message = message;
     return e;
+}
+
+/* Of a header that makes no sense: did the client write it so, or did it become so on its way? */
+static bool count_is_wrong(const struct append *a) {
+    const struct batch_header *h = &a->header;
+    return h->size >= BATCH_HEADER_SIZE && h->size == a->size &&
+           (h->record_count <= 0 || h->record_count != (int64_t)h->last_offset_delta + 1) &&
+           crc32c(0, a->data + UNCHECKED_SIZE, a->size - UNCHECKED_SIZE) == h->crc;
 }
 
 /* The framing: what can be said before the checksum is computed. */
@@ -51,9 +62,10 @@ static enum err judge_frame(struct append *a, int16_t api_version) {
         return refuse(a, ERR_INVALID_RECORD,
                       "a produce request must carry exactly one record batch for a partition, found none");
     enum err e = batch_parse_unchecked(a->data, a->size, &a->header);
-    if (e == ERR_TRUNCATED)
-        return refuse(a, ERR_CORRUPT_MESSAGE, "the record batch is longer than the bytes that came");
+    if (e == ERR_TRUNCATED) return refuse(a, ERR_INVALID_RECORD, "the record batch is longer than the bytes that came");
     if (e == ERR_INVALID_RECORD) return refuse(a, e, "a record batch must have magic 2");
+    a->framed = e == ERR_CORRUPT_MESSAGE && count_is_wrong(a);
+    if (a->framed) return refuse(a, ERR_INVALID_RECORD, WRONG_COUNT);
     if (e != OK) return refuse(a, e, "the header of the record batch makes no sense");
     ASSERT(h->size >= BATCH_HEADER_SIZE && h->size <= a->size);
     if (h->size != a->size)
@@ -62,6 +74,7 @@ static enum err judge_frame(struct append *a, int16_t api_version) {
     if (batch_codec(h) == CODEC_ZSTD && api_version < 7) {
         return refuse(a, ERR_UNSUPPORTED_COMPRESSION, "zstd needs version 7 or later of the Produce request");
     }
+    a->framed = true;
     if (h->base_offset != 0)
         return refuse(a, ERR_INVALID_RECORD, "the base offset of a record batch in a produce request must be 0");
     if (a->size > (size_t)a->config.max_message_bytes)
@@ -75,7 +88,7 @@ static enum err judge_header(struct append *a) {
         return refuse(a, ERR_CORRUPT_MESSAGE, "the checksum of the record batch does not match");
     }
     if (h->record_count <= 0 || h->record_count != (int64_t)h->last_offset_delta + 1) {
-        return refuse(a, ERR_INVALID_RECORD, "the number of records does not go with the last offset of the batch");
+        return refuse(a, ERR_INVALID_RECORD, WRONG_COUNT);
     }
     if (batch_is_control(h)) return refuse(a, ERR_INVALID_RECORD, "clients may not write control records");
     if (h->attributes & BATCH_DELETE_HORIZON)
@@ -448,7 +461,7 @@ enum err partition_append(struct partition *p, uint8_t *records, size_t size, in
     partition_turn_end(p, &a.turn);
     buf_deinit(&a.repacked);
     conversions_release(p->conversions, &a.old);
-    out->log_start_offset = stream_durable_start(p->stream);
+    out->log_start_offset = e == OK || a.framed ? stream_durable_start(p->stream) : UINT64_MAX;
     partition_leave(p);
     return e;
 }

@@ -339,6 +339,25 @@ static const char *value_text(const struct topic_config *c, const struct row *r,
     return out;
 }
 
+/* ROW_SET: what was set, each value once and in its order; all of them fit `out`. */
+static const char *set_text(const struct row *r, const char *set, char *out, size_t out_size) {
+    size_t used = 0;
+    int64_t seen = 0;
+    struct piece p;
+    out[0] = '\0';
+    while (piece_next(&set, ',', &p)) {
+        int index = value_index(r->values, p);
+        if (index < 0 || (seen >> index & 1) != 0) continue;
+        seen |= (int64_t)1 << index;
+        ASSERT(used + p.size + 2 <= out_size);
+        if (used > 0) out[used++] = ',';
+        memcpy(out + used, p.at, p.size);
+        used += p.size;
+        out[used] = '\0';
+    }
+    return out;
+}
+
 static bool list_holds(const char *list, struct piece wanted) {
     struct piece p;
     while (piece_next(&list, ',', &p)) {
@@ -356,13 +375,13 @@ enum err topic_config_alter(const struct topic_config *defaults, const struct me
                             int op, const char *name, const char *operand, struct buf *value, bool *remove, char *why,
                             size_t why_size) {
     *remove = false;
-    size_t property = topic_config_find(name);
-    if (property == TOPIC_PROPERTIES) return unknown(name, why, why_size);
-    const struct row *r = &rows[property];
-    if (op == TOPIC_CONFIG_DELETE) {
+    if (op == TOPIC_CONFIG_DELETE) { /* also one that is not known: tools clean up what older releases had */
         *remove = true;
         return OK;
     }
+    size_t property = topic_config_find(name);
+    if (property == TOPIC_PROPERTIES) return unknown(name, why, why_size);
+    const struct row *r = &rows[property];
     if (op < TOPIC_CONFIG_SET || op > TOPIC_CONFIG_SUBTRACT || !operand) {
         (void)fail(why, why_size,
                    operand ? "%.128s: expected an operation from 0 to 3, found another"
@@ -409,7 +428,13 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
         out->name = r->name;
         out->broker_value = value_text(defaults, r, out->buffer[1], sizeof(out->buffer[1]));
         out->default_value = value_text(&kafka, r, out->buffer[2], sizeof(out->buffer[2]));
-        out->value = r->kind == ROW_KEPT && set ? set : value_text(&c, r, out->buffer[0], sizeof(out->buffer[0]));
+        if (set && r->kind == ROW_KEPT) {
+            out->value = set;
+        } else if (set && r->kind == ROW_SET) {
+            out->value = set_text(r, set, out->buffer[0], sizeof(out->buffer[0]));
+        } else {
+            out->value = value_text(&c, r, out->buffer[0], sizeof(out->buffer[0]));
+        }
         out->broker_set = strcmp(out->broker_value, out->default_value) != 0;
         out->is_default = set == NULL;
         out->source = set ? TOPIC_SOURCE_TOPIC : out->broker_set ? TOPIC_SOURCE_BROKER : TOPIC_SOURCE_DEFAULT;

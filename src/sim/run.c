@@ -14,10 +14,10 @@ const struct sim_scenario sim_scenarios[] = {
      scenario_clusterlog},
     {"wal", "the write-ahead log alone: wrap, torn and late writes, takeover by mark", scenario_wal},
     {"streams", "the storage engine of one broker, whole, over crashes and restarts", scenario_streams},
-    {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
-     scenario_rivals},
     {"broker", "the whole broker over a network: producers, readers, a group's offsets, crashes, moves",
      scenario_broker},
+    {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
+     scenario_rivals},
 };
 const size_t sim_scenario_count = ARRAY_LEN(sim_scenarios);
 

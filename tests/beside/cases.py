@@ -8,6 +8,7 @@ import cases_admin
 import cases_data
 import cases_groups
 
+WENT_ON = "the case went on"
 ALL = [*cases_data.CASES, *cases_admin.CASES, *cases_groups.CASES]
 
 
@@ -20,8 +21,8 @@ def run(side, only=""):
         try:
             function(side)
         except (KeyError, IndexError, TypeError, AssertionError) as e:  # an answer of another shape: a difference, told by the steps before
-            side.say("the case went on", f"no: {e!r}")
+            side.say(WENT_ON, f"no: {e!r}")
         else:
-            side.say("the case went on", "yes")
+            side.say(WENT_ON, "yes")
         side.close()
         side.took[side.case] = round(time.monotonic() - began, 1)

@@ -1,5 +1,6 @@
 """Topics, configurations and what else administrators ask for."""
 
+import compare
 from cases_common import describe, fill, gone, records, settle, topic
 
 NAMES = ["", ".", "..", "with space", "a/b", "x" * 249, "x" * 250]
@@ -117,7 +118,16 @@ def change(kind, name, *pairs):
 
 
 def configs_of(c, note, name):
-    """What has been set, and nothing of the defaults."""
+    """What has been set, and nothing of the defaults. Kafka's brokers learn of changes in their order, a moment after the answer: what
+    was asked for is there when a change behind it is."""
+    c.marks = getattr(c, "marks", 0) + 1
+    mark = change(2, "marks", ("flush.ms", 0, str(c.marks)))
+    c.ask("IncrementalAlterConfigs", 0, resources=[mark])
+
+    def there():
+        answer = c.ask("DescribeConfigs", 1, resources=[resource(2, "marks", ["flush.ms"])])
+        return answer["results"][0]["configs"][0]["value"] == str(c.marks)
+    compare.wait_for(there)
     answer = c.ask("DescribeConfigs", 1, resources=[resource(2, name)])
     c.say(note, sorted((x["name"], x["value"]) for x in answer["results"][0]["configs"] if x["config_source"] == 1))
 
@@ -127,6 +137,7 @@ BAD = (("no.such", "1"), ("retention.ms", "x"), ("retention.ms", "-2"), ("cleanu
 
 def alter_configs(c):
     # A topic twice and unknown kinds are not sent: Kafka never answers them.
+    topic(c, "marks")
     topic(c, "alter", configs={"retention.ms": "5000"})
     for v in c.versions("AlterConfigs"):
         def alter(note, *resources, _v=v, **more):
@@ -146,6 +157,7 @@ def alter_configs(c):
 
 
 def incremental_alter_configs(c):
+    topic(c, "marks")
     for v in c.versions("IncrementalAlterConfigs"):
         name = f"incremental-{v}"
         topic(c, name, configs={"retention.ms": "5000"})
@@ -180,6 +192,7 @@ def incremental_alter_configs(c):
 
 
 def create_partitions(c):
+    find_coordinator(c)
     topic(c, "grows")
     for v in c.versions("CreatePartitions"):
         def grow(note, name="grows", count=1, assignments=None, copies=1, **more):
@@ -192,6 +205,7 @@ def create_partitions(c):
         settle(c, "grows", now + 1)
         grow("unknown", name="nobody", count=2)
         grow("bad name", name="a b", count=2)
+        grow("internal", name="__consumer_offsets", count=100, validate_only=True)
         grow("twice", count=now + 2, copies=2)
         for note, rows in (("assigned to nobody", [[9]]), ("assigned too few", []), ("assigned too many", [[1], [1]]), ("assigned twice", [[1, 1]]),
                            ("assigned empty", [[]]), ("assigned", [[1]])):
@@ -199,7 +213,13 @@ def create_partitions(c):
         c.call("nothing", "CreatePartitions", v, timeout_ms=1000, topics=[])
 
 
+def find_coordinator(c):
+    """There is __consumer_offsets when this is over."""
+    compare.wait_for(lambda: c.ask("FindCoordinator", 1, key="warm")["error_code"] == 0)
+
+
 def delete_records(c):
+    find_coordinator(c)
     topic(c, "cut")
     topic(c, "cut-compact", configs={"cleanup.policy": "compact"})
     topic(c, "cut-both", configs={"cleanup.policy": "compact,delete"})

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))  # harnes
 
 import family as families  # noqa: E402
 
-AT_ONCE = 3  # programs that run beside each other in one test file
+AT_ONCE = 3  # programs that run beside each other in one test file, unless it says otherwise
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,12 @@ def ran(cluster, request):
     """ran(name): the program of a set-up, when it is done. The test file has `program(name)`, which tells command and environment, and
     gives the set-up's name to its tests as the parameter `name`: so the next ones can be started already. They mostly wait."""
     module, started = request.module, {}
+    at_once = getattr(module, "AT_ONCE", AT_ONCE)
     names = list(dict.fromkeys(i.callspec.params["name"] for i in request.session.items
                                if getattr(i, "module", None) is module and "name" in getattr(getattr(i, "callspec", None), "params", ())))
 
     def get(name):
-        later = names[names.index(name):][:AT_ONCE] if name in names else [name]
+        later = names[names.index(name):][:at_once] if name in names else [name]
         for n in later:
             if n not in started:
                 try:

@@ -45,7 +45,7 @@ def fetch(command, seconds=FETCH_SECONDS, **options):
     if p.returncode != 0:
         print(p.stdout, file=sys.stderr)
         lines = [line.strip() for line in p.stdout.splitlines() if line.strip()] or [f"exit status {p.returncode}"]
-        telling = [line for line in lines if re.search(r"refused|timed? ?out|unreachable|resol|ECONN|ENOTFOUND|certificate|denied", line, re.I)]
+        telling = [line for line in lines if re.search(r"refused|timed? ?out|unreachable|resol|ECONN|ENOTFOUND|certificate|denied", line, re.I) and "[Help 1] http" not in line]
         raise Unanswered((telling or lines)[-1][-200:])
     return p.stdout
 

@@ -1,4 +1,5 @@
 """The clients of the Go registry: Sarama as of today and as it speaks to older brokers, kafka-go, franz-go."""
+# mostly waits for members of groups
 
 import os
 import re

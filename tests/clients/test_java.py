@@ -1,14 +1,17 @@
 """The Java client, each generation from 0.9 to the newest. One program, compiled with each; before 0.10.2 clients ask for no ApiVersions
-and take for granted that the broker is as old as they are, or newer."""
+and take for granted that the broker is as old as they are, or newer. Kafka Streams counts words, goes away and comes back.
+
+Seen to fail: with OffsetFetch one too high, group-share and group-resume from 0.9 to the newest, group-admin, and of the tools' steps
+those that look at offsets again; with timestamps one too high when message sets v1 are made, all that 0.10 reads."""
 
 import os
-import subprocess
 
 import pytest
 
 import maven
 import versions
 
+AT_ONCE = 2  # a Java machine is no small thing
 HERE = os.path.dirname(os.path.abspath(__file__))
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 SOURCES = {"JavaClient": (0, 0), "AdminOld": (0, 11), "AdminChecks": (2, 8)}  # and the release from which they compile
@@ -37,23 +40,30 @@ def codecs(release):
     return [c for c in CODECS if c != "zstd" or release_of(release) >= (2, 1)]
 
 
-def program(release):
+def program(name):
+    if name == "streams":
+        files = [os.path.join(HERE, "java", "WordCount.java")]
+        folder = maven.delivered(maven.streams(versions.STREAMS), files, lambda folder: maven.javac(folder, files))
+        return [*maven.JAVA, "-Xmx384m", "-cp", maven.classpath(folder), "WordCount"], {}
+    release = name[len("java-"):]
     files = sources(release)
 
-    def compile_it(folder):
-        p = subprocess.run(["javac", "-J-XX:TieredStopAtLevel=1", "-nowarn", "-Xlint:none", "-d", folder, "-cp", maven.classpath(folder), *files], stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True, timeout=120, check=False)
-        return f"javac with {release}: {p.stderr}" if p.returncode else None
-    folder = maven.delivered(maven.client(release), files, compile_it)
+    folder = maven.delivered(maven.client(release), files, lambda folder: maven.javac(folder, files))
     return [*maven.JAVA, "-Xmx384m", f"-Drelease={release}", "-cp", maven.classpath(folder), "JavaClient"], {}
 
 
-@pytest.mark.parametrize("release, check", [(r, c) for r in versions.JAVA_CLIENTS for c in checks(r)])
-def test_check(ran, release, check):
-    ran(f"java-{release}", lambda: program(release)).judge(check)
+@pytest.mark.parametrize("name, check", [("streams", c) for c in ("wordcount", "restart")])
+def test_streams(ran, name, check):
+    ran(name).judge(check)
 
 
-@pytest.mark.parametrize("release, codec", [(r, c) for r in versions.JAVA_CLIENTS for c in codecs(r)])
-def test_written(ran, release, codec):
+@pytest.mark.parametrize("name, check", [(f"java-{r}", c) for r in versions.JAVA_CLIENTS for c in checks(r)])
+def test_check(ran, name, check):
+    ran(name).judge(check)
+
+
+@pytest.mark.parametrize("name, codec", [(f"java-{r}", c) for r in versions.JAVA_CLIENTS for c in codecs(r)])
+def test_written(ran, name, codec):
     """What it wrote, as librdkafka sees it."""
-    ran(f"java-{release}", lambda: program(release)).verify(codec, timestamps=release_of(release) >= (0, 10), headers=release_of(release) >= (0, 11))
+    release = release_of(name[len("java-"):])
+    ran(name).verify(codec, timestamps=release >= (0, 10), headers=release >= (0, 11))

@@ -1,4 +1,5 @@
 """kafka-python: an old release as it speaks to brokers of 0.9, 0.10 and 0.11, and later ones as they find out by themselves."""
+# mostly waits for members of groups
 
 import os
 

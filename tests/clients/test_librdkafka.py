@@ -1,4 +1,5 @@
 """librdkafka as Debian has it: confluent-kafka and kcat."""
+# mostly waits for members of groups
 
 import os
 

@@ -1,4 +1,5 @@
 """kafkajs, from npm."""
+# mostly waits for members of groups
 
 import os
 

@@ -25,5 +25,8 @@ KAFKAJS = {"kafkajs": "2.2.4", "kafkajs-snappy": "1.1.0", "lz4-napi": "2.10.0", 
 JAVA_CLIENTS = ["0.9.0.1", "0.10.0.1", "0.10.2.2", "0.11.0.3", "1.1.1", "2.8.2", "3.9.2", "4.4.0"]
 # Kafka itself: its command-line tools, and a broker to stand beside ours. The last release that answers the oldest clients, and the newest.
 KAFKAS = ["3.9.2", "4.3.1"]
+# Streams, as a client with a group, topics and state of its own.
+STREAMS = "4.3.1"
 SLF4J = "1.7.36"
 LOG4J = "2.25.1"
+MAVEN_DEPENDENCY_PLUGIN = "2.8"  # what Maven 3.8 takes by itself

@@ -8,9 +8,11 @@ Both listen on 127.0.0.1 only, on ports of their own, have one user with KEY and
 them, however that ends. Both are slow to start: one per pytest session (conftest.py), a bucket per test.
 
     python3 s3server.py [radosgw|minio] [PORT]     starts one to play with, until Ctrl-C
+    python3 s3server.py build-minio                what tools/run-tests does in the background
 """
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import http.client
@@ -30,6 +32,7 @@ import harness
 
 KEY, SECRET = "OXBOWTESTKEY00000001", "oxbow-test-secret-0000000000000000000001"
 EMPTY = hashlib.sha256(b"").hexdigest()
+START_SECONDS = (45, 75, 150)  # for each attempt to start a server: ten to twenty seconds is what it takes
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
 
@@ -121,7 +124,8 @@ class Server:
     def __init__(self, port=None):
         self.buckets = 0
         began = time.monotonic()
-        for attempt in (1, 2, 3):
+        for attempt, seconds in enumerate(START_SECONDS, 1):
+            self.until = time.monotonic() + seconds
             self.folder = tempfile.mkdtemp(prefix=f"oxbow-{self.name}-")
             self.port = port or harness.free_port()
             self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -129,18 +133,23 @@ class Server:
             self.processes = []
             try:
                 self.start()
-                harness.eventually(self.answers, 120, 0.1, f"{self.name} answers")
+                harness.eventually(self.answers, self.left(), 0.1, f"{self.name} answers")
                 break
-            except (AssertionError, subprocess.TimeoutExpired):
-                # Once in a long while a cluster does not come up (a port that somebody else was quicker to take).
-                print(f"{self.name} did not start, attempt {attempt}:\n{self.outputs()}", file=sys.stderr)
+            except (AssertionError, subprocess.TimeoutExpired) as e:
+                # Once in a while a cluster does not come up (a port that somebody else was quicker to take, a daemon that hangs). The
+                # next one has another folder and other ports.
+                print(f"{self.name} did not start, attempt {attempt}: {e}\n{self.outputs()}", file=sys.stderr)
                 self.close()
-                if attempt == 3:
+                if attempt == len(START_SECONDS):
                     raise
             except BaseException:
                 self.close()
                 raise
         self.start_seconds = time.monotonic() - began
+
+    def left(self):
+        """Seconds that this attempt to start still has."""
+        return max(1.0, self.until - time.monotonic())
 
     def spawn(self, name, *command, env=None):
         with open(os.path.join(self.folder, f"{name}.out"), "ab") as out:
@@ -201,10 +210,11 @@ class RadosGateway(Server):
         return f"not installed: {' '.join(gone)}" if gone else None
 
     def run(self, *command):
-        return harness.run([command[0], "-c", f"{self.folder}/ceph.conf", *command[1:]], 60, cwd=self.folder)[1]
+        return harness.run([command[0], "-c", f"{self.folder}/ceph.conf", *command[1:]], min(60, self.left()), cwd=self.folder)[1]
 
     def start(self):
-        at, fsid, mon = self.folder, uuid.uuid4(), harness.free_port()
+        # The daemon's ports are this cluster's own: no other cluster's daemon that has just been there is mistaken for it.
+        at, fsid, mon, daemons = self.folder, uuid.uuid4(), harness.free_port(), harness.free_port()
         with open(f"{at}/ceph.conf", "w", encoding="ascii") as f:
             f.write(f"""[global]
 fsid = {fsid}
@@ -228,6 +238,8 @@ mon allow pool size one = true
 mon data avail crit = 0
 mon data avail warn = 0
 mon warn on pool no redundancy = false
+ms bind port min = {daemons}
+ms bind port max = {daemons + 40}
 osd data = {at}/osd
 osd objectstore = memstore
 memstore device bytes = 8589934592
@@ -256,15 +268,19 @@ debug rgw = 0
         osd = str(uuid.uuid4())
         self.run("ceph", "--connect-timeout", "60", "osd", "create", osd)
         self.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-        # With other clusters starting beside this one, the daemon is sometimes refused by its monitor ("wrong fsid") and ends.
-        for _ in range(10):
-            p = self.spawn("ceph-osd", "ceph-osd", "-c", f"{at}/ceph.conf", "-i", "0", "-f")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                p.wait(2)
-                self.processes.remove(p)
-                continue
-            break
-        self.run("radosgw-admin", "user", "create", "--uid", "oxbow", "--display-name", "oxbow", "--access-key", KEY, "--secret", SECRET)
+        storage = self.spawn("ceph-osd", "ceph-osd", "-c", f"{at}/ceph.conf", "-i", "0", "-f")
+        # Waits until the cluster has a daemon to store what it writes.
+        user = self.spawn("user", "radosgw-admin", "-c", f"{at}/ceph.conf", "user", "create", "--uid", "oxbow", "--display-name", "oxbow",
+                          "--access-key", KEY, "--secret", SECRET)
+        while user.poll() is None:
+            if storage.poll() is not None:
+                # With other clusters starting beside this one, the daemon is sometimes refused by its monitor ("wrong fsid") and ends.
+                self.processes.remove(storage)
+                storage = self.spawn("ceph-osd", "ceph-osd", "-c", f"{at}/ceph.conf", "-i", "0", "-f")
+            assert time.monotonic() < self.until, "radosgw-admin does not end"
+            time.sleep(0.1)
+        assert user.returncode == 0, f"radosgw-admin ended with {user.returncode}"
+        self.processes.remove(user)
         self.spawn("radosgw", "radosgw", "-c", f"{at}/ceph.conf", "-n", "client.admin", "-f")
 
 
@@ -278,25 +294,45 @@ class Minio(Server):
 
     @classmethod
     def binary(cls):
-        """Where it is: (path, None), or (None, why not). Builds it where $OXBOW_BUILD_MINIO is set and a Go new enough is there."""
+        """Where it is: (path, None), or (None, why not)."""
         if os.environ.get("OXBOW_MINIO"):
             return os.environ["OXBOW_MINIO"], None
+        if os.path.exists(cls.cached()):
+            return cls.cached(), None
+        with contextlib.suppress(OSError):
+            with open(cls.cached() + ".why", encoding="utf-8") as f:
+                return None, "no MinIO: " + f.read()
+        return None, "no MinIO: `s3server.py build-minio` builds it once (some minutes), OXBOW_MINIO names a binary"
+
+    @classmethod
+    def build(cls):
+        """Into the cache, unless it is there. What hinders it, or that it is under way, stands in a file beside it, for binary()."""
         path = cls.cached()
-        if os.path.exists(path):
-            return path, None
-        if not shutil.which("go"):
-            return None, "no MinIO: no Go to build it with, and OXBOW_MINIO does not name a binary"
-        if not os.environ.get("OXBOW_BUILD_MINIO"):
-            return None, "no MinIO: OXBOW_BUILD_MINIO=1 builds it once (some minutes), OXBOW_MINIO names a binary"
-        with tempfile.TemporaryDirectory(prefix="oxbow-minio-build-") as at:
-            status, out, err = harness.run(["go", "install", "-p", "2", f"github.com/minio/minio@{MINIO_VERSION}"], 1800, check=False,
-                                           env={**os.environ, "GOBIN": at, "GOFLAGS": "-buildvcs=false"})
-            if status != 0:
-                return None, f"no MinIO: the Go registry does not give it, or it does not build: {(out + err).strip()[-200:]}"
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            shutil.copy2(f"{at}/minio", f"{path}.{os.getpid()}")
-            os.rename(f"{path}.{os.getpid()}", path)
-        return path, None
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".lock", "w", encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the end, however that comes
+            except OSError:
+                return  # somebody else is at it
+            if os.path.exists(path):
+                return
+            cls.say("it is not built yet; what is done of it is kept for the next run")
+            with tempfile.TemporaryDirectory(prefix="oxbow-minio-build-") as at:
+                try:
+                    status, out, err = harness.run(["go", "install", "-p", "2", f"github.com/minio/minio@{MINIO_VERSION}"], 3600, check=False,
+                                                   env={**os.environ, "GOBIN": at, "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"})
+                except OSError:
+                    return cls.say("there is no Go to build it with")
+                if status != 0:
+                    return cls.say(f"the Go registry does not give it, or it does not build: {(out + err).strip()[-200:]}")
+                shutil.copy2(f"{at}/minio", path + ".new")
+                os.rename(path + ".new", path)
+                os.unlink(path + ".why")
+
+    @classmethod
+    def say(cls, why):
+        with open(cls.cached() + ".why", "w", encoding="utf-8") as f:
+            f.write(why.replace("\n", " "))
 
     @classmethod
     def missing(cls):
@@ -312,6 +348,8 @@ class Minio(Server):
 KINDS = {c.name: c for c in (RadosGateway, Minio)}
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["build-minio"]:
+        sys.exit(Minio.build())
     kind = KINDS[sys.argv[1] if len(sys.argv) > 1 else "radosgw"]
     if kind.missing():
         sys.exit(kind.missing())

@@ -1,5 +1,8 @@
 """The same requests to a broker and to a real Kafka, the answers compared field by field. The oldest release that still answers
-the oldest versions, and the newest; what may differ is listed with its reason in tests/beside/differences.toml."""
+the oldest versions, and the newest; what may differ is listed with its reason in tests/beside/differences.toml.
+
+Seen to fail: with one more in Fetch's last_stable_offset there are 40 differences and more, from "fetch_versions/offset 0: Fetch v4-12
+responses[fetch].partitions[0].last_stable_offset: ours 13, theirs 12" on."""
 
 import os
 import sys
@@ -63,7 +66,8 @@ def test_same_answers(brokers, folder, release):
     for side in (oxbow, other):
         print(f"slow with {side.name}: {side.slow[:50]}; seconds of each case: {side.took}")
     print(f"{len(oxbow.steps)} steps, {len(asked)} versions of {len(both)} APIs, {len(found)} differences")
-    text = [f"{d}" for d in fresh] + [f"listed, but no longer there: {e.entry}" for e in stale if not only]
+    text = [f"{side.name}: {s[0]} did not go on: {s[5]['value']}" for side in (oxbow, other) for s in side.steps if s[1] == cases.WENT_ON and s[5]["value"] != "yes"]
+    text += [f"{d}" for d in fresh] + [f"listed, but no longer there: {e.entry}" for e in stale if not only]
     if not only:
         text += [f"no case asks for {m}" for m in missing]
     assert not text, f"{len(text)} differences\n" + "\n".join(text)

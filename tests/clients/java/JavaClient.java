@@ -137,7 +137,8 @@ public class JavaClient {
 
     static KafkaProducer<byte[], byte[]> producer(Object... more) {
         Map<String, Object> m = options("key.serializer", "org.apache.kafka.common.serialization.ByteArraySerializer", "value.serializer",
-            "org.apache.kafka.common.serialization.ByteArraySerializer", "linger.ms", "5", "batch.size", "4096", "retries", "3");
+            "org.apache.kafka.common.serialization.ByteArraySerializer", "linger.ms", "5", "batch.size", "4096", "retries", "3",
+            "request.timeout.ms", "15000"); // what is never answered is to be told before the program's time is over
         m.putAll(options(more));
         return new KafkaProducer<>(m);
     }
@@ -491,6 +492,11 @@ public class JavaClient {
     }
 
     static final Set<String> written = ConcurrentHashMap.newKeySet();
+    static final Map<String, Thread> running = new ConcurrentHashMap<>();
+
+    static StackTraceElement where(StackTraceElement[] stack) {
+        return Arrays.stream(stack).filter(x -> x.getClassName().matches("JavaClient|Admin.*") && !x.getMethodName().equals("call")).findFirst().orElse(null);
+    }
 
     public static void main(String[] arguments) throws Exception {
         address = arguments[0];
@@ -522,6 +528,7 @@ public class JavaClient {
             pool.submit(() -> {
                 long began = System.currentTimeMillis();
                 String line;
+                running.put(e.getKey(), Thread.currentThread());
                 try {
                     e.getValue().run();
                     line = "ok " + e.getKey();
@@ -529,9 +536,10 @@ public class JavaClient {
                 } catch (Skip s) {
                     line = "skip " + e.getKey() + ": " + s.getMessage();
                 } catch (Throwable t) {
-                    StackTraceElement at = Arrays.stream(t.getStackTrace()).filter(x -> x.getClassName().matches("JavaClient|Admin.*")).findFirst().orElse(null);
+                    StackTraceElement at = where(t.getStackTrace());
                     line = "not ok " + e.getKey() + ": " + t.toString().replaceAll("\\s+", " ") + " at " + at + (t.getCause() != null ? " by " + t.getCause() : "").replaceAll("\\s+", " ");
                 }
+                running.remove(e.getKey());
                 synchronized (System.out) {
                     System.out.println(line + "\n   (" + (System.currentTimeMillis() - began) + " ms)");
                     System.out.flush();
@@ -539,7 +547,11 @@ public class JavaClient {
             });
         }
         pool.shutdown();
-        pool.awaitTermination(140, TimeUnit.SECONDS);
+        pool.awaitTermination(130, TimeUnit.SECONDS);
+        // The oldest clients wait for ever for a broker that hangs up on them.
+        synchronized (System.out) {
+            for (Map.Entry<String, Thread> e : running.entrySet()) System.out.println("not ok " + e.getKey() + ": had not ended at last, and is at " + where(e.getValue().getStackTrace()));
+        }
         System.exit(0);
     }
 }

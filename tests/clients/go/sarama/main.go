@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -210,6 +211,7 @@ type handler struct {
 	sharing *Sharing
 	member  string
 	stop    func(m *sarama.ConsumerMessage) bool // after this one; nil: never
+	commits sync.Mutex
 }
 
 func (h *handler) Setup(s sarama.ConsumerGroupSession) error {
@@ -238,8 +240,11 @@ func (h *handler) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.Consu
 		if s.Context().Err() != nil {
 			return nil
 		}
+		// One at a time: commits of two partitions at once may overtake each other, and an older offset of the other would win.
+		h.commits.Lock()
 		s.MarkMessage(m, "")
 		s.Commit()
+		h.commits.Unlock()
 		h.sharing.Done(int(m.Partition), int(m.Offset))
 	}
 	return nil
