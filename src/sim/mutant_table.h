@@ -49,5 +49,5 @@ X(SIM_MUTANT_NO_DRAIN, "no-drain", "streams", SIM_STORE_SOUND, STREAM_MUTANT_NO_
   "a checkpoint does not wait for the entries before it")
 X(SIM_MUTANT_SWEEP_FENCES, "sweep-fences", "rivals", SIM_STORE_SOUND, STREAM_MUTANT_SWEEP_FENCES,
   "fences of dead brokers' ledgers are swept though these may still write")
-X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams rivals broker", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
+X(SIM_MUTANT_ACK_UNSENT, "ack-unsent", "streams rivals broker group", SIM_STORE_SOUND, STREAM_MUTANT_ACK_UNSENT,
   "what the ledger confirms is acknowledged when it is sent")

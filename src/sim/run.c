@@ -16,6 +16,7 @@ const struct sim_scenario sim_scenarios[] = {
     {"streams", "the storage engine of one broker, whole, over crashes and restarts", scenario_streams},
     {"broker", "the whole broker over a network: producers, readers, a group's offsets, crashes, moves",
      scenario_broker},
+    {"group", "members of a consumer group share partitions, over crashes of theirs and of the broker", scenario_group},
     {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
      scenario_rivals},
 };

@@ -15,20 +15,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/broker.h"
+#include "base/map.h"
 #include "kafka/batch.h"
 #include "kafka/error.h"
-#include "sim/client.h"
+#include "sim/broker_node.h"
 #include "sim/net.h"
 #include "sim/scenarios.h"
-#include "stream/sizes.h"
 
 #define PARTITIONS_MAX 3u
 #define SENDERS_MAX 3u
 #define READERS_MAX 2u
 #define IN_FLIGHT_MAX 5u
 #define ITEMS_MAX 6000u
-#define PORT 9092u
 #define TOPIC "t"
 #define GROUP "g"
 #define REQUEST_PATIENCE_NS (40 * NS_PER_S)
@@ -57,80 +55,15 @@ struct log_model {
 struct broker_test {
     struct sim_run *run;
     struct sim_world *world;
-    struct sim_node *machines[2];
-    unsigned at; /* on which of them the broker is to be */
+    struct sim_broker broker;
     struct sim_node *senders[SENDERS_MAX], *readers[READERS_MAX];
     unsigned sender_count, reader_count, partitions;
-    bool no_wal, shared, moves;
-    bool stop_asked, load_over, audit, audited;
-    char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
-    double crash;
+    bool load_over, audited;
     struct item items[ITEMS_MAX];
     size_t item_count;
     struct log_model logs[PARTITIONS_MAX];
     int64_t commit_asked[PARTITIONS_MAX], commit_acked[PARTITIONS_MAX];
 };
-
-/* --- The broker. */
-
-struct broker_life {
-    struct broker_test *test;
-    bool fatal;
-};
-
-static void on_fatal(void *ctx, enum err why, const char *what) {
-    struct broker_life *l = ctx;
-    /* One broker at a time: whoever was overtaken is gone. */
-    sim_fail(l->test->world, "the only broker gave up: %s (%s)", what, err_name(why));
-    l->fatal = true;
-}
-
-static void set(struct config *c, const char *name, const char *value) {
-    char why[CONFIG_WHY_SIZE];
-    enum err e = config_set(c, name, value, why, sizeof(why));
-    ASSERT(e == OK);
-}
-
-static void broker_main(void *arg) {
-    struct broker_test *t = arg;
-    struct env *env = loop_current()->env;
-    struct broker_life life = {.test = t};
-    struct config config;
-    config_init_defaults(&config, env->mem);
-    char address[64], listener[96], why_text[512];
-    sim_net_address(sim_node_of(env), address, sizeof(address));
-    (void)snprintf(listener, sizeof(listener), "PLAINTEXT://%s:%u", address, PORT);
-    set(&config, "listeners", listener);
-    set(&config, "wal.url", t->no_wal ? "none" : "file:///var/wal?size=16MiB");
-    set(&config, "upload.bytes", t->upload_bytes);
-    set(&config, "upload.interval.ms", t->upload_interval);
-    set(&config, "object.flush.interval.ms", t->flush_interval);
-    set(&config, "oxbow.durability", t->durability);
-    set(&config, "shards", t->shards);
-    set(&config, "offsets.topic.num.partitions", "2");
-    struct store *store = sim_run_store(t->run, env, !t->shared);
-    struct broker_options o = {.env = env,
-                               .loop0 = loop_current(),
-                               .store = store,
-                               .config = &config,
-                               .why_text = why_text,
-                               .why_size = sizeof(why_text),
-                               .processors = 2,
-                               .fatal = on_fatal,
-                               .ctx = &life,
-                               .mutant = sim_run_stream_mutant(t->run)};
-    struct broker *b = NULL;
-    const char *why = NULL;
-    enum err e = broker_start(&o, &b, &why);
-    if (e == ERR_CORRUPT || e == ERR_FOREIGN || e == ERR_GAP || e == ERR_VERSION)
-        sim_fail(t->world, "a start failed for good: %s (%s)", why, err_name(e));
-    if (e == OK) {
-        while (!t->stop_asked && !life.fatal && !sim_failed(t->world)) fiber_sleep_ns(50 * NS_PER_MS);
-        broker_stop(b);
-    }
-    store_close(store);
-    config_deinit(&config);
-}
 
 /* --- Batches. */
 
@@ -185,16 +118,6 @@ static size_t batch_item(struct broker_test *t, struct mem *m, const struct batc
 }
 
 /* --- Clients. */
-
-static void broker_address(const struct broker_test *t, char *out, size_t size) {
-    sim_net_address(t->machines[t->at], out, size);
-}
-
-static enum err client_connect(struct broker_test *t, struct sim_client *c) {
-    char host[64];
-    broker_address(t, host, sizeof(host));
-    return sim_client_open(c, host, PORT);
-}
 
 static bool load_goes_on(const struct broker_test *t) {
     return !t->load_over && !sim_failed(t->world);
@@ -333,7 +256,7 @@ static void sender_main(void *arg) {
             sender_stops(&s);
             sent = 0;
             pause_a_little(t);
-            if (client_connect(t, &s.client) != OK) continue;
+            if (sim_broker_connect(&t->broker, &s.client) != OK) continue;
         }
         if (s.idempotent && s.producer_id < 0 && !ask_producer_id(&s)) {
             sim_client_close(&s.client);
@@ -553,7 +476,7 @@ static void reader_main(void *arg) {
         if (!r.client.conn) {
             pause_a_little(t);
             if (sim_chance(t->world, 0.1)) memset(r.next, 0, sizeof(r.next)); /* reads everything again */
-            if (client_connect(t, &r.client) != OK) continue;
+            if (sim_broker_connect(&t->broker, &r.client) != OK) continue;
         }
         bool good = fetch_once(&r);
         if (good && r.commits && sim_chance(t->world, 0.2)) good = commit_once(&r);
@@ -607,7 +530,7 @@ static void audit_main(void *arg) {
     uint64_t give_up_ns = t->world->now_ns + 600 * NS_PER_S;
     bool whole = false;
     while (!whole && !sim_failed(t->world) && t->world->now_ns < give_up_ns) {
-        if (!r.client.conn && client_connect(t, &r.client) != OK) {
+        if (!r.client.conn && sim_broker_connect(&t->broker, &r.client) != OK) {
             pause_a_little(t);
             continue;
         }
@@ -628,71 +551,19 @@ static void audit_main(void *arg) {
 
 /* --- The driver. */
 
-static bool make_topic(struct broker_test *t) {
-    struct sim_client c;
-    struct env *env = loop_current()->env;
-    sim_client_init(&c, env);
-    uint64_t give_up_ns = t->world->now_ns + 600 * NS_PER_S;
-    bool made = false;
-    while (!made && t->world->now_ns < give_up_ns && !sim_failed(t->world)) {
-        if (!sim_node_up(t->machines[t->at])) sim_node_start(t->machines[t->at], broker_main, t);
-        fiber_sleep_ns(200 * NS_PER_MS);
-        if (!c.conn && client_connect(t, &c) != OK) continue;
-        struct arena a;
-        arena_init(&a, env->mem);
-        struct kafka_create_topics_request_topic topic;
-        struct kafka_create_topics_request q;
-        struct kafka_create_topics_response r;
-        kafka_create_topics_request_topic_init(&topic);
-        kafka_create_topics_request_init(&q);
-        topic.name = kafka_string_of(TOPIC);
-        topic.num_partitions = (int32_t)t->partitions;
-        topic.replication_factor = 1;
-        q.topics.items = &topic;
-        q.topics.count = 1;
-        enum err e = sim_client_call(&c, KAFKA_API_CREATE_TOPICS, 4, &q, REQUEST_PATIENCE_NS, &a, &r);
-        made = e == OK && r.topics.count == 1 &&
-               (r.topics.items[0].error_code == 0 || r.topics.items[0].error_code == KAFKA_TOPIC_ALREADY_EXISTS);
-        arena_deinit(&a);
-    }
-    sim_client_deinit(&c);
-    return made;
-}
-
 static void choose(struct broker_test *t) {
     struct sim_world *w = t->world;
     t->partitions = (unsigned)sim_between(w, 1, PARTITIONS_MAX);
     t->sender_count = (unsigned)sim_between(w, 1, SENDERS_MAX);
     t->reader_count = (unsigned)sim_between(w, 1, READERS_MAX);
-    t->no_wal = sim_chance(w, 0.4);
-    t->shared = sim_chance(w, 0.4);
-    t->moves = t->no_wal && t->shared; /* a folder is locked by one machine */
-    t->crash = sim_chance(w, 0.3) ? 0 : sim_chance(w, 0.5) ? 0.05 : 0.2;
-    (void)snprintf(t->upload_bytes, sizeof(t->upload_bytes), "%lu", sim_chance(w, 0.5) ? 65536ul : 4ul << 20);
-    (void)snprintf(t->upload_interval, sizeof(t->upload_interval), "%lu", sim_between(w, 50, 5000));
-    (void)snprintf(t->flush_interval, sizeof(t->flush_interval), "%lu",
-                   sim_chance(w, 0.2) ? sim_between(w, 1, 300) : 0ul);
-    (void)snprintf(t->shards, sizeof(t->shards), "%lu", sim_between(w, 1, 2));
-    (void)snprintf(t->durability, sizeof(t->durability), "%s", sim_chance(w, 0.3) ? "object" : "wal");
+    sim_broker_init(&t->broker, t->run);
 }
 
 static void trouble(struct broker_test *t) {
     struct sim_world *w = t->world;
-    struct sim_node *broker = t->machines[t->at];
-    if (!sim_node_up(broker)) {
-        t->stop_asked = false;
-        if (t->moves && sim_chance(w, 0.5)) t->at = 1 - t->at;
-        sim_node_start(t->machines[t->at], broker_main, t);
-        return;
-    }
-    if (sim_chance(w, t->crash)) {
-        sim_run_crash(t->run, broker);
-    } else if (sim_chance(w, t->crash / 2)) {
-        sim_node_pause(broker, sim_between(w, 0, 20) * NS_PER_S);
-    } else if (sim_chance(w, t->crash / 2)) {
-        t->stop_asked = true;
-    }
-    if (sim_chance(w, t->crash)) {
+    if (!sim_broker_trouble(&t->broker)) return;
+    struct sim_node *broker = t->broker.machines[t->broker.at];
+    if (sim_chance(w, t->broker.crash)) {
         struct sim_node *client = t->senders[sim_between(w, 0, t->sender_count - 1)];
         bool to = sim_chance(w, 0.5), from = !to || sim_chance(w, 0.5);
         if (to) sim_net_cut(w, broker, client, true);
@@ -709,14 +580,7 @@ void scenario_broker(struct sim_run *r) {
     t->world = w;
     choose(t);
     char name[32];
-    for (unsigned i = 0; i < 2; i++) {
-        (void)snprintf(name, sizeof(name), "broker%u", i);
-        t->machines[i] = sim_node_create(w, name);
-    }
-    /* The check of a new store wants clear answers: a store that fails half the time is refused, and nothing would begin. */
-    w->faults_off = true;
-    if (!make_topic(t) && !sim_failed(w)) sim_fail(w, "a topic cannot be made though nothing is broken");
-    w->faults_off = false;
+    sim_broker_begin(&t->broker, TOPIC, t->partitions);
     for (unsigned i = 0; i < t->sender_count; i++) {
         (void)snprintf(name, sizeof(name), "sender%u", i);
         t->senders[i] = sim_node_create(w, name);
@@ -743,15 +607,6 @@ void scenario_broker(struct sim_run *r) {
     }
     struct sim_node *auditor = sim_node_create(w, "auditor");
     sim_node_start(auditor, audit_main, t);
-    for (uint64_t give_up_ns = w->now_ns + 3600 * NS_PER_S; !t->audited && w->now_ns < give_up_ns && !sim_failed(w);) {
-        if (!sim_node_up(t->machines[t->at])) {
-            t->stop_asked = false;
-            sim_node_start(t->machines[t->at], broker_main, t);
-        }
-        fiber_sleep_ns(100 * NS_PER_MS);
-    }
-    t->stop_asked = true;
-    if (!sim_failed(w) && !sim_run_wait_down(r, t->machines[t->at], 3600 * NS_PER_S))
-        sim_fail(w, "the broker does not stop though nothing is broken");
+    sim_broker_end(&t->broker, &t->audited);
     for (unsigned i = 0; i < PARTITIONS_MAX; i++) mem_free(sim_run_mem(r), t->logs[i].shown);
 }

@@ -9,6 +9,7 @@ void scenario_clusterlog(struct sim_run *r);
 void scenario_wal(struct sim_run *r);
 void scenario_streams(struct sim_run *r);
 void scenario_broker(struct sim_run *r);
+void scenario_group(struct sim_run *r);
 void scenario_rivals(struct sim_run *r);
 
 #endif
