@@ -1,4 +1,4 @@
-/* `oxbow sim`: runs the simulator's scenarios, one seed after the other, and says which broke a promise. A line is
+/* `oxbow sim`: runs the simulator's workloads, one seed after the other, and says which broke a promise. A line is
  * begun before its seed runs and ended after it, so
  * that a failed assertion, which ends the process, leaves the seed on the screen. */
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 
 struct sim_job {
     uint64_t first, last;
-    const struct sim_scenario *scenario; /* NULL: all */
+    const struct sim_workload *workload; /* NULL: all */
     struct sim_run_options options;
     bool verbose;
     uint64_t seeds, hash, ops, acked, faults, failed, steps;
@@ -29,9 +29,9 @@ static void print_trace(void *ctx, const char *line) {
 }
 
 static void list_print(void) {
-    printf("scenarios:\n");
-    for (size_t i = 0; i < sim_scenario_count; i++)
-        printf("  %-20s %s\n", sim_scenarios[i].name, sim_scenarios[i].sentence);
+    printf("workloads:\n");
+    for (size_t i = 0; i < sim_workload_count; i++)
+        printf("  %-20s %s\n", sim_workloads[i].name, sim_workloads[i].sentence);
     printf("faults:\n");
     for (unsigned i = 0; i < SIM_FAULTS; i++) {
         printf("  %-20s %s\n", sim_fault_name((enum sim_fault)i), sim_fault_sentence((enum sim_fault)i));
@@ -58,20 +58,20 @@ static bool seeds_parse(const char *text, uint64_t *first, uint64_t *last) {
     return options_u64(low, 0, SEED_MAX, first) && options_u64(dots + 2, *first, SEED_MAX, last);
 }
 
-static void failure_print(const struct sim_job *j, const struct sim_scenario *s, uint64_t seed, const char *failure) {
-    printf("sim: FAILED seed=%" PRIu64 " scenario=%s\n", seed, s->name);
+static void failure_print(const struct sim_job *j, const struct sim_workload *s, uint64_t seed, const char *failure) {
+    printf("sim: FAILED seed=%" PRIu64 " workload=%s\n", seed, s->name);
     printf("sim: promise broken: %s\n", failure);
-    printf("sim: repeat with: oxbow sim --seed %" PRIu64 " --scenario %s", seed, s->name);
+    printf("sim: repeat with: oxbow sim --seed %" PRIu64 " --workload %s", seed, s->name);
     if (j->options.minutes > 0) printf(" --minutes %" PRIu64, j->options.minutes);
     if (j->options.mutant != SIM_MUTANT_NONE) printf(" --mutant %s", sim_mutant_name(j->options.mutant));
     if (j->options.calm) printf(" --calm");
     printf(" --trace\n");
 }
 
-static void seed_run(struct sim_job *j, const struct sim_scenario *s, uint64_t seed) {
+static void seed_run(struct sim_job *j, const struct sim_workload *s, uint64_t seed) {
     struct sim_result r;
     j->options.seed = seed;
-    printf("seed=%" PRIu64 " scenario=%s%s", seed, s->name, j->options.trace ? "\n" : "");
+    printf("seed=%" PRIu64 " workload=%s%s", seed, s->name, j->options.trace ? "\n" : "");
     (void)fflush(stdout);
     sim_run_seed(s, &j->options, &r);
     printf(" hash=%016" PRIx64 " ops=%" PRIu64 " acked=%" PRIu64 " faults=%" PRIu64 " steps=%" PRIu64 "\n", r.hash,
@@ -89,8 +89,8 @@ static void seed_run(struct sim_job *j, const struct sim_scenario *s, uint64_t s
 
 static int job_run(struct sim_job *j) {
     for (uint64_t seed = j->first; seed <= j->last; seed++) {
-        for (size_t i = 0; i < sim_scenario_count; i++) {
-            if (!j->scenario || j->scenario == &sim_scenarios[i]) seed_run(j, &sim_scenarios[i], seed);
+        for (size_t i = 0; i < sim_workload_count; i++) {
+            if (!j->workload || j->workload == &sim_workloads[i]) seed_run(j, &sim_workloads[i], seed);
         }
         j->seeds++;
     }
@@ -107,7 +107,7 @@ static int job_run(struct sim_job *j) {
 enum sim_option {
     OPT_SEED,
     OPT_SEEDS,
-    OPT_SCENARIO,
+    OPT_WORKLOAD,
     OPT_MINUTES,
     OPT_TRACE,
     OPT_LIST,
@@ -117,7 +117,7 @@ enum sim_option {
 };
 
 static const struct option_spec specs[] = {
-    [OPT_SEED] = {0, "seed", "N"},        [OPT_SEEDS] = {0, "seeds", "A..B"}, [OPT_SCENARIO] = {0, "scenario", "NAME"},
+    [OPT_SEED] = {0, "seed", "N"},        [OPT_SEEDS] = {0, "seeds", "A..B"}, [OPT_WORKLOAD] = {0, "workload", "NAME"},
     [OPT_MINUTES] = {0, "minutes", "M"},  [OPT_TRACE] = {0, "trace", NULL},   [OPT_LIST] = {0, "list", NULL},
     [OPT_MUTANT] = {0, "mutant", "NAME"}, [OPT_CALM] = {0, "calm", NULL},     [OPT_FAULTS] = {0, "faults", NULL},
 };
@@ -128,8 +128,8 @@ static bool option_take(struct sim_job *j, enum sim_option option, const char *v
     case OPT_SEED:
     case OPT_SEEDS:
         return seeds_parse(value, &j->first, &j->last);
-    case OPT_SCENARIO:
-        return (j->scenario = sim_scenario_find(value)) != NULL;
+    case OPT_WORKLOAD:
+        return (j->workload = sim_workload_find(value)) != NULL;
     case OPT_MINUTES:
         return options_u64(value, 1, MINUTES_MAX, &j->options.minutes);
     case OPT_TRACE:
@@ -153,7 +153,7 @@ static int sim_run(int argc, char **argv) {
     static const char *const expected[] = {
         [OPT_SEED] = "a seed: a number",
         [OPT_SEEDS] = "seeds: A..B, with A <= B",
-        [OPT_SCENARIO] = "the name of a scenario (see --list)",
+        [OPT_WORKLOAD] = "the name of a workload (see --list)",
         [OPT_MINUTES] = "minutes: 1 to 100000",
         [OPT_MUTANT] = "the name of a mutant (see --list)",
     };
@@ -176,18 +176,18 @@ const struct command command_sim = {
     "sim",
     "runs the storage code in a simulated world of crashes and faults",
     "usage: oxbow sim [--seed N | --seeds A..B] [OPTION]...\n\n"
-    "Runs scenarios in a simulated world: virtual time, an object store and disks that fail, nodes that\n"
+    "Runs workloads in a simulated world: virtual time, an object store and disks that fail, nodes that\n"
     "crash at any moment. A seed gives a run; the same seed gives the same run. Prints a line for each run,\n"
     "what was broken and how to repeat it, and last: sim: seeds=N hash=H ops=N acked=N faults=N failed=N\n\n"
     "      --seed N          one seed\n"
     "      --seeds A..B      all seeds from A to B (default 1..100)\n"
-    "      --scenario NAME   one scenario instead of all\n"
+    "      --workload NAME   one workload instead of all\n"
     "      --minutes M       virtual minutes of load in each run (default: random, some minutes)\n"
     "      --trace           prints every event\n"
     "      --faults          prints how often each fault was done\n"
     "      --calm            without faults of disks and store\n"
     "      --mutant NAME     makes a deliberate mistake, which must be found\n"
-    "      --list            prints scenarios, faults and mutants\n\n"
+    "      --list            prints workloads, faults and mutants\n\n"
     "Exit status: 0 every promise was kept, 1 one was broken or nothing was checked, 2 wrong usage.\n",
     sim_run,
 };

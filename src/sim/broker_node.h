@@ -1,4 +1,4 @@
-/* The broker of a scenario: one, on one of two machines, with a configuration drawn at random; started, crashed, moved,
+/* The broker of a workload: one, on one of two machines, with a configuration drawn at random; started, crashed, moved,
  * stopped in order. */
 #ifndef OXBOW_SIM_BROKER_NODE_H
 #define OXBOW_SIM_BROKER_NODE_H

@@ -1,4 +1,4 @@
-/* A Kafka client as scenarios need it: one connection, requests by API and version, answers in order. It does nothing
+/* A Kafka client as workloads need it: one connection, requests by API and version, answers in order. It does nothing
  * by itself: no retries, no metadata. All functions are called in fibers of one loop and suspend unless stated. */
 #ifndef OXBOW_SIM_CLIENT_H
 #define OXBOW_SIM_CLIENT_H

@@ -1,5 +1,5 @@
 /* X(id, name, chance, sentence): everything that the simulator can do to a node on purpose. `chance` is the usual probability at each occasion; 0 means that
- * only scenarios which ask for it get it. Included several times; no include guard on purpose. */
+ * only workloads which ask for it get it. Included several times; no include guard on purpose. */
 /* The object store. */
 X(SIM_STORE_UNAVAILABLE, "store-unavailable", 0.05, "a request is refused (503) and nothing is done")
 X(SIM_STORE_ANSWER_LOST, "store-answer-lost", 0.05, "a PUT lands and its answer is lost")
@@ -28,7 +28,7 @@ X(SIM_NET_RESET, "net-reset", 0.002, "a connection is reset; what was under way 
 X(SIM_NET_SILENT, "net-silent", 0.0005, "nothing that one end sends arrives any more, and nobody is told")
 X(SIM_NET_REFUSED, "net-refused", 0.02, "a connection is refused")
 X(SIM_NET_CUT, "net-cut", 0, "nothing from one node reaches another for a while")
-/* Nodes. Scenarios decide when; the table counts them. */
+/* Nodes. Workloads decide when; the table counts them. */
 X(SIM_CRASH_KILL, "crash-kill", 0, "a process ends at once (kill -9)")
 X(SIM_CRASH_POWER, "crash-power", 0, "a machine loses power")
 X(SIM_PAUSE, "pause", 0, "a process stands still for a while")

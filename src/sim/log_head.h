@@ -1,4 +1,4 @@
-/* What the scenarios of the object log put into an entry's head: which entry it is, and the state before it. The
+/* What the workloads of the object log put into an entry's head: which entry it is, and the state before it. The
  * state of a log is a count and a chain of the
  * ids so far, so two replays that agree on both have applied the same entries. A checkpoint's state is in its head,
  * like every entry's. Behind these fields come filler bytes

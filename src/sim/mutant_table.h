@@ -1,4 +1,4 @@
-/* X(id, name, scenarios that must notice, enum sim_store_broken, enum stream_mutant, sentence): deliberate mistakes. Included several times; no include guard on purpose. */
+/* X(id, name, workloads that must notice, enum sim_store_broken, enum stream_mutant, sentence): deliberate mistakes. Included several times; no include guard on purpose. */
 X(SIM_MUTANT_NONE, "none", "", SIM_STORE_SOUND, STREAM_MUTANT_NONE, "no mistake")
 X(SIM_MUTANT_UNKNOWN_IS_OK, "unknown-is-ok", "objlog clusterlog", SIM_STORE_UNKNOWN_IS_OK, STREAM_MUTANT_NONE,
   "a PUT whose answer was lost is taken for done")

@@ -4,7 +4,7 @@
  * and answers with a reset. A connection takes SIM_NET_WINDOW bytes that its other end has not read; the rest waits at
  * the sender.
  *
- * Node number N has the address "10.1.0.N". Faults are asked for at each send (fault_table.h, "net-..."). A scenario may
+ * Node number N has the address "10.1.0.N". Faults are asked for at each send (fault_table.h, "net-..."). A workload may
  * cut the way from one node to another: what is under way waits, as it would be sent again, until the way is open. */
 #ifndef OXBOW_SIM_NET_H
 #define OXBOW_SIM_NET_H

@@ -65,7 +65,7 @@ struct sim_node {
 struct sim_node *sim_node_create(struct sim_world *w, const char *name);
 /* A second process on the same machine: the same disk, where the locks of one are seen by the other. */
 struct sim_node *sim_node_create_beside(struct sim_node *other, const char *name);
-/* The node is down. arg outlives the node's run: it belongs to the scenario. */
+/* The node is down. arg outlives the node's run: it belongs to the workload. */
 void sim_node_start(struct sim_node *n, fiber_fn *main_fn, void *arg);
 /* Crashes the node: at once, or right after the running step when that is its own. A node that is down stays so (a
  * power cut still reaches its disk). */

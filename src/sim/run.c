@@ -4,40 +4,40 @@
 #include <string.h>
 
 #include "base/map.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 
-const struct sim_scenario sim_scenarios[] = {
+const struct sim_workload sim_workloads[] = {
     {"objlog", "one pipelined writer of an object log with trimming, crashes and zombies; several fencers take it over",
-     scenario_objlog},
+     workload_objlog},
     {"clusterlog",
      "several nodes elect themselves, append to one object log, write snapshots and delete what is below them",
-     scenario_clusterlog},
-    {"wal", "the write-ahead log alone: wrap, torn and late writes, takeover by mark", scenario_wal},
-    {"streams", "the storage engine of one broker, whole, over crashes and restarts", scenario_streams},
+     workload_clusterlog},
+    {"wal", "the write-ahead log alone: wrap, torn and late writes, takeover by mark", workload_wal},
+    {"streams", "the storage engine of one broker, whole, over crashes and restarts", workload_streams},
     {"broker", "the whole broker over a network: producers, readers, a group's offsets, crashes, moves",
-     scenario_broker},
-    {"group", "members of a consumer group share partitions, over crashes of theirs and of the broker", scenario_group},
+     workload_broker},
+    {"group", "members of a consumer group share partitions, over crashes of theirs and of the broker", workload_group},
     {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
-     scenario_rivals},
+     workload_rivals},
 };
-const size_t sim_scenario_count = ARRAY_LEN(sim_scenarios);
+const size_t sim_workload_count = ARRAY_LEN(sim_workloads);
 
 /* A run that takes more is one that hangs: loads of some minutes take a tenth of it. */
 #define STEPS_MAX 3000000u
 
-const struct sim_scenario *sim_scenario_find(const char *name) {
-    for (size_t i = 0; i < sim_scenario_count; i++) {
-        if (strcmp(sim_scenarios[i].name, name) == 0) return &sim_scenarios[i];
+const struct sim_workload *sim_workload_find(const char *name) {
+    for (size_t i = 0; i < sim_workload_count; i++) {
+        if (strcmp(sim_workloads[i].name, name) == 0) return &sim_workloads[i];
     }
     return NULL;
 }
 
 static const struct {
-    const char *name, *scenarios, *sentence;
+    const char *name, *workloads, *sentence;
     unsigned broken;
     enum stream_mutant stream;
 } mutant_table[SIM_MUTANTS] = {
-#define X(id, name, scenarios, broken, stream, sentence) [id] = {name, scenarios, sentence, broken, stream},
+#define X(id, name, workloads, broken, stream, sentence) [id] = {name, workloads, sentence, broken, stream},
 #include "sim/mutant_table.h"
 #undef X
 };
@@ -52,12 +52,12 @@ const char *sim_mutant_sentence(enum sim_mutant m) {
     return mutant_table[m].sentence;
 }
 
-bool sim_mutant_concerns(enum sim_mutant m, const char *scenario) {
+bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
     ASSERT(m < SIM_MUTANTS);
-    size_t size = strlen(scenario);
-    for (const char *at = mutant_table[m].scenarios; *at;) {
+    size_t size = strlen(workload);
+    for (const char *at = mutant_table[m].workloads; *at;) {
         size_t word = strcspn(at, " ");
-        if (word == size && memcmp(at, scenario, size) == 0) return true;
+        if (word == size && memcmp(at, workload, size) == 0) return true;
         at += word + strspn(at + word, " ");
     }
     return false;
@@ -75,7 +75,7 @@ enum sim_mutant sim_mutant_find(const char *name) {
 
 static void driver_main(void *arg) {
     struct sim_run *r = arg;
-    r->scenario->run(r);
+    r->workload->run(r);
 }
 
 static bool driver_ended(void *arg) {
@@ -83,18 +83,18 @@ static bool driver_ended(void *arg) {
 }
 
 static void run_judge(struct sim_run *r, enum sim_end end) {
-    if (end == SIM_END_IDLE) sim_fail(r->world, "nothing can happen any more, and the scenario still waits");
+    if (end == SIM_END_IDLE) sim_fail(r->world, "nothing can happen any more, and the workload still waits");
     if (end == SIM_END_STEPS) sim_fail(r->world, "no end after %u steps: something repeats itself for ever", STEPS_MAX);
 }
 
-void sim_run_seed(const struct sim_scenario *s, const struct sim_run_options *o, struct sim_result *out) {
+void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o, struct sim_result *out) {
     struct mem heap;
     mem_init_heap(&heap);
     struct sim_world_options wo = {.seed = hash64(o->seed + 1) ^ hash_bytes(s->name, strlen(s->name)),
                                    .trace = o->trace,
                                    .trace_ctx = o->trace_ctx,
                                    .node_logs = o->trace != NULL};
-    struct sim_run r = {.options = o, .scenario = s, .world = sim_world_create(&wo)};
+    struct sim_run r = {.options = o, .workload = s, .world = sim_world_create(&wo)};
     struct sim_world *w = r.world;
     sim_mem_init(&r.scratch, &heap);
     sim_faults_swarm(&w->faults, &w->rng);
@@ -114,7 +114,7 @@ void sim_run_seed(const struct sim_scenario *s, const struct sim_run_options *o,
     sim_mem_drop(&r.scratch);
 }
 
-/* --- For scenarios. */
+/* --- For workloads. */
 
 uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes) {
     if (r->options->minutes > 0) return r->options->minutes * 60 * NS_PER_S;

@@ -1,12 +1,12 @@
-/* Scenarios: what is run in a simulated world, and what must hold there. A scenario is one function. It runs in a
+/* Workloads: what is run in a simulated world, and what must hold there. A workload is one function. It runs in a
  * fiber on a node of its own, the driver, which never
  * crashes: it makes nodes, starts them, crashes and pauses them, sleeps, and at the end looks at what they say and
  * at what lies in disks and buckets. A broken promise is
- * told to sim_fail, from wherever it is seen, and ends the run. To add a scenario: write the function, declare it in
- * scenarios.h, add a row in run.c.
+ * told to sim_fail, from wherever it is seen, and ends the run. To add a workload: write the function, declare it in
+ * workloads.h, add a row in run.c.
  *
  *   static void writer_main(void *arg) { ... the code under test, on the node's environment ... }
- *   void scenario_x(struct sim_run *r) {
+ *   void workload_x(struct sim_run *r) {
  *       struct sim_node *n = sim_node_create(r->world, "writer");
  *       sim_node_start(n, writer_main, test);
  *       fiber_sleep_ns(sim_between(r->world, 0, 10 * NS_PER_S));
@@ -22,35 +22,35 @@
 #include "stream/mutant.h"
 
 struct sim_run;
-typedef void sim_scenario_fn(struct sim_run *r);
+typedef void sim_workload_fn(struct sim_run *r);
 
-struct sim_scenario {
+struct sim_workload {
     const char *name, *sentence;
-    sim_scenario_fn *run;
+    sim_workload_fn *run;
 };
-extern const struct sim_scenario sim_scenarios[];
-extern const size_t sim_scenario_count;
-const struct sim_scenario *sim_scenario_find(const char *name); /* NULL: none */
+extern const struct sim_workload sim_workloads[];
+extern const size_t sim_workload_count;
+const struct sim_workload *sim_workload_find(const char *name); /* NULL: none */
 
-/* Deliberate mistakes, which a scenario that knows them makes in the code that uses the parts under test, or lets
+/* Deliberate mistakes, which a workload that knows them makes in the code that uses the parts under test, or lets
  * the store make: a run with one must fail
- * for some seed, or the scenario's checks are worth nothing. */
+ * for some seed, or the workload's checks are worth nothing. */
 enum sim_mutant {
-#define X(id, name, scenarios, broken, stream, sentence) id,
+#define X(id, name, workloads, broken, stream, sentence) id,
 #include "sim/mutant_table.h"
 #undef X
     SIM_MUTANTS
 };
 const char *sim_mutant_name(enum sim_mutant m);
 const char *sim_mutant_sentence(enum sim_mutant m);
-/* Whether that scenario must notice it. */
-bool sim_mutant_concerns(enum sim_mutant m, const char *scenario);
+/* Whether that workload must notice it. */
+bool sim_mutant_concerns(enum sim_mutant m, const char *workload);
 /* SIM_MUTANTS: none of that name. */
 enum sim_mutant sim_mutant_find(const char *name);
 
 struct sim_run_options {
     uint64_t seed;
-    uint64_t minutes; /* of virtual time that the load lasts; 0: the scenario's own idea */
+    uint64_t minutes; /* of virtual time that the load lasts; 0: the workload's own idea */
     enum sim_mutant mutant;
     bool calm; /* no faults of disk and store, for finding one's way */
     void (*trace)(void *ctx, const char *line);
@@ -59,10 +59,10 @@ struct sim_run_options {
 
 struct sim_run {
     const struct sim_run_options *options;
-    const struct sim_scenario *scenario;
+    const struct sim_workload *workload;
     struct sim_world *world;
     struct sim_node *driver;
-    struct sim_mem scratch; /* of the scenario: outlives all nodes, dropped at the end of the run */
+    struct sim_mem scratch; /* of the workload: outlives all nodes, dropped at the end of the run */
     uint64_t ops;           /* things tried whose outcome was checked */
     uint64_t acked;         /* of these, what was acknowledged, and so must never be lost */
 };
@@ -73,10 +73,10 @@ struct sim_result {
     char failure[512]; /* "": every promise was kept */
 };
 
-/* Runs one scenario with one seed. Nothing of it is left afterwards. */
-void sim_run_seed(const struct sim_scenario *s, const struct sim_run_options *o, struct sim_result *out);
+/* Runs one workload with one seed. Nothing of it is left afterwards. */
+void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o, struct sim_result *out);
 
-/* --- For scenarios. */
+/* --- For workloads. */
 static inline struct mem *sim_run_mem(struct sim_run *r) {
     return &r->scratch.base;
 }

@@ -81,7 +81,7 @@ struct sim_world {
     struct list listeners, conns;    /* net.c */
     uint64_t net_cut[SIM_NET_NODES]; /* by node: to which nodes nothing of it gets through */
     struct list buckets;
-    struct sim_bucket *bucket; /* the one that nodes share unless a scenario makes more */
+    struct sim_bucket *bucket; /* the one that nodes share unless a workload makes more */
     bool leaks_fail;           /* memory or files left after an orderly stop fail the run (the default) */
     char failure[512];         /* the first broken promise; "" while there is none */
 };
@@ -107,7 +107,7 @@ static inline bool sim_failed(const struct sim_world *w) {
     return w->failure[0] != '\0';
 }
 
-/* For the parts of the simulator and for scenarios. */
+/* For the parts of the simulator and for workloads. */
 uint64_t sim_between(struct sim_world *w, uint64_t low, uint64_t high); /* both included */
 bool sim_chance(struct sim_world *w, double probability);
 bool sim_fault(struct sim_world *w, enum sim_fault f); /* by its chance; counted and traced when it comes true */

@@ -1,4 +1,4 @@
-/* What the tests of meta over a simulated store share: a scenario is run in a world of its own, broken expectations end
+/* What the tests of meta over a simulated store share: a workload is run in a world of its own, broken expectations end
  * it. */
 #ifndef OXBOW_TESTS_META_RUN_H
 #define OXBOW_TESTS_META_RUN_H
@@ -45,8 +45,8 @@ static inline size_t run_count(struct sim_run *r, const char *prefix) {
     return n;
 }
 
-static inline void run_scenario(const char *name, sim_scenario_fn *fn, uint64_t seed, bool calm) {
-    const struct sim_scenario s = {name, name, fn};
+static inline void run_workload(const char *name, sim_workload_fn *fn, uint64_t seed, bool calm) {
+    const struct sim_workload s = {name, name, fn};
     const struct sim_run_options o = {.seed = seed, .mutant = SIM_MUTANT_NONE, .calm = calm};
     struct sim_result result;
     sim_run_seed(&s, &o, &result);

@@ -549,7 +549,7 @@ static void refused_record(struct sim_run *r) {
 #define CALM(fn)                                                                                                       \
     static void test_##fn(void **state) {                                                                              \
         (void)state;                                                                                                   \
-        for (uint64_t seed = 0; seed < 5; seed++) run_scenario(#fn, fn, seed, true);                                   \
+        for (uint64_t seed = 0; seed < 5; seed++) run_workload(#fn, fn, seed, true);                                   \
     }
 CALM(first_start)
 CALM(commits)
@@ -565,7 +565,7 @@ CALM(refused_record)
 
 static void test_restarts_exclusive(void **state) {
     (void)state;
-    run_scenario("restarts_exclusive", restarts_exclusive, 1, true);
+    run_workload("restarts_exclusive", restarts_exclusive, 1, true);
 }
 
 int main(void) {

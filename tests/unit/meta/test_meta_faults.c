@@ -1,4 +1,4 @@
-/* The cluster under faults: a scenario for the simulator, run with many seeds. Some brokers share a store that refuses,
+/* The cluster under faults: a workload for the simulator, run with many seeds. Some brokers share a store that refuses,
  * loses answers, lets requests land late; they open the cluster, commit from several fibers at once, recover their
  * predecessors, close, crash, stand still, and wake up overtaken. In some runs there is one, which holds the store
  * alone.
@@ -271,7 +271,7 @@ static void audit(struct faults_test *t) {
         sim_fail(t->world, "an open does not end though nothing is broken");
 }
 
-static void scenario_meta(struct sim_run *r) {
+static void workload_meta(struct sim_run *r) {
     struct faults_test *t = MEM_NEW(sim_run_mem(r), struct faults_test);
     struct sim_world *w = r->world;
     t->run = r;
@@ -322,11 +322,11 @@ static void test_faults(void **state) {
     (void)state;
     const char *seed = getenv("META_SEED"), *seeds = getenv("META_SEEDS");
     if (seed) {
-        run_scenario("meta", scenario_meta, strtoull(seed, NULL, 10), false);
+        run_workload("meta", workload_meta, strtoull(seed, NULL, 10), false);
         return;
     }
     uint64_t count = seeds ? strtoull(seeds, NULL, 10) : 150;
-    for (uint64_t n = 0; n < count; n++) run_scenario("meta", scenario_meta, n, false);
+    for (uint64_t n = 0; n < count; n++) run_workload("meta", workload_meta, n, false);
 }
 
 int main(void) {

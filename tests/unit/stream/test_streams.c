@@ -1,5 +1,5 @@
 /* The engine, whole, over the simulator's store and disk without faults: append, upload, read back, restart, small
- * ranges, deletion, checkpoints, a failing WAL. The simulator's scenario "streams" does the same with faults and
+ * ranges, deletion, checkpoints, a failing WAL. The simulator's workload "streams" does the same with faults and
  * crashes at random; here each thing is looked at by itself. */
 #include "unit/sim/sim_test.h"
 

@@ -1,4 +1,4 @@
-/* Scenario "group": members of a classic consumer group share partitions while they come, leave, die and are cut off, and
+/* Workload "group": members of a classic consumer group share partitions while they come, leave, die and are cut off, and
  * the broker is killed, moved and stopped. They read nothing: what they work off is counted, and committed.
  *
  * Promises:
@@ -16,7 +16,7 @@
 #include "kafka/error.h"
 #include "sim/broker_node.h"
 #include "sim/net.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 
 #define PARTITIONS 5
 #define MEMBERS_MAX 4u
@@ -401,7 +401,7 @@ static bool keep_up(struct group_test *t, uint64_t until_ns) {
     return t->worked_after_quiet >= 20;
 }
 
-void scenario_group(struct sim_run *r) {
+void workload_group(struct sim_run *r) {
     struct sim_world *w = r->world;
     struct group_test *t = MEM_NEW(sim_run_mem(r), struct group_test);
     t->run = r;

@@ -1,4 +1,4 @@
-/* The scenarios: they repeat themselves, they keep their promises, and their checks notice deliberate mistakes. */
+/* The workloads: they repeat themselves, they keep their promises, and their checks notice deliberate mistakes. */
 #include "sim_test.h"
 
 #include <string.h>
@@ -9,8 +9,8 @@
 
 static const char *const object_logs[] = {"objlog", "clusterlog"};
 
-static struct sim_result run(const char *scenario, uint64_t seed, enum sim_mutant mutant) {
-    const struct sim_scenario *s = sim_scenario_find(scenario);
+static struct sim_result run(const char *workload, uint64_t seed, enum sim_mutant mutant) {
+    const struct sim_workload *s = sim_workload_find(workload);
     assert_non_null(s);
     struct sim_run_options o = {.seed = seed, .mutant = mutant};
     struct sim_result r;
@@ -20,12 +20,12 @@ static struct sim_result run(const char *scenario, uint64_t seed, enum sim_mutan
 
 static void runs_repeat_and_differ(void **state) {
     (void)state;
-    for (size_t i = 0; i < sim_scenario_count; i++) {
+    for (size_t i = 0; i < sim_workload_count; i++) {
         for (uint64_t seed = 1000; seed < 1006; seed++) {
-            struct sim_result a = run(sim_scenarios[i].name, seed, SIM_MUTANT_NONE);
+            struct sim_result a = run(sim_workloads[i].name, seed, SIM_MUTANT_NONE);
             void *shift = test_malloc(3000 + seed); /* other addresses */
-            struct sim_result b = run(sim_scenarios[i].name, seed, SIM_MUTANT_NONE);
-            struct sim_result c = run(sim_scenarios[i].name, seed + 1, SIM_MUTANT_NONE);
+            struct sim_result b = run(sim_workloads[i].name, seed, SIM_MUTANT_NONE);
+            struct sim_result c = run(sim_workloads[i].name, seed + 1, SIM_MUTANT_NONE);
             assert_memory_equal(&a, &b, sizeof(a));
             assert_int_not_equal(a.hash, c.hash);
             test_free(shift);
@@ -52,11 +52,11 @@ static void promises_hold_and_something_happens(void **state) {
 }
 
 /* How many seeds it took; fails when none of them did. */
-static void must_catch(const char *scenario, enum sim_mutant mutant) {
+static void must_catch(const char *workload, enum sim_mutant mutant) {
     for (uint64_t seed = 1; seed <= SEEDS_TO_CATCH; seed++) {
-        if (run(scenario, seed, mutant).failure[0]) return;
+        if (run(workload, seed, mutant).failure[0]) return;
     }
-    print_message("%s: nobody noticed that %s\n", scenario, sim_mutant_sentence(mutant));
+    print_message("%s: nobody noticed that %s\n", workload, sim_mutant_sentence(mutant));
     fail();
 }
 
@@ -64,9 +64,9 @@ static void every_mistake_is_noticed(void **state) {
     (void)state;
     for (unsigned m = SIM_MUTANT_NONE + 1; m < SIM_MUTANTS; m++) {
         unsigned noticed = 0;
-        for (size_t i = 0; i < sim_scenario_count; i++) {
-            if (!sim_mutant_concerns((enum sim_mutant)m, sim_scenarios[i].name)) continue;
-            must_catch(sim_scenarios[i].name, (enum sim_mutant)m);
+        for (size_t i = 0; i < sim_workload_count; i++) {
+            if (!sim_mutant_concerns((enum sim_mutant)m, sim_workloads[i].name)) continue;
+            must_catch(sim_workloads[i].name, (enum sim_mutant)m);
             noticed++;
         }
         assert_true(noticed > 0);
@@ -75,7 +75,7 @@ static void every_mistake_is_noticed(void **state) {
 
 static void names_are_found(void **state) {
     (void)state;
-    assert_null(sim_scenario_find("nothing"));
+    assert_null(sim_workload_find("nothing"));
     assert_int_equal(sim_mutant_find("nothing"), SIM_MUTANTS);
     assert_int_equal(sim_mutant_find("ack-early"), SIM_MUTANT_ACK_EARLY);
     for (unsigned i = 0; i < SIM_FAULTS; i++) assert_true(strlen(sim_fault_sentence((enum sim_fault)i)) > 10);

@@ -1,4 +1,4 @@
-/* Scenario "objlog": the life of one ledger. A writer of some depth appends entries, now and then a checkpoint, and
+/* Workload "objlog": the life of one ledger. A writer of some depth appends entries, now and then a checkpoint, and
  * deletes what lies below the boundary that an entry
  * carries. It crashes, or stands still and wakes as a zombie, or is simply taken over while it works. Several
  * fencers replay the log and fence it, at the same
@@ -14,7 +14,7 @@
  *  - nothing at or above the fence is ever acknowledged, and the writer, if it lives, learns of it. */
 #include "base/crc32c.h"
 #include "sim/log_head.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 
 #define PREFIX "1/ledger"
 #define ENTRIES_MAX 4000u
@@ -368,7 +368,7 @@ static void load_choose(struct objlog_test *t) {
     t->trims = sim_chance(w, 0.85);
 }
 
-void scenario_objlog(struct sim_run *r) {
+void workload_objlog(struct sim_run *r) {
     struct objlog_test *t = MEM_NEW(sim_run_mem(r), struct objlog_test);
     struct sim_world *w = r->world;
     t->run = r;

@@ -1,4 +1,4 @@
-/* Scenario "wal": the write-ahead log alone, small enough that it wraps many times. A holder formats it, writes
+/* Workload "wal": the write-ahead log alone, small enough that it wraps many times. A holder formats it, writes
  * groups of records, several in flight, and trims; it is
  * killed or loses power and starts again, reading back what the last one left. In half of the runs the WAL is a
  * device that two machines share: the survivor writes the takeover
@@ -10,7 +10,7 @@
  *  - after a takeover by mark the holder confirms nothing that the survivor did not read. */
 #include "base/crc32c.h"
 #include "sim/disk.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 #include "stream/wal.h"
 
 #define LIVES_MAX 64u
@@ -305,7 +305,7 @@ static void survivor_main(void *arg) {
 
 /* --- The driver. */
 
-void scenario_wal(struct sim_run *r) {
+void workload_wal(struct sim_run *r) {
     struct sim_world *w = r->world;
     struct wal_test *t = MEM_NEW(sim_run_mem(r), struct wal_test);
     t->run = r;

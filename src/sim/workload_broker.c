@@ -1,4 +1,4 @@
-/* Scenario "broker": the whole broker, as clients see it over the network. Producers (idempotent ones with several requests
+/* Workload "broker": the whole broker, as clients see it over the network. Producers (idempotent ones with several requests
  * in flight, plain ones), readers that follow, a reader that commits its offsets to a group; the broker is killed, loses
  * power, stands still, is stopped in order and started again, without a WAL also on another machine; the network delays,
  * resets and cuts.
@@ -20,7 +20,7 @@
 #include "kafka/error.h"
 #include "sim/broker_node.h"
 #include "sim/net.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 
 #define PARTITIONS_MAX 3u
 #define SENDERS_MAX 3u
@@ -573,7 +573,7 @@ static void trouble(struct broker_test *t) {
     }
 }
 
-void scenario_broker(struct sim_run *r) {
+void workload_broker(struct sim_run *r) {
     struct sim_world *w = r->world;
     struct broker_test *t = MEM_NEW(sim_run_mem(r), struct broker_test);
     t->run = r;

@@ -1,4 +1,4 @@
-/* Scenario "clusterlog": the cluster log. Several nodes replay one object log of depth 1, elect themselves, append,
+/* Workload "clusterlog": the cluster log. Several nodes replay one object log of depth 1, elect themselves, append,
  * write snapshots (checkpoints) that hold their whole
  * state, and delete what lies below the boundary, except elections. They crash, stand still, wake up as overtaken
  * writers. In some runs there is one
@@ -12,7 +12,7 @@
  *  - at the end, when all that is late has landed, a replay holds every acknowledged append. */
 #include "base/crc32c.h"
 #include "sim/log_head.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 
 #define PREFIX "1/log"
 #define NODES_MAX 4u
@@ -42,7 +42,7 @@ struct cluster_test {
  * and entries tell the state before them. */
 static void place_note(struct cluster_test *t, uint64_t number, const struct place *p) {
     if (number >= ENTRIES_MAX) {
-        sim_fail(t->world, "the scenario's table of %u entries is full", ENTRIES_MAX);
+        sim_fail(t->world, "the workload's table of %u entries is full", ENTRIES_MAX);
         return;
     }
     struct place *known = &t->places[number];
@@ -316,7 +316,7 @@ static void load_choose(struct cluster_test *t) {
     t->think_max_ms = sim_between(w, 1, 1500);
 }
 
-void scenario_clusterlog(struct sim_run *r) {
+void workload_clusterlog(struct sim_run *r) {
     struct cluster_test *t = MEM_NEW(sim_run_mem(r), struct cluster_test);
     struct sim_world *w = r->world;
     t->run = r;

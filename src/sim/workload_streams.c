@@ -1,4 +1,4 @@
-/* Scenario "streams": the storage engine of one broker, whole: cluster log, ledger, WAL, log cache, upload,
+/* Workload "streams": the storage engine of one broker, whole: cluster log, ledger, WAL, log cache, upload,
  * checkpoints, merging of small ranges, deletion, reading back. A broker opens some
  * partitions, appends batches of several idempotent producers, trims, reads; it is killed, loses power, stands
  * still, stops in order, and starts again.
@@ -12,7 +12,7 @@
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
  *  - while nothing is broken everything can be read; no object that is referred to is missing.
  *
- * Scenario "rivals": the same without a WAL, on a store that two machines share. A second broker takes over while the
+ * Workload "rivals": the same without a WAL, on a store that two machines share. A second broker takes over while the
  * first stands still or goes on; topics are deleted (also of one broker with a WAL). In addition:
  *  - whoever was overtaken acknowledges, and shows, nothing that its successor does not have; it may give up.
  * There the successor's model begins as a copy of what the other one promised. */
@@ -23,7 +23,7 @@
 #include "kafka/batch.h"
 #include "meta/meta.h"
 #include "sim/disk.h"
-#include "sim/scenarios.h"
+#include "sim/workloads.h"
 #include "stream/sizes.h"
 #include "stream/stream.h"
 
@@ -778,13 +778,13 @@ static struct streams_test *test_create(struct sim_run *r) {
     return t;
 }
 
-void scenario_streams(struct sim_run *r) {
+void workload_streams(struct sim_run *r) {
     struct streams_test *t = test_create(r);
     load_choose(t);
     streams_run(t);
 }
 
-void scenario_rivals(struct sim_run *r) {
+void workload_rivals(struct sim_run *r) {
     struct streams_test *t = test_create(r);
     struct sim_world *w = r->world;
     t->sides[1].broker = sim_node_create(w, "rival");
