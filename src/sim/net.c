@@ -81,7 +81,10 @@ static struct sim_node *node_at(struct sim_node *from, const char *host) {
 void sim_net_cut(struct sim_world *w, const struct sim_node *from, const struct sim_node *to, bool cut) {
     ASSERT(from->id < SIM_NET_NODES && to->id < SIM_NET_NODES);
     uint64_t bit = 1ull << to->id;
-    if (cut && !(w->net_cut[from->id] & bit)) sim_fault_count(w, from, SIM_NET_CUT);
+    if (cut && !(w->net_cut[from->id] & bit)) {
+        if (!sim_fault_allowed(w, SIM_NET_CUT)) return;
+        sim_fault_count(w, from, SIM_NET_CUT);
+    }
     w->net_cut[from->id] = cut ? w->net_cut[from->id] | bit : w->net_cut[from->id] & ~bit;
 }
 

@@ -350,7 +350,7 @@ void sim_node_crash_in(struct sim_node *n, uint64_t steps, enum sim_crash kind) 
 }
 
 void sim_node_pause(struct sim_node *n, uint64_t ns) {
-    if (!n->up) return;
+    if (!n->up || !sim_fault_allowed(n->world, SIM_PAUSE)) return;
     sim_fault_count(n->world, n, SIM_PAUSE);
     n->paused_until_ns = n->world->now_ns + ns;
     sim_event_schedule(n->world, &n->resume, n->paused_until_ns);

@@ -129,6 +129,7 @@ struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive) {
 void sim_run_crash(struct sim_run *r, struct sim_node *n) {
     if (!sim_node_up(n)) return;
     enum sim_crash kind = sim_chance(r->world, 0.5) ? SIM_KILL : SIM_POWER_CUT;
+    if (!sim_fault_allowed(r->world, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER)) return;
     if (sim_chance(r->world, 0.3)) {
         sim_node_crash(n, kind);
     } else {

@@ -6,6 +6,7 @@
 
 #include "base/map.h"
 #include "rt/loop.h"
+#include "sim/history.h"
 #include "sim/net.h"
 #include "sim/node.h"
 #include "sim/sim_store.h"
@@ -70,6 +71,7 @@ struct sim_world *sim_world_create(const struct sim_world_options *o) {
     list_init(&w->buckets);
     list_init(&w->listeners);
     list_init(&w->conns);
+    list_init(&w->notes);
     sim_faults_usual(&w->faults);
     w->bucket = sim_bucket_create(w, "main");
     return w;
@@ -92,6 +94,7 @@ void sim_world_destroy(struct sim_world *w) {
     LIST_EACH_SAFE(it, &w->nodes) sim_node_destroy(LIST_ENTRY(it, struct sim_node, link));
     sim_net_destroy(w);
     LIST_EACH_SAFE(it, &w->buckets) sim_bucket_destroy(LIST_ENTRY(it, struct sim_bucket, link));
+    sim_history_drop(w);
     mem_free(&w->heap, w->events);
     w->magic = 0;
     struct mem heap;
@@ -116,9 +119,14 @@ void sim_fault_count(struct sim_world *w, const struct sim_node *n, enum sim_fau
 }
 
 bool sim_fault(struct sim_world *w, enum sim_fault f) {
-    if (w->faults_off || !sim_chance(w, w->faults.chance[f])) return false;
+    if (w->faults_off || !sim_chance(w, w->faults.chance[f]) || !sim_fault_allowed(w, f)) return false;
     sim_fault_count(w, NULL, f);
     return true;
+}
+
+bool sim_fault_allowed(struct sim_world *w, enum sim_fault f) {
+    uint64_t number = w->fault_number++;
+    return !w->fault_veto || !w->fault_veto(w->fault_veto_ctx, number, f);
 }
 
 uint64_t sim_world_faults(const struct sim_world *w) {

@@ -84,6 +84,14 @@ struct sim_world {
     struct sim_bucket *bucket; /* the one that nodes share unless a workload makes more */
     bool leaks_fail;           /* memory or files left after an orderly stop fail the run (the default) */
     char failure[512];         /* the first broken promise; "" while there is none */
+    uint64_t failed_subject;   /* what it is about (history.h) */
+    struct list notes;         /* history.c */
+    size_t note_count;
+    /* Each fault that is about to be done has a number, counted from 0. `fault_veto`, when set, may forbid it: so a run
+     * can be repeated with fewer faults and the same chances otherwise. */
+    uint64_t fault_number;
+    bool (*fault_veto)(void *ctx, uint64_t number, enum sim_fault f);
+    void *fault_veto_ctx;
 };
 
 struct sim_world *sim_world_create(const struct sim_world_options *o);
@@ -111,6 +119,9 @@ static inline bool sim_failed(const struct sim_world *w) {
 uint64_t sim_between(struct sim_world *w, uint64_t low, uint64_t high); /* both included */
 bool sim_chance(struct sim_world *w, double probability);
 bool sim_fault(struct sim_world *w, enum sim_fault f); /* by its chance; counted and traced when it comes true */
+/* For faults whose occasion a workload draws by itself (crashes, pauses, cuts): whether this one may happen. To be asked
+ * once for each that is about to be done; what does it counts it (sim_fault_count). */
+bool sim_fault_allowed(struct sim_world *w, enum sim_fault f);
 void sim_fault_count(struct sim_world *w, const struct sim_node *n, enum sim_fault f);
 void sim_event_init(struct sim_event *e, void (*fire)(struct sim_event *e));
 void sim_event_schedule(struct sim_world *w, struct sim_event *e, uint64_t at_ns); /* a scheduled one is moved */
