@@ -29,6 +29,9 @@ struct sim_bucket {
     struct sim_object **objects; /* by key, ascending */
     size_t count, capacity;
     uint64_t requests, created; /* so far */
+    /* For checkers, or NULL: a request has just deleted what it was to delete. Must not suspend. */
+    void (*deleted)(void *ctx);
+    void *deleted_ctx;
 };
 
 /* Stores that break a promise, to show that checkers notice. */

@@ -699,7 +699,8 @@ static void holding_of_wal(void *ctx, const struct record_header *r, const uint8
 }
 
 /* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. */
-static void look(struct streams_test *t) {
+static void look(void *arg) {
+    struct streams_test *t = arg;
     struct holdings h = {.test = t};
     struct sim_check_options o = {
         .memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
@@ -870,6 +871,8 @@ static void stop_all(struct streams_test *t) {
 static void streams_run(struct streams_test *t) {
     struct sim_world *w = t->world;
     t->current = &t->sides[0];
+    w->bucket->deleted = look; /* whatever is deleted: nothing may need it */
+    w->bucket->deleted_ctx = t;
     for (unsigned i = 0; i < PARTITIONS_MAX; i++) t->holders[i] = t->current;
     for (unsigned i = 0; i < ARRAY_LEN(t->sides); i++) t->sides[i].test = t;
     streams_load(t);
