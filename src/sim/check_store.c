@@ -68,7 +68,7 @@ struct check {
     struct check_report *report;
     char generation[META_GENERATION_SIZE + 1];
     struct meta_image image;
-    bool *needed; /* by index in the bucket */
+    bool *needed, *read; /* by index in the bucket; read: it was verified as an entry of a log */
     struct extent *extents;
     size_t extent_count, extent_capacity;
     uint64_t cluster_boundary;
@@ -217,7 +217,8 @@ static void view_append(struct ledger *l, struct view *v, const struct check_ent
         v->ranges[v->count++] = d->ranges[i];
         end = d->ranges[i].end_offset;
     }
-    if (end != d->end_offset)
+    bool trimmed = d->start_offset >= d->end_offset; /* by the same entry: then no range is worth naming */
+    if (end != d->end_offset && !trimmed)
         check_bad(c->report, "%s: stream %" PRIu64 " grows to %" PRIu64 ", and its ranges to %" PRIu64, x->object->key,
                   v->id.v, d->end_offset, end);
     v->end = d->end_offset;
@@ -473,7 +474,10 @@ static void ledger_check(struct check *c, struct incarnation creator) {
     map64_init(&l.views, c->mem);
     if (check_log_read(c->report, c->mem, c->bucket, prefix, OBJLOG_DEPTH_MAX, &log)) {
         l.next = log.end;
-        for (size_t i = log.first; i < log.count; i++) c->needed[log.entries[i].index] = true;
+        for (size_t i = 0; i < log.count; i++) {
+            c->read[log.entries[i].index] = true;
+            c->needed[log.entries[i].index] = i >= log.first;
+        }
         for (size_t i = log.first; i < log.behind && !failed(c); i++) entry_apply(&l, &log.entries[i]);
         if (c->options->memory)
             remember(c->report, c->options->memory, &c->options->memory->ledgers, creator.v, log.boundary, log.end,
@@ -504,21 +508,30 @@ enum lot {
     LOT_ORPHAN,
 };
 
-/* An object that nothing needs, of a ledger or by itself. */
-static enum lot lot_of_data(struct check *c, const struct sim_object *o, struct object_id id) {
-    struct check_entry entry = {.index = 0};
+/* Of ledgers that nobody replays any more, and data objects: whole by themselves. kind: what an entry is. */
+static bool object_whole(struct check *c, size_t i, struct object_id id, enum objlog_kind *kind) {
+    const struct sim_object *o = c->bucket->objects[i];
     if (id.kind == OBJECT_LEDGER_ENTRY) {
-        if (!check_entry_read(c->report, o, id.number, &entry)) return LOT_ORPHAN;
-    } else {
-        struct object_id named = {{0}, 0, OBJECT_DATA};
-        struct stream_id stream;
-        uint64_t size = 0;
-        enum err e = object_data_header_decode(o->data, o->size, &named, &stream, &size);
-        if (e != OK || !object_id_equal(named, id) || o->size != OBJECT_DATA_HEADER + size)
-            check_bad(c->report, "%s: it does not verify", o->key);
+        struct check_entry entry;
+        if (c->read[i] && c->needed[i]) return true;
+        bool whole = check_entry_read(c->report, o, id.number, &entry);
+        *kind = entry.header.kind;
+        return whole;
     }
+    struct object_id named = {{0}, 0, OBJECT_DATA};
+    struct stream_id stream;
+    uint64_t size = 0;
+    enum err e = object_data_header_decode(o->data, o->size, &named, &stream, &size);
+    if (e != OK || !object_id_equal(named, id) || o->size != OBJECT_DATA_HEADER + size)
+        check_bad(c->report, "%s: it is not the data object that its key says", o->key);
+    return !failed(c);
+}
+
+/* An object that nothing needs, of a ledger or by itself. */
+static enum lot lot_of_data(const struct check *c, const struct sim_object *o, struct object_id id,
+                            enum objlog_kind kind) {
     const struct sim_check_options *x = c->options;
-    if (entry.header.kind == OBJLOG_FENCE && !x->exclusive) return LOT_FENCE;
+    if (kind == OBJLOG_FENCE && !x->exclusive) return LOT_FENCE;
     if (x->settled.v == 0 || id.creator.v > x->settled.v) return LOT_GARBAGE;
     if (id.creator.v < x->settled.v) return o->late && o->landed_ns >= x->swept_ns ? LOT_LATE : LOT_ORPHAN;
     bool own_entry = id.kind == OBJECT_LEDGER_ENTRY;
@@ -537,13 +550,16 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
 
 static enum lot lot_of(struct check *c, size_t i) {
     const struct sim_object *o = c->bucket->objects[i];
-    struct object_id id;
-    if (c->needed[i]) return LOT_NEEDED;
-    if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
     size_t n = strlen(c->generation);
-    if (n > 0 && object_key_parse(o->key, c->generation, &id)) return lot_of_data(c, o, id);
-    if (n > 0 && strncmp(o->key, c->generation, n) == 0 && strncmp(o->key + n, "/cluster/", 9) == 0)
-        return lot_of_cluster_entry(c, o);
+    bool ours = n > 0 && strncmp(o->key, c->generation, n) == 0;
+    struct object_id id;
+    enum objlog_kind kind = OBJLOG_DATA;
+    bool data = ours && object_key_parse(o->key, c->generation, &id);
+    if (data && !object_whole(c, i, id, &kind)) return LOT_ORPHAN;
+    if (c->needed[i]) return LOT_NEEDED;
+    if (data) return lot_of_data(c, o, id, kind);
+    if (ours && strncmp(o->key + n, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
+    if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
     check_bad(c->report, "%s: nobody knows such an object", o->key);
     return LOT_ORPHAN;
 }
@@ -578,6 +594,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     *out = (struct sim_check_found){.objects = b->count};
     struct check c = {.mem = &scratch.base, .bucket = b, .options = o, .found = out, .report = &out->report};
     c.needed = mem_zalloc(c.mem, b->count + 1);
+    c.read = mem_zalloc(c.mem, b->count + 1);
     meta_image_init(&c.image, c.mem);
     if (cluster_read(&c)) {
         cluster_log_read(&c);

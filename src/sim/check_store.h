@@ -15,7 +15,8 @@
  * Of a broker that has had its time (`settled`): nothing lies there that nothing needs. The rules:
  *  - objects of incarnations before it: swept. What landed after the sweep looked is due at the sweep of the next start, so it
  *    is let pass only if nobody waited for it any more when it landed;
- *  - fences stay for ever on a shared store, in ledgers at most SIM_CHECK_FENCES_MAX each; elections too, in the cluster log;
+ *  - fences stay for ever on a shared store; elections too, in the cluster log. A ledger has one fence that ends it, and those
+ *    that a recoverer put ahead of a writer who was quicker, one for eight lost races: SIM_CHECK_FENCES_MAX is plenty;
  *  - its own: what is no longer log and not referred to is deleted. What is still log is bounded by checkpoints;
  *  - entries of the cluster log below its boundary are deleted; one that lands once more after that, late, stays for
  *    ever: the next start looks only above what was cleaned, and what would be read for it is not worth some hundred bytes;
@@ -26,7 +27,7 @@
 #include "sim/check_format.h"
 #include "stream/ids.h"
 
-#define SIM_CHECK_FENCES_MAX 3u
+#define SIM_CHECK_FENCES_MAX 16u
 
 /* What a partition amounts to by the ledger of its owner. */
 struct sim_check_stream {
