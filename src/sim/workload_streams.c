@@ -664,6 +664,8 @@ static void broker_main(void *arg) {
     enum err e = open_engine(&l);
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
+    } else if (t->shared && e == ERR_FENCED) {
+        /* An election that a crash of this same machine left under way landed during the start: started again. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
         sim_fail(t->world, "a start failed for good: %s", err_name(e));
