@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "rt/env.h"
+#include "sim/sweep.h"
 
 struct sim_world;
 struct sim_node;
@@ -92,6 +93,7 @@ struct sim_world {
     uint64_t fault_number;
     bool (*fault_veto)(void *ctx, uint64_t number, enum sim_fault f);
     void *fault_veto_ctx;
+    struct sim_sweep sweep; /* the one operation that a test makes fail */
 };
 
 struct sim_world *sim_world_create(const struct sim_world_options *o);
