@@ -231,6 +231,7 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
     w->fault_veto_ctx = &r;
     if (o->done) o->done->count = 0;
     r.driver = sim_node_create(w, "driver");
+    r.driver->steady = true;
     sim_node_start(r.driver, driver_main, &r);
     run_judge(&r, sim_world_run(w, steps_max, driver_ended, r.driver), steps_max);
     *out = (struct sim_result){.hash = sim_world_hash(w),
@@ -290,6 +291,8 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
     if (!sim_fault_allowed(r->world, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER)) return;
     if (sim_chance(r->world, 0.3)) {
         sim_node_crash(n, kind);
+    } else if (sim_fault(r->world, SIM_CRASH_EFFECT)) {
+        sim_node_crash_in_effects(n, sim_between(r->world, 1, 40), kind);
     } else {
         /* Half of them soon, which is in the middle of a start; half when there is work under way. */
         sim_node_crash_in(n, sim_between(r->world, 1, sim_chance(r->world, 0.5) ? 60 : 3000), kind);
@@ -297,14 +300,8 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
 }
 
 void sim_run_heal(struct sim_run *r) {
-    struct sim_world *w = r->world;
-    w->faults_off = true;
-    sim_note(w, NULL, SIM_SUBJECT_ALL, "no more faults");
-    LIST_EACH(it, &w->nodes) {
-        struct sim_node *n = LIST_ENTRY(it, struct sim_node, link);
-        n->crash_in_steps = 0;
-        n->paused_until_ns = 0;
-    }
+    sim_note(r->world, NULL, SIM_SUBJECT_ALL, "no more faults");
+    sim_world_heal(r->world);
 }
 
 bool sim_run_wait_down(struct sim_run *r, struct sim_node *n, uint64_t limit_ns) {
