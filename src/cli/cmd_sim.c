@@ -37,8 +37,8 @@ static void list_print(void) {
         printf("  %-20s %s\n", sim_fault_name((enum sim_fault)i), sim_fault_sentence((enum sim_fault)i));
     }
     printf("mutants:\n");
-    for (unsigned i = 0; i < SIM_MUTANTS; i++) {
-        printf("  %-20s %s\n", sim_mutant_name((enum sim_mutant)i), sim_mutant_sentence((enum sim_mutant)i));
+    for (unsigned i = 0; i < MUTANTS; i++) {
+        printf("  %-20s %s\n", sim_mutant_name((enum mutant)i), sim_mutant_sentence((enum mutant)i));
     }
 }
 
@@ -63,7 +63,7 @@ static void failure_print(const struct sim_job *j, const struct sim_workload *s,
     printf("sim: promise broken: %s\n", failure);
     printf("sim: repeat with: oxbow sim --seed %" PRIu64 " --workload %s", seed, s->name);
     if (j->options.minutes > 0) printf(" --minutes %" PRIu64, j->options.minutes);
-    if (j->options.mutant != SIM_MUTANT_NONE) printf(" --mutant %s", sim_mutant_name(j->options.mutant));
+    if (j->options.mutant != MUTANT_NONE) printf(" --mutant %s", sim_mutant_name(j->options.mutant));
     if (j->options.calm) printf(" --calm");
     printf(" --trace\n");
 }
@@ -136,7 +136,7 @@ static bool option_take(struct sim_job *j, enum sim_option option, const char *v
         j->options.trace = print_trace;
         return true;
     case OPT_MUTANT:
-        return (j->options.mutant = sim_mutant_find(value)) != SIM_MUTANTS;
+        return (j->options.mutant = sim_mutant_find(value)) != MUTANTS;
     case OPT_CALM:
         j->options.calm = true;
         return true;

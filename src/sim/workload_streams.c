@@ -436,8 +436,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .shard_count = l->loop_count,
                                  .log_loop = loop,
                                  .fatal = on_fatal,
-                                 .ctx = l,
-                                 .mutant = sim_run_stream_mutant(t->run)};
+                                 .ctx = l};
     e = streams_open(&so, &l->streams, &why);
     if (e != OK) return e;
     struct meta_broker dead[32];

@@ -184,7 +184,7 @@ static enum err change_lane(struct stream *s) {
         if (h->stopped) return h->stop_reason;
         struct lane *old = &h->lanes[s->lane];
         bool all_in_ledger = s->uploaded_end == s->appended_end && s->pending == 0;
-        if (all_in_ledger || OX_UNLIKELY(h->engine->options.mutant == STREAM_MUTANT_CHANGE_EARLY)) {
+        if (all_in_ledger || env_mutant(h->engine->env, MUTANT_CHANGE_EARLY)) {
             s->lane = s->wanted_lane;
             struct lane *now = &h->lanes[s->lane];
             if (now->open && now->open->records > 0) lane_seal(now);

@@ -158,13 +158,12 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     struct state_batch view;
     enum err e = object_batch_view(h, payload, &view);
     if (e != OK) return e;
-    if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_PRODUCERS)) view.producer_id = -1;
+    if (env_mutant(u->s->env, MUTANT_FORGET_PRODUCERS)) view.producer_id = -1;
     state_apply_batch(&t->delta, &view);
     if (h->flags & STREAM_RECORD_TABLE) {
         e = state_apply_table(&t->delta, payload, h->payload_size);
         if (e != OK) return e;
-        if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_TOMBSTONES))
-            state_table_forget_tombstones(&t->delta.table);
+        if (env_mutant(u->s->env, MUTANT_FORGET_TOMBSTONES)) state_table_forget_tombstones(&t->delta.table);
     }
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
@@ -206,7 +205,7 @@ static void finish_sections(struct upload *u) {
             r.object = t->object;
             r.position = OBJECT_DATA_HEADER;
         } else {
-            r.position = OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes;
+            r.position = env_mutant(u->s->env, MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes;
             slices_push(&u->body, slice_borrow(t->piece.index, t->piece.index_size));
             for (size_t k = 0; k < t->piece.parts.count; k++) {
                 struct slice part = t->piece.parts.items[k];
@@ -402,8 +401,7 @@ void ledger_leave(struct streams *s) {
 /* Suspends until nothing of ours is under way and nothing begins. */
 static void ledger_drain(struct streams *s) {
     s->draining = true;
-    while (s->entries_under_way > 0 && OX_LIKELY(s->options.mutant != STREAM_MUTANT_NO_DRAIN))
-        waitq_wait(&s->entry_ended);
+    while (s->entries_under_way > 0 && !env_mutant(s->env, MUTANT_NO_DRAIN)) waitq_wait(&s->entry_ended);
 }
 
 static void ledger_release(struct streams *s) {
@@ -415,7 +413,7 @@ static void ledger_release(struct streams *s) {
 /* ---- checkpoints ---- */
 
 static bool write_whole(const struct streams *s, const struct ledger_stream *c) {
-    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_OLD_STATES)) return !c->written;
+    if (env_mutant(s->env, MUTANT_OLD_STATES)) return !c->written;
     if (c->dirty || !c->written) return true;
     /* What has not changed stays where it was, unless that pins an object that is too old. */
     return s->checkpoint_count == ARRAY_LEN(s->checkpoints) && c->pointer.entry < s->checkpoints[0];
@@ -594,7 +592,7 @@ static enum err upload_send(struct upload *u) {
     /* The next one runs when we suspend: our number is drawn by then. */
     s->ticket_turn++;
     waitq_wake_all(&s->ticket_wait);
-    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_ACK_UNSENT) && u->kind != QUEUE_PENDING) acknowledge(u);
+    if (env_mutant(s->env, MUTANT_ACK_UNSENT) && u->kind != QUEUE_PENDING) acknowledge(u);
     return upload_append(u);
 }
 

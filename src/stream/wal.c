@@ -99,7 +99,7 @@ static void advance(struct wal *w) {
     for (;;) {
         struct block *last = last_written_of_prefix(w);
         if (!last) break;
-        if (w->options.takeover_mark && OX_LIKELY(w->options.mutant != STREAM_MUTANT_NO_MARK)) {
+        if (w->options.takeover_mark && !env_mutant(w->env, MUTANT_NO_MARK)) {
             struct incarnation taken;
             enum err e = wal_read_mark(w, &taken);
             if (e != ERR_NOT_FOUND) {
@@ -154,7 +154,7 @@ void wal_prewrite_begin(struct wal *w) {
 
 /* Below this position the ring may be written again. */
 static uint64_t usable_from(const struct wal *w) {
-    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) return w->trim_requested;
+    if (env_mutant(w->env, MUTANT_REUSE_EARLY)) return w->trim_requested;
     return w->trim_durable;
 }
 
@@ -179,7 +179,7 @@ static bool wait_for_room(struct wal *w, uint64_t size) {
 /* Fills the rest of the lap: durable before anything behind it is written. */
 static bool write_pad(struct wal *w, uint64_t size) {
     if (!wait_for_room(w, size)) return false;
-    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_SKIP_PAD)) {
+    if (env_mutant(w->env, MUTANT_SKIP_PAD)) {
         w->head += size;
         return true;
     }
@@ -273,7 +273,7 @@ void wal_take_unconfirmed(struct wal *w, struct list *out) {
 
 /* OK: no mark was there after everything written so far, so that a survivor reads what we have just written. */
 static enum err look_for_mark(struct wal *w) {
-    if (!w->options.takeover_mark || OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_NO_MARK)) return OK;
+    if (!w->options.takeover_mark || env_mutant(w->env, MUTANT_NO_MARK)) return OK;
     struct incarnation taken;
     enum err e = wal_read_mark(w, &taken);
     if (e == ERR_NOT_FOUND) return OK;
@@ -283,7 +283,7 @@ static enum err look_for_mark(struct wal *w) {
 static void trimmer(void *arg) {
     struct wal *w = arg;
     while (!w->failed && w->trim_requested > w->trim_durable) {
-        if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
+        if (env_mutant(w->env, MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
         uint64_t position = w->trim_requested;
         enum err e = wal_write_superblock(w, position, false);
         /* A survivor that read the superblock before begins its replay further down: that part must then not be
@@ -306,7 +306,7 @@ void wal_trim(struct wal *w, uint64_t position) {
     ASSERT(position <= w->confirmed_end || w->failed);
     if (position <= w->trim_requested || w->failed) return;
     w->trim_requested = position;
-    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) waitq_wake_all(&w->space);
+    if (env_mutant(w->env, MUTANT_REUSE_EARLY)) waitq_wake_all(&w->space);
     if (w->trimming) return;
     w->trimming = true;
     w->writers++;
