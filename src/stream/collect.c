@@ -83,6 +83,7 @@ struct sweep {
 
 static bool needed(const struct sweep *w, struct object_id id) {
     struct object_use *use = object_uses_get(&w->s->uses, id);
+    if (env_mutant(w->s->env, MUTANT_SWEEP_USED)) return use && (use->pins > 0 || use->listed);
     return use && (use->ranges > 0 || use->pins > 0 || use->listed);
 }
 

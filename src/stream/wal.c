@@ -24,7 +24,7 @@ enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed
     memset(sector, 0, ENV_FILE_ALIGN);
     wal_superblock_encode(&next, sector);
     /* The other slot than the newest valid one: a torn write leaves that one whole. */
-    unsigned slot = w->superblock_slot ^ 1u;
+    unsigned slot = env_mutant(w->env, MUTANT_ONE_SUPERBLOCK) ? w->superblock_slot : w->superblock_slot ^ 1u;
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
     enum err e = env_file_write(w->env, w->file, slot * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
     mem_free(w->env->mem, sector);
@@ -72,7 +72,7 @@ static void confirm_written(struct wal *w, struct block *last) {
     for (;;) {
         struct block *b = LIST_ENTRY(list_pop_front(&w->placed), struct block, node);
         ASSERT(b->written);
-        ASSERT(b->wal_position >= w->confirmed_end);
+        ASSERT(b->wal_position >= w->confirmed_end || env_mutant(w->env, MUTANT_REWRITE_SECTOR));
         w->confirmed_end = b->wal_end;
         metric_observe_ns(w->env->metrics, w->env->mem, M_WAL_LATENCY, 0, env_now_ns(w->env) - b->sealed_ns);
         bool end = b == last;
@@ -220,6 +220,8 @@ static struct block *place_next(struct wal *w) {
         b->wal_position = w->head;
         b->wal_end = w->head + b->padded;
         w->head = b->wal_end;
+        if (env_mutant(w->env, MUTANT_REWRITE_SECTOR) && b->size < b->padded && b->padded > ENV_FILE_ALIGN)
+            w->head -= ENV_FILE_ALIGN;
         break;
     }
     fiber_mutex_unlock(&w->place_lock);
@@ -324,6 +326,7 @@ enum err wal_restart(struct wal *w) {
     }
     /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go
      * on behind it. */
+    if (env_mutant(w->env, MUTANT_REUSE_FAILED)) w->head = w->confirmed_end;
     uint64_t position = w->head;
     enum err e = wal_write_superblock(w, position, false);
     if (e == OK) e = look_for_mark(w);

@@ -382,6 +382,20 @@ static enum err look_behind(struct replay *r, uint64_t position, uint64_t limit,
     return e;
 }
 
+/* For MUTANT_IGNORE_LOST_GROUP: the next group behind `position`, if there is one not far from it. */
+static bool group_behind(struct replay *r, uint64_t *position, uint64_t limit) {
+    enum err e = OK;
+    struct group_header g;
+    for (uint64_t at = *position + ENV_FILE_ALIGN; at < limit && e == OK; at += ENV_FILE_ALIGN) {
+        const uint8_t *data = replay_bytes(r, at, ENV_FILE_ALIGN, &e);
+        if (!data || group_decode(data, ENV_FILE_ALIGN, &g) != OK) continue;
+        if (g.incarnation.v != r->w->superblock.incarnation.v || g.position != at) continue;
+        *position = at;
+        return true;
+    }
+    return false;
+}
+
 enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx,
                     struct wal_found *found) {
     ASSERT(w->has_superblock);
@@ -398,10 +412,14 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
             e = ERR_VERSION;
             break;
         }
+        if (found->stopped_by != OK && env_mutant(w->env, MUTANT_IGNORE_LOST_GROUP) &&
+            group_behind(&r, &position, limit))
+            continue;
         if (found->stopped_by != OK) break;
         bool stale = g.incarnation.v != w->superblock.incarnation.v || g.position != position;
         if (stale && !env_mutant(w->env, MUTANT_KEEP_STALE)) {
             found->stopped_by = ERR_STALE;
+            if (env_mutant(w->env, MUTANT_IGNORE_LOST_GROUP) && group_behind(&r, &position, limit)) continue;
             break;
         }
         if (g.kind == GROUP_PAD) {
