@@ -300,8 +300,12 @@ static struct sim_node *node_make(struct sim_world *w, struct sim_disk *disk, co
     n->metrics = MEM_NEW(&w->heap, struct metrics);
     bool logs = w->options.trace && w->options.node_logs;
     n->log = (struct logger){logs ? LOG_DEBUG : LOG_NONE, log_wall_ms, log_sink, n};
-    n->env = (struct env){
-        .magic = ENV_MAGIC, .ops = &sim_env_ops, .mem = &n->mem.base, .log = &n->log, .metrics = n->metrics};
+    n->env = (struct env){.magic = ENV_MAGIC,
+                          .ops = &sim_env_ops,
+                          .mem = &n->mem.base,
+                          .log = &n->log,
+                          .metrics = n->metrics,
+                          .mutant = w->options.mutant};
     sim_event_init(&n->resume, resume_fire);
     list_init(&n->ops);
     list_init(&n->handles);

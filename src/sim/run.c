@@ -35,26 +35,24 @@ const struct sim_workload *sim_workload_find(const char *name) {
 
 static const struct {
     const char *name, *workloads, *sentence;
-    unsigned broken;
-    enum stream_mutant stream;
-} mutant_table[SIM_MUTANTS] = {
-#define X(id, name, workloads, broken, stream, sentence) [id] = {name, workloads, sentence, broken, stream},
-#include "sim/mutant_table.h"
+} mutant_table[MUTANTS] = {
+#define X(id, name, workloads, sentence) [MUTANT_##id] = {name, workloads, sentence},
+#include "base/mutant_table.h"
 #undef X
 };
 
-const char *sim_mutant_name(enum sim_mutant m) {
-    ASSERT(m < SIM_MUTANTS);
+const char *sim_mutant_name(enum mutant m) {
+    ASSERT(m < MUTANTS);
     return mutant_table[m].name;
 }
 
-const char *sim_mutant_sentence(enum sim_mutant m) {
-    ASSERT(m < SIM_MUTANTS);
+const char *sim_mutant_sentence(enum mutant m) {
+    ASSERT(m < MUTANTS);
     return mutant_table[m].sentence;
 }
 
-bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
-    ASSERT(m < SIM_MUTANTS);
+bool sim_mutant_concerns(enum mutant m, const char *workload) {
+    ASSERT(m < MUTANTS);
     size_t size = strlen(workload);
     for (const char *at = mutant_table[m].workloads; *at;) {
         size_t word = strcspn(at, " ");
@@ -64,14 +62,10 @@ bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
     return false;
 }
 
-enum stream_mutant sim_run_stream_mutant(const struct sim_run *r) {
-    return mutant_table[r->options->mutant].stream;
-}
-
-enum sim_mutant sim_mutant_find(const char *name) {
+enum mutant sim_mutant_find(const char *name) {
     unsigned m = 0;
-    while (m < SIM_MUTANTS && strcmp(mutant_table[m].name, name) != 0) m++;
-    return (enum sim_mutant)m;
+    while (m < MUTANTS && strcmp(mutant_table[m].name, name) != 0) m++;
+    return (enum mutant)m;
 }
 
 /* --- Which faults. */
@@ -220,7 +214,8 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
     struct sim_world_options wo = {.seed = hash64(o->seed + 1) ^ hash_bytes(s->name, strlen(s->name)),
                                    .trace = o->trace,
                                    .trace_ctx = o->trace_ctx,
-                                   .node_logs = o->trace != NULL};
+                                   .node_logs = o->trace != NULL,
+                                   .mutant = o->mutant};
     struct sim_run r = {.options = o, .workload = s, .world = sim_world_create(&wo)};
     struct sim_world *w = r.world;
     uint64_t steps_max = o->steps_max ? o->steps_max : STEPS_MAX;
@@ -281,7 +276,8 @@ uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes) {
 }
 
 struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive) {
-    struct sim_store_options o = {.exclusive = exclusive, .broken = mutant_table[r->options->mutant].broken};
+    (void)r;
+    struct sim_store_options o = {.exclusive = exclusive};
     return sim_store_open(NULL, e, &o);
 }
 

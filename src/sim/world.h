@@ -63,7 +63,8 @@ struct sim_world_options {
     /* One line for each event, without \n; NULL: none. */
     void (*trace)(void *ctx, const char *line);
     void *trace_ctx;
-    bool node_logs; /* the nodes' log lines go to `trace` as well */
+    bool node_logs;     /* the nodes' log lines go to `trace` as well */
+    enum mutant mutant; /* of all environments */
 };
 
 struct sim_world {
