@@ -64,7 +64,8 @@ const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char 
     return i < b->count && strcmp(b->objects[i]->key, key) == 0 ? b->objects[i] : NULL;
 }
 
-static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only) {
+static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only,
+                           bool late) {
     struct sim_world *w = b->world;
     size_t i = sim_bucket_from(b, key);
     bool there = i < b->count && strcmp(b->objects[i]->key, key) == 0;
@@ -74,7 +75,8 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
     o->data = mem_alloc(&w->heap, size);
     if (size > 0) memcpy(o->data, data, size);
     o->size = size;
-    o->listed_at_ns = w->now_ns;
+    o->listed_at_ns = o->landed_ns = w->now_ns;
+    o->late = late;
     if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
     b->created++;
     if (there) {
@@ -163,7 +165,7 @@ static void landing_do(struct landing *x) {
     struct change *c = x->change;
     enum err e = OK;
     if (c->put) {
-        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
+        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only, x->request == NULL);
     } else {
         bucket_delete(x->bucket, c->key);
     }

@@ -22,6 +22,8 @@ struct sim_object {
     uint8_t *data;
     size_t size;
     uint64_t listed_at_ns; /* from when LIST shows it */
+    uint64_t landed_ns;
+    bool late; /* when it landed nobody waited for it any more */
 };
 
 struct sim_bucket {
