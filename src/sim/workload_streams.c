@@ -7,8 +7,9 @@
  *  - what was acknowledged, and what a reader was shown, is there after every start, at its offset, byte for byte;
  *    offsets are contiguous;
  *  - nothing else is there but batches that were appended at that offset;
- *  - the state after a start (end, producers, leader epochs, log start, and the table of every other partition) is the
- *    state of exactly the batches that are there;
+ *  - the state after a start (end, producers, segments, leader epochs, log start, and the table of every other
+ *    partition) is the state of exactly the batches that are there; the leader epoch is higher than before;
+ *  - the first batch that is found for a timestamp is the first one that there is;
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
  *  - while nothing is broken everything can be read; no object that is referred to is missing.
  *
@@ -31,6 +32,9 @@
 #define PARTITIONS_MAX 4u
 #define BATCHES_MAX 4000u
 #define PRODUCERS 3u
+/* Offsets that a batch takes where compaction has left few of its records: the end soon passes what 32 bits hold. */
+#define WIDE_SPAN ((uint32_t)INT32_MAX)
+#define WIDE_END_MAX (1ull << 40)
 #define WAL_PATH "/var/wal/broker.wal"
 #define SETTLE_NS (120 * NS_PER_S) /* every interval of the engine has passed in it */
 
@@ -47,6 +51,7 @@ struct model {
     size_t count;
     uint64_t acked_end, shown_end;
     uint64_t trim_asked, trim_acked;
+    int32_t epoch_next; /* the lowest leader epoch that a start may have now */
     /* Another broker has opened the partition: nothing above these may be acknowledged any more. */
     bool overtaken;
     uint64_t kept_end, kept_start;
@@ -83,6 +88,7 @@ struct streams_test {
     bool shared;             /* the store is not exclusive: what a dead broker sent may still land */
     double by_ledger;        /* chance that a partition's records are confirmed by the ledger, WAL or not */
     double change;           /* chance that a reader changes that */
+    double wide;             /* chance that a batch takes WIDE_SPAN offsets */
     uint32_t flush_interval_ms;
     double takeover; /* chance that the other machine takes over */
     unsigned topic_number;
@@ -136,6 +142,13 @@ static bool table_deletes(uint64_t record_id) {
     return (hash64(record_id) >> 8) % 3 == 0;
 }
 
+/* As compaction would leave it: the records that follow those at its beginning are gone. */
+static void widen(struct buf *batch, struct model_batch *b) {
+    b->end_offset = b->base_offset + WIDE_SPAN;
+    be32_put(batch->data + 23, WIDE_SPAN - 1);
+    be32_put(batch->data + 17, crc32c(0, batch->data + 21, batch->size - 21));
+}
+
 static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     struct streams_test *t = p->life->test;
     struct mem *m = p->life->env->mem;
@@ -170,6 +183,7 @@ static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     ASSERT(e == OK);
     batch_builder_deinit(&builder);
     mem_free(m, value);
+    if (producer < 0 && sim_chance(t->world, t->wide) && b->base_offset < WIDE_END_MAX) widen(out, b);
     b->size = (uint32_t)out->size;
     b->records = records;
     b->value_size = (uint32_t)size;
@@ -337,6 +351,33 @@ static bool read_some(struct part *p, bool everything) {
     return ok;
 }
 
+/* Asks for a timestamp at or beside that of some batch. */
+static void find_one(struct part *p) {
+    struct streams_test *t = p->life->test;
+    const struct model *m = p->model;
+    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+    if (m->count == 0) return;
+    int64_t time = m->batches[sim_between(t->world, 0, m->count - 1)].view.max_timestamp;
+    if (sim_chance(t->world, 0.3)) time += sim_chance(t->world, 0.5) ? 1 : -1;
+    struct slice got = {0};
+    enum err e = stream_find_timestamp(p->stream, start, end, time, &got);
+    struct batch_header h = {.base_offset = -1};
+    if (e == OK && batch_parse(got.data, got.size, &h) != OK)
+        sim_fail(t->world, "partition %u: what was found for a timestamp is no batch", p->index);
+    slice_unref(&got);
+    /* Another error than that there is none says nothing; nor does a search during which the log start moved. */
+    if ((e != OK && e != ERR_NOT_FOUND) || p->life->side->superseded || stream_durable_start(p->stream) != start) return;
+    int64_t want = -1;
+    for (size_t i = 0; i < m->count && want < 0 && m->batches[i].end_offset <= end; i++) {
+        const struct model_batch *b = &m->batches[i];
+        if (b->end_offset > start && b->view.max_timestamp >= time) want = (int64_t)b->base_offset;
+    }
+    t->run->ops++;
+    if (h.base_offset != want)
+        sim_fail(t->world, "partition %u: for timestamp %ld the batch at %ld was found; it is %ld", p->index, time,
+                 h.base_offset, want);
+}
+
 static bool goes_on(const struct part *p) {
     const struct streams_test *t = p->life->test;
     return !t->over && !p->life->side->stop_asked && !p->life->fatal && !p->gone && !sim_failed(t->world);
@@ -361,6 +402,7 @@ static void reader_there(void *arg) {
     while (goes_on(p)) {
         fiber_sleep_ns(sim_between(t->world, 10, 800) * NS_PER_MS);
         (void)read_some(p, false);
+        if (sim_chance(t->world, 0.5)) find_one(p);
         if (sim_chance(t->world, t->trim)) (void)trim_one(p);
         if (sim_chance(t->world, t->change)) choose_durability(p);
     }
@@ -442,8 +484,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .shard_count = l->loop_count,
                                  .log_loop = loop,
                                  .fatal = on_fatal,
-                                 .ctx = l,
-                                 .mutant = sim_run_stream_mutant(t->run)};
+                                 .ctx = l};
     e = streams_open(&so, &l->streams, &why);
     if (e != OK) return e;
     struct meta_broker dead[32];
@@ -474,6 +515,15 @@ static void table_note(struct state_table **table, struct mem *m, const struct m
         state_table_put(table, m, b->base_offset + i, key, key_size, value, size, false);
     }
     mem_free(m, value);
+}
+
+static bool segments_equal(const struct stream_state *a, const struct stream_state *b) {
+    bool same = a->segment_count == b->segment_count;
+    for (size_t i = 0; same && i < a->segment_count; i++) {
+        same = a->segments[i].base_offset == b->segments[i].base_offset &&
+               a->segments[i].size_bytes == b->segments[i].size_bytes;
+    }
+    return same;
 }
 
 static bool tables_equal(const struct state_table *a, const struct state_table *b, struct mem *m) {
@@ -524,6 +574,10 @@ static void check_start(struct part *p) {
         sim_fail(t->world, "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index,
                  start, m->trim_acked, m->trim_asked);
     }
+    if (p->epoch < m->epoch_next)
+        sim_fail(t->world, "partition %u: leader epoch %d after a start; %d was seen before", p->index, p->epoch,
+                 m->epoch_next - 1);
+    m->epoch_next = p->epoch + 1;
     if (sim_failed(t->world)) return;
     m->trim_asked = m->trim_acked = start;
     m->acked_end = m->shown_end = end;
@@ -536,7 +590,7 @@ static void check_start(struct part *p) {
     }
     state_apply_trim(&want, start);
     bool same = want.end_offset == p->live.end_offset && want.producers.count == p->live.producers.count &&
-                want.epoch_count == p->live.epoch_count;
+                want.epoch_count == p->live.epoch_count && segments_equal(&want, &p->live);
     for (int64_t id = 0; same && id < PRODUCERS; id++) {
         struct state_producer *a = state_producer_get(&want, id), *b = state_producer_get(&p->live, id);
         same = (a == NULL) == (b == NULL) &&
@@ -775,6 +829,8 @@ static void broker_main(void *arg) {
     enum err e = open_engine(&l);
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
+    } else if (t->shared && e == ERR_FENCED) {
+        /* An election that a crash of this same machine left under way landed during the start: started again. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
         sim_fail(t->world, "a start failed for good: %s", err_name(e));
@@ -820,6 +876,7 @@ static void load_choose(struct streams_test *t) {
     t->shared = sim_chance(w, 0.3);
     t->by_ledger = t->no_wal ? 1 : sim_chance(w, 0.5) ? (sim_chance(w, 0.5) ? 1 : 0.5) : 0;
     t->change = sim_chance(w, 0.5) ? 0.5 : 0;
+    t->wide = sim_chance(w, 0.2) ? 0.3 : 0;
     t->flush_interval_ms = sim_chance(w, 0.2) ? (uint32_t)sim_between(w, 1, 500) : 0;
     if (sim_chance(w, 0.2)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.05;
 }
