@@ -41,11 +41,12 @@ void sim_faults_usual(struct sim_faults *f) {
 void sim_faults_swarm(struct sim_faults *f, struct rng *rng) {
     for (int i = 0; i < SIM_FAULTS; i++) {
         double usual = fault_table[i].chance;
-        switch (rng_below(rng, 4)) {
+        switch (rng_below(rng, 8)) {
         case 0:
+        case 1:
             f->chance[i] = 0;
             break;
-        case 1:
+        case 2:
             f->chance[i] = usual * 5 < 0.5 ? usual * 5 : 0.5;
             break;
         default:
