@@ -9,7 +9,7 @@
 #include "sim/history.h"
 #include "sim/net.h"
 
-#define DEVICE_PATH "/dev/wal"
+#define DEVICE_PATH_SIZE 24u
 #define DEVICE_BYTES ((uint64_t)16 << 20)
 
 static struct sim_broker_life *life_of(const struct sim_broker_seat *s) {
@@ -40,19 +40,23 @@ static void set_number(struct config *c, const char *name, unsigned value) {
     set(c, name, text);
 }
 
+static const char *device_path(unsigned device, char *out) {
+    (void)snprintf(out, DEVICE_PATH_SIZE, "/dev/wal%u", device);
+    return out;
+}
+
 static void configure(const struct sim_broker_seat *s, struct config *config) {
-    static const char *const wal_urls[] = {
-        [SIM_BROKER_WAL_NONE] = "none",
-        [SIM_BROKER_WAL_FILE] = "file:///var/wal?size=16MiB",
-        [SIM_BROKER_WAL_DEVICE] = "block://" DEVICE_PATH "?takeover=mark",
-    };
     const struct sim_broker *b = s->broker;
+    char path[DEVICE_PATH_SIZE], url[64] = "none";
+    if (b->wal == SIM_BROKER_WAL_FILE) (void)snprintf(url, sizeof(url), "file:///var/wal?size=16MiB");
+    if (b->wal == SIM_BROKER_WAL_DEVICE)
+        (void)snprintf(url, sizeof(url), "block://%s?takeover=mark", device_path(life_of(s)->device, path));
     char address[64], listener[96];
     sim_net_address(s->node, address, sizeof(address));
     (void)snprintf(listener, sizeof(listener), "PLAINTEXT://%s:%u", address, SIM_BROKER_PORT);
     set(config, "listeners", listener);
     set_number(config, "node.id", b->own_ids ? (unsigned)(s - b->seats) + 1 : 1);
-    set(config, "wal.url", wal_urls[b->wal]);
+    set(config, "wal.url", url);
     set(config, "upload.bytes", b->upload_bytes);
     set(config, "upload.interval.ms", b->upload_interval);
     set(config, "object.flush.interval.ms", b->flush_interval);
@@ -67,6 +71,25 @@ static void configure(const struct sim_broker_seat *s, struct config *config) {
 /* Nothing on disk or in the store may be such that no start can succeed. */
 static bool is_for_good(enum err e) {
     return e == ERR_CORRUPT || e == ERR_FOREIGN || e == ERR_GAP || e == ERR_VERSION;
+}
+
+static void next_device(struct sim_broker *b) {
+    char path[DEVICE_PATH_SIZE];
+    struct sim_file *device = sim_device_create(b->world, DEVICE_BYTES);
+    b->device++;
+    for (unsigned i = 0; i < b->machine_count; i++)
+        sim_device_attach(b->seats[i].node, device_path(b->device, path), device);
+    sim_device_unref(device); /* the machines have it */
+}
+
+/* What an operator does who reads why it does not start. */
+static void start_failed(struct sim_broker_seat *s, enum err e, const char *why) {
+    struct sim_broker *b = s->broker;
+    sim_note(b->world, s->node, SIM_SUBJECT_ALL, "does not start: %s", err_name(e));
+    if (is_for_good(e) && !life_of(s)->rivalled)
+        sim_fail(b->world, "a start failed for good: %s (%s)", why, err_name(e));
+    if (b->wal == SIM_BROKER_WAL_DEVICE && strstr(why, "never used again") && life_of(s)->device == b->device)
+        next_device(b);
 }
 
 static void broker_main(void *arg) {
@@ -91,8 +114,6 @@ static void broker_main(void *arg) {
     struct broker *broker = NULL;
     const char *why = NULL;
     enum err e = broker_start(&o, &broker, &why);
-    if (is_for_good(e) && !life_of(s)->rivalled)
-        sim_fail(b->world, "a start failed for good: %s (%s)", why, err_name(e));
     if (e == OK) {
         life_of(s)->incarnation = broker_incarnation(broker);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "serves as incarnation %lu", life_of(s)->incarnation);
@@ -100,7 +121,7 @@ static void broker_main(void *arg) {
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "stops");
         broker_stop(broker);
     } else {
-        sim_note(b->world, s->node, SIM_SUBJECT_ALL, "does not start: %s", err_name(e));
+        start_failed(s, e, why);
     }
     store_close(store);
     config_deinit(&config);
@@ -113,7 +134,7 @@ static void start(struct sim_broker *b, unsigned machine) {
     b->lives = mem_grow(sim_run_mem(b->run), b->lives, b->life_count, &b->life_capacity, sizeof(*b->lives));
     s->life = b->life_count++;
     s->stop_asked = false;
-    b->lives[s->life] = (struct sim_broker_life){.machine = machine};
+    b->lives[s->life] = (struct sim_broker_life){.machine = machine, .device = b->device};
     for (unsigned i = 0; i < b->machine_count; i++) {
         if (i == machine || !sim_node_up(b->seats[i].node)) continue;
         life_of(&b->seats[i])->rivalled = life_of(s)->rivalled = true;
@@ -150,14 +171,12 @@ void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
     (void)snprintf(b->durability, sizeof(b->durability), "%s", sim_chance(w, 0.3) ? "object" : "wal");
     b->lives = mem_grow(sim_run_mem(r), b->lives, 0, &b->life_capacity, sizeof(*b->lives));
     b->lives[b->life_count++] = (struct sim_broker_life){0};
-    struct sim_file *device = b->wal == SIM_BROKER_WAL_DEVICE ? sim_device_create(w, DEVICE_BYTES) : NULL;
     for (unsigned i = 0; i < b->machine_count; i++) {
         char name[24];
         (void)snprintf(name, sizeof(name), "broker%u", i);
         b->seats[i] = (struct sim_broker_seat){.broker = b, .node = sim_node_create(w, name)};
-        if (device) sim_device_attach(b->seats[i].node, DEVICE_PATH, device);
     }
-    if (device) sim_device_unref(device); /* the machines have it */
+    if (b->wal == SIM_BROKER_WAL_DEVICE) next_device(b);
 }
 
 void sim_broker_deinit(struct sim_broker *b) {

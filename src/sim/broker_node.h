@@ -20,7 +20,7 @@ enum sim_broker_wal {
 
 /* One run of a broker. */
 struct sim_broker_life {
-    unsigned machine;
+    unsigned machine, device;
     uint64_t incarnation; /* 0: not known (yet) */
     bool rivalled;        /* another broker was up at the same time */
 };
@@ -40,6 +40,9 @@ struct sim_broker {
     enum sim_broker_wal wal;
     bool shared, moves, own_ids; /* own_ids: each machine has a node.id of its own */
     double takeover;             /* chance that another machine takes over from a live one */
+    /* The device that is the WAL now. One that was taken over is never used again: who recovered it does not start, and
+     * is given the next one. */
+    unsigned device;
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
     double crash; /* chance of trouble at each look */

@@ -201,11 +201,12 @@ void check_log_ends(struct check *k, struct check_log *l, uint64_t inc, const st
     else if (inc < l->start.inc && start > l->start.value)
         FAIL(k, l, "%s-%d: a broker that was overtaken shows a log start of %ld; its successor's is %ld", name,
              l->partition, start, l->start.value);
-    else if (start > l->hw.value)
-        FAIL(k, l, "%s-%d: the log begins at %ld and ends at %ld", name, l->partition, start, l->hw.value);
+    else if (hw >= 0 && start > hw)
+        FAIL(k, l, "%s-%d: the log begins at %ld and ends at %ld", name, l->partition, start, hw);
     else if (start > l->start.value && start > l->delete_asked)
         judge_retention(k, l, start);
     mark_raise(&l->start, start, inc);
+    mark_raise(&l->hw, start, inc);
 }
 
 void check_log_epoch(struct check *k, struct check_log *l, uint64_t inc, int32_t epoch) {
