@@ -368,7 +368,7 @@ void check_commit_told(struct check *k, unsigned group, const struct check_name 
     if (o != CHECK_DONE) return;
     k->run->acked++;
     /* A commit that the end of the topic may have taken along is none. */
-    bool stays = inc != 0 && check_certain(t) && t->there_at < asked && t->leaving_at < asked && offset <= c->high;
+    bool stays = inc != 0 && check_certain(t) && t->there_at < asked && t->leaving_at < asked && c->dropped_at < asked;
     if (!stays) return;
     if (offset > c->low) c->low = offset;
     later(&c->inc, inc);
@@ -377,7 +377,10 @@ void check_commit_told(struct check *k, unsigned group, const struct check_name 
 void check_commit_drop_asked(struct check *k, unsigned group, const struct check_name *n) {
     for (unsigned i = 0; i < k->name_count; i++) {
         if (n && n->index != i) continue;
-        for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) k->commits[group][i][p].low = -1;
+        for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
+            k->commits[group][i][p].low = -1;
+            k->commits[group][i][p].dropped_at = check_now(k);
+        }
     }
 }
 
@@ -387,6 +390,7 @@ void check_commit_drop_told(struct check *k, unsigned group, const struct check_
         if (n && n->index != i) continue;
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             struct check_commit *c = &k->commits[group][i][p];
+            c->dropped_at = check_now(k);
             if (o == CHECK_UNKNOWN) commit_loose(c, inc, -1);
             if (o == CHECK_DONE && c->in_flight == 0 && c->loose == 0) c->high = c->low;
         }
