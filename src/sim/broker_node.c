@@ -5,6 +5,7 @@
 
 #include "broker/broker.h"
 #include "kafka/error.h"
+#include "sim/atlas.h"
 #include "sim/disk.h"
 #include "sim/history.h"
 #include "sim/net.h"
@@ -63,6 +64,7 @@ static void configure(const struct sim_broker_seat *s, struct config *config) {
     set(config, "checkpoint.interval.ms", b->checkpoint_interval);
     set(config, "log.retention.check.interval.ms", b->retention_interval);
     set(config, "oxbow.durability", b->durability);
+    set(config, "log.message.timestamp.after.max.ms", "9223372036854775807"); /* clocks are hours off */
     set(config, "shards", b->shards);
     set(config, "offsets.topic.num.partitions", "2");
     set(config, "group.initial.rebalance.delay.ms", "300");
@@ -153,6 +155,12 @@ static void choose_kind(struct sim_broker *b) {
     b->machine_count = b->moves ? (unsigned)sim_between(w, 2, SIM_BROKER_MACHINES) : 1;
     b->takeover = b->moves && sim_chance(w, 0.6) ? (sim_chance(w, 0.5) ? 0.2 : 0.05) : 0;
     b->own_ids = sim_chance(w, 0.5);
+    static const enum sim_class classes[] = {
+        [SIM_BROKER_WAL_NONE] = SIM_CLASS_OBJECT,
+        [SIM_BROKER_WAL_FILE] = SIM_CLASS_WAL_FILE,
+        [SIM_BROKER_WAL_DEVICE] = SIM_CLASS_WAL_DEVICE,
+    };
+    sim_faults_for(w, classes[b->wal]);
 }
 
 void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
@@ -252,9 +260,9 @@ static void take_over(struct sim_broker *b) {
         sim_note(w, b->seats[next].node, SIM_SUBJECT_ALL, "is killed");
         sim_node_crash(b->seats[next].node, SIM_KILL);
     }
-    if (sim_chance(w, 0.6) && sim_fault_allowed(w, SIM_PAUSE)) {
+    if (sim_chance(w, 0.6)) {
         sim_note(w, old, SIM_SUBJECT_ALL, "stands still");
-        sim_node_pause(old, sim_between(w, 0, 90) * NS_PER_S);
+        sim_node_pause(old, sim_node_pause_ns(w));
     }
     b->at = next;
     start(b, next);
@@ -273,11 +281,12 @@ bool sim_broker_trouble(struct sim_broker *b) {
     }
     if (sim_chance(w, b->takeover)) {
         take_over(b);
+    } else if (b->moves && sim_chance(w, b->crash / 4)) {
+        if (sim_node_lose_machine(n)) sim_note(w, n, SIM_SUBJECT_ALL, "is lost with its disks");
     } else if (sim_chance(w, b->crash)) {
         sim_run_crash(b->run, n);
     } else if (sim_chance(w, b->crash / 2)) {
-        uint64_t ns = sim_between(w, 0, sim_chance(w, 0.2) ? 200 : 20) * NS_PER_S;
-        if (sim_fault_allowed(w, SIM_PAUSE)) sim_node_pause(n, ns);
+        sim_node_pause(n, sim_node_pause_ns(w));
     } else if (sim_chance(w, b->crash / 2)) {
         b->seats[b->at].stop_asked = true;
     }

@@ -51,7 +51,7 @@ void load_pause(struct load *l) {
 
 void load_look_at_clocks(struct load *l) {
     for (unsigned i = 0; i < l->broker.machine_count; i++)
-        check_wall(l->check, env_wall_ms(sim_node_env(l->broker.seats[i].node)));
+        check_wall(l->check, l->broker.seats[i].node->wall_shown_ms);
 }
 
 uint64_t load_incarnation(const struct load *l, const struct sim_client *c) {

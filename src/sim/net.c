@@ -36,10 +36,10 @@ struct env_conn {
     unsigned magic;
     struct list link; /* in world->conns */
     struct sim_world *world;
-    struct env_conn *peer;         /* NULL: the other end is gone for good */
-    struct sim_node *machine;      /* where it is, or was */
-    struct loop *loop;             /* NULL: nobody holds it any more */
-    struct env_listener *listener; /* not accepted yet */
+    struct env_conn *peer;          /* NULL: the other end is gone for good */
+    struct sim_node *machine, *far; /* where it is, or was; where its peer is, or was */
+    struct loop *loop;              /* NULL: nobody holds it any more */
+    struct env_listener *listener;  /* not accepted yet */
     const struct env_conn_events *events;
     void *ctx;
     struct env_address self, other;
@@ -134,7 +134,7 @@ static void conn_kick(struct env_conn *c) {
 static void arrival_fire(struct sim_event *e) {
     struct env_conn *c = CONTAINER_OF(e, struct env_conn, arrival);
     if (!c->loop) return;
-    if (c->peer && way_is_cut(c->world, c->peer->machine, c->machine)) {
+    if (way_is_cut(c->world, c->far, c->machine)) {
         sim_event_schedule(c->world, &c->arrival, c->world->now_ns + SENT_AGAIN_NS);
         return;
     }
@@ -307,6 +307,8 @@ static void connect_fire(struct sim_event *e) {
         struct env_conn *mine = conn_make(from, k->op.loop), *theirs = conn_make(to, l->loop);
         mine->peer = theirs;
         theirs->peer = mine;
+        mine->far = to;
+        theirs->far = from;
         mine->self.port = (uint16_t)sim_between(w, 32768, 60999);
         theirs->self.port = k->port;
         mine->other = theirs->self;
@@ -327,6 +329,7 @@ static void connect_orphaned(struct sim_op *op, enum sim_crash kind) {
 enum err sim_net_connect(struct env *e, const char *host, uint16_t port, struct env_conn **out) {
     struct sim_node *n = sim_node_of(e);
     struct sim_world *w = n->world;
+    if (!sim_node_effect(n)) sim_node_halt(n);
     struct connecting *k = MEM_NEW(&w->heap, struct connecting);
     (void)snprintf(k->host, sizeof(k->host), "%s", host);
     k->port = port;
@@ -381,6 +384,10 @@ void sim_net_conn_send(struct env_conn *c, struct slice *slices, size_t count) {
     CHECK_OBJ(c, CONN_MAGIC);
     ASSERT(c->loop == loop_current());
     struct sim_world *w = c->world;
+    if (!sim_node_effect(c->machine)) {
+        for (size_t i = 0; i < count; i++) slice_unref(&slices[i]);
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         for (size_t at = 0; at < slices[i].size; at += SEGMENT_MAX) {
             size_t n = slices[i].size - at < SEGMENT_MAX ? slices[i].size - at : SEGMENT_MAX;
@@ -436,6 +443,7 @@ static void conn_drop(struct env_conn *c, bool abort) {
 void sim_net_conn_close(struct env_conn *c, bool abort) {
     CHECK_OBJ(c, CONN_MAGIC);
     ASSERT(c->loop == loop_current());
+    if (!sim_node_effect(c->machine)) return; /* it is ended with its node, right after this step */
     conn_drop(c, abort);
     conn_settle(c);
 }

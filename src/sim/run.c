@@ -100,6 +100,7 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
     sim_faults_swarm(&w->faults, &w->rng);
     w->faults_off = o->calm;
     r.driver = sim_node_create(w, "driver");
+    r.driver->steady = true;
     sim_node_start(r.driver, driver_main, &r);
     run_judge(&r, sim_world_run(w, STEPS_MAX, driver_ended, r.driver));
     *out = (struct sim_result){.hash = sim_world_hash(w),
@@ -132,6 +133,8 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
     if (!sim_fault_allowed(r->world, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER)) return;
     if (sim_chance(r->world, 0.3)) {
         sim_node_crash(n, kind);
+    } else if (sim_fault(r->world, SIM_CRASH_EFFECT)) {
+        sim_node_crash_in_effects(n, sim_between(r->world, 1, 40), kind);
     } else {
         /* Half of them soon, which is in the middle of a start; half when there is work under way. */
         sim_node_crash_in(n, sim_between(r->world, 1, sim_chance(r->world, 0.5) ? 60 : 3000), kind);
@@ -139,13 +142,7 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
 }
 
 void sim_run_heal(struct sim_run *r) {
-    struct sim_world *w = r->world;
-    w->faults_off = true;
-    LIST_EACH(it, &w->nodes) {
-        struct sim_node *n = LIST_ENTRY(it, struct sim_node, link);
-        n->crash_in_steps = 0;
-        n->paused_until_ns = 0;
-    }
+    sim_world_heal(r->world);
 }
 
 bool sim_run_wait_down(struct sim_run *r, struct sim_node *n, uint64_t limit_ns) {

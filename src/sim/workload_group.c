@@ -17,8 +17,8 @@ static void trouble(struct load *l) {
         sim_node_start(c->node, c->main, c);
     } else if (sim_chance(w, 0.05)) {
         sim_run_crash(l->run, c->node);
-    } else if (sim_chance(w, 0.05) && sim_fault_allowed(w, SIM_PAUSE)) {
-        sim_node_pause(c->node, sim_between(w, 0, 30) * NS_PER_S);
+    } else if (sim_chance(w, 0.05)) {
+        sim_node_pause(c->node, sim_node_pause_ns(w));
     }
     if (!sim_broker_trouble(&l->broker)) return;
     if (sim_chance(w, l->broker.crash)) {
