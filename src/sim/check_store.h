@@ -49,16 +49,16 @@ struct sim_check_options {
     bool exclusive;                  /* the store is held alone: fences and elections go as well */
     /* Not 0: this incarnation is up or was closed in order, nothing has failed for a while, it had nothing to do, and its sweep ended well. */
     struct incarnation settled;
-    bool closed;            /* it was closed: its last checkpoint left some of its own entries to its successor's sweep */
-    bool merged;            /* nothing failed since it started: what is small has been merged, the cluster log is clean */
-    uint64_t swept_ns;      /* when its sweep began */
-    uint64_t log_max;       /* so many entries of its ledger may be log; 0: not looked at */
+    bool closed;       /* it was closed: its last checkpoint left some of its own entries to its successor's sweep */
+    bool merged;       /* nothing failed since it started: what is small has been merged, the cluster log is clean */
+    uint64_t swept_ns; /* when its sweep began */
+    uint64_t log_max;  /* so many entries of its ledger may be log; 0: not looked at */
     void (*stream)(void *ctx, const struct sim_check_stream *s); /* told of every partition of every topic; or NULL */
     void *ctx;
 };
 
 struct sim_check_found { /* for tests and for totals */
-    struct check_report report;
+    struct stored_report report;
     uint64_t objects, needed, fences, elections, late, garbage, probes;
 };
 /* False: *out says what is wrong. */
@@ -68,7 +68,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
 bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const struct sim_check_options *o);
 
 /* One object log alone, for workloads that have nothing else. False: it is wrong, and the run failed. */
-bool sim_check_log(struct sim_world *w, const char *prefix, unsigned depth, struct sim_check_memory *memory, uint64_t *end,
-                   bool *fenced);
+bool sim_check_log(struct sim_world *w, const char *prefix, unsigned depth, struct sim_check_memory *memory,
+                   uint64_t *end, bool *fenced);
 
 #endif

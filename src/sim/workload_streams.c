@@ -739,7 +739,7 @@ static void drop_topics(struct broker_life *l) {
 /* What a recovery would find of the newest topic's partitions. */
 struct holdings {
     struct streams_test *test;
-    struct check_wal wal;
+    struct stored_wal wal;
     struct sim_check_stream parts[PARTITIONS_MAX];
     bool any[PARTITIONS_MAX];
 };
@@ -780,10 +780,10 @@ static void look(void *arg) {
     struct sim_check_options o = {
         .memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
     if (!sim_check_store(t->world, NULL, &o)) return;
-    struct check_report r = {""};
+    struct stored_report r = {""};
     if (!t->no_wal) {
         struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
-        if (!check_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
+        if (!stored_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
             sim_fail(t->world, "the WAL: %s", r.text);
     }
     for (unsigned i = 0; i < t->partitions && !sim_failed(t->world); i++) {
@@ -829,10 +829,10 @@ static void check_closed(struct streams_test *t) {
                                   .merged = true,
                                   .swept_ns = t->swept_ns};
     if (!sim_check_store(t->world, NULL, &o) || t->no_wal) return;
-    struct check_report r = {""};
-    struct check_wal w;
+    struct stored_report r = {""};
+    struct stored_wal w;
     struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
-    if (!check_wal_read(&r, sim_run_mem(t->run), f, NULL, NULL, &w))
+    if (!stored_wal_read(&r, sim_run_mem(t->run), f, NULL, NULL, &w))
         sim_fail(t->world, "the WAL: %s", r.text);
     else if (!w.formatted || !w.both || !w.superblock.closed || w.marked)
         sim_fail(t->world, "the superblocks of a WAL that was closed in order do not say so");

@@ -45,7 +45,7 @@ struct wal_test {
     unsigned life_count;
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
     size_t record_max;
-    double trim_chance; /* small: the ring fills up */
+    double trim_chance;      /* small: the ring fills up */
     struct sim_file *device; /* when it is shared */
 };
 
@@ -69,7 +69,7 @@ struct reading {
     struct wal_life *life;
     uint64_t first, next;
     bool begun;
-    struct check_wal ring; /* of a look from outside */
+    struct stored_wal ring; /* of a look from outside */
 };
 
 static enum err read_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
@@ -336,8 +336,8 @@ static void look(struct wal_test *t) {
     if (t->rots || sim_failed(t->world)) return;
     struct sim_file *f = t->shared ? t->device : sim_disk_find(t->holder->disk, t->path);
     struct reading r = {.test = t};
-    struct check_report report = {""};
-    if (!check_wal_read(&report, sim_run_mem(t->run), f, look_record, &r, &r.ring))
+    struct stored_report report = {""};
+    if (!stored_wal_read(&report, sim_run_mem(t->run), f, look_record, &r, &r.ring))
         sim_fail(t->world, "the WAL: %s", report.text);
     uint64_t incarnation = r.ring.formatted ? r.ring.superblock.incarnation.v : 0;
     for (uint64_t i = incarnation; i < t->life_count; i++) {

@@ -390,16 +390,16 @@ static void sector_change(struct left *f, uint64_t position, uint8_t bit) {
     test_run(f->node, write_main, &x);
 }
 
-static void wal_read(struct left *f, struct check_report *r, struct check_wal *w) {
-    *r = (struct check_report){""};
-    (void)!check_wal_read(r, &f->world->heap, sim_disk_find(f->node->disk, WAL), NULL, NULL, w);
+static void wal_read(struct left *f, struct stored_report *r, struct stored_wal *w) {
+    *r = (struct stored_report){""};
+    (void)!stored_wal_read(r, &f->world->heap, sim_disk_find(f->node->disk, WAL), NULL, NULL, w);
 }
 
 static void the_wal_is_read(void **state) {
     (void)state;
     struct left f;
-    struct check_report r;
-    struct check_wal w;
+    struct stored_report r;
+    struct stored_wal w;
     left_make(&f);
     wal_read(&f, &r, &w);
     assert_string_equal(r.text, "");
