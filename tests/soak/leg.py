@@ -83,7 +83,7 @@ class Leg:
                     "cache.log.bytes": "16MiB", "cache.block.bytes": "4MiB", "checkpoint.interval.ms": r.choice([500, 3000, 20000]),
                     "shards": r.choice([1, 2]), "io.backend": r.choice(["auto", "epoll"]), "group.initial.rebalance.delay.ms": 200,
                     "connections.max.idle.ms": int(self.o.pause_seconds * 800), "group.min.session.timeout.ms": 1000, "offsets.topic.num.partitions": 3, "auto.create.topics.enable": "false",
-                    "log.segment.bytes": r.choice(["100000", "10000000"])}
+                    "log.segment.bytes": r.choice(["1200000", "10000000"])}
         env = {}
         if self.store == "s3":
             bucket = self.gateway.bucket()
@@ -95,8 +95,12 @@ class Leg:
             settings["storage.url"] = f"file://{self.place.data}/store"
         settings["wal.url"] = f"file://{self.place.data}/wal?size=24MiB" if self.wal else "none"
         self.note("settings " + " ".join(f"{k}={v}" for k, v in settings.items()))
-        for name in ("a", "b"):
-            b = harness.Broker(os.path.join(folder, name), settings, env)
+        if self.o.unflushed:
+            settings["io.backend"] = "epoll"
+            env = {**env, **harness.preload(harness.compile_c("unflushed.c", os.path.join(folder, "unflushed.so"), ["-shared", "-fPIC", "-ldl"]))}
+        for n, name in enumerate(("a", "b"), 1):
+            # Ids of their own: librdkafka forgets the bootstrap address of a broker that turns up elsewhere under the same id.
+            b = harness.Broker(os.path.join(folder, name), {**settings, "node.id": n}, env)
             b.name = name
             self.stack.callback(b.end)
             self.brokers.append(b)

@@ -43,6 +43,8 @@ class Load:
     # --- The threads.
 
     def start(self):
+        if len(self.addresses) > 1:
+            self.record.add("overtaken", self.name)
         admin = AdminClient(self.client())
         wanted = [NewTopic(t, p, 1, config={"oxbow.durability": d}) for t, (p, d) in TOPICS.items()]
         for topic, future in admin.create_topics(wanted).items():
@@ -105,7 +107,7 @@ class Load:
 
     def client(self, **more):
         return {"bootstrap.servers": ",".join(self.addresses), "socket.timeout.ms": int(self.seconds * 1000), "reconnect.backoff.ms": 50,
-                "reconnect.backoff.max.ms": 500, "topic.metadata.refresh.interval.ms": 2000, "log_level": 0, "broker.address.ttl": 100, **more}
+                "reconnect.backoff.max.ms": 500, "topic.metadata.refresh.interval.ms": 2000, "log_level": 0, "broker.address.ttl": 100, "client.id": f"soak-{self.name}", **more}
 
     def consumer(self, port=None, **more):
         found = self.client(**{"group.id": "nobody", "enable.auto.commit": False, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 200, **more})
@@ -117,6 +119,8 @@ class Load:
 
     def producer(self, promise, rng):
         more = {"idempotent": {"enable.idempotence": True}, "ordered": {"max.in.flight.requests.per.connection": 1}, "plain": {}}[promise]
+        if promise == "idempotent" and os.environ.get("SOAK_DEBUG"):  # what librdkafka thinks, on standard error
+            more = {**more, "debug": os.environ["SOAK_DEBUG"], "log_level": 7}
         return Producer(self.client(**{"message.timeout.ms": 0, "request.timeout.ms": int(self.seconds * 1000), "linger.ms": rng.choice([0, 5, 50]),
                                        "compression.type": rng.choice(["none", "gzip", "snappy", "lz4", "zstd"]),
                                        "batch.num.messages": rng.choice([1, 10, 1000]), "retry.backoff.ms": 100, "acks": -1, **more}))

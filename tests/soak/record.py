@@ -10,6 +10,7 @@ that were sent, or `bad`.
     ("ack", log, producer, number, offset)      offset None: the client did not say
     ("unsure", log, producer, number)           its client gave up: it may be there, now or later
     ("refused", log, producer, number, why)     a client was told no, of a sound record for a topic that is there
+    ("overtaken", name)                         for logs "name/...": a broker that was overtaken and does not know may be asked
     ("reader", reader, group)                   one pass over logs, each from somewhere onwards; group None: it is nobody's member
     ("reads", reader, log, [(offset, producer, number), ...])
     ("bad", reader, log, offset, what)          bytes that nobody sent
