@@ -164,7 +164,7 @@ class Leg:
         self.faulty = False
         if self.serving.process is None:
             self.revive()
-        before, end = self.record.acked, time.monotonic() + SERVES_AGAIN_SECONDS
+        before, end = self.record.acked, time.monotonic() + self.o.patience * SERVES_AGAIN_SECONDS
         while self.record.acked < before + 20:
             self.running()
             if time.monotonic() > end:
@@ -386,7 +386,7 @@ class Leg:
                 time.sleep(min(max(0, end - time.monotonic()), self.rng.uniform(0, self.o.calm_seconds)))
             self.note("the faults are over")
             self.serves_again("the last fault")
-            if self.load.finish(ENDS_SECONDS):
+            if self.load.finish(self.o.patience * ENDS_SECONDS):
                 self.load.read_all(ENDS_SECONDS)
                 self.kill()
                 self.revive()

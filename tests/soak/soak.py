@@ -46,6 +46,7 @@ def arguments():
     # Longer than every time-out: those of the clients' requests (request_seconds, and 6 s for a group's member), of idle connections
     # (four fifths of the pause) and of the broker's requests to S3 (20 s).
     o.request_seconds, o.pause_seconds, o.window_seconds, o.calm_seconds = (2, 7, 4, 1) if o.quick else (5, 26, 15, 5)
+    o.patience = 0.2 if o.unflushed else 1  # it is to fail, and need not take its time
     return o
 
 
