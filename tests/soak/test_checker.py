@@ -74,6 +74,8 @@ def test_a_good_history():
     assert checker.check(trimmed) == []
     back = ("reads", "r", L, [(1, "p", 1), (2, "p", 2), (3, "o", 0), (4, "o", 0)])
     assert checker.check([("overtaken", "t"), *changed(("reads", "r", L, [(2, "p", 2), (3, "o", 0), (4, "o", 0)]), back)]) == []
+    assert checker.check([("overtaken", "t"), *BAD["order of who repeats"][1]]) == []
+    assert checker.check([("overtaken", "t"), *BAD["order"][1]]) != []
     late = GOOD[:-2] + [("looking", 8, "g", L), ("found", 8, 3), *GOOD[-2:]]
     assert checker.check(late) == []
     unsure = [("send", L, "o", 2), ("unsure", L, "o", 2)]
