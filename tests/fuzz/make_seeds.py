@@ -54,6 +54,17 @@ def messages():
                 put(f"kafka_{what}", f"{name}_{version}_filled", head + cases[version])
 
 
+def schema():
+    """Something of every message: requests and responses in turns, then what is stored."""
+    x = 1
+    for i in range(2 * len(list(apis())) + 4):
+        data = bytearray([i, 255])
+        for _ in range(70):
+            x = (x * 1664525 + 1013904223) % (1 << 32)
+            data.append(x >> 24)
+        put("kafka_schema", f"subject_{i:02}", bytes(data))
+
+
 def piece(data):
     return struct.pack(">H", len(data)) + data
 
@@ -227,5 +238,5 @@ def others():
 
 
 if __name__ == "__main__":
-    for make in (messages, coordinator, codecs, store, credentials, others):
+    for make in (messages, schema, coordinator, codecs, store, credentials, others):
         make()
