@@ -322,8 +322,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
         size_t bytes = run_versions(&s, (uint32_t)i + 1);
         if (list)
             printf("%-36s %-8s versions %d-%d, flexible from %d, %zu bytes\n", s.type->name,
-                   !s.api ? "stored" : s.request ? "request" : "response", s.type->first_version, s.type->last_version,
-                   s.type->first_flexible, bytes);
+                   !s.api      ? "stored"
+                   : s.request ? "request"
+                               : "response",
+                   s.type->first_version, s.type->last_version, s.type->first_flexible, bytes);
     }
     return 0;
 }

@@ -14,7 +14,8 @@ struct overrides {
 
 static char *text_of(struct mem *m, struct feed *f) {
     size_t size;
-    const uint8_t *bytes = feed_bytes(f, feed_u8(f) & 63, &size); /* for a long unknown name, long is looked for its like */
+    const uint8_t *bytes =
+        feed_bytes(f, feed_u8(f) & 63, &size); /* for a long unknown name, long is looked for its like */
     return mem_strndup(m, (const char *)bytes, size);
 }
 

@@ -221,6 +221,7 @@ def others():
     put("receive", "two", b"\0\1\xff" + frames)
     put("receive", "pieces", b"\0\3\2\4\6" + frames * 3)
     put("receive", "kept", b"\0\2\xc0\xff" + frames * 8)
+    put("receive", "slabs", b"\2\xff\2\xc1\xff" + frames * 40)
     put("receive", "large", b"\1\2\xff\3" + struct.pack(">i", 2000) + b"y" * 2000 + struct.pack(">i", 1 << 21))
     entry = lambda number, flags, boundary=0, head=b"": bytes([number, flags, boundary, len(head)]) + head
     put("objlog_replay", "whole", entry(0, 8) + b"".join(entry(n, 12 + (n == 3), n and 0, b"head") for n in range(1, 6)))
