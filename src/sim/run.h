@@ -87,7 +87,7 @@ struct sim_run_options {
     void (*trace)(void *ctx, const char *line);
     void *trace_ctx;
     /* What a run tells beside its result; NULL: not wanted. The numbers of the faults that were let happen; and, when a
-     * promise was broken, the shortest history that shows it: lines with \n, the last SIM_RUN_HISTORY_LINES of it. */
+     * promise was broken, the shortest history that shows it: lines with \n, SIM_RUN_HISTORY_LINES at most. */
     struct sim_numbers *done;
     struct buf *history;
 };
