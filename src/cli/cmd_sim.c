@@ -64,18 +64,18 @@ static void faults_print(const char *indent) {
 
 /* Name, workloads that must notice it, what it is. */
 static void mutants_print(const char *indent) {
-    for (unsigned i = SIM_MUTANT_NONE + 1; i < SIM_MUTANTS; i++) {
+    for (unsigned i = MUTANT_NONE + 1; i < MUTANTS; i++) {
         char workloads[256] = "";
         size_t size = 0;
         for (size_t k = 0; k < sim_workload_count; k++) {
-            if (!sim_mutant_concerns((enum sim_mutant)i, sim_workloads[k].name)) continue;
+            if (!sim_mutant_concerns((enum mutant)i, sim_workloads[k].name)) continue;
             int n =
                 snprintf(workloads + size, sizeof(workloads) - size, "%s%s", size ? "," : "", sim_workloads[k].name);
             ASSERT(n > 0 && (size_t)n < sizeof(workloads) - size);
             size += (size_t)n;
         }
-        printf("%s%-20s %-28s %s\n", indent, sim_mutant_name((enum sim_mutant)i), workloads,
-               sim_mutant_sentence((enum sim_mutant)i));
+        printf("%s%-20s %-28s %s\n", indent, sim_mutant_name((enum mutant)i), workloads,
+               sim_mutant_sentence((enum mutant)i));
     }
 }
 
@@ -95,7 +95,7 @@ static void command_put(struct buf *out, const struct sim_job *j, const struct s
                         const struct sim_numbers *keep, uint64_t load_ns) {
     buf_printf(out, PROGRAM " sim --seed %" PRIu64 " --workload %s", seed, s->name);
     if (j->options.minutes > 0) buf_printf(out, " --minutes %" PRIu64, j->options.minutes);
-    if (j->options.mutant != SIM_MUTANT_NONE) buf_printf(out, " --mutant %s", sim_mutant_name(j->options.mutant));
+    if (j->options.mutant != MUTANT_NONE) buf_printf(out, " --mutant %s", sim_mutant_name(j->options.mutant));
     if (j->plan) buf_printf(out, " --faults %s", j->plan);
     if (keep) buf_printf(out, " --keep-faults %s", keep->count == 0 ? "none" : "");
     for (size_t i = 0; keep && i < keep->count; i++) buf_printf(out, "%s%" PRIu64, i ? "," : "", keep->items[i]);
@@ -352,7 +352,7 @@ static const char *option_take(struct sim_job *j, enum sim_option option, const 
         return sim_fault_plan_parse(&j->options.faults, value, &expected) ? NULL : expected;
     case OPT_MUTANT:
         j->options.mutant = sim_mutant_find(value);
-        return j->options.mutant != SIM_MUTANTS ? NULL : "the name of a mutant (see --list-mutants)";
+        return j->options.mutant != MUTANTS ? NULL : "the name of a mutant (see --list-mutants)";
     case OPT_KEEP_FAULTS:
         j->options.keep = &j->keep;
         return keep_parse(value, &j->keep) ? NULL : "numbers of faults, rising, with commas between, or none";

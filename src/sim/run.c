@@ -35,26 +35,24 @@ const struct sim_workload *sim_workload_find(const char *name) {
 
 static const struct {
     const char *name, *workloads, *sentence;
-    unsigned broken;
-    enum stream_mutant stream;
-} mutant_table[SIM_MUTANTS] = {
-#define X(id, name, workloads, broken, stream, sentence) [id] = {name, workloads, sentence, broken, stream},
-#include "sim/mutant_table.h"
+} mutant_table[MUTANTS] = {
+#define X(id, name, workloads, sentence) [MUTANT_##id] = {name, workloads, sentence},
+#include "base/mutant_table.h"
 #undef X
 };
 
-const char *sim_mutant_name(enum sim_mutant m) {
-    ASSERT(m < SIM_MUTANTS);
+const char *sim_mutant_name(enum mutant m) {
+    ASSERT(m < MUTANTS);
     return mutant_table[m].name;
 }
 
-const char *sim_mutant_sentence(enum sim_mutant m) {
-    ASSERT(m < SIM_MUTANTS);
+const char *sim_mutant_sentence(enum mutant m) {
+    ASSERT(m < MUTANTS);
     return mutant_table[m].sentence;
 }
 
-bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
-    ASSERT(m < SIM_MUTANTS);
+bool sim_mutant_concerns(enum mutant m, const char *workload) {
+    ASSERT(m < MUTANTS);
     size_t size = strlen(workload);
     for (const char *at = mutant_table[m].workloads; *at;) {
         size_t word = strcspn(at, " ");
@@ -64,14 +62,10 @@ bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
     return false;
 }
 
-enum stream_mutant sim_run_stream_mutant(const struct sim_run *r) {
-    return mutant_table[r->options->mutant].stream;
-}
-
-enum sim_mutant sim_mutant_find(const char *name) {
+enum mutant sim_mutant_find(const char *name) {
     unsigned m = 0;
-    while (m < SIM_MUTANTS && strcmp(mutant_table[m].name, name) != 0) m++;
-    return (enum sim_mutant)m;
+    while (m < MUTANTS && strcmp(mutant_table[m].name, name) != 0) m++;
+    return (enum mutant)m;
 }
 
 /* --- Which faults. */
@@ -220,7 +214,8 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
     struct sim_world_options wo = {.seed = hash64(o->seed + 1) ^ hash_bytes(s->name, strlen(s->name)),
                                    .trace = o->trace,
                                    .trace_ctx = o->trace_ctx,
-                                   .node_logs = o->trace != NULL};
+                                   .node_logs = o->trace != NULL,
+                                   .mutant = o->mutant};
     struct sim_run r = {.options = o, .workload = s, .world = sim_world_create(&wo)};
     struct sim_world *w = r.world;
     uint64_t steps_max = o->steps_max ? o->steps_max : STEPS_MAX;
@@ -231,6 +226,7 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
     w->fault_veto_ctx = &r;
     if (o->done) o->done->count = 0;
     r.driver = sim_node_create(w, "driver");
+    r.driver->steady = true;
     sim_node_start(r.driver, driver_main, &r);
     run_judge(&r, sim_world_run(w, steps_max, driver_ended, r.driver), steps_max);
     *out = (struct sim_result){.hash = sim_world_hash(w),
@@ -285,7 +281,8 @@ uint64_t sim_run_load_after_ns(struct sim_run *r, uint64_t least_ns, uint64_t us
 }
 
 struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive) {
-    struct sim_store_options o = {.exclusive = exclusive, .broken = mutant_table[r->options->mutant].broken};
+    (void)r;
+    struct sim_store_options o = {.exclusive = exclusive};
     return sim_store_open(NULL, e, &o);
 }
 
@@ -295,6 +292,8 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
     if (!sim_fault_allowed(r->world, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER)) return;
     if (sim_chance(r->world, 0.3)) {
         sim_node_crash(n, kind);
+    } else if (sim_fault(r->world, SIM_CRASH_EFFECT)) {
+        sim_node_crash_in_effects(n, sim_between(r->world, 1, 40), kind);
     } else {
         /* Half of them soon, which is in the middle of a start; half when there is work under way. */
         sim_node_crash_in(n, sim_between(r->world, 1, sim_chance(r->world, 0.5) ? 60 : 3000), kind);
@@ -302,14 +301,8 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
 }
 
 void sim_run_heal(struct sim_run *r) {
-    struct sim_world *w = r->world;
-    w->faults_off = true;
-    sim_note(w, NULL, SIM_SUBJECT_ALL, "no more faults");
-    LIST_EACH(it, &w->nodes) {
-        struct sim_node *n = LIST_ENTRY(it, struct sim_node, link);
-        n->crash_in_steps = 0;
-        n->paused_until_ns = 0;
-    }
+    sim_note(r->world, NULL, SIM_SUBJECT_ALL, "no more faults");
+    sim_world_heal(r->world);
 }
 
 bool sim_run_wait_down(struct sim_run *r, struct sim_node *n, uint64_t limit_ns) {

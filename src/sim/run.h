@@ -20,7 +20,6 @@
 #include "base/bytes.h"
 #include "sim/node.h"
 #include "sim/sim_store.h"
-#include "stream/mutant.h"
 
 struct sim_run;
 typedef void sim_workload_fn(struct sim_run *r);
@@ -33,21 +32,14 @@ extern const struct sim_workload sim_workloads[];
 extern const size_t sim_workload_count;
 const struct sim_workload *sim_workload_find(const char *name); /* NULL: none */
 
-/* Deliberate mistakes, which a workload that knows them makes in the code that uses the parts under test, or lets
- * the store make: a run with one must fail
- * for some seed, or the workload's checks are worth nothing. */
-enum sim_mutant {
-#define X(id, name, workloads, broken, stream, sentence) id,
-#include "sim/mutant_table.h"
-#undef X
-    SIM_MUTANTS
-};
-const char *sim_mutant_name(enum sim_mutant m);
-const char *sim_mutant_sentence(enum sim_mutant m);
+/* Deliberate mistakes (base/mutant.h): a run with one must fail for some seed in each of the workloads that its row
+ * names, or the workload's checks are worth nothing. */
+const char *sim_mutant_name(enum mutant m);
+const char *sim_mutant_sentence(enum mutant m);
 /* Whether that workload must notice it. */
-bool sim_mutant_concerns(enum sim_mutant m, const char *workload);
-/* SIM_MUTANTS: none of that name. */
-enum sim_mutant sim_mutant_find(const char *name);
+bool sim_mutant_concerns(enum mutant m, const char *workload);
+/* MUTANTS: none of that name. */
+enum mutant sim_mutant_find(const char *name);
 
 /* Which faults a run has. Zeroed: a random mixture, by the seed, and crashes, pauses and cuts as the workload draws
  * them. */
@@ -79,7 +71,7 @@ struct sim_run_options {
     uint64_t seed;
     uint64_t minutes; /* of virtual time that the load lasts; 0: the workload's own idea */
     uint64_t load_ns; /* the load ends then, earlier than it would: the run is the same until there; 0: not given */
-    enum sim_mutant mutant;
+    enum mutant mutant;
     struct sim_fault_plan faults;
     bool calm;                      /* begins with the world's faults_off, which the workload may end */
     const struct sim_numbers *keep; /* no faults but those with these numbers; NULL: all */
@@ -126,10 +118,8 @@ static inline struct mem *sim_run_mem(struct sim_run *r) {
 uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes);
 /* The same and `least_ns` before it, for a load that would otherwise often be over before anything works. */
 uint64_t sim_run_load_after_ns(struct sim_run *r, uint64_t least_ns, uint64_t usual_minutes);
-/* A handle of the world's bucket for the node whose fiber this is; broken as the mutant wants it. */
+/* A handle of the world's bucket for the node whose fiber this is. */
 struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive);
-/* The mistake that the storage engine is to make. */
-enum stream_mutant sim_run_stream_mutant(const struct sim_run *r);
 /* Crashes an up node, either way; at once or at some suspension soon. */
 void sim_run_crash(struct sim_run *r, struct sim_node *n);
 /* Ends faults and pauses. What is late stays late; see SIM_RUN_LATE_NS. */
