@@ -16,13 +16,18 @@
  * Workload "rivals": the same without a WAL, on a store that two machines share. A second broker takes over while the
  * first stands still or goes on; topics are deleted (also of one broker with a WAL). In addition:
  *  - whoever was overtaken acknowledges, and shows, nothing that its successor does not have; it may give up.
- * There the successor's model begins as a copy of what the other one promised. */
+ * There the successor's model begins as a copy of what the other one promised.
+ *
+ * Both draw a durability class and stay inside what it survives (atlas.h). In some runs there are faults that are only
+ * detected: objects rot, a machine is lost with its WAL. Then a start or a read may be refused; what is read is right all
+ * the same, and a start that succeeds has everything. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/crc32c.h"
 #include "kafka/batch.h"
 #include "meta/meta.h"
+#include "sim/atlas.h"
 #include "sim/check_store.h"
 #include "sim/disk.h"
 #include "sim/history.h"
@@ -97,6 +102,8 @@ struct streams_test {
     struct sim_check_memory *memory;
     struct incarnation settled; /* the newest one that had its time while nothing was broken */
     uint64_t swept_ns;
+    bool detects;  /* faults may come that are refused, not survived */
+    bool detected; /* something was */
 };
 
 struct part {
@@ -329,6 +336,14 @@ static void check_slices(struct part *p, const struct slices *got, uint64_t offs
                        p->index, offset, p->model->kept_end);
 }
 
+/* Whether that is how a fault shows which this run need not survive. */
+static bool is_refusal(struct streams_test *t, enum err e) {
+    bool refusal = t->detects && (e == ERR_CORRUPT || e == ERR_TRUNCATED || e == ERR_NOT_FOUND || e == ERR_GAP ||
+                                  e == ERR_FOREIGN || e == ERR_VERSION || e == ERR_FENCED);
+    t->detected |= refusal;
+    return refusal;
+}
+
 /* Reads from somewhere, or everything. False: it could not be read. */
 static bool read_some(struct part *p, bool everything) {
     struct broker_life *l = p->life;
@@ -343,6 +358,10 @@ static bool read_some(struct part *p, bool everything) {
         if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
             slices_deinit(&got);
             return false;
+        }
+        if (is_refusal(t, e)) {
+            slices_deinit(&got);
+            return everything;
         }
         if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
             sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu is out of range between %lu and %lu",
@@ -459,6 +478,7 @@ static void on_fatal(void *ctx, enum err why, const char *what) {
     struct broker_life *l = ctx;
     l->fatal = true;
     if (may_be_overtaken(l->side) && why == ERR_FENCED) return;
+    if (is_refusal(l->test, why)) return; /* an entry of its own that rotted reads as another's */
     sim_fail(l->test->world, "a broker that nobody has overtaken gave up: %s (%s)", what, err_name(why));
 }
 
@@ -657,7 +677,7 @@ static void open_there(void *arg) {
     p->opened =
         stream_open(l->streams, topic->partitions[p->index].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
     if (p->opened != OK) {
-        if (!l->side->superseded && !l->fatal)
+        if (!l->side->superseded && !l->fatal && !is_refusal(l->test, p->opened))
             sim_fail_about(l->test->world, subject_of(p), "partition %u cannot be opened: %s", p->index,
                            err_name(p->opened));
         p->stream = NULL;
@@ -867,7 +887,7 @@ static void broker_main(void *arg) {
         /* An election that a crash of this same machine left under way landed during the start: started again. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
-        sim_fail(t->world, "a start failed for good: %s", err_name(e));
+        if (!is_refusal(t, e)) sim_fail(t->world, "a start failed for good: %s", err_name(e));
     }
     if (e == OK && open_parts(&l)) {
         for (unsigned i = 0; i < t->partitions; i++) {
@@ -891,6 +911,14 @@ static void broker_main(void *arg) {
     close_engine(&l);
 }
 
+/* Keeps the run inside what its class survives, or detects. Last: here it is known. */
+static void class_choose(struct streams_test *t) {
+    struct sim_world *w = t->world;
+    t->detects = sim_chance(w, 0.15);
+    sim_faults_within(w, t->no_wal ? SIM_CLASS_OBJECT : SIM_CLASS_WAL_FILE, t->detects ? SIM_DETECTS : SIM_SURVIVES);
+    if (t->detects) w->faults.chance[SIM_STORE_ROT] = sim_chance(w, 0.3) ? 0 : sim_chance(w, 0.5) ? 0.001 : 0.02;
+}
+
 static void load_choose(struct streams_test *t) {
     struct sim_world *w = t->world;
     t->partitions = (unsigned)sim_between(w, 1, PARTITIONS_MAX);
@@ -907,7 +935,7 @@ static void load_choose(struct streams_test *t) {
     if (sim_chance(w, 0.3)) t->checkpoint_entries = 100;
     t->shards = sim_chance(w, 0.5) ? (unsigned)sim_between(w, 1, 3) : 0;
     t->crash_recovering = sim_chance(w, 0.3) ? 0.3 : 0;
-    t->crash = sim_chance(w, 0.5) ? 0.3 : 0.08;
+    t->crash = sim_chance(w, 0.4) ? 0.3 : sim_chance(w, 0.5) ? 0.08 : 0.02;
     t->no_wal = sim_chance(w, 0.25);
     t->shared = sim_chance(w, 0.3);
     t->by_ledger = t->no_wal ? 1 : sim_chance(w, 0.5) ? (sim_chance(w, 0.5) ? 1 : 0.5) : 0;
@@ -924,7 +952,7 @@ static void take_turns(struct streams_test *t) {
         if (sim_chance(t->world, 0.5) || !sim_fault_allowed(t->world, SIM_CRASH_KILL)) return;
         sim_node_crash(next->broker, SIM_KILL);
     }
-    if (sim_chance(t->world, 0.5)) sim_node_pause(now->broker, sim_between(t->world, 0, 60) * NS_PER_S);
+    if (sim_chance(t->world, 0.5)) sim_node_pause(now->broker, 2 * sim_node_pause_ns(t->world));
     now->superseded = true;
     next->superseded = next->stop_asked = false;
     t->current = next;
@@ -934,8 +962,10 @@ static void take_turns(struct streams_test *t) {
 
 static void streams_load(struct streams_test *t) {
     struct sim_world *w = t->world;
-    uint64_t end_ns = w->now_ns + sim_run_load_after_ns(t->run, 30 * NS_PER_S, 2);
-    while (w->now_ns < end_ns && !sim_failed(w)) {
+    uint64_t end_ns = w->now_ns + sim_run_load_after_ns(t->run, 30 * NS_PER_S, 2), most_ns = end_ns + 900 * NS_PER_S;
+    if (t->run->options->load_ns > 0) most_ns = end_ns;
+    /* A start takes long on a store that fails half the time; a load that nothing came of proves nothing. */
+    while ((w->now_ns < end_ns || (t->run->acked < 50 && w->now_ns < most_ns && !t->detected)) && !sim_failed(w)) {
         struct side *now = t->current;
         look(t);
         if (!sim_node_up(now->broker)) {
@@ -943,8 +973,10 @@ static void streams_load(struct streams_test *t) {
             sim_node_start(now->broker, broker_main, now);
         }
         fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
-        if (sim_chance(w, t->crash / 2)) sim_node_pause(now->broker, sim_between(w, 0, 30) * NS_PER_S);
-        if (sim_chance(w, t->crash))
+        if (sim_chance(w, t->crash / 2)) sim_node_pause(now->broker, sim_node_pause_ns(w));
+        if (sim_chance(w, t->crash / 4))
+            (void)sim_node_lose_machine(now->broker);
+        else if (sim_chance(w, t->crash))
             sim_run_crash(t->run, now->broker);
         else if (sim_chance(w, 0.1)) {
             sim_note(w, now->broker, SIM_SUBJECT_ALL, "is asked to stop");
@@ -980,8 +1012,9 @@ static void streams_run(struct streams_test *t) {
         if (!sim_run_wait_down(t->run, t->current->broker, 3600 * NS_PER_S))
             sim_fail(w, "the last start does not end though nothing is broken");
     }
-    if (!sim_failed(w) && !t->audited) sim_fail(w, "the broker does not start though nothing is broken");
-    if (!sim_failed(w)) check_closed(t);
+    if (!sim_failed(w) && !t->audited && !t->detected)
+        sim_fail(w, "the broker does not start though nothing is broken");
+    if (!sim_failed(w) && !t->detected) check_closed(t);
 }
 
 static struct streams_test *test_create(struct sim_run *r) {
@@ -996,6 +1029,7 @@ static struct streams_test *test_create(struct sim_run *r) {
 void workload_streams(struct sim_run *r) {
     struct streams_test *t = test_create(r);
     load_choose(t);
+    class_choose(t);
     streams_run(t);
 }
 
@@ -1011,5 +1045,6 @@ void workload_rivals(struct sim_run *r) {
         t->takeover = sim_chance(w, 0.8) ? 0.3 : 0.05;
     }
     t->drop = t->takeover == 0 || sim_chance(w, 0.5) ? 0.5 : 0;
+    class_choose(t);
     streams_run(t);
 }
