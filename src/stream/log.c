@@ -152,14 +152,22 @@ static void close_timer_fire(struct timer *t) {
     upload_wake_everybody(s);
 }
 
+/* Who holds the store alone shares its WAL with nobody either. */
+static bool wal_is_shared(const struct streams_options *o) {
+    return o->wal_takeover_mark && !o->store->exclusive;
+}
+
+enum err streams_check_wal(const struct streams_options *o, const char **why) {
+    return o->wal_path && !wal_is_shared(o) ? wal_check_free(o->env, o->wal_path, why) : OK;
+}
+
 static enum err open_wal(struct streams *s, const char **why) {
     const struct streams_options *o = &s->options;
     struct wal_options wal = {.env = o->env,
                               .path = o->wal_path,
                               .size_bytes = o->wal_size_bytes,
                               .takeover_mark = o->wal_takeover_mark,
-                              /* Who holds the store alone shares its WAL with nobody either. */
-                              .no_lock = o->wal_takeover_mark && !o->store->exclusive,
+                              .no_lock = wal_is_shared(o),
                               .depth = WAL_DEPTH,
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,

@@ -58,6 +58,9 @@ struct streams_options {
     void *ctx;
 };
 
+/* Before an incarnation is taken, which ends the one before it: ERR_LOCKED if another process uses the WAL that these
+ * options name, else OK. `env`, `store` and the WAL's options are looked at. Changes nothing. Suspends. */
+enum err streams_check_wal(const struct streams_options *o, const char **why) WARN_UNUSED;
 /* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a
  * sentence for the operator. */
 enum err streams_open(const struct streams_options *o, struct streams **out, const char **why) WARN_UNUSED;
