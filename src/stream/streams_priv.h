@@ -175,6 +175,7 @@ struct streams {
     uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
     struct timer checkpoint_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
+    bool close_begun;    /* by streams_close: no stream is open any more */
     bool upload_wanted;  /* by a shard without room */
     unsigned flushing;   /* so many wait for everything to be uploaded */
     bool uploading;      /* the uploader is alive */

@@ -40,7 +40,7 @@ struct sweep_piece {
 #define SWEEP_EXPECT(r, c, ...) ((c) ? (void)0 : sim_fail(((struct sweep_run *)(r))->world, __VA_ARGS__))
 
 #define SWEEP_STEPS 3000000u
-#define SWEEP_PATIENCE_NS (300 * NS_PER_S) /* with one failure: everything ends by itself */
+#define SWEEP_PATIENCE_NS (120 * NS_PER_S) /* with one failure: everything ends by itself */
 
 static inline bool sweep_over(void *arg) {
     void **a = arg;

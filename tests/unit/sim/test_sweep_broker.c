@@ -41,11 +41,20 @@ static void confirmed_by_the_store(void **state) {
     sweep_every_kind(&p);
 }
 
+static void the_end_of_memory(void **state) {
+    (void)state;
+    static const struct sweep_piece p = {"broker-memory", sizeof(struct broker_run), SIM_SWEEP_MEMORY, prepare_object,
+                                         broker_work,     broker_check,              broker_client,    53};
+    assert_true(sweep_all(&p, SIM_SWEEP_KILL, false) > 30);
+    assert_true(sweep_all(&p, SIM_SWEEP_POWER, false) > 30);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(with_a_wal),
         cmocka_unit_test(without_a_wal),
         cmocka_unit_test(confirmed_by_the_store),
+        cmocka_unit_test(the_end_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,8 +31,8 @@ struct engine { /* one life */
     struct streams *streams;
     struct loop *loop;
     struct part parts[PARTITIONS];
-    struct waitgroup group;
-    bool fatal;
+    struct waitgroup group, stopping;
+    bool fatal, over;
 };
 
 struct streams_run {
@@ -311,11 +311,23 @@ static bool topic_there(struct engine *e) {
     return !start_failed(e, "topic", err, "the topic cannot be made");
 }
 
+/* Whoever waits for a dead store has to be told. */
+static void stopper(void *arg) {
+    struct engine *e = arg;
+    while (!e->run->base.stop && !e->over) fiber_sleep_ns(100 * NS_PER_MS);
+    streams_stopping(e->streams);
+    meta_stopping(e->meta);
+    waitgroup_done(&e->stopping);
+}
+
 static void life(struct streams_run *r) {
     struct engine e = {.run = r};
     waitgroup_init(&e.group);
-    if (engine_open(&e) && topic_there(&e)) {
-        bool ok = true;
+    waitgroup_init(&e.stopping);
+    if (engine_open(&e)) {
+        waitgroup_add(&e.stopping);
+        fiber_spawn(e.loop, "stopper", stopper, &e);
+        bool ok = topic_there(&e);
         for (unsigned i = 0; i < PARTITIONS && ok; i++) ok = part_open(&e, i);
         for (unsigned i = 0; i < PARTITIONS && ok; i++) {
             waitgroup_add(&e.group);
@@ -327,6 +339,8 @@ static void life(struct streams_run *r) {
         enum err err = ok ? streams_sweep(e.streams, &oldest) : ERR_CLOSED;
         if (err == OK) err = meta_forget_retired(e.meta, oldest);
         EXPECT(&e, err == OK || !r->must, "old objects cannot be swept: %s", err_name(err));
+        e.over = true;
+        waitgroup_wait(&e.stopping);
     }
     engine_close(&e);
 }
@@ -416,12 +430,27 @@ static void a_dead_disk(void **state) {
     (void)sweep_all(&p, SIM_SWEEP_FULL, true);
 }
 
+/* Memory that is at an end ends the process (base/mem.h): as good as a crash right before any allocation. */
+static void the_end_of_memory(void **state) {
+    (void)state;
+    static const struct sweep_piece p[] = {
+        {"streams-memory", sizeof(struct streams_run), SIM_SWEEP_MEMORY, crash_with_data, work, check, NULL, 37},
+        {"streams-memory-no-wal", sizeof(struct streams_run), SIM_SWEEP_MEMORY, crash_with_data_no_wal, work_no_wal,
+         check, NULL, 59},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        assert_true(sweep_all(&p[i], SIM_SWEEP_KILL, false) > 30);
+        assert_true(sweep_all(&p[i], SIM_SWEEP_POWER, false) > 30);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_first_life),
         cmocka_unit_test(a_life_after_a_crash),
         cmocka_unit_test(a_life_without_a_wal),
         cmocka_unit_test(a_dead_disk),
+        cmocka_unit_test(the_end_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
