@@ -13,7 +13,7 @@
 
 #define STREAMS_MAGIC 0x57e4357eu
 #define STREAM_MAGIC 0x57e4a301u
-#define SHARD_MAGIC 0x57a4d001u
+#define STREAM_SHARD_MAGIC 0x57a4d001u
 #define WAL_DEPTH 4u
 /* Blocks of a lane that may be on their way to durability before the next one is filled up rather than sealed. */
 #define LANE_LEDGER_DEPTH 16u
