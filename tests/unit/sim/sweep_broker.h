@@ -31,8 +31,8 @@ struct broker_run {
     bool fatal;
     uint64_t batches; /* to be acknowledged before the load is over */
     size_t value_size;
-    uint64_t sent;                /* payload of the next batch */
-    uint64_t told[BROKER_TOLD];   /* payload + 1 that was acknowledged at an offset */
+    uint64_t sent;              /* payload of the next batch */
+    uint64_t told[BROKER_TOLD]; /* payload + 1 that was acknowledged at an offset */
     int64_t end, commit_asked, commit_acked;
 };
 
@@ -140,7 +140,8 @@ struct talk {
     struct arena arena;
 };
 
-#define CALL(t, api, version, q, a) (sim_client_call(&(t)->client, api, version, q, BROKER_PATIENCE_NS, &(t)->arena, a) == OK)
+#define CALL(t, api, version, q, a)                                                                                    \
+    (sim_client_call(&(t)->client, api, version, q, BROKER_PATIENCE_NS, &(t)->arena, a) == OK)
 
 static bool talk_topic(struct talk *t) {
     struct kafka_create_topics_request_topic topic;
@@ -194,7 +195,8 @@ static bool talk_produce(struct talk *t) {
     buf_deinit(&bytes);
     if (!good) return false;
     int64_t offset = a.responses.items[0].partition_responses.items[0].base_offset;
-    SWEEP_EXPECT(r, offset >= 0 && offset < (int64_t)BROKER_TOLD && r->told[offset] == 0, "%ld was given twice", offset);
+    SWEEP_EXPECT(r, offset >= 0 && offset < (int64_t)BROKER_TOLD && r->told[offset] == 0, "%ld was given twice",
+                 offset);
     if (sim_failed(r->base.world)) return false;
     r->told[offset] = payload + 1;
     if (offset + 1 > r->end) r->end = offset + 1;

@@ -132,7 +132,8 @@ static inline uint64_t sweep_all(const struct sweep_piece *p, enum sim_sweep_how
         n += p->step ? p->step : 1;
         runs++;
     }
-    if (getenv("OXBOW_SWEEP_COUNTS")) print_message("%s %s%s: %lu runs\n", p->name, sim_sweep_name(how), ever ? " ever" : "", runs);
+    if (getenv("OXBOW_SWEEP_COUNTS"))
+        print_message("%s %s%s: %lu runs\n", p->name, sim_sweep_name(how), ever ? " ever" : "", runs);
     return runs;
 }
 

@@ -46,8 +46,10 @@ static void confirmed_by_the_store(void **state) {
 
 static void the_end_of_memory(void **state) {
     (void)state;
-    static const struct sweep_piece p = {"broker-memory", sizeof(struct broker_run), SIM_SWEEP_MEMORY, prepare_object,
-                                         broker_work,     broker_check,              broker_client,    5};
+    static const struct sweep_piece p = {"broker-memory",  sizeof(struct broker_run),
+                                         SIM_SWEEP_MEMORY, prepare_object,
+                                         broker_work,      broker_check,
+                                         broker_client,    5};
     assert_true(sweep_all(&p, SIM_SWEEP_KILL, false) > 60);
     assert_true(sweep_all(&p, SIM_SWEEP_POWER, false) > 60);
 }

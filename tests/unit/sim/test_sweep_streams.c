@@ -106,8 +106,7 @@ static bool engine_open(struct engine *e) {
     e->loop = loop_current();
     e->store = sim_sweep_store(sim_store_open(NULL, e->env, &(struct sim_store_options){.exclusive = true}));
     e->run->lives++;
-    enum err err =
-        meta_open(&(struct meta_options){.env = e->env, .store = e->store, .node_id = 1}, &e->meta, &why);
+    enum err err = meta_open(&(struct meta_options){.env = e->env, .store = e->store, .node_id = 1}, &e->meta, &why);
     if (start_failed(e, "cluster", err, why)) return false;
     struct streams_options o = {.env = e->env,
                                 .store = e->store,
@@ -257,8 +256,8 @@ static bool part_open(struct engine *e, unsigned i) {
     struct part *p = &e->parts[i];
     struct streams_run *r = e->run;
     *p = (struct part){.engine = e, .index = i};
-    enum err err = stream_open(e->streams, t->partitions[i].stream, t->partitions[i].epoch, nothing, NULL, &p->live,
-                               &p->stream);
+    enum err err =
+        stream_open(e->streams, t->partitions[i].stream, t->partitions[i].epoch, nothing, NULL, &p->live, &p->stream);
     EXPECT(e, err == OK, "partition %u cannot be opened: %s", i, err_name(err));
     if (err != OK) return false;
     uint64_t end = stream_durable_end(p->stream), start = stream_durable_start(p->stream);
@@ -435,9 +434,14 @@ static void the_end_of_memory(void **state) {
     (void)state;
     static const struct sweep_piece p = {
         "streams-memory", sizeof(struct streams_run), SIM_SWEEP_MEMORY, crash_with_data, work, check, NULL, 7};
-    static const struct sweep_piece no_wal = {"streams-memory-no-wal", sizeof(struct streams_run), SIM_SWEEP_MEMORY,
-                                              crash_with_data_no_wal,  work_no_wal,                check,
-                                              NULL,                    11};
+    static const struct sweep_piece no_wal = {"streams-memory-no-wal",
+                                              sizeof(struct streams_run),
+                                              SIM_SWEEP_MEMORY,
+                                              crash_with_data_no_wal,
+                                              work_no_wal,
+                                              check,
+                                              NULL,
+                                              11};
     assert_true(sweep_all(&p, SIM_SWEEP_KILL, false) > 100);
     assert_true(sweep_all(&p, SIM_SWEEP_POWER, false) > 100);
     assert_true(sweep_all(&no_wal, SIM_SWEEP_KILL, false) > 50);
@@ -445,11 +449,8 @@ static void the_end_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_first_life),
-        cmocka_unit_test(a_life_after_a_crash),
-        cmocka_unit_test(a_life_without_a_wal),
-        cmocka_unit_test(a_dead_disk),
-        cmocka_unit_test(the_end_of_memory),
+        cmocka_unit_test(a_first_life), cmocka_unit_test(a_life_after_a_crash), cmocka_unit_test(a_life_without_a_wal),
+        cmocka_unit_test(a_dead_disk),  cmocka_unit_test(the_end_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

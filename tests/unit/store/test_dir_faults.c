@@ -299,8 +299,8 @@ static void test_full_and_read_only(void **state) {
 /* Says which call it was. */
 #define SWEPT(c) ((c) ? (void)0 : swept_broken(__LINE__, #c))
 static _Noreturn void swept_broken(int line, const char *what) {
-    fprintf(stderr, "call %u, errno %d%s: line %d: %s\n", sweep.at, sweep.error, sweep.ever ? ", and all behind it" : "",
-            line, what);
+    fprintf(stderr, "call %u, errno %d%s: line %d: %s\n", sweep.at, sweep.error,
+            sweep.ever ? ", and all behind it" : "", line, what);
     _Exit(1);
 }
 
@@ -342,7 +342,8 @@ static bool there(struct dir_test *t, const char *key, const char *text) {
 
 /* What may be there, and has to be: an answer that is no "unknown" is the truth. */
 static void swept_judge(struct dir_test *t, const enum err e[SWEPT_CALLS]) {
-    static const char *const keys[] = {"a/b/made", NULL, "a/other", "a/gone"}, *texts[] = {"one", NULL, "three", "four"};
+    static const char *const keys[] = {"a/b/made", NULL, "a/other", "a/gone"},
+                             *texts[] = {"one", NULL, "three", "four"};
     SWEPT(e[CALL_TWICE] == ERR_EXISTS || e[CALL_TWICE] != OK || e[CALL_MADE] != OK);
     for (unsigned i = 0; i < 4; i++) {
         if (!keys[i]) continue;
@@ -391,11 +392,8 @@ static void test_every_call(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_before_link),
-        cmocka_unit_test(test_after_link),
-        cmocka_unit_test(test_every_call),
-        cmocka_unit_test(test_full_and_read_only),
+        cmocka_unit_test(test_order),      cmocka_unit_test(test_before_link),        cmocka_unit_test(test_after_link),
+        cmocka_unit_test(test_every_call), cmocka_unit_test(test_full_and_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
