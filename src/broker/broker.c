@@ -500,6 +500,9 @@ static void drain_main(void *arg) {
 /* Also what a failed start undoes. Shards drain at the same time. */
 static void broker_close(struct broker *b) {
     atomic_store(&b->ready, false);
+    /* What is under way may wait for a store that is gone. */
+    if (b->streams) streams_stopping(b->streams);
+    if (b->meta) meta_stopping(b->meta);
     struct waitgroup done;
     waitgroup_init(&done);
     struct drain *drains = mem_zalloc(b->env->mem, (b->shard_count + 1) * sizeof(*drains));
