@@ -4,7 +4,8 @@
 #   make run      installs what building needs, builds, starts a single broker on 127.0.0.1:9092 with its data in ./data
 #   make test     installs what the tests need, builds with ASan and UBSan, runs every suite
 #   make deps     only installs what is missing (Debian packages; the lists are in tools/deps)
-#   make fmt lint clean install bench sim fuzz
+#   make sim      runs the simulator for SIM_MINUTES (30) on all processors; make test runs SEEDS (1..1200) of it
+#   make fmt lint clean install bench fuzz
 
 BUILD      ?= build
 BUILD_TEST ?= build-test
@@ -15,6 +16,8 @@ JOBS       ?= $(shell nproc)
 SUITES     ?=
 SEEDS      ?= 1..1200
 FUZZ_SECONDS ?= 60
+SIM_MINUTES ?= 30
+SIM_OPTIONS ?=
 
 MESON := $(shell command -v /usr/bin/meson || echo meson)
 # Files that decide what is built: when one is new or changed, the build directories are configured again.
@@ -68,8 +71,9 @@ test:
 	@$(MAKE) --no-print-directory test-build fuzz-build
 	@BUILD_TEST=$(BUILD_TEST) BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests $(SUITES)
 
+# Runs long: new seeds on all processors, and at the end how often each fault was done.
 sim: test-build
-	$(BUILD_TEST)/oxbow sim --seeds $(SEEDS)
+	@tools/sim --build $(BUILD_TEST) --minutes $(SIM_MINUTES) --jobs $(JOBS) $(SIM_OPTIONS)
 
 fuzz: fuzz-build
 	@BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests --fuzz-seconds $(FUZZ_SECONDS) fuzz

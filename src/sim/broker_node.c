@@ -111,8 +111,7 @@ static void broker_main(void *arg) {
                                .why_size = sizeof(why_text),
                                .processors = 2,
                                .fatal = on_fatal,
-                               .ctx = s,
-                               .mutant = sim_run_stream_mutant(b->run)};
+                               .ctx = s};
     struct broker *broker = NULL;
     const char *why = NULL;
     enum err e = broker_start(&o, &broker, &why);

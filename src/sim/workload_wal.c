@@ -10,6 +10,7 @@
  *  - after a takeover by mark the holder confirms nothing that the survivor did not read. */
 #include "base/crc32c.h"
 #include "sim/disk.h"
+#include "sim/history.h"
 #include "sim/workloads.h"
 #include "stream/wal.h"
 
@@ -80,6 +81,9 @@ static void check_reading(struct reading *r) {
     struct wal_life *l = r->life;
     uint64_t first = r->begun ? r->first : l->trimmed, end = r->begun ? r->next : l->trimmed;
     r->test->run->ops++;
+    sim_note(r->test->world, r->test->world->stepping, SIM_SUBJECT_ALL,
+             "reads back records %lu..%lu; %lu..%lu were confirmed and not trimmed", first, end, l->trimmed,
+             l->confirmed);
     /* nothing is needed of it (a restart after an error has saved the rest elsewhere) */
     if (l->confirmed == l->trimmed) return;
     if (first > l->trimmed)
@@ -129,6 +133,8 @@ static void confirmed(void *ctx, struct block *b) {
         sim_fail(h->test->world, "group of record %lu confirmed when %lu was next", first, h->life->confirmed);
     h->life->confirmed = first + count;
     h->test->run->acked += count;
+    sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "is told that records %lu..%lu are durable",
+             first, first + count);
     if (h->test->taken && h->life->confirmed > h->test->taken_end) {
         sim_fail(h->test->world, "the holder confirmed %lu records; the survivor had read %lu", h->life->confirmed,
                  h->test->taken_end);
@@ -144,6 +150,7 @@ static void failed(void *ctx, enum err why) {
     list_init(&back);
     wal_take_unconfirmed(h->wal, &back);
     for (struct list *n; (n = list_pop_front(&back)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
+    sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "the WAL fails: %s", err_name(why));
     h->in_flight = 0;
     h->failed = true;
     h->why = why;
@@ -176,6 +183,7 @@ static void submit_group(struct holder *h) {
         t->run->ops++;
     }
     if (!b) return;
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "writes records up to %lu", l->submitted);
     block_seal(b, env_now_ns(loop_current()->env));
     h->in_flight++;
     wal_submit(h->wal, b);
@@ -192,7 +200,9 @@ static void trim_some(struct holder *h, uint64_t keep) {
         block_destroy(b);
         count--;
     }
-    if (position) wal_trim(h->wal, position);
+    if (!position) return;
+    sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "trims records below %lu", h->life->trimmed);
+    wal_trim(h->wal, position);
 }
 
 /* What failed is taken for saved elsewhere, as the ledger would; then the WAL is tried again. */
@@ -201,6 +211,7 @@ static bool restart(struct holder *h) {
     h->life->trimmed = h->life->submitted;
     for (unsigned attempt = 0; attempt < 20; attempt++) {
         enum err e = wal_restart(h->wal);
+        sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "restarts the WAL: %s", err_name(e));
         if (e == OK) {
             h->failed = false;
             h->life->confirmed = h->life->submitted;
@@ -239,8 +250,7 @@ static struct wal_options options_of(struct wal_test *t, struct holder *h) {
                                 .no_lock = t->shared,
                                 .confirmed = confirmed,
                                 .failed = failed,
-                                .ctx = h,
-                                .mutant = sim_run_stream_mutant(t->run)};
+                                .ctx = h};
 }
 
 static void holder_main(void *arg) {
@@ -262,6 +272,8 @@ static void holder_main(void *arg) {
         uint8_t id[16];
         env_random(o.env, id, sizeof(id));
         e = wal_format(h.wal, "generation", h.incarnation, id);
+        sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "formats the WAL as incarnation %lu: %s",
+                 h.incarnation.v, err_name(e));
         if (e == OK) {
             h.life->formatted = true;
             hold(&h);
@@ -291,6 +303,7 @@ static void survivor_main(void *arg) {
     enum err e = wal_superblock(w) ? OK : ERR_NOT_FOUND;
     if (e == OK) e = wal_mark(w, wal_superblock(w)->incarnation, (struct incarnation){99});
     wal_close(w, false);
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "writes the takeover mark: %s", err_name(e));
     if (e != OK) return;
     /* The superblock is read after the mark: one read before it may be older than a trim. */
     if (wal_open(&o, &w, &why) != OK) return;
