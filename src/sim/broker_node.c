@@ -12,6 +12,8 @@
 
 #define DEVICE_PATH_SIZE 24u
 #define DEVICE_BYTES ((uint64_t)16 << 20)
+#define STARTS_MAX 5u
+#define LEFTOVERS_NS (150 * NS_PER_S) /* in which a start has swept and merged */
 
 static struct sim_broker_life *life_of(const struct sim_broker_seat *s) {
     return &s->broker->lives[s->life];
@@ -163,9 +165,18 @@ static void choose_kind(struct sim_broker *b) {
     sim_faults_for(w, classes[b->wal]);
 }
 
+/* What lies in the bucket, at any moment. */
+static void look(void *arg) {
+    const struct sim_broker *b = arg;
+    struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared};
+    (void)sim_check_store(b->world, NULL, &o);
+}
+
 void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
     struct sim_world *w = r->world;
-    *b = (struct sim_broker){.run = r, .world = w};
+    *b = (struct sim_broker){.run = r, .world = w, .memory = sim_check_memory_create(sim_run_mem(r))};
+    w->bucket->deleted = look; /* whatever is deleted: nothing may need it */
+    w->bucket->deleted_ctx = b;
     choose_kind(b);
     b->crash = sim_chance(w, 0.3) ? 0 : sim_chance(w, 0.5) ? 0.05 : 0.2;
     (void)snprintf(b->upload_bytes, sizeof(b->upload_bytes), "%lu", sim_chance(w, 0.5) ? 65536ul : 4ul << 20);
@@ -271,6 +282,7 @@ static void take_over(struct sim_broker *b) {
 
 bool sim_broker_trouble(struct sim_broker *b) {
     struct sim_world *w = b->world;
+    look(b);
     struct sim_node *n = sim_broker_node(b);
     if (!sim_node_up(n)) {
         if (b->moves && sim_chance(w, 0.5)) {
@@ -294,6 +306,35 @@ bool sim_broker_trouble(struct sim_broker *b) {
     return true;
 }
 
+static void stop_all(struct sim_broker *b) {
+    for (unsigned i = 0; i < b->machine_count; i++) b->seats[i].stop_asked = true;
+    for (unsigned i = 0; i < b->machine_count && !sim_failed(b->world); i++) {
+        if (!sim_run_wait_down(b->run, b->seats[i].node, 3600 * NS_PER_S))
+            sim_fail(b->world, "a broker does not stop though nothing is broken");
+    }
+}
+
+/* Everything late has landed. Once more it starts, and has its time: then nothing lies in the bucket that nothing needs,
+ * nor after it was stopped. Suspends. */
+static void check_leftovers(struct sim_broker *b) {
+    struct sim_world *w = b->world;
+    if (sim_failed(w)) return;
+    fiber_sleep_ns(SIM_RUN_LATE_NS);
+    struct sim_check_options o = {
+        .memory = b->memory, .exclusive = !b->shared, .merged = true, .swept_ns = w->now_ns};
+    for (unsigned i = 0; i < STARTS_MAX && o.settled.v == 0 && !sim_failed(w); i++) {
+        start(b, b->at);
+        fiber_sleep_ns(LEFTOVERS_NS);
+        o.settled.v = life_of(&b->seats[b->at])->incarnation;
+        if (!sim_node_up(sim_broker_node(b))) o.settled.v = 0;
+    }
+    if (o.settled.v == 0 && !sim_failed(w)) sim_fail(w, "the broker does not start though nothing is broken");
+    if (sim_failed(w) || !sim_check_store(w, NULL, &o)) return;
+    stop_all(b);
+    o.closed = true;
+    if (!sim_failed(w)) (void)sim_check_store(w, NULL, &o);
+}
+
 void sim_broker_end(struct sim_broker *b, const bool *done) {
     struct sim_world *w = b->world;
     uint64_t give_up_ns = w->now_ns + 3600 * NS_PER_S;
@@ -301,9 +342,6 @@ void sim_broker_end(struct sim_broker *b, const bool *done) {
         if (!sim_node_up(sim_broker_node(b))) start(b, b->at);
         fiber_sleep_ns(100 * NS_PER_MS);
     }
-    for (unsigned i = 0; i < b->machine_count; i++) b->seats[i].stop_asked = true;
-    for (unsigned i = 0; i < b->machine_count && !sim_failed(w); i++) {
-        if (!sim_run_wait_down(b->run, b->seats[i].node, 3600 * NS_PER_S))
-            sim_fail(w, "a broker does not stop though nothing is broken");
-    }
+    stop_all(b);
+    check_leftovers(b);
 }

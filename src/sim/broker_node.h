@@ -5,6 +5,7 @@
 #ifndef OXBOW_SIM_BROKER_NODE_H
 #define OXBOW_SIM_BROKER_NODE_H
 
+#include "sim/check_store.h"
 #include "sim/client.h"
 #include "sim/run.h"
 
@@ -48,6 +49,7 @@ struct sim_broker {
     double crash;                  /* chance of trouble at each look */
     struct sim_broker_life *lives; /* [0] is nobody */
     size_t life_count, life_capacity;
+    struct sim_check_memory *memory; /* of what was seen in the bucket */
 };
 
 /* Draws what it is like, and makes its machines. */
@@ -58,7 +60,8 @@ void sim_broker_deinit(struct sim_broker *b);
 void sim_broker_begin(struct sim_broker *b, bool (*first)(void *ctx, struct sim_client *c), void *ctx);
 /* Starts it if it is down (false), or perhaps does something to it. */
 bool sim_broker_trouble(struct sim_broker *b);
-/* Keeps it up until *done, then stops it in order, and all others that are still there. Suspends. */
+/* Keeps it up until *done, then stops it in order, and all others that are still there; and looks what a last start
+ * leaves in the bucket. Suspends. */
 void sim_broker_end(struct sim_broker *b, const bool *done);
 /* The machine on which it is to be. */
 struct sim_node *sim_broker_node(const struct sim_broker *b);

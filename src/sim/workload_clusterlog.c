@@ -9,8 +9,10 @@
  *    entry and the same state before it at each number;
  *  - an entry was written by the writer of the latest election before it;
  *  - what was acknowledged before a takeover began is below the election, and in the state of the new writer;
+ *  - at every moment the bucket holds the log whole, up to what was acknowledged; it never becomes shorter;
  *  - at the end, when all that is late has landed, a replay holds every acknowledged append. */
 #include "base/crc32c.h"
+#include "sim/check_store.h"
 #include "sim/history.h"
 #include "sim/log_head.h"
 #include "sim/workloads.h"
@@ -37,6 +39,7 @@ struct cluster_test {
     struct place places[ENTRIES_MAX];
     uint64_t acked_end; /* behind the highest acknowledged number */
     struct log_state audited;
+    struct sim_check_memory *memory;
 };
 
 static uint64_t subject_of(uint64_t number) {
@@ -306,7 +309,19 @@ static void trouble(struct cluster_test *t) {
     }
 }
 
+/* At any moment. */
+static void look(void *arg) {
+    struct cluster_test *t = arg;
+    uint64_t end;
+    bool fenced;
+    if (sim_failed(t->world) || !sim_check_log(t->world, PREFIX, 1, t->memory, &end, &fenced)) return;
+    if (fenced) sim_fail(t->world, "a fence at %lu ends the log, and nobody makes fences", end);
+    if (end < t->acked_end)
+        sim_fail(t->world, "entry %lu was acknowledged, and the bucket holds the log to %lu", t->acked_end - 1, end);
+}
+
 static void audit(struct cluster_test *t) {
+    look(t);
     t->auditing = true;
     t->audited = (struct log_state){0};
     struct sim_node *n = t->nodes[0];
@@ -334,6 +349,9 @@ void workload_clusterlog(struct sim_run *r) {
     struct sim_world *w = r->world;
     t->run = r;
     t->world = w;
+    t->memory = sim_check_memory_create(sim_run_mem(r));
+    w->bucket->deleted = look;
+    w->bucket->deleted_ctx = t;
     load_choose(t);
     static const char *const names[NODES_MAX] = {"a", "b", "c", "d"};
     for (unsigned i = 0; i < t->node_count; i++) {
@@ -343,6 +361,7 @@ void workload_clusterlog(struct sim_run *r) {
     uint64_t end_ns = w->now_ns + sim_run_load_ns(r, 6);
     while (w->now_ns < end_ns && t->acked_end < ENTRIES_MAX / 2) {
         fiber_sleep_ns(sim_between(w, 100, 6000) * NS_PER_MS);
+        look(t);
         if (sim_chance(w, 0.4)) trouble(t);
     }
     t->over = true;
@@ -354,4 +373,5 @@ void workload_clusterlog(struct sim_run *r) {
     audit(t);
     fiber_sleep_ns(SIM_RUN_LATE_NS);
     audit(t);
+    look(t);
 }

@@ -12,8 +12,10 @@
  *  - appends are acknowledged as a contiguous prefix;
  *  - an append that failed because the log was lost to another is not in the log;
  *  - all fencers agree on the number of the fence, whatever lands later; at most one entry is the fence, and it stays;
- *  - nothing at or above the fence is ever acknowledged, and the writer, if it lives, learns of it. */
+ *  - nothing at or above the fence is ever acknowledged, and the writer, if it lives, learns of it;
+ *  - at every moment the bucket holds the log whole, up to what was acknowledged; it never becomes shorter. */
 #include "base/crc32c.h"
+#include "sim/check_store.h"
 #include "sim/history.h"
 #include "sim/log_head.h"
 #include "sim/workloads.h"
@@ -51,6 +53,7 @@ struct objlog_test {
         bool succeeded;
     } fencers[FENCERS];
     struct sim_node *writer;
+    struct sim_check_memory *memory;
 };
 
 /* --- The writer. All of this is gone after a crash. */
@@ -345,15 +348,16 @@ static bool fencers_done(const struct objlog_test *t) {
     return true;
 }
 
-/* What must be in the bucket when all is over. */
-static void bucket_check(struct objlog_test *t) {
-    char key[128];
-    objlog_key(key, sizeof(key), PREFIX, t->fence_number);
-    const struct sim_object *o = sim_bucket_find(t->world->bucket, key);
-    struct objlog_header h;
-    if (!o || objlog_header_decode(o->data, o->size, &h) != OK || h.kind != OBJLOG_FENCE) {
+/* At any moment. */
+static void look(void *arg) {
+    struct objlog_test *t = arg;
+    uint64_t end;
+    bool fenced;
+    if (sim_failed(t->world) || !sim_check_log(t->world, PREFIX, t->depth, t->memory, &end, &fenced)) return;
+    if (end < t->acked_end)
+        sim_fail(t->world, "entry %lu was acknowledged, and the bucket holds the log to %lu", t->acked_end - 1, end);
+    if (t->fence_number != UINT64_MAX && (!fenced || end != t->fence_number))
         sim_fail(t->world, "the fence at %lu is gone", t->fence_number);
-    }
 }
 
 static void finish(struct objlog_test *t) {
@@ -373,7 +377,7 @@ static void finish(struct objlog_test *t) {
         for (unsigned i = 0; i < FENCERS && round == 0; i++) t->fencers[i].succeeded = false;
         t->fences_mine = 0;
     }
-    bucket_check(t);
+    look(t);
 }
 
 static void load_choose(struct objlog_test *t) {
@@ -397,12 +401,16 @@ void workload_objlog(struct sim_run *r) {
     t->writer = sim_node_create(w, "writer");
     for (unsigned i = 0; i < FENCERS; i++)
         t->fencers[i].node = sim_node_create(w, (const char *[]){"fencer-a", "fencer-b", "fencer-c"}[i]);
+    t->memory = sim_check_memory_create(sim_run_mem(r));
+    w->bucket->deleted = look;
+    w->bucket->deleted_ctx = t;
     load_choose(t);
     sim_node_start(t->writer, writer_main, t);
     uint64_t start_ns = w->now_ns, load_ns = sim_run_load_ns(r, 6),
              fence_from_ns = start_ns + sim_between(w, 0, r->planned_ns);
     while (w->now_ns < start_ns + load_ns) {
         fiber_sleep_ns(sim_between(w, 100, 8000) * NS_PER_MS);
+        look(t);
         if (w->now_ns >= fence_from_ns) fencers_start(t, false);
         if (sim_chance(w, 0.2)) trouble(t);
     }

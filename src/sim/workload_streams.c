@@ -99,11 +99,11 @@ struct streams_test {
     double takeover; /* chance that the other machine takes over */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
+    bool detects;    /* faults may come that are refused, not survived */
+    bool detected;   /* something was */
     struct sim_check_memory *memory;
     struct incarnation settled; /* the newest one that had its time while nothing was broken */
     uint64_t swept_ns;
-    bool detects;  /* faults may come that are refused, not survived */
-    bool detected; /* something was */
 };
 
 struct part {
@@ -773,7 +773,7 @@ static void drop_topics(struct broker_life *l) {
 /* What a recovery would find of the newest topic's partitions. */
 struct holdings {
     struct streams_test *test;
-    struct check_wal wal;
+    struct stored_wal wal;
     struct sim_check_stream parts[PARTITIONS_MAX];
     bool any[PARTITIONS_MAX];
 };
@@ -806,16 +806,17 @@ static void holding_of_wal(void *ctx, const struct record_header *r, const uint8
     }
 }
 
-/* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. */
-static void look(struct streams_test *t) {
-    if (t->detects) return; /* what lies there may be damaged */
+/* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. Not where things rot. */
+static void look(void *arg) {
+    struct streams_test *t = arg;
+    if (t->detects) return;
     struct holdings h = {.test = t};
     struct sim_check_options o = {.memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
     if (!sim_check_store(t->world, NULL, &o)) return;
-    struct check_report r = {""};
+    struct stored_report r = {""};
     if (!t->no_wal) {
         struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
-        if (!check_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
+        if (!stored_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
             sim_fail(t->world, "the WAL: %s", r.text);
     }
     for (unsigned i = 0; i < t->partitions && !sim_failed(t->world); i++) {
@@ -861,10 +862,10 @@ static void check_closed(struct streams_test *t) {
                                   .merged = true,
                                   .swept_ns = t->swept_ns};
     if (!sim_check_store(t->world, NULL, &o) || t->no_wal) return;
-    struct check_report r = {""};
-    struct check_wal w;
+    struct stored_report r = {""};
+    struct stored_wal w;
     struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
-    if (!check_wal_read(&r, sim_run_mem(t->run), f, NULL, NULL, &w))
+    if (!stored_wal_read(&r, sim_run_mem(t->run), f, NULL, NULL, &w))
         sim_fail(t->world, "the WAL: %s", r.text);
     else if (!w.formatted || !w.both || !w.superblock.closed || w.marked)
         sim_fail(t->world, "the superblocks of a WAL that was closed in order do not say so");
@@ -907,7 +908,8 @@ static void broker_main(void *arg) {
         if (t->drop > 0) drop_topics(&l);
     }
     waitgroup_wait(&l.group);
-    if (t->world->faults_off && e == OK && l.parts[0].stream && !l.fatal && !side->superseded && !sim_failed(t->world))
+    if (t->world->faults_off && !t->detects && e == OK && l.parts[0].stream && !l.fatal && !side->superseded &&
+        !sim_failed(t->world))
         settle(&l);
     close_engine(&l);
 }
@@ -1000,6 +1002,8 @@ static void stop_all(struct streams_test *t) {
 static void streams_run(struct streams_test *t) {
     struct sim_world *w = t->world;
     t->current = &t->sides[0];
+    w->bucket->deleted = look; /* whatever is deleted: nothing may need it */
+    w->bucket->deleted_ctx = t;
     for (unsigned i = 0; i < PARTITIONS_MAX; i++) t->holders[i] = t->current;
     for (unsigned i = 0; i < ARRAY_LEN(t->sides); i++) t->sides[i].test = t;
     streams_load(t);
@@ -1015,7 +1019,7 @@ static void streams_run(struct streams_test *t) {
     }
     if (!sim_failed(w) && !t->audited && !t->detected)
         sim_fail(w, "the broker does not start though nothing is broken");
-    if (!sim_failed(w) && !t->detected) check_closed(t);
+    if (!sim_failed(w) && t->audited && !t->detects) check_closed(t);
 }
 
 static struct streams_test *test_create(struct sim_run *r) {

@@ -7,6 +7,7 @@
  * Promises:
  *  - what was confirmed and not trimmed is read back, in order, byte for byte, whatever was torn, lost or late;
  *  - nothing is read back that was not written, or that another incarnation wrote;
+ *  - the same at every moment, by what lies on the medium as its readers see it;
  *  - after a takeover by mark the holder confirms nothing that the survivor did not read.
  *
  * In some runs bits of the ring rot between two lives. Then a reading may say that the WAL is damaged, or refuse; what it
@@ -14,6 +15,7 @@
  * was written that shows that they were whole. */
 #include "base/crc32c.h"
 #include "sim/atlas.h"
+#include "sim/check_format.h"
 #include "sim/disk.h"
 #include "sim/history.h"
 #include "sim/workloads.h"
@@ -44,7 +46,8 @@ struct wal_test {
     unsigned life_count;
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
     size_t record_max;
-    double trim_chance; /* small: the ring fills up */
+    double trim_chance;      /* small: the ring fills up */
+    struct sim_file *device; /* when it is shared */
 };
 
 struct holder {
@@ -67,6 +70,7 @@ struct reading {
     struct wal_life *life;
     uint64_t first, next;
     bool begun;
+    struct stored_wal ring; /* of a look from outside */
 };
 
 static enum err read_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
@@ -333,6 +337,32 @@ static void survivor_main(void *arg) {
 
 /* --- The driver. */
 
+static void look_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
+    struct reading *r = ctx;
+    uint64_t incarnation = r->ring.superblock.incarnation.v;
+    if (sim_failed(r->test->world) || incarnation == 0 || incarnation > r->test->life_count) return;
+    r->life = r->test->lives[incarnation - 1];
+    (void)read_record(r, h, payload);
+}
+
+/* From outside, at any moment. */
+static void look(struct wal_test *t) {
+    if (t->rots || sim_failed(t->world)) return;
+    struct sim_file *f = t->shared ? t->device : sim_disk_find(t->holder->disk, t->path);
+    struct reading r = {.test = t};
+    struct stored_report report = {""};
+    if (!stored_wal_read(&report, sim_run_mem(t->run), f, look_record, &r, &r.ring))
+        sim_fail(t->world, "the WAL: %s", report.text);
+    uint64_t incarnation = r.ring.formatted ? r.ring.superblock.incarnation.v : 0;
+    for (uint64_t i = incarnation; i < t->life_count; i++) {
+        if (t->lives[i]->formatted) sim_fail(t->world, "the superblock of a later format is gone");
+    }
+    if (incarnation > t->life_count) sim_fail(t->world, "the superblock names an incarnation that never was");
+    if (sim_failed(t->world) || incarnation == 0) return;
+    r.life = t->lives[incarnation - 1];
+    check_reading(&r, NULL); /* nothing rots: what was found is whole */
+}
+
 /* Between two lives a bit changes, anywhere; mostly in the ring. */
 static void rot(struct wal_test *t) {
     struct sim_file *f = sim_disk_find(t->holder->disk, t->path);
@@ -355,10 +385,10 @@ void workload_wal(struct sim_run *r) {
     t->holder = sim_node_create(w, "holder");
     t->survivor = sim_node_create(w, "survivor");
     if (t->shared) {
-        struct sim_file *device = sim_device_create(w, WAL_SIZE);
-        sim_device_attach(t->holder, t->path, device);
-        sim_device_attach(t->survivor, t->path, device);
-        sim_device_unref(device); /* now it is the nodes' */
+        t->device = sim_device_create(w, WAL_SIZE);
+        sim_device_attach(t->holder, t->path, t->device);
+        sim_device_attach(t->survivor, t->path, t->device);
+        sim_device_unref(t->device); /* now it is the nodes', which stay */
     }
     uint64_t end_ns = w->now_ns + sim_run_load_ns(r, 1), take_ns = w->now_ns + sim_between(w, 1, 40) * NS_PER_S;
     while (w->now_ns < end_ns && !t->detected && !sim_failed(w)) {
@@ -368,6 +398,7 @@ void workload_wal(struct sim_run *r) {
             sim_node_start(t->holder, holder_main, t);
         }
         fiber_sleep_ns(sim_between(w, 10, 4000) * NS_PER_MS);
+        look(t);
         if (t->shared && w->now_ns > take_ns && !t->taken && !sim_node_up(t->survivor))
             sim_node_start(t->survivor, survivor_main, t);
         if (sim_chance(w, 0.25)) sim_node_pause(t->holder, sim_node_pause_ns(w));
@@ -379,6 +410,7 @@ void workload_wal(struct sim_run *r) {
     t->over = true;
     if (!sim_failed(w) && !sim_run_wait_down(r, t->holder, 600 * NS_PER_S))
         sim_fail(w, "the holder does not end though nothing is broken");
+    look(t);
     if (!sim_failed(w)) (void)sim_run_wait_down(r, t->survivor, 600 * NS_PER_S);
     if (!t->shared && !t->detected && !sim_failed(w)) { /* the last read back */
         t->over = true;
