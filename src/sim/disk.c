@@ -32,6 +32,7 @@ struct sim_disk {
     struct mapstr entries;
     struct mapstr dirs; /* values are not NULL and mean nothing */
     uint64_t limit_bytes;
+    uint64_t full_until_ns; /* a period of SIM_DISK_FULL */
 };
 
 struct attachment {
@@ -179,6 +180,15 @@ uint64_t sim_file_dirty_sectors(const struct sim_file *f) {
     return medium_dirty(&f->medium);
 }
 
+bool sim_file_rot(struct sim_file *f, uint64_t position, uint64_t size) {
+    struct medium *m = &f->medium;
+    if (position >= m->size || !sim_fault_allowed(f->world, SIM_DISK_BIT_ROT)) return false;
+    if (size > m->size - position) size = m->size - position;
+    if (!medium_rot(m, position, size)) return false;
+    sim_fault_count(f->world, NULL, SIM_DISK_BIT_ROT);
+    return true;
+}
+
 /* --- Names. */
 
 static bool path_valid(const char *path) {
@@ -210,10 +220,20 @@ static void entry_set(struct sim_file **place, struct sim_file *f) {
     file_unref(before);
 }
 
+static uint64_t latency_ns(struct sim_world *w, uint64_t low_us, uint64_t high_us) {
+    uint64_t us = sim_between(w, low_us, high_us);
+    if (sim_fault(w, SIM_DISK_SLOW)) us += sim_between(w, 0, 2000000);
+    if (sim_fault(w, SIM_DISK_STALL)) us += sim_between(w, 2000000, 60000000);
+    return us * NS_PER_US;
+}
+
 static void disk_wait(struct sim_node *n, uint64_t low_us, uint64_t high_us) {
-    uint64_t us = sim_between(n->world, low_us, high_us);
-    if (sim_fault(n->world, SIM_DISK_SLOW)) us += sim_between(n->world, 0, 2000000);
-    sim_suspend(n, us * NS_PER_US);
+    sim_suspend(n, latency_ns(n->world, low_us, high_us));
+}
+
+/* The moment of a change. Where the node ends just before it, nothing comes after. */
+static void disk_effect(struct sim_node *n) {
+    if (!sim_node_effect(n)) sim_node_halt(n);
 }
 
 enum err sim_file_info(struct env *e, const char *path, struct env_file_info *out) {
@@ -238,6 +258,7 @@ enum err sim_file_remove(struct env *e, const char *path) {
     if (!path_valid(path)) return ERR_INVALID;
     struct entry *x = mapstr_get(&n->disk->entries, path, strlen(path));
     if (!x || !x->live) return ERR_NOT_FOUND;
+    disk_effect(n);
     sim_trace(n->world, n, "file-remove", path, x->live->medium.size, 0);
     entry_set(&x->live, NULL);
     disk_wait(n, 1, 50);
@@ -249,6 +270,7 @@ enum err sim_dir_make(struct env *e, const char *path) {
     disk_wait(n, 5, 200);
     if (!path_valid(path)) return ERR_INVALID;
     if (sim_disk_find(n->disk, path)) return ERR_EXISTS;
+    disk_effect(n);
     for (size_t size = strlen(path); !dir_exists(n->disk, path, size); size = path_parent(path, size)) {
         mapstr_put(&n->disk->dirs, path, size, n->disk);
     }
@@ -261,6 +283,7 @@ enum err sim_dir_sync(struct env *e, const char *path) {
     if (!path_valid(path)) return ERR_INVALID;
     size_t size = strcmp(path, ".") == 0 ? 0 : strlen(path), cursor = 0, key_size;
     if (!dir_exists(n->disk, path, size)) return ERR_NOT_FOUND;
+    disk_effect(n);
     if (sim_fault(n->world, SIM_DISK_SYNC_FAILS)) return ERR_IO;
     const char *key;
     for (struct entry *x; (x = mapstr_next(&n->disk->entries, &cursor, &key, &key_size)) != NULL;) {
@@ -296,6 +319,7 @@ enum err sim_file_open(struct env *e, const char *path, unsigned flags, struct e
     if (!f) {
         if (!(flags & ENV_FILE_CREATE)) return ERR_NOT_FOUND;
         if (!dir_exists(n->disk, path, path_parent(path, strlen(path)))) return ERR_NOT_FOUND;
+        disk_effect(n);
         f = file_create(n->world, 0, false);
         entry_set(&entry_at(n->disk, path)->live, f);
         file_unref(f);
@@ -357,7 +381,7 @@ enum err sim_file_read(struct env_file *h, uint64_t position, void *data, size_t
     if (h->revoked || sim_fault(n->world, SIM_DISK_READ_FAILS)) return ERR_IO;
     if (position < f->medium.size && sim_fault(n->world, SIM_DISK_BIT_ROT)) {
         uint64_t there = f->medium.size - position;
-        medium_rot(&f->medium, position, there < size ? (size_t)there : size);
+        (void)medium_rot(&f->medium, position, there < size ? (size_t)there : size);
     }
     size_t read = medium_read(&f->medium, position, data, size);
     sim_trace(n->world, n, "file-read", NULL, position, read);
@@ -371,6 +395,7 @@ enum err sim_file_sync(struct env_file *h) {
     struct sim_node *n = h->node;
     disk_wait(n, 50, 2000);
     if (h->revoked) return ERR_IO;
+    disk_effect(n);
     if (sim_fault(n->world, SIM_DISK_SYNC_FAILS)) {
         medium_sync_failed(&h->file->medium);
         return ERR_IO;
@@ -381,14 +406,28 @@ enum err sim_file_sync(struct env_file *h) {
     return OK;
 }
 
+void sim_file_sync_failed(struct env_file *h) {
+    CHECK_OBJ(h, HANDLE_MAGIC);
+    medium_sync_failed(&h->file->medium);
+}
+
+struct sim_node *sim_file_node(const struct env_file *h) {
+    CHECK_OBJ(h, HANDLE_MAGIC);
+    return h->node;
+}
+
 /* True when the file may grow to `end`. */
 static bool space_there(const struct env_file *h, uint64_t end) {
     const struct medium *m = &h->file->medium;
     if (end <= m->size) return true;
     if (h->file->device) return false;
     struct sim_disk *d = h->node->disk;
+    struct sim_world *w = h->node->world;
     if (d->limit_bytes != UINT64_MAX && disk_used(d) + (end - m->size) > d->limit_bytes) return false;
-    return !sim_fault(h->node->world, SIM_DISK_FULL);
+    if (w->now_ns < d->full_until_ns && !w->faults_off) return false;
+    if (!sim_fault(w, SIM_DISK_FULL)) return true;
+    d->full_until_ns = w->now_ns + sim_between(w, 0, sim_chance(w, 0.5) ? 100 : 60000) * NS_PER_MS;
+    return false;
 }
 
 enum err sim_file_grow(struct env_file *h, uint64_t size_bytes) {
@@ -397,6 +436,7 @@ enum err sim_file_grow(struct env_file *h, uint64_t size_bytes) {
     disk_wait(n, 20, 2000);
     if (h->flags & ENV_FILE_READ_ONLY) return ERR_INVALID;
     if (!space_there(h, size_bytes)) return ERR_FULL;
+    disk_effect(n);
     struct medium *m = &h->file->medium;
     if (size_bytes > m->size) m->size = size_bytes;
     sim_trace(n->world, n, "file-grow", NULL, size_bytes, 0);
@@ -514,8 +554,7 @@ static struct disk_write *write_begin(struct env_file *h, uint64_t position, con
     for (size_t i = 0, at = 0; i < count; at += pieces[i].size, i++)
         memcpy(x->data + at, pieces[i].data, pieces[i].size);
     sim_op_init(&x->op, n, write_fire, write_orphaned);
-    uint64_t ns = sim_between(w, 30, 800) * NS_PER_US;
-    if (sim_fault(w, SIM_DISK_SLOW)) ns += sim_between(w, 0, 2 * NS_PER_S);
+    uint64_t ns = latency_ns(w, 30, 800);
     x->done_at_ns = w->now_ns + ns;
     /* Now and then a part lands well before the rest, so that another machine can read it; never where the file
      * grows. */
@@ -539,6 +578,7 @@ enum err sim_file_write(struct env_file *h, uint64_t position, const struct env_
         disk_wait(h->node, 1, 100);
         return ERR_IO;
     }
+    disk_effect(h->node);
     struct disk_write *x = write_begin(h, position, pieces, count, size);
     sim_op_wait(&x->op);
     enum err e = x->result;

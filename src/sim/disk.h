@@ -12,7 +12,7 @@
  * torn, or not; on a shared device it may also land
  * later. kill -9 leaves the machine running: completed writes stay, dirty or not.
  *
- * A failed write (EIO) may have reached any of its sectors. After a failed sync a part of what was dirty counts as
+ * A disk that is full stays so for a while, for all files on it. A failed write (EIO) may have reached any of its sectors. After a failed sync a part of what was dirty counts as
  * clean without being on the medium: later syncs
  * succeed and the next power cut takes it away, as Linux does it. */
 #ifndef OXBOW_SIM_DISK_H
@@ -49,6 +49,10 @@ size_t sim_file_peek(const struct sim_file *f, uint64_t position, void *out, siz
 uint64_t sim_file_peek_size(const struct sim_file *f);
 uint64_t sim_file_dirty_sectors(const struct sim_file *f);
 
+/* Bit rot by hand, at most once per call: changes one bit in [position, position + size), of what is read and of what
+ * is on the medium. False: not allowed, or nothing lies there. */
+bool sim_file_rot(struct sim_file *f, uint64_t position, uint64_t size);
+
 /* For node.c: the environment's functions, and the ends of nodes. */
 enum err sim_file_open(struct env *e, const char *path, unsigned flags, struct env_file **out);
 void sim_file_close(struct env_file *f);
@@ -57,6 +61,10 @@ enum err sim_file_size(struct env_file *f, struct env_file_info *out);
 enum err sim_file_read(struct env_file *f, uint64_t position, void *data, size_t size, size_t *got);
 enum err sim_file_write(struct env_file *f, uint64_t position, const struct env_bytes *pieces, size_t count);
 enum err sim_file_sync(struct env_file *f);
+/* A sync that failed: what was dirty may count as clean. Does not suspend. */
+void sim_file_sync_failed(struct env_file *f);
+/* The node that opened it. */
+struct sim_node *sim_file_node(const struct env_file *f);
 enum err sim_file_grow(struct env_file *f, uint64_t size_bytes);
 enum err sim_file_remove(struct env *e, const char *path);
 enum err sim_dir_make(struct env *e, const char *path);

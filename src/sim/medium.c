@@ -189,14 +189,15 @@ void medium_power_cut(struct medium *m, unsigned writer, bool size_in_doubt) {
     }
 }
 
-void medium_rot(struct medium *m, uint64_t position, size_t size) {
-    if (size == 0) return;
+bool medium_rot(struct medium *m, uint64_t position, size_t size) {
+    if (size == 0) return false;
     uint64_t at = position + sim_between(m->world, 0, size - 1);
-    if (at / SIM_SECTOR >= m->count) return;
+    if (at / SIM_SECTOR >= m->count) return false;
     struct sector *s = &m->sectors[at / SIM_SECTOR];
     uint8_t bit = (uint8_t)(1u << sim_between(m->world, 0, 7));
     if (s->live) s->live[at % SIM_SECTOR] ^= bit;
     if (s->medium) s->medium[at % SIM_SECTOR] ^= bit;
+    return s->live || s->medium;
 }
 
 uint64_t medium_dirty(const struct medium *m) {

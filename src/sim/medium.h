@@ -44,8 +44,8 @@ void medium_sync(struct medium *m);
 void medium_sync_failed(struct medium *m);
 /* Power cut: dirty sectors of that writer (UINT_MAX: of all) persist, vanish or tear; lost ones vanish. */
 void medium_power_cut(struct medium *m, unsigned writer, bool size_in_doubt);
-/* Changes a bit that lies in [position, position+size), if there is anything. */
-void medium_rot(struct medium *m, uint64_t position, size_t size);
+/* Changes a bit that lies in [position, position+size); false if there is nothing but zeros that were never written. */
+bool medium_rot(struct medium *m, uint64_t position, size_t size);
 uint64_t medium_dirty(const struct medium *m);
 
 #endif

@@ -327,6 +327,7 @@ static void connect_orphaned(struct sim_op *op, enum sim_crash kind) {
 enum err sim_net_connect(struct env *e, const char *host, uint16_t port, struct env_conn **out) {
     struct sim_node *n = sim_node_of(e);
     struct sim_world *w = n->world;
+    if (!sim_node_effect(n)) sim_node_halt(n);
     struct connecting *k = MEM_NEW(&w->heap, struct connecting);
     (void)snprintf(k->host, sizeof(k->host), "%s", host);
     k->port = port;
@@ -381,6 +382,10 @@ void sim_net_conn_send(struct env_conn *c, struct slice *slices, size_t count) {
     CHECK_OBJ(c, CONN_MAGIC);
     ASSERT(c->loop == loop_current());
     struct sim_world *w = c->world;
+    if (!sim_node_effect(c->machine)) {
+        for (size_t i = 0; i < count; i++) slice_unref(&slices[i]);
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         for (size_t at = 0; at < slices[i].size; at += SEGMENT_MAX) {
             size_t n = slices[i].size - at < SEGMENT_MAX ? slices[i].size - at : SEGMENT_MAX;
@@ -436,6 +441,7 @@ static void conn_drop(struct env_conn *c, bool abort) {
 void sim_net_conn_close(struct env_conn *c, bool abort) {
     CHECK_OBJ(c, CONN_MAGIC);
     ASSERT(c->loop == loop_current());
+    if (!sim_node_effect(c->machine)) return; /* it is ended with its node, right after this step */
     conn_drop(c, abort);
     conn_settle(c);
 }

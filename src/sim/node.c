@@ -29,6 +29,7 @@ static struct block *block_of(void *p) {
 /* Bytes that were not asked to be zero are the same in every run, and are not zero. */
 static void *sim_mem_alloc(struct mem *base, size_t size, size_t alignment, bool zeroed) {
     struct sim_mem *m = CONTAINER_OF(base, struct sim_mem, base);
+    if (m->owner) sim_sweep_memory(m->owner);
     size_t offset = alignment > BLOCK_HEADER ? alignment : BLOCK_HEADER;
     char *raw = alignment > 16 ? mem_aligned(m->heap, offset + size, alignment)
                 : zeroed       ? mem_zalloc(m->heap, offset + size)
@@ -121,6 +122,19 @@ static void pause_orphaned(struct sim_op *op, enum sim_crash kind) {
     mem_free(&op->world->heap, op);
 }
 
+bool sim_node_effect(struct sim_node *n) {
+    if (n->crash_in_effects > 0 && --n->crash_in_effects == 0) n->crash_now = true;
+    return !n->crash_now;
+}
+
+void sim_node_halt(struct sim_node *n) {
+    ASSERT(n->crash_now);
+    struct sim_op *op = MEM_NEW(&n->world->heap, struct sim_op);
+    sim_op_init(op, n, pause_fire, pause_orphaned);
+    sim_op_wait(op);
+    UNREACHABLE();
+}
+
 void sim_suspend(struct sim_node *n, uint64_t ns) {
     struct sim_op *op = MEM_NEW(&n->world->heap, struct sim_op);
     sim_op_init(op, n, pause_fire, pause_orphaned);
@@ -155,8 +169,10 @@ static struct loop *node_loop_make(struct sim_node *n, const char *name) {
 }
 
 static enum err sim_loop_start(struct env *e, const char *name, struct loop **out) {
-    *out = node_loop_make(sim_node_of(e), name);
-    return OK;
+    struct sim_node *n = sim_node_of(e);
+    enum err err = sim_sweep_loop_start(n);
+    if (err == OK) *out = node_loop_make(n, name);
+    return err;
 }
 
 static void sim_loop_wake(struct loop *l) {
@@ -177,20 +193,20 @@ static const struct env_ops sim_env_ops = {
     .loop_start = sim_loop_start,
     .loop_wake = sim_loop_wake,
     .offload = sim_offload,
-    .file_open = sim_file_open,
+    .file_open = sim_sweep_file_open,
     .file_close = sim_file_close,
-    .file_info = sim_file_info,
-    .file_size = sim_file_size,
-    .file_read = sim_file_read,
-    .file_write = sim_file_write,
-    .file_sync = sim_file_sync,
-    .file_grow = sim_file_grow,
-    .file_remove = sim_file_remove,
-    .dir_make = sim_dir_make,
-    .dir_sync = sim_dir_sync,
-    .listen = sim_net_listen,
+    .file_info = sim_sweep_file_info,
+    .file_size = sim_sweep_file_size,
+    .file_read = sim_sweep_file_read,
+    .file_write = sim_sweep_file_write,
+    .file_sync = sim_sweep_file_sync,
+    .file_grow = sim_sweep_file_grow,
+    .file_remove = sim_sweep_file_remove,
+    .dir_make = sim_sweep_dir_make,
+    .dir_sync = sim_sweep_dir_sync,
+    .listen = sim_sweep_listen,
     .listener_close = sim_net_listener_close,
-    .connect = sim_net_connect,
+    .connect = sim_sweep_connect,
     .conn_start = sim_net_conn_start,
     .conn_peer = sim_net_conn_peer,
     .conn_send = sim_net_conn_send,
@@ -208,7 +224,11 @@ struct sim_node *sim_node_of(struct env *e) {
 }
 
 uint64_t sim_node_now_ns(const struct sim_node *n) {
-    return n->world->now_ns + n->clock_offset_ns;
+    return sim_clock_read(&n->clock, n->world->now_ns);
+}
+
+uint64_t sim_node_world_ns(const struct sim_node *n, uint64_t node_ns) {
+    return sim_clock_when(&n->clock, node_ns);
 }
 
 static int64_t log_wall_ms(void *ctx) {
@@ -227,6 +247,47 @@ static void resume_fire(struct sim_event *e) {
     (void)e; /* the scheduler looks at paused_until_ns */
 }
 
+/* --- Clocks that are wrong. */
+
+static int64_t wall_skew_within(struct sim_world *w, uint64_t ms) {
+    return (int64_t)sim_between(w, 0, 2 * ms) - (int64_t)ms;
+}
+
+/* Seconds, minutes or hours off; or right. Never so far that two times of one day could lie a day apart. */
+static int64_t wall_skew_draw(struct sim_world *w) {
+    static const uint64_t within_ms[] = {0, 10000, 600000, 36000000};
+    return wall_skew_within(w, within_ms[sim_between(w, 0, 3)]);
+}
+
+static uint32_t clock_rate_draw(struct sim_world *w) {
+    uint64_t most = sim_chance(w, 0.2) ? SIM_CLOCK_RATE / 100 * 30 : SIM_CLOCK_RATE / 100 * 5;
+    return (uint32_t)(SIM_CLOCK_RATE - most + sim_between(w, 0, 2 * most));
+}
+
+static uint64_t clock_still_draw(struct sim_world *w) {
+    static const uint64_t most_s[] = {2, 15, 60, 300};
+    return sim_between(w, 1, most_s[sim_between(w, 0, 3)] * 1000) * NS_PER_MS;
+}
+
+/* Between two steps, every few seconds. */
+static void clocks_look(struct sim_node *n) {
+    struct sim_world *w = n->world;
+    n->clock_look_ns = w->now_ns + sim_between(w, 1, 20000) * NS_PER_MS;
+    if (n->steady || w->faults_off) return;
+    if (sim_fault(w, SIM_CLOCK_JUMP)) {
+        n->wall_skew_ms = wall_skew_draw(w);
+        sim_trace(w, n, "wall-clock", NULL, (uint64_t)n->wall_skew_ms, 0);
+    }
+    if (sim_fault(w, SIM_CLOCK_DRIFT)) {
+        sim_clock_change(&n->clock, w->now_ns, clock_rate_draw(w), n->clock.still_until_ns);
+        sim_trace(w, n, "clock-rate", NULL, n->clock.rate, 0);
+    }
+    if (sim_fault(w, SIM_CLOCK_STILL)) {
+        sim_clock_change(&n->clock, w->now_ns, n->clock.rate, w->now_ns + clock_still_draw(w));
+        sim_trace(w, n, "clock-still", NULL, n->clock.still_until_ns, 0);
+    }
+}
+
 static struct sim_node *node_make(struct sim_world *w, struct sim_disk *disk, const char *name) {
     CHECK_OBJ(w, SIM_WORLD_MAGIC);
     struct sim_node *n = MEM_NEW(&w->heap, struct sim_node);
@@ -235,6 +296,7 @@ static struct sim_node *node_make(struct sim_world *w, struct sim_disk *disk, co
     n->id = w->node_count++;
     (void)snprintf(n->name, sizeof(n->name), "%s", name);
     sim_mem_init(&n->mem, &w->heap);
+    n->mem.owner = n;
     n->metrics = MEM_NEW(&w->heap, struct metrics);
     bool logs = w->options.trace && w->options.node_logs;
     n->log = (struct logger){logs ? LOG_DEBUG : LOG_NONE, log_wall_ms, log_sink, n};
@@ -250,7 +312,7 @@ static struct sim_node *node_make(struct sim_world *w, struct sim_disk *disk, co
     list_init(&n->devices);
     list_push_back(&w->nodes, &n->link);
     n->disk = disk;
-    n->wall_skew_ms = (int64_t)sim_between(w, 0, 20000) - 10000;
+    n->wall_skew_ms = sim_fault(w, SIM_CLOCK_SKEW) ? wall_skew_draw(w) : wall_skew_within(w, 10000);
     return n;
 }
 
@@ -276,10 +338,15 @@ void sim_node_start(struct sim_node *n, fiber_fn *main_fn, void *arg) {
     n->main_returned = false;
     n->main_fn = main_fn;
     n->main_arg = arg;
-    n->crash_in_steps = 0;
+    n->crash_in_steps = n->crash_in_effects = 0;
     n->crash_now = false;
     n->paused_until_ns = 0;
-    n->clock_offset_ns = sim_between(n->world, NS_PER_S, 1000 * NS_PER_S);
+    bool drifts = !n->steady && sim_fault(n->world, SIM_CLOCK_DRIFT);
+    n->clock = (struct sim_clock){.world_ns = n->world->now_ns,
+                                  .shown_ns = n->world->now_ns + sim_between(n->world, NS_PER_S, 1000 * NS_PER_S),
+                                  .rate = drifts ? clock_rate_draw(n->world) : SIM_CLOCK_RATE};
+    n->clock_look_ns = n->world->now_ns + sim_between(n->world, 1, 20000) * NS_PER_MS;
+    if (n->starts > 1) sim_fault_count(n->world, n, SIM_RESTART);
     rng_seed(&n->rng, rng_next(&n->world->rng));
     sim_trace(n->world, n, "start", NULL, n->starts, 0);
     struct loop *before = loop_current();
@@ -325,7 +392,7 @@ void sim_node_crash(struct sim_node *n, enum sim_crash kind) {
         n->crash_now = true;
         return;
     }
-    n->crash_in_steps = 0;
+    n->crash_in_steps = n->crash_in_effects = 0;
     n->crash_now = false;
     if (n->up) {
         sim_fault_count(w, n, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER);
@@ -351,6 +418,41 @@ void sim_node_crash_in(struct sim_node *n, uint64_t steps, enum sim_crash kind) 
     ASSERT(n->up && steps > 0);
     n->crash_in_steps = steps;
     n->crash_kind = kind;
+}
+
+void sim_node_crash_in_effects(struct sim_node *n, uint64_t effects, enum sim_crash kind) {
+    ASSERT(n->up && effects > 0);
+    n->crash_in_effects = effects;
+    n->crash_kind = kind;
+}
+
+bool sim_node_lose_machine(struct sim_node *n) {
+    struct sim_world *w = n->world;
+    if (!sim_fault_allowed(w, SIM_MACHINE_LOST)) return false;
+    ASSERT(w->stepping == NULL || w->stepping->disk != n->disk);
+    sim_fault_count(w, n, SIM_MACHINE_LOST);
+    sim_node_crash(n, SIM_POWER_CUT);
+    struct sim_disk *lost = n->disk, *empty = sim_disk_create(w);
+    LIST_EACH(it, &w->nodes) {
+        struct sim_node *other = LIST_ENTRY(it, struct sim_node, link);
+        if (other->disk != lost) continue;
+        other->disk = sim_disk_ref(empty);
+        sim_disk_unref(lost);
+    }
+    sim_disk_unref(empty);
+    return true;
+}
+
+uint64_t sim_node_pause_ns(struct sim_world *w) {
+    if (sim_chance(w, 0.15)) return sim_between(w, 1000, 600000) * NS_PER_MS;
+    return sim_between(w, 0, 30000) * NS_PER_MS;
+}
+
+void sim_node_heal(struct sim_node *n) {
+    n->crash_in_steps = n->crash_in_effects = 0;
+    n->paused_until_ns = 0;
+    uint64_t now = n->world->now_ns;
+    if (n->up && n->clock.still_until_ns > now) sim_clock_change(&n->clock, now, n->clock.rate, 0);
 }
 
 void sim_node_pause(struct sim_node *n, uint64_t ns) {
@@ -397,6 +499,8 @@ void sim_node_after_step(struct sim_node *n) {
         sim_node_crash(n, n->crash_kind);
     } else if (node_ended(n)) {
         node_end(n);
+    } else if (n->world->now_ns >= n->clock_look_ns) {
+        clocks_look(n);
     }
 }
 

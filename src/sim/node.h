@@ -1,6 +1,9 @@
 /* A node: one process on one machine of the simulated world, with an environment, memory, loops and clocks of its
  * own, and a disk that outlives it.
  *
+ * A crash can also come between two effects of one step (sim_node_crash_in_effects): what the step asks for after that
+ * moment, bytes for a socket, a write, a request, does not leave the node, and the step's end is its own.
+ *
  * Life: sim_node_create (down) -> sim_node_start (up: main(arg) runs in a fiber on loop 0) -> down again, either in
  * order, when main has returned and no fiber is
  * left, or by a crash. A crash can come at any suspension. It drops loops, fibers and memory at once; none of their
@@ -10,6 +13,7 @@
 #define OXBOW_SIM_NODE_H
 
 #include "rt/fiber.h"
+#include "sim/clock.h"
 #include "sim/world.h"
 
 struct sim_disk;
@@ -26,6 +30,7 @@ enum sim_crash {
 struct sim_mem {
     struct mem base;
     struct mem *heap;
+    struct sim_node *owner; /* NULL: nobody's */
     struct list blocks;
     uint64_t count;
 };
@@ -49,13 +54,15 @@ struct sim_node {
     uint64_t starts;
     fiber_fn *main_fn;
     void *main_arg;
-    uint64_t clock_offset_ns; /* monotonic clocks of different nodes, and of different starts, have nothing in common */
+    struct sim_clock clock; /* monotonic: of different nodes, and of different starts, they have nothing in common */
     int64_t wall_skew_ms;
+    uint64_t clock_look_ns; /* when the clocks may be tampered with next */
+    bool steady;            /* its clocks are never tampered with: the driver's */
     uint64_t paused_until_ns;
     struct sim_event resume;
-    uint64_t crash_in_steps; /* 0: no crash is planned */
+    uint64_t crash_in_steps, crash_in_effects; /* 0: no crash is planned */
     enum sim_crash crash_kind;
-    bool crash_now;      /* asked for by the node itself: done after its step */
+    bool crash_now;      /* in the middle of its step: nothing leaves it any more; done after the step */
     struct list ops;     /* what is under way outside */
     struct list handles; /* open files */
     struct list devices; /* attached block devices */
@@ -72,8 +79,16 @@ void sim_node_start(struct sim_node *n, fiber_fn *main_fn, void *arg);
 void sim_node_crash(struct sim_node *n, enum sim_crash kind);
 /* ... after it has taken that many more steps (> 0). */
 void sim_node_crash_in(struct sim_node *n, uint64_t steps, enum sim_crash kind);
+/* ... in the place of its effect of that number from now (> 0; 1: the next): bytes for a socket, a write, a request. */
+void sim_node_crash_in_effects(struct sim_node *n, uint64_t effects, enum sim_crash kind);
+/* The machine is lost with its disks, and with all processes on it; block devices that were attached to it stay what
+ * they are. The node is down then; what is started as this node from now on has an empty disk. Not in a step of its
+ * own. False: the fault is not allowed. */
+bool sim_node_lose_machine(struct sim_node *n);
 /* Stands still, as under SIGSTOP or a long page fault: what it sent goes on, its answers wait. */
 void sim_node_pause(struct sim_node *n, uint64_t ns);
+/* How long a pause is: mostly seconds, sometimes minutes, longer than every time-out. */
+uint64_t sim_node_pause_ns(struct sim_world *w);
 bool sim_node_up(const struct sim_node *n);
 struct sim_node *sim_node_of(struct env *e);
 static inline struct env *sim_node_env(struct sim_node *n) {
@@ -103,8 +118,16 @@ void sim_op_complete(struct sim_op *op); /* from an event; the fiber runs later 
 /* Suspends the running fiber for that long. Unlike fiber_sleep_ns it needs no timer of the loop. */
 void sim_suspend(struct sim_node *n, uint64_t ns);
 
+/* For disk.c, net.c and sim_store.c: the running step is about to do something that is seen outside. False: the node has
+ * ended just before; nothing may leave it. Who would suspend for the effect does so with sim_node_halt. */
+bool sim_node_effect(struct sim_node *n);
+void sim_node_halt(struct sim_node *n); /* suspends the running fiber until the crash, which comes after this step */
+
 /* For world.c. */
 void sim_node_after_step(struct sim_node *n);
+void sim_node_heal(struct sim_node *n);
+/* When that node's monotonic clock will show node_ns, in the world's time. */
+uint64_t sim_node_world_ns(const struct sim_node *n, uint64_t node_ns);
 void sim_node_destroy(struct sim_node *n);
 uint64_t sim_node_now_ns(const struct sim_node *n);
 

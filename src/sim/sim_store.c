@@ -9,6 +9,9 @@
 #define LANDING_MAGIC 0x51a0008u
 #define LATE_NS_MAX (600 * NS_PER_S)
 #define LIST_MAX 1000u
+#define PUT_PATIENCE_NS (15 * NS_PER_S)  /* of the S3 client for an answer */
+#define READ_PATIENCE_NS (16 * NS_PER_S) /* of a read with its repetitions */
+#define STORM_REFUSES 0.9
 
 struct handle {
     struct store base;
@@ -61,7 +64,8 @@ const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char 
     return i < b->count && strcmp(b->objects[i]->key, key) == 0 ? b->objects[i] : NULL;
 }
 
-static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only) {
+static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only,
+                           bool late) {
     struct sim_world *w = b->world;
     size_t i = sim_bucket_from(b, key);
     bool there = i < b->count && strcmp(b->objects[i]->key, key) == 0;
@@ -71,7 +75,8 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
     o->data = mem_alloc(&w->heap, size);
     if (size > 0) memcpy(o->data, data, size);
     o->size = size;
-    o->listed_at_ns = w->now_ns;
+    o->listed_at_ns = o->landed_ns = w->now_ns;
+    o->late = late;
     if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
     b->created++;
     if (there) {
@@ -160,7 +165,7 @@ static void landing_do(struct landing *x) {
     struct change *c = x->change;
     enum err e = OK;
     if (c->put) {
-        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
+        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only, x->request == NULL);
     } else {
         bucket_delete(x->bucket, c->key);
     }
@@ -247,7 +252,20 @@ static enum err request_wait(struct request *r, uint64_t ns) {
 static uint64_t latency(struct sim_world *w, uint64_t low_ms, uint64_t high_ms) {
     uint64_t us = sim_between(w, low_ms * 1000, high_ms * 1000);
     if (sim_fault(w, SIM_STORE_SLOW)) us += sim_between(w, 0, 5000000);
+    if (sim_fault(w, SIM_STORE_TAIL)) { /* half of what is longer than t is longer than 2t */
+        uint64_t tail = sim_between(w, 100000, 200000);
+        for (unsigned i = 0; i < 10 && sim_chance(w, 0.5); i++) tail *= 2;
+        us += tail;
+    }
     return us * NS_PER_US;
+}
+
+/* The bucket refuses most requests for a while, whoever asks. */
+static bool stormy(struct sim_bucket *b) {
+    struct sim_world *w = b->world;
+    if (w->now_ns >= b->storm_until_ns && sim_fault(w, SIM_STORE_STORM))
+        b->storm_until_ns = w->now_ns + sim_between(w, 1000, sim_chance(w, 0.5) ? 10000 : 120000) * NS_PER_MS;
+    return w->now_ns < b->storm_until_ns && !w->faults_off && sim_chance(w, STORM_REFUSES);
 }
 
 static enum err unanswered(struct sim_world *w) {
@@ -267,8 +285,17 @@ static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) 
     bool alone = h->options.exclusive;
     uint64_t lands = latency(w, 1, 60), answer = lands + latency(w, 1, 40),
              timeout = sim_between(w, 500, 10000) * NS_PER_MS;
+    if (stormy(h->bucket)) {
+        /* The real client cannot know whether a 503 was said before or after the work. */
+        r->answer = !alone && sim_chance(w, 0.8) ? ERR_UNKNOWN_OUTCOME : ERR_UNAVAILABLE;
+        return answer;
+    }
     if (sim_fault(w, SIM_STORE_UNAVAILABLE)) {
         r->answer = ERR_UNAVAILABLE;
+        return answer;
+    }
+    if (!alone && c->create_only && sim_fault(w, SIM_STORE_CONFLICT)) {
+        r->answer = ERR_UNKNOWN_OUTCOME;
         return answer;
     }
     if (sim_fault(w, SIM_STORE_PUT_LOST)) {
@@ -283,11 +310,15 @@ static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) 
     landing_at(h->bucket, c, r, w->now_ns + lands);
     if (sim_fault(w, SIM_STORE_ANSWER_LOST)) {
         r->answer = unanswered(w);
-        return timeout > lands ? timeout : lands;
+        return alone && lands > timeout ? lands : timeout;
     }
     if (c->create_only && sim_fault(w, SIM_STORE_EXISTS_MINE)) r->answer = ERR_EXISTS;
     if (!alone && sim_fault(w, SIM_STORE_PUT_TWICE)) {
         landing_at(h->bucket, c, NULL, w->now_ns + answer + sim_between(w, 0, LATE_NS_MAX));
+    }
+    if (!alone && answer > PUT_PATIENCE_NS) { /* what is on its way goes on */
+        r->answer = ERR_TIMEOUT;
+        return PUT_PATIENCE_NS;
     }
     return answer;
 }
@@ -298,6 +329,10 @@ static enum err sim_put(struct store *s, const char *key, const struct slice *da
     struct change *c = change_make(w, key, data, count, true, create_only);
     sim_trace(w, h->node, create_only ? "create" : "put", key, c->size, 0);
     sim_hash(w, hash_bytes(c->data, c->size));
+    if (!sim_node_effect(h->node)) {
+        change_unref(w, c);
+        sim_node_halt(h->node);
+    }
     struct request *r = request_begin(h);
     uint64_t ns = put_fate(h, r, c);
     change_unref(w, c); /* from here on it is the landings' */
@@ -306,11 +341,12 @@ static enum err sim_put(struct store *s, const char *key, const struct slice *da
     return e;
 }
 
-/* The failures of requests that change nothing; suspends for the whole of a failed one. */
+/* The failures of requests that change nothing, or are not sent; suspends for the whole of a failed one. */
 static enum err read_fails(struct handle *h) {
     struct sim_world *w = h->bucket->world;
     h->bucket->requests++;
-    if (sim_fault(w, SIM_STORE_UNAVAILABLE)) {
+    if (!sim_node_effect(h->node)) sim_node_halt(h->node);
+    if (stormy(h->bucket) || sim_fault(w, SIM_STORE_UNAVAILABLE)) {
         sim_suspend(h->node, latency(w, 1, 20));
         return ERR_UNAVAILABLE;
     }
@@ -321,23 +357,53 @@ static enum err read_fails(struct handle *h) {
     return OK;
 }
 
+/* The way of a request that reads, to the store; *back: the answer's way. Suspends. */
+static enum err read_begin(struct handle *h, uint64_t low_ms, uint64_t high_ms, uint64_t *back) {
+    struct sim_world *w = h->bucket->world;
+    enum err e = read_fails(h);
+    if (e != OK) return e;
+    uint64_t there = latency(w, low_ms, high_ms);
+    *back = latency(w, low_ms, high_ms);
+    if (!h->options.exclusive && there + *back > READ_PATIENCE_NS) {
+        sim_suspend(h->node, READ_PATIENCE_NS);
+        return ERR_TIMEOUT;
+    }
+    sim_suspend(h->node, there);
+    return OK;
+}
+
+/* A bit is wrong on the way, or in the object from now on. */
+static void get_rots(struct sim_bucket *b, const char *key, uint64_t position, struct slab *slab, size_t size) {
+    if (size == 0 || !sim_fault(b->world, SIM_STORE_ROT)) return;
+    size_t at = sim_between(b->world, 0, size - 1);
+    uint8_t bit = (uint8_t)(1u << sim_between(b->world, 0, 7));
+    slab->data[at] ^= bit;
+    if (sim_chance(b->world, 0.5)) b->objects[sim_bucket_from(b, key)]->data[position + at] ^= bit;
+}
+
 static enum err sim_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
     *out = (struct slice){0};
-    enum err e = read_fails(h);
+    uint64_t back;
+    enum err e = read_begin(h, 1, 20, &back);
     if (e != OK) return e;
-    sim_suspend(h->node, latency(w, 1, 20));
     const struct sim_object *o = sim_bucket_find(h->bucket, key);
     if (o && position < o->size) {
         if (size > o->size - position) size = (size_t)(o->size - position);
         struct slab *slab = slab_create(s->env->mem, size, 16);
         memcpy(slab->data, o->data + position, size);
+        get_rots(h->bucket, key, position, slab, size);
         *out = (struct slice){slab->data, size, slab};
     }
     e = o ? OK : ERR_NOT_FOUND;
     sim_trace(w, h->node, o ? "get" : "get-finds-nothing", key, position, out->size);
-    sim_suspend(h->node, latency(w, 1, 20)); /* the answer is of the past when it arrives */
+    sim_suspend(h->node, back); /* the answer is of the past when it arrives */
+    if (o && sim_fault(w, SIM_STORE_GET_CUT)) {
+        slice_unref(out);
+        *out = (struct slice){0};
+        return ERR_UNAVAILABLE;
+    }
     return e;
 }
 
@@ -347,9 +413,9 @@ static enum err sim_list(struct store *s, const char *prefix, const char *start_
     struct sim_world *w = h->bucket->world;
     struct sim_bucket *b = h->bucket;
     store_listing_init(out, s->env->mem);
-    enum err e = read_fails(h);
+    uint64_t back;
+    enum err e = read_begin(h, 2, 40, &back);
     if (e != OK) return e;
-    sim_suspend(h->node, latency(w, 2, 40));
     if (max > LIST_MAX) max = LIST_MAX;
     size_t prefix_size = strlen(prefix);
     bool after = start_after && strcmp(start_after, prefix) > 0;
@@ -364,15 +430,15 @@ static enum err sim_list(struct store *s, const char *prefix, const char *start_
         store_listing_add(out, o->key, o->size);
     }
     sim_trace(w, h->node, "list", prefix, out->count, out->more);
-    sim_suspend(h->node, latency(w, 2, 40));
+    sim_suspend(h->node, back);
     return OK;
 }
 
 static enum err sim_delete(struct store *s, const char *const *keys, size_t count) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
-    enum err e = read_fails(h);
-    if (e != OK) return e; /* not even sent */
+    enum err e = read_fails(h); /* not done */
+    if (e != OK) return e;
     bool unknown = sim_fault(w, SIM_STORE_DELETE_UNKNOWN);
     sim_suspend(h->node, latency(w, 1, 40));
     for (size_t i = 0; i < count; i++) {

@@ -3,7 +3,12 @@
  * and either can fail by itself: refused; done but unanswered; unanswered and done minutes later (a condition is
  * judged at the landing); answered and done once more
  * later; never done. A GET or LIST tells what was true at some moment of its duration. When a node crashes, its PUTs
- * in flight land, vanish, or land later. */
+ * in flight land, vanish, or land later.
+ *
+ * Outcomes are those of the real clients at this seam. Over S3 a 409, and most 503s, leave a PUT's outcome unknown, as
+ * far as the client can tell; a body that breaks off is a GET that failed, never fewer bytes; a request that outlasts
+ * its time-out is given up, and what it asked for may still be done. A folder of one's own (`exclusive`) knows no
+ * time-outs, no 409 and nothing late. */
 #ifndef OXBOW_SIM_SIM_STORE_H
 #define OXBOW_SIM_SIM_STORE_H
 
@@ -17,6 +22,8 @@ struct sim_object {
     uint8_t *data;
     size_t size;
     uint64_t listed_at_ns; /* from when LIST shows it */
+    uint64_t landed_ns;
+    bool late; /* when it landed nobody waited for it any more */
 };
 
 struct sim_bucket {
@@ -27,6 +34,7 @@ struct sim_bucket {
     struct sim_object **objects; /* by key, ascending */
     size_t count, capacity;
     uint64_t requests, created; /* so far */
+    uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
 };
 
 struct sim_store_options {

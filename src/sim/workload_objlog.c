@@ -378,7 +378,7 @@ void workload_objlog(struct sim_run *r) {
     load_choose(t);
     sim_node_start(t->writer, writer_main, t);
     uint64_t start_ns = w->now_ns, load_ns = sim_run_load_ns(r, 6),
-             fence_from_ns = start_ns + sim_between(w, 0, load_ns);
+             fence_from_ns = start_ns + sim_between(w, 0, r->planned_ns);
     while (w->now_ns < start_ns + load_ns) {
         fiber_sleep_ns(sim_between(w, 100, 8000) * NS_PER_MS);
         if (w->now_ns >= fence_from_ns) fencers_start(t, false);

@@ -23,6 +23,7 @@
 #include "base/crc32c.h"
 #include "kafka/batch.h"
 #include "meta/meta.h"
+#include "sim/check_store.h"
 #include "sim/disk.h"
 #include "sim/workloads.h"
 #include "stream/sizes.h"
@@ -34,6 +35,8 @@
 /* Offsets that a batch takes where compaction has left few of its records: the end soon passes what 32 bits hold. */
 #define WIDE_SPAN ((uint32_t)INT32_MAX)
 #define WIDE_END_MAX (1ull << 40)
+#define WAL_PATH "/var/wal/broker.wal"
+#define SETTLE_NS (120 * NS_PER_S) /* every interval of the engine has passed in it */
 
 struct model_batch {
     uint64_t id, base_offset, end_offset;
@@ -90,6 +93,9 @@ struct streams_test {
     double takeover; /* chance that the other machine takes over */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
+    struct sim_check_memory *memory;
+    struct incarnation settled; /* the newest one that had its time while nothing was broken */
+    uint64_t swept_ns;
 };
 
 struct part {
@@ -464,7 +470,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .store = l->store,
                                  .generation = meta_generation(l->meta),
                                  .incarnation = meta_incarnation(l->meta),
-                                 .wal_path = t->no_wal ? NULL : "/var/wal/broker.wal",
+                                 .wal_path = t->no_wal ? NULL : WAL_PATH,
                                  .wal_size_bytes = t->wal_bytes,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
@@ -708,6 +714,110 @@ static void drop_topics(struct broker_life *l) {
     }
 }
 
+/* --- What lies in the bucket and in the WAL. */
+
+/* What a recovery would find of the newest topic's partitions. */
+struct holdings {
+    struct streams_test *test;
+    struct check_wal wal;
+    struct sim_check_stream parts[PARTITIONS_MAX];
+    bool any[PARTITIONS_MAX];
+};
+
+static void holding_of_ledger(void *ctx, const struct sim_check_stream *s) {
+    struct holdings *h = ctx;
+    char topic[16];
+    (void)snprintf(topic, sizeof(topic), "t%u", h->test->topic_number);
+    if (strcmp(s->topic, topic) != 0) return;
+    h->parts[s->partition] = *s;
+    h->any[s->partition] = true;
+}
+
+/* The WAL counts if the ledger's newest entry names it, from where the ledger ends. */
+static void holding_of_wal(void *ctx, const struct record_header *r, const uint8_t *payload) {
+    struct holdings *h = ctx;
+    (void)payload;
+    for (unsigned i = 0; i < PARTITIONS_MAX; i++) {
+        struct sim_check_stream *s = &h->parts[i];
+        if (!h->any[i] || s->id.v != r->stream.v || s->epoch != r->epoch) continue;
+        if (memcmp(s->wal_id, h->wal.superblock.wal_id, sizeof(s->wal_id)) != 0) continue;
+        if (r->type == STREAM_TRIM) {
+            if (r->end_offset > s->start && r->end_offset <= s->end) s->start = r->end_offset;
+        } else if (r->base_offset > s->end) {
+            sim_fail(h->test->world, "partition %u: the WAL goes on at %lu, and what is before it ends at %lu", i,
+                     r->base_offset, s->end);
+        } else if (r->end_offset > s->end) {
+            s->end = r->end_offset;
+        }
+    }
+}
+
+/* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. */
+static void look(struct streams_test *t) {
+    struct holdings h = {.test = t};
+    struct sim_check_options o = {
+        .memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
+    if (!sim_check_store(t->world, NULL, &o)) return;
+    struct check_report r = {""};
+    if (!t->no_wal) {
+        struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
+        if (!check_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
+            sim_fail(t->world, "the WAL: %s", r.text);
+    }
+    for (unsigned i = 0; i < t->partitions && !sim_failed(t->world); i++) {
+        const struct model *m = &t->holders[i]->models[i];
+        if (!h.any[i]) continue;
+        t->run->ops++;
+        if (h.parts[i].end < m->acked_end || h.parts[i].end < m->shown_end)
+            sim_fail(t->world, "partition %u: %lu was acknowledged and %lu shown; bucket and WAL hold it to %lu", i,
+                     m->acked_end, m->shown_end, h.parts[i].end);
+        if (h.parts[i].start < m->trim_acked || h.parts[i].start > m->trim_asked)
+            sim_fail(t->world, "partition %u begins at %lu in bucket and WAL; %lu was acknowledged, %lu asked for", i,
+                     h.parts[i].start, m->trim_acked, m->trim_asked);
+    }
+}
+
+/* Nothing is broken, and nothing is asked of the broker: in a while all that nothing needs is gone. */
+static void settle(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    struct incarnation oldest, me = meta_incarnation(l->meta);
+    uint64_t swept_ns = t->world->now_ns;
+    enum err e = streams_sweep(l->streams, &oldest);
+    if (l->fatal || l->side->superseded) return;
+    if (e != OK) sim_fail(t->world, "a sweep fails though nothing is broken: %s", err_name(e));
+    fiber_sleep_ns(SETTLE_NS);
+    if (l->fatal || l->side->superseded) return;
+    struct sim_check_options o = {.memory = t->memory,
+                                  .exclusive = !t->shared,
+                                  .settled = me,
+                                  .merged = t->over,
+                                  .swept_ns = swept_ns,
+                                  .log_max = 2 * (t->checkpoint_entries + OBJLOG_DEPTH_MAX)};
+    if (!sim_check_store(t->world, NULL, &o)) return;
+    t->settled = me;
+    t->swept_ns = swept_ns;
+}
+
+/* It was stopped in order, without a fault since it started. */
+static void check_closed(struct streams_test *t) {
+    struct sim_check_options o = {.memory = t->memory,
+                                  .exclusive = !t->shared,
+                                  .settled = t->settled,
+                                  .closed = true,
+                                  .merged = true,
+                                  .swept_ns = t->swept_ns};
+    if (!sim_check_store(t->world, NULL, &o) || t->no_wal) return;
+    struct check_report r = {""};
+    struct check_wal w;
+    struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
+    if (!check_wal_read(&r, sim_run_mem(t->run), f, NULL, NULL, &w))
+        sim_fail(t->world, "the WAL: %s", r.text);
+    else if (!w.formatted || !w.both || !w.superblock.closed || w.marked)
+        sim_fail(t->world, "the superblocks of a WAL that was closed in order do not say so");
+    else if (w.superblock.incarnation.v != t->settled.v || w.records > 0)
+        sim_fail(t->world, "a WAL that was closed in order still holds %lu records", w.records);
+}
+
 static void broker_main(void *arg) {
     struct side *side = arg;
     struct streams_test *t = side->test;
@@ -718,6 +828,8 @@ static void broker_main(void *arg) {
     enum err e = open_engine(&l);
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
+    } else if (t->shared && e == ERR_FENCED) {
+        /* An election that a crash of this same machine left under way landed during the start: started again. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
         sim_fail(t->world, "a start failed for good: %s", err_name(e));
@@ -737,6 +849,8 @@ static void broker_main(void *arg) {
         if (t->drop > 0) drop_topics(&l);
     }
     waitgroup_wait(&l.group);
+    if (t->world->faults_off && e == OK && l.parts[0].stream && !l.fatal && !side->superseded && !sim_failed(t->world))
+        settle(&l);
     close_engine(&l);
 }
 
@@ -785,6 +899,7 @@ static void streams_load(struct streams_test *t) {
     uint64_t end_ns = w->now_ns + 30 * NS_PER_S + sim_run_load_ns(t->run, 2);
     while (w->now_ns < end_ns && !sim_failed(w)) {
         struct side *now = t->current;
+        look(t);
         if (!sim_node_up(now->broker)) {
             now->stop_asked = false;
             sim_node_start(now->broker, broker_main, now);
@@ -816,6 +931,9 @@ static void streams_run(struct streams_test *t) {
     for (unsigned i = 0; i < ARRAY_LEN(t->sides); i++) t->sides[i].test = t;
     streams_load(t);
     stop_all(t);
+    look(t);
+    fiber_sleep_ns(SIM_RUN_LATE_NS);
+    look(t);
     t->over = true;
     for (unsigned i = 0; i < 3 && !t->audited && !sim_failed(w); i++) {
         sim_node_start(t->current->broker, broker_main, t->current);
@@ -823,6 +941,7 @@ static void streams_run(struct streams_test *t) {
             sim_fail(w, "the last start does not end though nothing is broken");
     }
     if (!sim_failed(w) && !t->audited) sim_fail(w, "the broker does not start though nothing is broken");
+    if (!sim_failed(w)) check_closed(t);
 }
 
 static struct streams_test *test_create(struct sim_run *r) {
@@ -830,6 +949,7 @@ static struct streams_test *test_create(struct sim_run *r) {
     t->run = r;
     t->world = r->world;
     t->sides[0].broker = sim_node_create(r->world, "broker");
+    t->memory = sim_check_memory_create(sim_run_mem(r));
     return t;
 }
 

@@ -15,7 +15,7 @@ static const struct {
     const char *name, *sentence;
     double chance;
 } fault_table[SIM_FAULTS] = {
-#define X(id, name, chance, sentence) [id] = {name, sentence, chance},
+#define X(id, name, chance, wal_file, wal_device, object, sentence) [id] = {name, sentence, chance},
 #include "sim/fault_table.h"
 #undef X
 };
@@ -119,12 +119,14 @@ void sim_fault_count(struct sim_world *w, const struct sim_node *n, enum sim_fau
 }
 
 bool sim_fault(struct sim_world *w, enum sim_fault f) {
-    if (w->faults_off || !sim_chance(w, w->faults.chance[f]) || !sim_fault_allowed(w, f)) return false;
+    if (w->faults_off || w->faults.off[f] || !sim_chance(w, w->faults.chance[f]) || !sim_fault_allowed(w, f))
+        return false;
     sim_fault_count(w, NULL, f);
     return true;
 }
 
 bool sim_fault_allowed(struct sim_world *w, enum sim_fault f) {
+    if (w->faults.off[f]) return false;
     uint64_t number = w->fault_number++;
     return !w->fault_veto || !w->fault_veto(w->fault_veto_ctx, number, f);
 }
@@ -247,7 +249,7 @@ static size_t candidates_collect(struct sim_world *w, struct candidate *out, uin
         for (unsigned i = 0; i < n->loop_count; i++) {
             uint64_t due = loop_next_deadline_ns(n->loops[i]);
             if (due == UINT64_MAX) continue;
-            due = due > n->clock_offset_ns ? due - n->clock_offset_ns : 0; /* into the world's time */
+            due = sim_node_world_ns(n, due);
             if (due <= w->now_ns) {
                 ASSERT(count < CANDIDATES_MAX);
                 out[count++] = (struct candidate){n, n->loops[i]};
@@ -294,6 +296,12 @@ static bool world_step(struct sim_world *w) {
         e->fire(e);
     }
     return true;
+}
+
+void sim_world_heal(struct sim_world *w) {
+    w->faults_off = true; /* storms and full disks look at it */
+    sim_net_heal(w);
+    LIST_EACH(it, &w->nodes) sim_node_heal(LIST_ENTRY(it, struct sim_node, link));
 }
 
 enum sim_end sim_world_run(struct sim_world *w, uint64_t steps_max, bool (*done)(void *arg), void *arg) {

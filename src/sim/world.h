@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "rt/env.h"
+#include "sim/sweep.h"
 
 struct sim_world;
 struct sim_node;
@@ -28,7 +29,7 @@ struct sim_bucket;
 #define SIM_NET_NODES 64u
 
 enum sim_fault {
-#define X(id, name, chance, sentence) id,
+#define X(id, name, chance, wal_file, wal_device, object, sentence) id,
 #include "sim/fault_table.h"
 #undef X
     SIM_FAULTS
@@ -36,13 +37,15 @@ enum sim_fault {
 const char *sim_fault_name(enum sim_fault f);
 const char *sim_fault_sentence(enum sim_fault f);
 
-/* Probabilities, one switch (0) for each fault. */
+/* Probabilities, and one switch for each fault: what is off never happens, also when a workload draws the occasion by
+ * itself and the chance says nothing (crashes, pauses, cuts). */
 struct sim_faults {
     double chance[SIM_FAULTS];
+    bool off[SIM_FAULTS];
 };
 void sim_faults_none(struct sim_faults *f);
 void sim_faults_usual(struct sim_faults *f);
-/* A random mixture: some off, some usual, some frequent. Runs with few kinds of faults get further, and find other
+/* A random mixture: some never, some usual, some frequent. Runs with few kinds of faults get further, and find other
  * things than runs with all. */
 void sim_faults_swarm(struct sim_faults *f, struct rng *rng);
 
@@ -77,7 +80,7 @@ struct sim_world {
     unsigned node_count;
     struct sim_node *stepping; /* whose loop is running */
     struct sim_faults faults;
-    bool faults_off; /* all at once, for the end of a run */
+    bool faults_off; /* all at once, periods under way too: for a while, or by sim_world_heal for the end of a run */
     uint64_t fault_counts[SIM_FAULTS];
     struct list listeners, conns;    /* net.c */
     uint64_t net_cut[SIM_NET_NODES]; /* by node: to which nodes nothing of it gets through */
@@ -93,6 +96,7 @@ struct sim_world {
     uint64_t fault_number;
     bool (*fault_veto)(void *ctx, uint64_t number, enum sim_fault f);
     void *fault_veto_ctx;
+    struct sim_sweep sweep; /* the one operation that a test makes fail */
 };
 
 struct sim_world *sim_world_create(const struct sim_world_options *o);
@@ -105,6 +109,10 @@ enum sim_end {
     SIM_END_STEPS,  /* the limit was reached */
     SIM_END_FAILED, /* sim_fail was called */
 };
+/* Ends all faults: none begins any more, and what lasts (storms, full disks, cut ways, pauses, clocks that stand still,
+ * crashes that were planned) is over. Skewed clocks stay skewed and drifting ones go on drifting, for nobody mends them
+ * in life either; what is late stays late. */
+void sim_world_heal(struct sim_world *w);
 /* Lets things happen until done(arg) (NULL: never) or another end. */
 enum sim_end sim_world_run(struct sim_world *w, uint64_t steps_max, bool (*done)(void *arg), void *arg);
 uint64_t sim_world_hash(const struct sim_world *w);
@@ -121,7 +129,7 @@ uint64_t sim_between(struct sim_world *w, uint64_t low, uint64_t high); /* both 
 bool sim_chance(struct sim_world *w, double probability);
 bool sim_fault(struct sim_world *w, enum sim_fault f); /* by its chance; counted and traced when it comes true */
 /* For faults whose occasion a workload draws by itself (crashes, pauses, cuts): whether this one may happen. To be asked
- * once for each that is about to be done; what does it counts it (sim_fault_count). */
+ * once for each that is about to be done; what does it counts it (sim_fault_count). False for what is switched off. */
 bool sim_fault_allowed(struct sim_world *w, enum sim_fault f);
 void sim_fault_count(struct sim_world *w, const struct sim_node *n, enum sim_fault f);
 void sim_event_init(struct sim_event *e, void (*fire)(struct sim_event *e));

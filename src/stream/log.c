@@ -246,6 +246,7 @@ enum err streams_start(struct streams *s, const char **why) {
     /* else it has failed already, while it was prepared in the background */
     if (s->wal && s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
     upload_start(s);
+    collect_poke(s); /* what the recoveries made superfluous waited for this */
     compact_poke(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;
