@@ -62,7 +62,7 @@ static bool nonce_equal(const struct objlog_nonce *a, const struct objlog_nonce 
 }
 
 /* Where the log ends, and whether its entries follow each other. */
-static void log_walk(struct check_report *r, const char *prefix, struct check_log *l) {
+static void log_walk(struct check_report *r, const char *prefix, struct check_objlog *l) {
     static const struct objlog_nonce zero;
     l->first = 0;
     while (l->first < l->count && l->entries[l->first].header.number < l->boundary) l->first++;
@@ -93,9 +93,9 @@ static void log_walk(struct check_report *r, const char *prefix, struct check_lo
         check_bad(r, "%s: the log begins at entry %" PRIu64 ", which is no checkpoint", prefix, l->boundary);
 }
 
-bool check_log_read(struct check_report *r, struct mem *m, const struct sim_bucket *b, const char *prefix,
-                    unsigned depth, struct check_log *out) {
-    *out = (struct check_log){0};
+bool check_objlog_read(struct check_report *r, struct mem *m, const struct sim_bucket *b, const char *prefix,
+                    unsigned depth, struct check_objlog *out) {
+    *out = (struct check_objlog){0};
     size_t capacity = 0, prefix_size = strlen(prefix) + 1;
     char with_slash[600];
     (void)snprintf(with_slash, sizeof(with_slash), "%s/", prefix);
@@ -126,9 +126,9 @@ bool check_log_read(struct check_report *r, struct mem *m, const struct sim_buck
     return !check_failed(r);
 }
 
-void check_log_deinit(struct check_log *l, struct mem *m) {
+void check_objlog_deinit(struct check_objlog *l, struct mem *m) {
     mem_free(m, l->entries);
-    *l = (struct check_log){0};
+    *l = (struct check_objlog){0};
 }
 
 /* --- Pieces. */

@@ -33,7 +33,7 @@ struct check_entry {
 bool check_entry_read(struct check_report *r, const struct sim_object *o, uint64_t number,
                       struct check_entry *e) WARN_UNUSED;
 
-struct check_log {
+struct check_objlog {
     struct check_entry *entries; /* all that lie there, by number; owned */
     size_t count;
     size_t first, behind; /* entries[first, behind) are the log, without the fence that ends it */
@@ -44,10 +44,10 @@ struct check_log {
 /* Reads the log under "<prefix>/". Every entry there must be whole: header, number, size, both checksums. The one at
  * the boundary must be there, a checkpoint; from there on each names its predecessor; behind the first hole lies only
  * what a writer with `depth` appends under way, or a fencer, can have put there. False: the report says what is wrong.
- * out: to be freed with check_log_deinit in either case. */
-bool check_log_read(struct check_report *r, struct mem *m, const struct sim_bucket *b, const char *prefix,
-                    unsigned depth, struct check_log *out) WARN_UNUSED;
-void check_log_deinit(struct check_log *l, struct mem *m);
+ * out: to be freed with check_objlog_deinit in either case. */
+bool check_objlog_read(struct check_report *r, struct mem *m, const struct sim_bucket *b, const char *prefix,
+                    unsigned depth, struct check_objlog *out) WARN_UNUSED;
+void check_objlog_deinit(struct check_objlog *l, struct mem *m);
 
 /* --- Pieces: a block index and its blocks, as a range of a partition's state says that they are. */
 struct state_range;

@@ -133,9 +133,9 @@ static void cluster_snapshot(struct check *c, const struct check_entry *x, bool 
 
 static void cluster_log_read(struct check *c) {
     char prefix[64];
-    struct check_log l;
+    struct check_objlog l;
     (void)snprintf(prefix, sizeof(prefix), "%s/cluster", c->generation);
-    if (check_log_read(c->report, c->mem, c->bucket, prefix, 1, &l) && l.fenced)
+    if (check_objlog_read(c->report, c->mem, c->bucket, prefix, 1, &l) && l.fenced)
         check_bad(c->report, "%s: a fence at %" PRIu64 " ends the cluster log", prefix, l.end);
     c->cluster_boundary = l.boundary;
     for (size_t i = l.first; i < l.behind && !failed(c); i++) {
@@ -151,7 +151,7 @@ static void cluster_log_read(struct check *c) {
     for (size_t i = 0; i < l.count; i++) c->found->elections += l.entries[i].header.kind == OBJLOG_ELECTION;
     if (!failed(c) && c->options->memory)
         span_remember(c->report, &c->options->memory->cluster, l.boundary, l.end, "the cluster log", 0);
-    check_log_deinit(&l, c->mem);
+    check_objlog_deinit(&l, c->mem);
 }
 
 /* --- A ledger: what its entries say about the partitions that the cluster log gives its incarnation. */
@@ -467,11 +467,11 @@ static void tell_streams(struct ledger *l) {
 
 static void ledger_check(struct check *c, struct incarnation creator) {
     struct ledger l = {.check = c, .creator = creator};
-    struct check_log log;
+    struct check_objlog log;
     char prefix[OBJECT_KEY_MAX];
     object_ledger_prefix(prefix, c->generation, creator);
     map64_init(&l.views, c->mem);
-    if (check_log_read(c->report, c->mem, c->bucket, prefix, OBJLOG_DEPTH_MAX, &log)) {
+    if (check_objlog_read(c->report, c->mem, c->bucket, prefix, OBJLOG_DEPTH_MAX, &log)) {
         l.next = log.end;
         for (size_t i = log.first; i < log.count; i++) c->needed[log.entries[i].index] = true;
         for (size_t i = log.first; i < log.behind && !failed(c); i++) entry_apply(&l, &log.entries[i]);
@@ -489,7 +489,7 @@ static void ledger_check(struct check *c, struct incarnation creator) {
     const struct view *v;
     while (!failed(c) && (v = map64_next(&l.views, &cursor, NULL)) != NULL) view_check(c, v);
     if (!failed(c)) tell_streams(&l);
-    check_log_deinit(&log, c->mem);
+    check_objlog_deinit(&log, c->mem);
 }
 
 /* --- Everything else that lies there. */
@@ -604,12 +604,12 @@ bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const stru
 bool sim_check_log(struct sim_world *w, const char *prefix, unsigned depth, struct sim_check_memory *memory,
                    uint64_t *end, bool *fenced) {
     struct check_report r = {""};
-    struct check_log l;
-    if (check_log_read(&r, &w->heap, w->bucket, prefix, depth, &l) && memory)
+    struct check_objlog l;
+    if (check_objlog_read(&r, &w->heap, w->bucket, prefix, depth, &l) && memory)
         span_remember(&r, &memory->cluster, l.boundary, l.end, "the log", 0);
     *end = l.end;
     *fenced = l.fenced;
-    check_log_deinit(&l, &w->heap);
+    check_objlog_deinit(&l, &w->heap);
     if (check_failed(&r)) sim_fail(w, "the store: %s", r.text);
     return !check_failed(&r);
 }
