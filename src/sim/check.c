@@ -50,6 +50,7 @@ struct check_name *check_name_add(struct check *k, int32_t partitions) {
     struct check_name *n = &k->names[k->name_count];
     n->index = k->name_count++;
     n->partitions = partitions;
+    n->retention_ms = n->retention_bytes = INT64_MAX;
     (void)snprintf(n->name, sizeof(n->name), "t%u", n->index);
     return n;
 }
@@ -93,6 +94,8 @@ static struct check_topic *topic_new(struct check *k, struct check_name *n) {
     t->count_low = t->count_high = n->partitions;
     for (int32_t p = 0; p < (int32_t)CHECK_PARTITIONS_MAX; p++) {
         check_log_init(&t->logs[p], t, p);
+        if (n->retention_ms < t->logs[p].retention_ms) t->logs[p].retention_ms = n->retention_ms;
+        t->logs[p].retention_bytes = n->retention_bytes;
         if (n->loose_change == 0) continue;
         t->logs[p].delete_asked = INT64_MAX;
         t->logs[p].retention_ms = 0;

@@ -65,8 +65,10 @@ struct check_topic {
 struct check_name {
     char name[16];
     unsigned index;
-    int32_t partitions; /* that every topic of that name begins with */
-    bool busy;          /* an administrator is at work on it: one at a time */
+    /* With which every topic of that name begins; INT64_MAX: without. */
+    int32_t partitions;
+    int64_t retention_ms, retention_bytes;
+    bool busy; /* an administrator is at work on it: one at a time */
     struct check_topic **topics;
     size_t topic_count, topic_capacity;
     /* Until when requests that name it, and whose outcome is not known, may still be carried out: by the latest
@@ -80,8 +82,8 @@ struct check_commit {
     uint64_t inc;
     unsigned in_flight;
     uint64_t dropped_at; /* when a deletion was last asked for, or answered */
-    uint64_t loose;    /* until when one of unknown outcome may still come */
-    int64_t loose_low; /* the lowest of those; -1: a deletion */
+    uint64_t loose;      /* until when one of unknown outcome may still come */
+    int64_t loose_low;   /* the lowest of those; -1: a deletion */
 };
 
 struct check {

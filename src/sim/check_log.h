@@ -17,7 +17,8 @@ struct check_name;
 /* One batch, as the world knows it. Its id is its place in the table. */
 struct check_item {
     uint32_t name, partition;
-    uint32_t sender, order; /* of the producer in that partition of that name; producers are numbered anew with their id */
+    uint32_t sender,
+        order; /* of the producer in that partition of that name; producers are numbered anew with their id */
     uint32_t records, value_size, bytes; /* bytes: at most, in the log */
     int64_t timestamp;                   /* of the first record, a millisecond more for each other one; -1: none */
     bool idempotent;
@@ -51,11 +52,11 @@ struct check_log {
     int32_t partition;
     struct check_shown *shown; /* by offset; records 0: nothing shown yet */
     size_t capacity;
-    int64_t end;             /* highest shown */
-    struct check_mark hw;    /* high watermark */
-    struct check_mark start; /* log start offset */
-    struct check_mark epoch; /* leader epoch */
-    int64_t delete_asked;    /* DeleteRecords may have moved the start up to here */
+    int64_t end;                           /* highest shown */
+    struct check_mark hw;                  /* high watermark */
+    struct check_mark start;               /* log start offset */
+    struct check_mark epoch;               /* leader epoch */
+    int64_t delete_asked;                  /* DeleteRecords may have moved the start up to here */
     int64_t retention_ms, retention_bytes; /* the smallest ever asked for; INT64_MAX: none */
 };
 

@@ -54,8 +54,7 @@ struct membership {
 };
 
 #define FAIL(m, ...) sim_fail_about((m)->load->world, sim_subject("members", -1), __VA_ARGS__)
-#define NOTE(m, ...)                                                                                                   \
-    sim_note((m)->load->world, sim_node_of((m)->client.env), sim_subject("members", -1), __VA_ARGS__)
+#define NOTE(m, ...) sim_note((m)->load->world, sim_node_of((m)->client.env), sim_subject("members", -1), __VA_ARGS__)
 
 struct load_group *load_group_create(struct load *l, struct check_name *topic) {
     struct load_group *g = MEM_NEW(sim_run_mem(l->run), struct load_group);
@@ -315,7 +314,8 @@ static bool commit(struct membership *m) {
     q.topics.count = 1;
     int32_t newest = m->group->newest_assigned;
     bool answered = ask(m, KAFKA_API_OFFSET_COMMIT, 7, &q, &r) && r.topics.count == 1 &&
-                    r.topics.items[0].partitions.count == count, good = answered;
+                    r.topics.items[0].partitions.count == count,
+         good = answered;
     for (int32_t i = 0; i < count; i++)
         good &= committed(m, parts[i].partition_index, asked[i], answered,
                           answered ? r.topics.items[0].partitions.items[i].error_code : -1, newest);

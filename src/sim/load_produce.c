@@ -70,8 +70,7 @@ static void look_again(struct producer *p) {
         return;
     }
     bool same = true;
-    for (unsigned n = 0; n < CHECK_NAMES_MAX; n++)
-        same &= !before.topics[n] || before.topics[n] == p->view.topics[n];
+    for (unsigned n = 0; n < CHECK_NAMES_MAX; n++) same &= !before.topics[n] || before.topics[n] == p->view.topics[n];
     p->view_known = true;
     if (!same) {
         begin_anew(p);
@@ -139,9 +138,8 @@ static bool new_request(struct producer *p) {
 /* Batches of one topic stand together, in the order in which they are in the request already. */
 static void group_by_topic(const struct check *k, struct sent_request *q) {
     for (unsigned i = 1; i < q->count; i++) {
-        for (unsigned j = i; j > 0 && k->items.items[q->batches[j - 1].item].name >
-                                          k->items.items[q->batches[j].item].name;
-             j--) {
+        for (unsigned j = i;
+             j > 0 && k->items.items[q->batches[j - 1].item].name > k->items.items[q->batches[j].item].name; j--) {
             struct sent_batch b = q->batches[j];
             q->batches[j] = q->batches[j - 1];
             q->batches[j - 1] = b;
@@ -176,8 +174,8 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         }
         topics[topic_count - 1].partition_data.count++;
         sim_note(l->world, p->client.env ? sim_node_of(p->client.env) : NULL,
-                 check_log_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s", b->item,
-                 it->records, b->sequence, it->sent > 1 ? " again" : "");
+                 check_log_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s",
+                 b->item, it->records, b->sequence, it->sent > 1 ? " again" : "");
     }
     kafka_produce_request_init(&q);
     q.transactional_id = (struct kafka_string){NULL, -1};

@@ -197,7 +197,8 @@ static bool find_place(struct follower *r, struct place *p) {
 /* --- Fetch. */
 
 /* A set of old messages; wrappers unfold. False: a promise is broken. */
-static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size, int64_t last, uint64_t inc) {
+static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size, int64_t last,
+                     uint64_t inc) {
     struct load *l = r->load;
     int64_t inner_last = -1;
     for (size_t at = 0; last >= 0 && size - at >= 12;) { /* offsets inside count from the first */
@@ -229,8 +230,7 @@ static bool take_set(struct follower *r, struct place *p, const uint8_t *data, s
             buf_deinit(&plain);
             if (!good) return false;
         } else {
-            int64_t next =
-                check_log_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
+            int64_t next = check_log_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
             if (next < 0) return false;
             p->next = next;
         }
@@ -250,8 +250,8 @@ static bool take_batches(struct follower *r, struct place *p, const uint8_t *dat
                            p->topic->name->name, p->partition, p->next, err_name(e));
             return false;
         }
-        int64_t next = check_log_batch(l->check, r->client.env->mem, log_of(p), inc, &p->look, p->next, p->inside, &h,
-                                       r->audit);
+        int64_t next =
+            check_log_batch(l->check, r->client.env->mem, log_of(p), inc, &p->look, p->next, p->inside, &h, r->audit);
         if (next < 0) return false;
         p->next = next;
         p->inside = false;
@@ -329,7 +329,8 @@ static int32_t fill_fetch(struct follower *r, struct kafka_fetch_request_topic *
     return n;
 }
 
-static struct place *place_of_answer(struct follower *r, const struct kafka_fetch_response_topic *t, int32_t partition) {
+static struct place *place_of_answer(struct follower *r, const struct kafka_fetch_response_topic *t,
+                                     int32_t partition) {
     for (size_t i = 0; i < r->place_count; i++) {
         const struct place *p = &r->places[i];
         bool same = r->version >= 13 ? memcmp(&p->topic->id, &t->topic_id, sizeof(t->topic_id)) == 0
