@@ -51,6 +51,11 @@ const char *sim_mutant_sentence(enum mutant m) {
     return mutant_table[m].sentence;
 }
 
+const char *sim_mutant_workloads(enum mutant m) {
+    ASSERT(m < MUTANTS);
+    return mutant_table[m].workloads;
+}
+
 bool sim_mutant_concerns(enum mutant m, const char *workload) {
     ASSERT(m < MUTANTS);
     size_t size = strlen(workload);

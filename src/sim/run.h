@@ -36,6 +36,8 @@ const struct sim_workload *sim_workload_find(const char *name); /* NULL: none */
  * names, or the workload's checks are worth nothing. */
 const char *sim_mutant_name(enum mutant m);
 const char *sim_mutant_sentence(enum mutant m);
+/* Names of the workloads that must notice it, with blanks between them; "" for MUTANT_NONE. */
+const char *sim_mutant_workloads(enum mutant m);
 /* Whether that workload must notice it. */
 bool sim_mutant_concerns(enum mutant m, const char *workload);
 /* MUTANTS: none of that name. */

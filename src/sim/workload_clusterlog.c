@@ -35,6 +35,9 @@ struct cluster_test {
     unsigned node_count, snapshot_every;
     bool exclusive, over, auditing;
     uint64_t pause_max_ns, think_max_ms;
+    double stale;           /* chance of a pause between a replay and the election that follows on it */
+    double trim, trim_each; /* chance of a deletion after an append; and that a number goes with it */
+    double slow_apply;      /* chance that a replay takes its time over an entry */
     uint64_t next_writer;
     struct place places[ENTRIES_MAX];
     uint64_t acked_end; /* behind the highest acknowledged number */
@@ -145,6 +148,7 @@ static enum err member_apply(void *ctx, const struct objlog_entry *e) {
         return ERR_CORRUPT;
     }
     member_add(m, h->kind, head.id, h->writer, false);
+    if (sim_chance(t->world, t->slow_apply)) fiber_sleep_ns(sim_between(t->world, 0, 2000) * NS_PER_MS);
     return log_body_check(m->store, PREFIX, h, head.id);
 }
 
@@ -165,7 +169,7 @@ static void member_delete(struct member *m) {
     uint64_t numbers[64], below = delete_below(m);
     size_t count = 0;
     for (uint64_t n = 0; n < below && count < ARRAY_LEN(numbers); n++) {
-        if (!m->deleted[n] && deletable(t, n) && sim_chance(t->world, 0.8)) numbers[count++] = n;
+        if (!m->deleted[n] && deletable(t, n) && sim_chance(t->world, t->trim_each)) numbers[count++] = n;
     }
     if (count == 0) return;
     for (size_t i = 0; i < count; i++) {
@@ -215,7 +219,7 @@ static void member_reign(struct member *m) {
     struct cluster_test *t = m->test;
     for (uint64_t left = sim_between(t->world, 1, 60); left > 0 && !t->over; left--) {
         if (!member_append(m)) return;
-        if (sim_chance(t->world, 0.2)) member_delete(m);
+        if (sim_chance(t->world, t->trim)) member_delete(m);
         if (sim_chance(t->world, 0.5)) fiber_sleep_ns(sim_between(t->world, 0, t->think_max_ms) * NS_PER_MS);
     }
 }
@@ -265,7 +269,7 @@ static enum err member_term(struct member *m) {
     if (e == OK && t->auditing) t->audited = m->state;
     if (e == OK && !t->auditing && sim_chance(t->world, 0.7)) {
         /* its position goes stale */
-        if (sim_chance(t->world, 0.4)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns));
+        if (sim_chance(t->world, t->stale)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns));
         e = member_elect(m, &replay);
         if (e == OK) member_reign(m);
         m->applied_count = 0;
@@ -342,6 +346,19 @@ static void load_choose(struct cluster_test *t) {
     t->snapshot_every = (unsigned)sim_between(w, 3, 30);
     t->pause_max_ns = sim_between(w, 1, 100) * NS_PER_S;
     t->think_max_ms = sim_between(w, 1, 1500);
+    t->stale = 0.4;
+    t->trim = 0.2;
+    t->trim_each = 0.8;
+    if (sim_chance(w,
+                   0.25)) { /* many old positions, and slow readers whose log is trimmed under them, here and there */
+        t->node_count = t->exclusive ? 1 : NODES_MAX;
+        t->snapshot_every = 3;
+        t->stale = t->trim = 0.9;
+        t->trim_each = 0.3;
+        t->slow_apply = 0.3;
+        t->pause_max_ns = 10 * NS_PER_S;
+        t->think_max_ms = 300;
+    }
 }
 
 void workload_clusterlog(struct sim_run *r) {

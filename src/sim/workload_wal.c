@@ -47,6 +47,7 @@ struct wal_test {
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
     size_t record_max;
     double trim_chance;      /* small: the ring fills up */
+    double trim_cut;         /* chance that power goes while space is being freed */
     struct sim_file *device; /* when it is shared */
 };
 
@@ -252,6 +253,8 @@ static void hold(struct holder *h) {
             trim_some(h, sim_between(t->world, 0, 3));
             /* The moment when space is being freed and waited for is short, and worth many crashes. */
             if (!t->shared && sim_chance(t->world, 0.02)) sim_run_crash(t->run, t->holder);
+            if (!t->shared && sim_chance(t->world, t->trim_cut) && sim_fault_allowed(t->world, SIM_CRASH_POWER))
+                sim_node_crash_in(t->holder, sim_between(t->world, 1, 12), SIM_POWER_CUT);
             if (!waitq_wait_until(&h->changed, env_now_ns(loop_current()->env) + 20 * NS_PER_MS)) trim_some(h, 0);
         }
         if (sim_chance(t->world, t->trim_chance)) trim_some(h, sim_between(t->world, 0, 40));
@@ -379,6 +382,11 @@ void workload_wal(struct sim_run *r) {
     t->shared = sim_chance(w, 0.5);
     t->record_max = sim_chance(w, 0.4) ? 1500 : sim_chance(w, 0.5) ? WAL_SIZE / 150 : WAL_SIZE / 36;
     t->trim_chance = sim_chance(w, 0.5) ? 0 : 0.2;
+    if (sim_chance(w, 0.25)) { /* superblocks are torn, and laps are short */
+        t->trim_cut = 0.1;
+        t->record_max = WAL_SIZE / 36;
+        w->faults.chance[SIM_DISK_TEAR] = w->faults.chance[SIM_DISK_TEAR_UNIT] = 1;
+    }
     t->path = t->shared ? "/dev/shared" : "/var/wal/ring.wal";
     t->rots = !t->shared && sim_chance(w, 0.2);
     sim_faults_within(w, t->shared ? SIM_CLASS_WAL_DEVICE : SIM_CLASS_WAL_FILE, t->rots ? SIM_DETECTS : SIM_SURVIVES);
