@@ -4,8 +4,9 @@
 #   make run      installs what building needs, builds, starts a single broker on 127.0.0.1:9092 with its data in ./data
 #   make test     installs what the tests need, builds with ASan and UBSan, runs every suite
 #   make deps     only installs what is missing (Debian packages; the lists are in tools/deps)
+#   make sim      runs the simulator for SIM_MINUTES (30) on all processors; make test runs SEEDS (1..1200) of it
 #   make soak     the release binary under real clients and real faults for SOAK_MINUTES; see tests/soak
-#   make fmt lint clean install bench sim fuzz
+#   make fmt lint clean install bench fuzz
 
 BUILD      ?= build
 BUILD_TEST ?= build-test
@@ -16,6 +17,8 @@ JOBS       ?= $(shell nproc)
 SUITES     ?=
 SEEDS      ?= 1..1200
 FUZZ_SECONDS ?= 60
+SIM_MINUTES ?= 30
+SIM_OPTIONS ?=
 SOAK_MINUTES ?= 10
 
 MESON := $(shell command -v /usr/bin/meson || echo meson)
@@ -70,8 +73,9 @@ test:
 	@$(MAKE) --no-print-directory test-build fuzz-build
 	@BUILD_TEST=$(BUILD_TEST) BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests $(SUITES)
 
+# Runs long: new seeds on all processors, and at the end how often each fault was done.
 sim: test-build
-	$(BUILD_TEST)/oxbow sim --seeds $(SEEDS)
+	@tools/sim --build $(BUILD_TEST) --minutes $(SIM_MINUTES) --jobs $(JOBS) $(SIM_OPTIONS)
 
 fuzz: fuzz-build
 	@BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests --fuzz-seconds $(FUZZ_SECONDS) fuzz

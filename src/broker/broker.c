@@ -201,8 +201,8 @@ enum err broker_new_producer_id(struct broker *b, int64_t *id) {
         int64_t first = 0;
         e = broker_checked(b, meta_producer_ids(b->meta, BROKER_PRODUCER_IDS, &first));
         if (e == OK) {
-            b->next_producer_id = first;
-            b->producer_ids_end = first + BROKER_PRODUCER_IDS;
+            b->next_producer_id = env_mutant(b->env, MUTANT_PRODUCER_TWICE) ? 0 : first;
+            b->producer_ids_end = b->next_producer_id + BROKER_PRODUCER_IDS;
         }
     }
     if (e == OK) *id = b->next_producer_id++;
@@ -500,6 +500,9 @@ static void drain_main(void *arg) {
 /* Also what a failed start undoes. Shards drain at the same time. */
 static void broker_close(struct broker *b) {
     atomic_store(&b->ready, false);
+    /* What is under way may wait for a store that is gone. */
+    if (b->streams) streams_stopping(b->streams);
+    if (b->meta) meta_stopping(b->meta);
     struct waitgroup done;
     waitgroup_init(&done);
     struct drain *drains = mem_zalloc(b->env->mem, (b->shard_count + 1) * sizeof(*drains));

@@ -56,6 +56,7 @@ struct sim_node {
     void *main_arg;
     struct sim_clock clock; /* monotonic: of different nodes, and of different starts, they have nothing in common */
     int64_t wall_skew_ms;
+    int64_t wall_shown_ms; /* the latest time of day that it was ever told */
     uint64_t clock_look_ns; /* when the clocks may be tampered with next */
     bool steady;            /* its clocks are never tampered with: the driver's */
     uint64_t paused_until_ns;
@@ -126,8 +127,6 @@ void sim_node_halt(struct sim_node *n); /* suspends the running fiber until the 
 /* For world.c. */
 void sim_node_after_step(struct sim_node *n);
 void sim_node_heal(struct sim_node *n);
-/* When that node's monotonic clock will show node_ns, in the world's time. */
-uint64_t sim_node_world_ns(const struct sim_node *n, uint64_t node_ns);
 void sim_node_destroy(struct sim_node *n);
 uint64_t sim_node_now_ns(const struct sim_node *n);
 

@@ -81,6 +81,9 @@ enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSED;
 /* Changes options.producer_expiration_ms: from the next checkpoint on. On the log loop; does not suspend. */
 void streams_set_producer_expiration(struct streams *s, int64_t ms);
+/* The stop begins; streams may still be open. From now on a store that does nothing for ten seconds is given up: who
+ * waits for it, to append, to close a stream, is told ERR_CLOSED. On the log loop; does not suspend. */
+void streams_stopping(struct streams *s);
 /* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop.
  * All streams must be closed. */
 void streams_close(struct streams *s);
