@@ -334,7 +334,6 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .log_loop = b->o.loop0,
         .fatal = b->o.fatal,
         .ctx = b->o.ctx,
-        .mutant = b->o.mutant,
     };
     return streams_open(&o, &b->streams, why);
 }
@@ -431,8 +430,7 @@ static void sweep_main(void *arg) {
     struct incarnation oldest = {0};
     enum err e = streams_sweep(b->streams, &oldest);
     if (e == OK) e = broker_checked(b, meta_forget_retired(b->meta, oldest));
-    if (e != OK && e != ERR_CLOSED)
-        log_warn(b->env->log, "sweep of old objects ended early", "err=%s", err_name(e));
+    if (e != OK && e != ERR_CLOSED) log_warn(b->env->log, "sweep of old objects ended early", "err=%s", err_name(e));
     waitgroup_done(&b->background);
 }
 

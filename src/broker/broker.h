@@ -13,7 +13,6 @@
 #include "broker/config.h"
 #include "rt/env.h"
 #include "store/store.h"
-#include "stream/mutant.h"
 
 struct broker;
 
@@ -29,7 +28,6 @@ struct broker_options {
      * nothing more is acknowledged. */
     void (*fatal)(void *ctx, enum err why, const char *what);
     void *ctx;
-    enum stream_mutant mutant; /* tests alone */
 };
 /* Suspends; on loop 0. OK: it listens and answers. Else *why is a sentence for the operator, and everything is closed
  * again. */

@@ -618,7 +618,8 @@ static void set_swept(struct timer *t) {
     bool starving = !list_empty(&set->starved);
     LIST_EACH_SAFE(n, &set->all) {
         struct conn *c = conn_of(n);
-        uint64_t quiet = now - c->active_ns;
+        /* One that is touched here comes again at the end of this walk, with a time after `now`. */
+        uint64_t quiet = now > c->active_ns ? now - c->active_ns : 0;
         if (starving && receiver_partial(&c->receiver) && list_empty(&c->starved) && quiet >= CONN_STALLED_NS) {
             conn_complain(c, "a part of a request and nothing more for %u s while others wait for memory",
                           (unsigned)(quiet / NS_PER_S));

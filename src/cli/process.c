@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,42 @@ const char *process_environment(const char *name) {
 
 void process_end(int status) {
     _exit(status);
+}
+
+/* Of the process, because signals are. */
+static const char *_Atomic last_words;
+static uint8_t crash_stack[1 << 16]; /* a fiber's may be what has overflowed */
+
+static void last_words_say(void) {
+    const char *text = atomic_exchange(&last_words, NULL);
+    size_t size = 0;
+    while (text && text[size]) size++;
+    while (size > 0) {
+        ssize_t n = write(STDOUT_FILENO, text, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return;
+        text += n;
+        size -= (size_t)n;
+    }
+}
+
+static void on_crash(int number) {
+    (void)number;
+    last_words_say();
+    _exit(EXIT_FAILED);
+}
+
+/* There when the process is built with a sanitizer, which ends it in its own way. */
+extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
+void process_last_words(const char *text) {
+    atomic_store(&last_words, text);
+    stack_t stack = {.ss_sp = crash_stack, .ss_size = sizeof(crash_stack)}, known;
+    if (sigaltstack(NULL, &known) == 0 && known.ss_flags & SS_DISABLE) (void)sigaltstack(&stack, NULL);
+    struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK};
+    static const int numbers[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) (void)sigaction(numbers[i], &action, NULL);
+    if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(last_words_say);
 }
 
 enum err process_input_open(struct process_input *in, const char *path, char *why, size_t why_size) {

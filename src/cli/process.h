@@ -19,6 +19,11 @@ const char *process_environment(const char *name);
 /* Ends the process at once: nothing is written out or freed. */
 _Noreturn void process_end(int status);
 
+/* What is written to standard output if the process ends from now on by a failed assertion, by a crash or by a
+ * sanitizer's report; its status is 1 then. Borrowed until the next call; NULL: nothing, though the status stays. What
+ * stdio still holds is lost: flush first. */
+void process_last_words(const char *text);
+
 /* A file, or standard input, that is read as it comes. Calls block: from a worker thread. */
 struct process_input {
     int fd;

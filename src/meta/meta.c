@@ -63,6 +63,7 @@ static enum err snapshot_apply(struct meta *m, const struct objlog_entry *entry)
     }
     meta_image_deinit(&m->image);
     m->image = image;
+    m->image.mutant = m->env->mutant;
     m->records_since = m->bytes_since = m->entries_since = 0;
     return OK;
 }
@@ -89,6 +90,7 @@ static void replay_reset(void *ctx) {
     struct meta *m = ctx;
     meta_image_deinit(&m->image);
     meta_image_init(&m->image, m->env->mem);
+    m->image.mutant = m->env->mutant;
     m->entry_count = 0;
     m->first_entry = 0;
     m->records_since = m->bytes_since = m->entries_since = 0;
@@ -139,6 +141,7 @@ static struct meta *meta_make(const struct meta_options *o) {
     list_init(&m->pending);
     waitq_init(&m->idle);
     meta_image_init(&m->image, o->env->mem);
+    m->image.mutant = o->env->mutant;
     return m;
 }
 

@@ -195,12 +195,14 @@ static void group_run(struct meta *m) {
     if (g.count > 0) {
         struct slice head = slice_borrow(g.bytes.data, g.bytes.size);
         uint64_t number;
+        bool hasty = env_mutant(m->env, MUTANT_COMMIT_EARLY);
+        if (hasty) group_apply(m, &g, objlog_next(m->log));
         enum err e = objlog_append(m->log, OBJLOG_DATA, &head, NULL, 0, 0, &number);
         if (e == OK) {
             m->records_since += g.count;
             m->bytes_since += g.bytes.size;
             m->entries_since++;
-            group_apply(m, &g, number);
+            if (!hasty) group_apply(m, &g, number);
             after_entry(m, number, OBJLOG_DATA);
         } else {
             lost(m, &g.commits, e);

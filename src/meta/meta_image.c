@@ -360,7 +360,7 @@ static enum err apply_recovered(struct meta_image *i, const struct meta_record *
             q->owner = r->recovered.to;
             q->owner_node = r->recovered.to_node;
             q->state_entry = r->recovered.state_entry;
-            if (q->epoch < INT32_MAX) q->epoch++;
+            if (q->epoch < INT32_MAX && !mutant_is(i->mutant, MUTANT_SAME_EPOCH)) q->epoch++;
         }
     }
     return OK;

@@ -4,6 +4,7 @@
 #define OXBOW_META_META_IMAGE_H
 
 #include "base/map.h"
+#include "base/mutant.h"
 #include "meta/meta.h"
 #include "meta/meta_record.h"
 
@@ -22,6 +23,7 @@ struct meta_broker_configs {     /* what was set of brokers' configurations at r
 
 struct meta_image {
     struct mem *mem;
+    enum mutant mutant; /* of the environment that it lives in (base/mutant.h) */
     struct meta_topic **topics; /* sorted by name */
     size_t topic_count, topic_capacity;
     struct mapstr topics_by_id;

@@ -41,18 +41,20 @@ static int32_t run_length(const struct meta_topic *t, int32_t p) {
     return n;
 }
 
-static void topic_encode(const struct meta_topic *t, struct buf *out) {
+static void topic_encode(const struct meta_topic *t, enum mutant mutant, struct buf *out) {
     ASSERT(t->partition_count > 0 && t->replication_factor > 0);
     buf_put(out, t->id.bytes, sizeof(t->id.bytes));
     meta_text_put(out, meta_text_of(t->name));
     buf_varint(out, (uint64_t)t->replication_factor);
-    buf_varint(out, t->config_count);
-    for (size_t k = 0; k < t->config_count; k++) {
+    size_t config_count = mutant_is(mutant, MUTANT_FORGET_CONFIGS) ? 0 : t->config_count;
+    int32_t partition_count = mutant_is(mutant, MUTANT_FORGET_PARTITIONS) ? run_length(t, 0) : t->partition_count;
+    buf_varint(out, config_count);
+    for (size_t k = 0; k < config_count; k++) {
         meta_text_put(out, meta_text_of(t->configs[k].name));
         meta_text_put(out, meta_text_of(t->configs[k].value));
     }
-    buf_varint(out, (uint64_t)t->partition_count);
-    for (int32_t p = 0, n; p < t->partition_count; p += n) {
+    buf_varint(out, (uint64_t)partition_count);
+    for (int32_t p = 0, n; p < partition_count; p += n) {
         const struct meta_partition *q = &t->partitions[p];
         n = run_length(t, p);
         buf_varint(out, (uint64_t)n);
@@ -97,7 +99,7 @@ void meta_snapshot_encode(const struct meta_image *i, struct buf *out) {
         meta_text_put(out, meta_text_of(b->endpoint));
     }
     buf_varint(out, i->topic_count);
-    for (size_t k = 0; k < i->topic_count; k++) topic_encode(i->topics[k], out);
+    for (size_t k = 0; k < i->topic_count; k++) topic_encode(i->topics[k], i->mutant, out);
     if (i->broker_configs_count > 0) broker_configs_encode(i, out);
 }
 

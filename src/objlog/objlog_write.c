@@ -107,6 +107,14 @@ static enum err owner_find(struct objlog *l, const char *key, const struct slice
     }
 }
 
+/* For MUTANT_OTHER_BYTES. */
+static void other_bytes(struct objlog *l, uint8_t header[OBJLOG_HEADER_SIZE]) {
+    struct objlog_header h;
+    if (objlog_header_decode(header, OBJLOG_HEADER_SIZE, &h) != OK) return;
+    env_random(l->env, h.nonce.bytes, sizeof(h.nonce.bytes));
+    objlog_header_encode(&h, header);
+}
+
 enum err objlog_put(struct objlog *l, uint64_t number, const struct slice *data, size_t count) {
     ASSERT(count >= 1 && data[0].size == OBJLOG_HEADER_SIZE);
     char key[OBJLOG_KEY_MAX];
@@ -116,10 +124,14 @@ enum err objlog_put(struct objlog *l, uint64_t number, const struct slice *data,
         if (l->stopped || number > l->fenced_at) {
             e = l->stopped ? ERR_CANCELLED : ERR_FENCED;
         } else {
-            e = store_put(l->store, key, data, count, true, l->purpose);
-            if (e == ERR_EXISTS) e = owner_find(l, key, &data[0]);
+            e = store_put(l->store, key, data, count, !env_mutant(l->env, MUTANT_NO_CONDITION), l->purpose);
+            if (e == ERR_EXISTS) e = env_mutant(l->env, MUTANT_EXISTS_IS_OK) ? OK : owner_find(l, key, &data[0]);
+            if (env_mutant(l->env, MUTANT_UNKNOWN_IS_OK) && err_class(e) == ERR_CLASS_UNKNOWN) e = OK;
+            if (env_mutant(l->env, MUTANT_OTHER_BYTES) && e != OK) other_bytes(l, (uint8_t *)(uintptr_t)data[0].data);
         }
-        bool known = e == OK || e == ERR_EXISTS;
+        bool gives_up = env_mutant(l->env, MUTANT_UNKNOWN_IS_FAILURE) && err_class(e) == ERR_CLASS_UNKNOWN;
+        if (gives_up) e = ERR_CANCELLED;
+        bool known = e == OK || e == ERR_EXISTS || gives_up;
         if (known || l->stopped || number > l->fenced_at) {
             if (failures > 0) repeating_ended(l, number, known);
             if (known) return e;
@@ -207,7 +219,13 @@ enum err objlog_append(struct objlog *l, enum objlog_kind kind, const struct sli
         h.boundary = l->boundary;
         enum err e = entry_send(l, &h, head, body, body_count);
         if (e == OK && h.number < l->fenced_at) entry_done(l, &h);
-        while (e == OK && append_waits(l, h.number)) waitq_wait(&l->window[h.number % OBJLOG_DEPTH_MAX].owner);
+        bool hasty = e == OK && env_mutant(l->env, MUTANT_ACK_EARLY);
+        while (e == OK && !hasty && append_waits(l, h.number))
+            waitq_wait(&l->window[h.number % OBJLOG_DEPTH_MAX].owner);
+        if (hasty || (e != OK && env_mutant(l->env, MUTANT_UNKNOWN_IS_FAILURE))) {
+            l->appending--;
+            return e;
+        }
     }
     l->appending--;
     if (h.number < l->durable) {
@@ -236,6 +254,7 @@ uint64_t objlog_boundary(const struct objlog *l) {
 
 uint64_t objlog_deletable_below(const struct objlog *l) {
     CHECK_OBJ(l, OBJLOG_MAGIC);
+    if (env_mutant(l->env, MUTANT_TRIM_EARLY)) return l->boundary;
     return l->carried;
 }
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/mutant.h"
 #include "base/slice.h"
 #include "rt/loop.h"
 
@@ -120,7 +121,13 @@ struct env {
     struct mem *mem;
     struct logger *log;
     struct metrics *metrics;
+    enum mutant
+        mutant; /* the deliberate mistake that all that runs on it makes: simulated ones alone (base/mutant.h) */
 };
+
+static inline bool env_mutant(const struct env *e, enum mutant m) {
+    return mutant_is(e->mutant, m);
+}
 
 /* Short forms: each op as env_<op>(e, ...). */
 static inline uint64_t env_now_ns(struct env *e) {

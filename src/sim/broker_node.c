@@ -52,8 +52,7 @@ static void broker_main(void *arg) {
                                .why_size = sizeof(why_text),
                                .processors = 2,
                                .fatal = on_fatal,
-                               .ctx = &life,
-                               .mutant = sim_run_stream_mutant(t->run)};
+                               .ctx = &life};
     struct broker *b = NULL;
     const char *why = NULL;
     enum err e = broker_start(&o, &b, &why);

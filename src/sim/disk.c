@@ -406,6 +406,16 @@ enum err sim_file_sync(struct env_file *h) {
     return OK;
 }
 
+void sim_file_sync_failed(struct env_file *h) {
+    CHECK_OBJ(h, HANDLE_MAGIC);
+    medium_sync_failed(&h->file->medium);
+}
+
+struct sim_node *sim_file_node(const struct env_file *h) {
+    CHECK_OBJ(h, HANDLE_MAGIC);
+    return h->node;
+}
+
 /* True when the file may grow to `end`. */
 static bool space_there(const struct env_file *h, uint64_t end) {
     const struct medium *m = &h->file->medium;

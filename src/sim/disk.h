@@ -61,6 +61,10 @@ enum err sim_file_size(struct env_file *f, struct env_file_info *out);
 enum err sim_file_read(struct env_file *f, uint64_t position, void *data, size_t size, size_t *got);
 enum err sim_file_write(struct env_file *f, uint64_t position, const struct env_bytes *pieces, size_t count);
 enum err sim_file_sync(struct env_file *f);
+/* A sync that failed: what was dirty may count as clean. Does not suspend. */
+void sim_file_sync_failed(struct env_file *f);
+/* The node that opened it. */
+struct sim_node *sim_file_node(const struct env_file *f);
 enum err sim_file_grow(struct env_file *f, uint64_t size_bytes);
 enum err sim_file_remove(struct env *e, const char *path);
 enum err sim_dir_make(struct env *e, const char *path);

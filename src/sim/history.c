@@ -17,7 +17,7 @@ struct sim_note {
 
 uint64_t sim_subject(const char *name, int64_t index) {
     uint64_t subject = hash64(hash_bytes(name, strlen(name)) + (uint64_t)index);
-    return subject == SIM_SUBJECT_ALL ? 1 : subject;
+    return subject <= SIM_SUBJECT_FAULTS ? SIM_SUBJECT_FAULTS + 1 : subject;
 }
 
 void sim_note(struct sim_world *w, const struct sim_node *n, uint64_t subject, const char *format, ...) {
@@ -49,24 +49,31 @@ void sim_fail_about(struct sim_world *w, uint64_t subject, const char *format, .
     sim_fail(w, "%s", text);
 }
 
-static bool concerns(const struct sim_world *w, const struct sim_note *note) {
+static bool concerns(const struct sim_world *w, const struct sim_note *note, bool faults) {
+    if (note->subject == SIM_SUBJECT_FAULTS) return faults;
     return w->failed_subject == SIM_SUBJECT_ALL || note->subject == SIM_SUBJECT_ALL ||
            note->subject == w->failed_subject;
 }
 
-size_t sim_history_show(const struct sim_world *w, size_t max, void (*line)(void *ctx, const char *text), void *ctx) {
+static size_t count_of(const struct sim_world *w, bool faults) {
     size_t count = 0;
-    LIST_EACH(it, &w->notes) count += concerns(w, LIST_ENTRY(it, struct sim_note, link));
-    size_t skipped = count > max ? count - max : 0, at = 0;
+    LIST_EACH(it, &w->notes) count += concerns(w, LIST_ENTRY(it, struct sim_note, link), faults);
+    return count;
+}
+
+size_t sim_history_show(const struct sim_world *w, size_t max, void (*line)(void *ctx, const char *text), void *ctx) {
+    size_t all = count_of(w, true), at = 0;
+    bool faults = all <= max;
+    size_t count = count_of(w, faults), skipped = count > max ? count - max : 0;
     LIST_EACH(it, &w->notes) {
         const struct sim_note *note = LIST_ENTRY(it, struct sim_note, link);
-        if (!concerns(w, note) || at++ < skipped) continue;
+        if (!concerns(w, note, faults) || at++ < skipped) continue;
         char text[TEXT_MAX + 64];
         (void)snprintf(text, sizeof(text), "t=%llu.%06llu %s", note->at_ns / NS_PER_S,
                        note->at_ns % NS_PER_S / NS_PER_US, note->text);
         line(ctx, text);
     }
-    return skipped;
+    return skipped + all - count;
 }
 
 void sim_history_drop(struct sim_world *w) {

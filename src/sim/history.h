@@ -11,9 +11,10 @@
 #include "sim/world.h"
 
 #define SIM_SUBJECT_ALL 0u
+#define SIM_SUBJECT_FAULTS 1u /* everything too, but left out first when there is too much */
 #define SIM_HISTORY_NOTES 65536u
 
-/* The subject of that name, e.g. sim_subject("t", 3): partition 3 of topic t. Never SIM_SUBJECT_ALL. */
+/* The subject of that name, e.g. sim_subject("t", 3): partition 3 of topic t. Never one of those above. */
 uint64_t sim_subject(const char *name, int64_t index);
 /* n: whose doing it is; NULL: the world's. The text is deterministic, below 400 bytes, without \n. */
 void sim_note(struct sim_world *w, const struct sim_node *n, uint64_t subject, const char *format, ...)
@@ -22,7 +23,7 @@ void sim_note(struct sim_world *w, const struct sim_node *n, uint64_t subject, c
 void sim_fail_about(struct sim_world *w, uint64_t subject, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The last `max` notes that concern the subject of the failure (or everything, when it has none), oldest first, one
- * call a line without \n. Returns how many earlier ones were left out. */
+ * call a line without \n. When there are more, those of SIM_SUBJECT_FAULTS are left out first. Returns how many were. */
 size_t sim_history_show(const struct sim_world *w, size_t max, void (*line)(void *ctx, const char *text), void *ctx);
 /* For world.c. */
 void sim_history_drop(struct sim_world *w);

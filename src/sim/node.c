@@ -29,6 +29,7 @@ static struct block *block_of(void *p) {
 /* Bytes that were not asked to be zero are the same in every run, and are not zero. */
 static void *sim_mem_alloc(struct mem *base, size_t size, size_t alignment, bool zeroed) {
     struct sim_mem *m = CONTAINER_OF(base, struct sim_mem, base);
+    if (m->owner) sim_sweep_memory(m->owner);
     size_t offset = alignment > BLOCK_HEADER ? alignment : BLOCK_HEADER;
     char *raw = alignment > 16 ? mem_aligned(m->heap, offset + size, alignment)
                 : zeroed       ? mem_zalloc(m->heap, offset + size)
@@ -168,8 +169,10 @@ static struct loop *node_loop_make(struct sim_node *n, const char *name) {
 }
 
 static enum err sim_loop_start(struct env *e, const char *name, struct loop **out) {
-    *out = node_loop_make(sim_node_of(e), name);
-    return OK;
+    struct sim_node *n = sim_node_of(e);
+    enum err err = sim_sweep_loop_start(n);
+    if (err == OK) *out = node_loop_make(n, name);
+    return err;
 }
 
 static void sim_loop_wake(struct loop *l) {
@@ -190,20 +193,20 @@ static const struct env_ops sim_env_ops = {
     .loop_start = sim_loop_start,
     .loop_wake = sim_loop_wake,
     .offload = sim_offload,
-    .file_open = sim_file_open,
+    .file_open = sim_sweep_file_open,
     .file_close = sim_file_close,
-    .file_info = sim_file_info,
-    .file_size = sim_file_size,
-    .file_read = sim_file_read,
-    .file_write = sim_file_write,
-    .file_sync = sim_file_sync,
-    .file_grow = sim_file_grow,
-    .file_remove = sim_file_remove,
-    .dir_make = sim_dir_make,
-    .dir_sync = sim_dir_sync,
-    .listen = sim_net_listen,
+    .file_info = sim_sweep_file_info,
+    .file_size = sim_sweep_file_size,
+    .file_read = sim_sweep_file_read,
+    .file_write = sim_sweep_file_write,
+    .file_sync = sim_sweep_file_sync,
+    .file_grow = sim_sweep_file_grow,
+    .file_remove = sim_sweep_file_remove,
+    .dir_make = sim_sweep_dir_make,
+    .dir_sync = sim_sweep_dir_sync,
+    .listen = sim_sweep_listen,
     .listener_close = sim_net_listener_close,
-    .connect = sim_net_connect,
+    .connect = sim_sweep_connect,
     .conn_start = sim_net_conn_start,
     .conn_peer = sim_net_conn_peer,
     .conn_send = sim_net_conn_send,
@@ -289,11 +292,16 @@ static struct sim_node *node_make(struct sim_world *w, struct sim_disk *disk, co
     n->id = w->node_count++;
     (void)snprintf(n->name, sizeof(n->name), "%s", name);
     sim_mem_init(&n->mem, &w->heap);
+    n->mem.owner = n;
     n->metrics = MEM_NEW(&w->heap, struct metrics);
     bool logs = w->options.trace && w->options.node_logs;
     n->log = (struct logger){logs ? LOG_DEBUG : LOG_NONE, log_wall_ms, log_sink, n};
-    n->env = (struct env){
-        .magic = ENV_MAGIC, .ops = &sim_env_ops, .mem = &n->mem.base, .log = &n->log, .metrics = n->metrics};
+    n->env = (struct env){.magic = ENV_MAGIC,
+                          .ops = &sim_env_ops,
+                          .mem = &n->mem.base,
+                          .log = &n->log,
+                          .metrics = n->metrics,
+                          .mutant = w->options.mutant};
     sim_event_init(&n->resume, resume_fire);
     list_init(&n->ops);
     list_init(&n->handles);

@@ -30,6 +30,7 @@ enum sim_crash {
 struct sim_mem {
     struct mem base;
     struct mem *heap;
+    struct sim_node *owner; /* NULL: nobody's */
     struct list blocks;
     uint64_t count;
 };

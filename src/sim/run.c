@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/map.h"
+#include "sim/history.h"
 #include "sim/workloads.h"
 
 const struct sim_workload sim_workloads[] = {
@@ -34,26 +35,24 @@ const struct sim_workload *sim_workload_find(const char *name) {
 
 static const struct {
     const char *name, *workloads, *sentence;
-    unsigned broken;
-    enum stream_mutant stream;
-} mutant_table[SIM_MUTANTS] = {
-#define X(id, name, workloads, broken, stream, sentence) [id] = {name, workloads, sentence, broken, stream},
-#include "sim/mutant_table.h"
+} mutant_table[MUTANTS] = {
+#define X(id, name, workloads, sentence) [MUTANT_##id] = {name, workloads, sentence},
+#include "base/mutant_table.h"
 #undef X
 };
 
-const char *sim_mutant_name(enum sim_mutant m) {
-    ASSERT(m < SIM_MUTANTS);
+const char *sim_mutant_name(enum mutant m) {
+    ASSERT(m < MUTANTS);
     return mutant_table[m].name;
 }
 
-const char *sim_mutant_sentence(enum sim_mutant m) {
-    ASSERT(m < SIM_MUTANTS);
+const char *sim_mutant_sentence(enum mutant m) {
+    ASSERT(m < MUTANTS);
     return mutant_table[m].sentence;
 }
 
-bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
-    ASSERT(m < SIM_MUTANTS);
+bool sim_mutant_concerns(enum mutant m, const char *workload) {
+    ASSERT(m < MUTANTS);
     size_t size = strlen(workload);
     for (const char *at = mutant_table[m].workloads; *at;) {
         size_t word = strcspn(at, " ");
@@ -63,15 +62,122 @@ bool sim_mutant_concerns(enum sim_mutant m, const char *workload) {
     return false;
 }
 
-enum stream_mutant sim_run_stream_mutant(const struct sim_run *r) {
-    return mutant_table[r->options->mutant].stream;
+enum mutant sim_mutant_find(const char *name) {
+    unsigned m = 0;
+    while (m < MUTANTS && strcmp(mutant_table[m].name, name) != 0) m++;
+    return (enum mutant)m;
 }
 
-enum sim_mutant sim_mutant_find(const char *name) {
-    unsigned m = 0;
-    while (m < SIM_MUTANTS && strcmp(mutant_table[m].name, name) != 0) m++;
-    return (enum sim_mutant)m;
+/* --- Which faults. */
+
+#define CHANCE_WHEN_ASKED 0.05
+
+/* "0.25": digits, with a point among them, at most 1. */
+static bool chance_parse(const char *text, size_t size, double *out) {
+    double v = 0, unit = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '.' && unit == 0 && size > 1) {
+            unit = 1;
+            continue;
+        }
+        if (text[i] < '0' || text[i] > '9') return false;
+        v = v * 10 + (text[i] - '0');
+        unit *= 10;
+        if (v > 1e15) return false;
+    }
+    *out = unit > 0 ? v / unit : v;
+    return size > 0 && *out <= 1;
 }
+
+static bool word_is(const char *word, size_t size, const char *name) {
+    return strlen(name) == size && memcmp(word, name, size) == 0;
+}
+
+static bool plan_word(struct sim_fault_plan *p, const char *word, size_t size, const char **expected) {
+    static const char *const mixtures[] = {"swarm", "usual", "none"};
+    for (unsigned i = 0; i < ARRAY_LEN(mixtures); i++) {
+        if (!word_is(word, size, mixtures[i])) continue;
+        *p = (struct sim_fault_plan){.mixture = (enum sim_mixture)i};
+        return true;
+    }
+    const char *equals = memchr(word, '=', size);
+    size_t name_size = equals ? (size_t)(equals - word) : size;
+    *expected = "faults: none, usual, swarm, or NAME[=CHANCE] (see --list-faults)";
+    unsigned f = 0;
+    while (f < SIM_FAULTS && !word_is(word, name_size, sim_fault_name((enum sim_fault)f))) f++;
+    if (f == SIM_FAULTS) return false;
+    struct sim_faults usual;
+    sim_faults_usual(&usual);
+    double chance = usual.chance[f] > 0 ? usual.chance[f] : CHANCE_WHEN_ASKED;
+    *expected = "a chance behind the fault's name: 0 to 1";
+    if (equals && !chance_parse(equals + 1, size - name_size - 1, &chance)) return false;
+    p->set[f] = true;
+    p->chance[f] = chance;
+    return true;
+}
+
+bool sim_fault_plan_parse(struct sim_fault_plan *p, const char *text, const char **expected) {
+    *p = (struct sim_fault_plan){0};
+    for (;;) {
+        size_t size = strcspn(text, ",");
+        if (!plan_word(p, text, size, expected)) return false;
+        if (!text[size]) return true;
+        text += size + 1;
+    }
+}
+
+static bool plan_forbids(const struct sim_fault_plan *p, enum sim_fault f) {
+    return p->set[f] ? p->chance[f] <= 0 : p->mixture == SIM_MIXTURE_NONE;
+}
+
+/* The same chances are drawn whatever the plan is: with one fault less, a seed's world is made as it was. */
+static void plan_apply(const struct sim_fault_plan *p, struct sim_world *w) {
+    sim_faults_swarm(&w->faults, &w->rng);
+    if (p->mixture == SIM_MIXTURE_USUAL) sim_faults_usual(&w->faults);
+    if (p->mixture == SIM_MIXTURE_NONE) sim_faults_none(&w->faults);
+    for (unsigned i = 0; i < SIM_FAULTS; i++) {
+        if (p->set[i]) w->faults.chance[i] = p->chance[i];
+    }
+}
+
+void sim_numbers_add(struct sim_numbers *n, uint64_t v) {
+    ASSERT(n->count == 0 || n->items[n->count - 1] < v);
+    n->items = mem_grow(n->mem, n->items, n->count, &n->capacity, sizeof(*n->items));
+    n->items[n->count++] = v;
+}
+
+bool sim_numbers_contain(const struct sim_numbers *n, uint64_t v) {
+    size_t low = 0, high = n->count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (n->items[mid] < v)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < n->count && n->items[low] == v;
+}
+
+void sim_numbers_copy(struct sim_numbers *to, const struct sim_numbers *from) {
+    to->count = 0;
+    for (size_t i = 0; i < from->count; i++) sim_numbers_add(to, from->items[i]);
+}
+
+void sim_numbers_free(struct sim_numbers *n) {
+    mem_free(n->mem, n->items);
+    *n = (struct sim_numbers){.mem = n->mem};
+}
+
+static bool run_veto(void *ctx, uint64_t number, enum sim_fault f) {
+    struct sim_run *r = ctx;
+    const struct sim_run_options *o = r->options;
+    if (plan_forbids(&o->faults, f) || (o->keep && !sim_numbers_contain(o->keep, number))) return true;
+    if (o->done) sim_numbers_add(o->done, number);
+    sim_note(r->world, r->world->stepping, SIM_SUBJECT_FAULTS, "fault %lu: %s", number, sim_fault_name(f));
+    return false;
+}
+
+/* --- A run. */
 
 static void driver_main(void *arg) {
     struct sim_run *r = arg;
@@ -82,9 +188,24 @@ static bool driver_ended(void *arg) {
     return !sim_node_up(arg);
 }
 
-static void run_judge(struct sim_run *r, enum sim_end end) {
+static void run_judge(struct sim_run *r, enum sim_end end, uint64_t steps_max) {
     if (end == SIM_END_IDLE) sim_fail(r->world, "nothing can happen any more, and the workload still waits");
-    if (end == SIM_END_STEPS) sim_fail(r->world, "no end after %u steps: something repeats itself for ever", STEPS_MAX);
+    if (end == SIM_END_STEPS) {
+        sim_fail(r->world, "no end after %lu steps: something repeats itself for ever", steps_max);
+    }
+}
+
+static void history_line(void *ctx, const char *text) {
+    buf_printf(ctx, "%s\n", text);
+}
+
+static void history_tell(const struct sim_world *w, struct buf *out) {
+    struct buf lines;
+    buf_init(&lines, out->mem);
+    size_t skipped = sim_history_show(w, SIM_RUN_HISTORY_LINES, history_line, &lines);
+    if (skipped > 0) buf_printf(out, "... %zu earlier events left out\n", skipped);
+    buf_put(out, lines.data, lines.size);
+    buf_deinit(&lines);
 }
 
 void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o, struct sim_result *out) {
@@ -93,37 +214,70 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
     struct sim_world_options wo = {.seed = hash64(o->seed + 1) ^ hash_bytes(s->name, strlen(s->name)),
                                    .trace = o->trace,
                                    .trace_ctx = o->trace_ctx,
-                                   .node_logs = o->trace != NULL};
+                                   .node_logs = o->trace != NULL,
+                                   .mutant = o->mutant};
     struct sim_run r = {.options = o, .workload = s, .world = sim_world_create(&wo)};
     struct sim_world *w = r.world;
+    uint64_t steps_max = o->steps_max ? o->steps_max : STEPS_MAX;
     sim_mem_init(&r.scratch, &heap);
-    sim_faults_swarm(&w->faults, &w->rng);
+    plan_apply(&o->faults, w);
     w->faults_off = o->calm;
+    w->fault_veto = run_veto;
+    w->fault_veto_ctx = &r;
+    if (o->done) o->done->count = 0;
     r.driver = sim_node_create(w, "driver");
     r.driver->steady = true;
     sim_node_start(r.driver, driver_main, &r);
-    run_judge(&r, sim_world_run(w, STEPS_MAX, driver_ended, r.driver));
+    run_judge(&r, sim_world_run(w, steps_max, driver_ended, r.driver), steps_max);
     *out = (struct sim_result){.hash = sim_world_hash(w),
                                .ops = r.ops,
                                .acked = r.acked,
                                .faults = sim_world_faults(w),
                                .steps = w->steps,
-                               .virtual_ns = w->now_ns};
+                               .virtual_ns = w->now_ns,
+                               .load_ns = r.load_ns};
     memcpy(out->fault_counts, w->fault_counts, sizeof(out->fault_counts));
     memcpy(out->failure, w->failure, sizeof(out->failure));
+    if (sim_failed(w) && o->history) history_tell(w, o->history);
+    w->fault_veto = NULL; /* what is left to land asks for nothing that counts */
     sim_world_destroy(w);
     sim_mem_drop(&r.scratch);
+}
+
+bool sim_run_seed_twice(const struct sim_workload *s, const struct sim_run_options *o, struct sim_result *out) {
+    struct sim_run_options plain = *o;
+    plain.trace = NULL;
+    plain.done = NULL;
+    plain.history = NULL;
+    struct sim_result again;
+    struct mem heap;
+    mem_init_heap(&heap);
+    sim_run_seed(s, o, out);
+    void *shift = mem_alloc(&heap, 4096 + (out->hash & 0xfff));
+    sim_run_seed(s, &plain, &again);
+    mem_free(&heap, shift);
+    if (again.hash == out->hash && again.steps == out->steps && again.ops == out->ops && again.acked == out->acked &&
+        again.virtual_ns == out->virtual_ns && strcmp(again.failure, out->failure) == 0)
+        return true;
+    (void)snprintf(out->failure, sizeof(out->failure),
+                   "the same seed made two runs: hash %016lx after %lu steps, and %016lx after %lu", out->hash,
+                   out->steps, again.hash, again.steps);
+    return false;
 }
 
 /* --- For workloads. */
 
 uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes) {
-    if (r->options->minutes > 0) return r->options->minutes * 60 * NS_PER_S;
-    return sim_between(r->world, 5, usual_minutes * 60) * NS_PER_S;
+    r->load_ns = sim_between(r->world, 5, usual_minutes * 60) * NS_PER_S; /* drawn always: the rest is the same then */
+    if (r->options->minutes > 0) r->load_ns = r->options->minutes * 60 * NS_PER_S;
+    r->planned_ns = r->load_ns;
+    if (r->options->load_ns > 0) r->load_ns = r->options->load_ns;
+    return r->load_ns;
 }
 
 struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive) {
-    struct sim_store_options o = {.exclusive = exclusive, .broken = mutant_table[r->options->mutant].broken};
+    (void)r;
+    struct sim_store_options o = {.exclusive = exclusive};
     return sim_store_open(NULL, e, &o);
 }
 
@@ -142,6 +296,7 @@ void sim_run_crash(struct sim_run *r, struct sim_node *n) {
 }
 
 void sim_run_heal(struct sim_run *r) {
+    sim_note(r->world, NULL, SIM_SUBJECT_ALL, "no more faults");
     sim_world_heal(r->world);
 }
 

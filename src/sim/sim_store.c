@@ -64,7 +64,8 @@ const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char 
     return i < b->count && strcmp(b->objects[i]->key, key) == 0 ? b->objects[i] : NULL;
 }
 
-static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only) {
+static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only,
+                           bool late) {
     struct sim_world *w = b->world;
     size_t i = sim_bucket_from(b, key);
     bool there = i < b->count && strcmp(b->objects[i]->key, key) == 0;
@@ -74,7 +75,8 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
     o->data = mem_alloc(&w->heap, size);
     if (size > 0) memcpy(o->data, data, size);
     o->size = size;
-    o->listed_at_ns = w->now_ns;
+    o->listed_at_ns = o->landed_ns = w->now_ns;
+    o->late = late;
     if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
     b->created++;
     if (there) {
@@ -163,7 +165,7 @@ static void landing_do(struct landing *x) {
     struct change *c = x->change;
     enum err e = OK;
     if (c->put) {
-        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
+        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only, x->request == NULL);
     } else {
         bucket_delete(x->bucket, c->key);
     }
@@ -324,8 +326,7 @@ static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) 
 static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
-    unsigned broken = h->options.broken;
-    struct change *c = change_make(w, key, data, count, true, create_only && !(broken & SIM_STORE_NO_CONDITION));
+    struct change *c = change_make(w, key, data, count, true, create_only);
     sim_trace(w, h->node, create_only ? "create" : "put", key, c->size, 0);
     sim_hash(w, hash_bytes(c->data, c->size));
     if (!sim_node_effect(h->node)) {
@@ -337,8 +338,6 @@ static enum err sim_put(struct store *s, const char *key, const struct slice *da
     change_unref(w, c); /* from here on it is the landings' */
     enum err e = request_wait(r, ns);
     sim_trace(w, h->node, "put-answer", err_name(e), 0, 0);
-    if ((broken & SIM_STORE_UNKNOWN_IS_OK) && err_class(e) == ERR_CLASS_UNKNOWN) e = OK;
-    if ((broken & SIM_STORE_EXISTS_IS_OK) && e == ERR_EXISTS) e = OK;
     return e;
 }
 
@@ -420,8 +419,7 @@ static enum err sim_list(struct store *s, const char *prefix, const char *start_
     if (max > LIST_MAX) max = LIST_MAX;
     size_t prefix_size = strlen(prefix);
     bool after = start_after && strcmp(start_after, prefix) > 0;
-    bool blind = start_after && (h->options.broken & SIM_STORE_LIST_BLIND);
-    for (size_t i = sim_bucket_from(b, after ? start_after : prefix); i < b->count && !blind; i++) {
+    for (size_t i = sim_bucket_from(b, after ? start_after : prefix); i < b->count; i++) {
         const struct sim_object *o = b->objects[i];
         if (strncmp(o->key, prefix, prefix_size) != 0) break;
         if ((after && strcmp(o->key, start_after) == 0) || o->listed_at_ns > w->now_ns) continue;

@@ -22,6 +22,8 @@ struct sim_object {
     uint8_t *data;
     size_t size;
     uint64_t listed_at_ns; /* from when LIST shows it */
+    uint64_t landed_ns;
+    bool late; /* when it landed nobody waited for it any more */
 };
 
 struct sim_bucket {
@@ -35,21 +37,11 @@ struct sim_bucket {
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
 };
 
-/* Stores that break a promise, to show that checkers notice. */
-enum sim_store_broken {
-    SIM_STORE_SOUND = 0,
-    SIM_STORE_UNKNOWN_IS_OK = 1, /* a lost answer is taken for success */
-    SIM_STORE_NO_CONDITION = 2,  /* conditional creates overwrite */
-    SIM_STORE_LIST_BLIND = 4,    /* LIST shows only what is at the start of a prefix, nothing after start_after */
-    SIM_STORE_EXISTS_IS_OK = 8,  /* "exists" is taken for success */
-};
-
 struct sim_store_options {
     /* The handle holds the store alone, like store/dir under its lock: whatever its holder has in flight when it
      * crashes lands at once or never; nothing
      * is late or done twice. */
     bool exclusive;
-    unsigned broken;
 };
 
 struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name); /* lives as long as the world */

@@ -139,19 +139,13 @@ static enum err member_apply(void *ctx, const struct objlog_entry *e) {
 /* Also elections, where nobody else can write any more. */
 static bool deletable(const struct cluster_test *t, uint64_t number) {
     const struct place *p = &t->places[number];
-    return p->seen &&
-           (p->kind != OBJLOG_ELECTION || t->exclusive || t->run->options->mutant == SIM_MUTANT_FORGET_FENCES);
+    return p->seen && (p->kind != OBJLOG_ELECTION || t->exclusive || t->run->options->mutant == MUTANT_FORGET_FENCES);
 }
 
 static uint64_t delete_below(const struct member *m) {
-    switch (m->test->run->options->mutant) {
-    case SIM_MUTANT_TRIM_EARLY:
-        return objlog_boundary(m->log);
-    case SIM_MUTANT_TRIM_TOO_MUCH:
-        return objlog_deletable_below(m->log) > 0 ? objlog_durable(m->log) : 0;
-    default:
-        return objlog_deletable_below(m->log);
-    }
+    uint64_t below = objlog_deletable_below(m->log);
+    if (below > 0 && env_mutant(m->store->env, MUTANT_TRIM_TOO_MUCH)) return objlog_durable(m->log);
+    return below;
 }
 
 static void member_delete(struct member *m) {
@@ -180,11 +174,6 @@ static bool member_append(struct member *m) {
     sim_payload_fill(id, bytes, size);
     struct slice body = slice_borrow(bytes, size);
     t->run->ops++;
-    if (t->run->options->mutant == SIM_MUTANT_ACK_EARLY) {
-        place_note(t, number,
-                   &(struct place){.kind = kind, .id = id, .writer = m->writer, .before = m->state, .acked = true});
-        if (number >= t->acked_end) t->acked_end = number + 1;
-    }
     uint64_t got = UINT64_MAX;
     enum err e = objlog_append(m->log, kind, &head, &body, size > 0 ? 1 : 0, crc32c(0, bytes, size), &got);
     slice_unref(&head);

@@ -10,6 +10,7 @@
  *    checkpoint that the replay begins with;
  *  - a replay is the writer's sequence: no other entries, no other order;
  *  - appends are acknowledged as a contiguous prefix;
+ *  - an append that failed because the log was lost to another is not in the log;
  *  - all fencers agree on the number of the fence, whatever lands later; at most one entry is the fence, and it stays;
  *  - nothing at or above the fence is ever acknowledged, and the writer, if it lives, learns of it. */
 #include "base/crc32c.h"
@@ -100,7 +101,6 @@ static bool writer_append(struct writer *x) {
     size_t cut = entry->body_size / 3;
     struct slice body[2] = {slice_borrow(bytes, cut), slice_borrow(bytes + cut, entry->body_size - cut)};
     t->run->ops++;
-    if (t->run->options->mutant == SIM_MUTANT_ACK_EARLY) entry_acked(t, number);
     uint64_t got = UINT64_MAX;
     enum err e = objlog_append(x->log, entry->kind, &head, body, entry->body_size > 0 ? 2 : 0,
                                crc32c(0, bytes, entry->body_size), &got);
@@ -131,14 +131,9 @@ static void writer_worker(void *arg) {
 
 /* Numbers that the rules let go: all below what an entry of the durable prefix carries. */
 static uint64_t trim_below(struct writer *x) {
-    switch (x->test->run->options->mutant) {
-    case SIM_MUTANT_TRIM_EARLY:
-        return objlog_boundary(x->log);
-    case SIM_MUTANT_TRIM_TOO_MUCH:
-        return objlog_deletable_below(x->log) > 0 ? objlog_durable(x->log) : 0;
-    default:
-        return objlog_deletable_below(x->log);
-    }
+    uint64_t below = objlog_deletable_below(x->log);
+    if (below > 0 && env_mutant(x->store->env, MUTANT_TRIM_TOO_MUCH)) return objlog_durable(x->log);
+    return below;
 }
 
 static void writer_trimmer(void *arg) {
@@ -243,6 +238,8 @@ static void fencer_check(struct fencer *f, uint64_t number, bool mine) {
     if (f->state.count != number) {
         sim_fail(t->world, "the fence lies at %lu, but the replay ended at %lu", number, f->state.count);
     }
+    if (t->failed_from < number)
+        sim_fail(t->world, "append %lu failed as overtaken, and the log goes on to %lu", t->failed_from, number);
     if (t->fence_number != UINT64_MAX && t->fence_number != number) {
         sim_fail(t->world, "two fencers disagree: the log ends at %lu, and at %lu", t->fence_number, number);
     }
@@ -381,7 +378,7 @@ void workload_objlog(struct sim_run *r) {
     load_choose(t);
     sim_node_start(t->writer, writer_main, t);
     uint64_t start_ns = w->now_ns, load_ns = sim_run_load_ns(r, 6),
-             fence_from_ns = start_ns + sim_between(w, 0, load_ns);
+             fence_from_ns = start_ns + sim_between(w, 0, r->planned_ns);
     while (w->now_ns < start_ns + load_ns) {
         fiber_sleep_ns(sim_between(w, 100, 8000) * NS_PER_MS);
         if (w->now_ns >= fence_from_ns) fencers_start(t, false);

@@ -7,8 +7,9 @@
  *  - what was acknowledged, and what a reader was shown, is there after every start, at its offset, byte for byte;
  *    offsets are contiguous;
  *  - nothing else is there but batches that were appended at that offset;
- *  - the state after a start (end, producers, leader epochs, log start, and the table of every other partition) is the
- *    state of exactly the batches that are there;
+ *  - the state after a start (end, producers, segments, leader epochs, log start, and the table of every other
+ *    partition) is the state of exactly the batches that are there; the leader epoch is higher than before;
+ *  - the first batch that is found for a timestamp is the first one that there is;
  *  - the log start offset is one that was asked for, and not below one that was acknowledged;
  *  - while nothing is broken everything can be read; no object that is referred to is missing.
  *
@@ -27,6 +28,7 @@
 #include "kafka/batch.h"
 #include "meta/meta.h"
 #include "sim/atlas.h"
+#include "sim/check_store.h"
 #include "sim/disk.h"
 #include "sim/workloads.h"
 #include "stream/sizes.h"
@@ -35,6 +37,11 @@
 #define PARTITIONS_MAX 4u
 #define BATCHES_MAX 4000u
 #define PRODUCERS 3u
+/* Offsets that a batch takes where compaction has left few of its records: the end soon passes what 32 bits hold. */
+#define WIDE_SPAN ((uint32_t)INT32_MAX)
+#define WIDE_END_MAX (1ull << 40)
+#define WAL_PATH "/var/wal/broker.wal"
+#define SETTLE_NS (120 * NS_PER_S) /* every interval of the engine has passed in it */
 
 struct model_batch {
     uint64_t id, base_offset, end_offset;
@@ -49,6 +56,7 @@ struct model {
     size_t count;
     uint64_t acked_end, shown_end;
     uint64_t trim_asked, trim_acked;
+    int32_t epoch_next; /* the lowest leader epoch that a start may have now */
     /* Another broker has opened the partition: nothing above these may be acknowledged any more. */
     bool overtaken;
     uint64_t kept_end, kept_start;
@@ -85,12 +93,16 @@ struct streams_test {
     bool shared;             /* the store is not exclusive: what a dead broker sent may still land */
     double by_ledger;        /* chance that a partition's records are confirmed by the ledger, WAL or not */
     double change;           /* chance that a reader changes that */
+    double wide;             /* chance that a batch takes WIDE_SPAN offsets */
     uint32_t flush_interval_ms;
     double takeover; /* chance that the other machine takes over */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
     bool detects;    /* faults may come that are refused, not survived */
     bool detected;   /* something was */
+    struct sim_check_memory *memory;
+    struct incarnation settled; /* the newest one that had its time while nothing was broken */
+    uint64_t swept_ns;
 };
 
 struct part {
@@ -137,6 +149,13 @@ static bool table_deletes(uint64_t record_id) {
     return (hash64(record_id) >> 8) % 3 == 0;
 }
 
+/* As compaction would leave it: the records that follow those at its beginning are gone. */
+static void widen(struct buf *batch, struct model_batch *b) {
+    b->end_offset = b->base_offset + WIDE_SPAN;
+    be32_put(batch->data + 23, WIDE_SPAN - 1);
+    be32_put(batch->data + 17, crc32c(0, batch->data + 21, batch->size - 21));
+}
+
 static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     struct streams_test *t = p->life->test;
     struct mem *m = p->life->env->mem;
@@ -171,6 +190,7 @@ static void make_batch(struct part *p, struct buf *out, struct model_batch *b) {
     ASSERT(e == OK);
     batch_builder_deinit(&builder);
     mem_free(m, value);
+    if (producer < 0 && sim_chance(t->world, t->wide) && b->base_offset < WIDE_END_MAX) widen(out, b);
     b->size = (uint32_t)out->size;
     b->records = records;
     b->value_size = (uint32_t)size;
@@ -350,6 +370,34 @@ static bool read_some(struct part *p, bool everything) {
     return ok;
 }
 
+/* Asks for a timestamp at or beside that of some batch. */
+static void find_one(struct part *p) {
+    struct streams_test *t = p->life->test;
+    const struct model *m = p->model;
+    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+    if (m->count == 0) return;
+    int64_t time = m->batches[sim_between(t->world, 0, m->count - 1)].view.max_timestamp;
+    if (sim_chance(t->world, 0.3)) time += sim_chance(t->world, 0.5) ? 1 : -1;
+    struct slice got = {0};
+    enum err e = stream_find_timestamp(p->stream, start, end, time, &got);
+    struct batch_header h = {.base_offset = -1};
+    if (e == OK && batch_parse(got.data, got.size, &h) != OK)
+        sim_fail(t->world, "partition %u: what was found for a timestamp is no batch", p->index);
+    slice_unref(&got);
+    /* Another error than that there is none says nothing; nor does a search during which the log start moved. */
+    if ((e != OK && e != ERR_NOT_FOUND) || p->life->side->superseded || stream_durable_start(p->stream) != start)
+        return;
+    int64_t want = -1;
+    for (size_t i = 0; i < m->count && want < 0 && m->batches[i].end_offset <= end; i++) {
+        const struct model_batch *b = &m->batches[i];
+        if (b->end_offset > start && b->view.max_timestamp >= time) want = (int64_t)b->base_offset;
+    }
+    t->run->ops++;
+    if (h.base_offset != want)
+        sim_fail(t->world, "partition %u: for timestamp %ld the batch at %ld was found; it is %ld", p->index, time,
+                 h.base_offset, want);
+}
+
 static bool goes_on(const struct part *p) {
     const struct streams_test *t = p->life->test;
     return !t->over && !p->life->side->stop_asked && !p->life->fatal && !p->gone && !sim_failed(t->world);
@@ -374,6 +422,7 @@ static void reader_there(void *arg) {
     while (goes_on(p)) {
         fiber_sleep_ns(sim_between(t->world, 10, 800) * NS_PER_MS);
         (void)read_some(p, false);
+        if (sim_chance(t->world, 0.5)) find_one(p);
         if (sim_chance(t->world, t->trim)) (void)trim_one(p);
         if (sim_chance(t->world, t->change)) choose_durability(p);
     }
@@ -442,7 +491,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .store = l->store,
                                  .generation = meta_generation(l->meta),
                                  .incarnation = meta_incarnation(l->meta),
-                                 .wal_path = t->no_wal ? NULL : "/var/wal/broker.wal",
+                                 .wal_path = t->no_wal ? NULL : WAL_PATH,
                                  .wal_size_bytes = t->wal_bytes,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
@@ -456,8 +505,7 @@ static enum err open_engine(struct broker_life *l) {
                                  .shard_count = l->loop_count,
                                  .log_loop = loop,
                                  .fatal = on_fatal,
-                                 .ctx = l,
-                                 .mutant = sim_run_stream_mutant(t->run)};
+                                 .ctx = l};
     e = streams_open(&so, &l->streams, &why);
     if (e != OK) return e;
     struct meta_broker dead[32];
@@ -488,6 +536,15 @@ static void table_note(struct state_table **table, struct mem *m, const struct m
         state_table_put(table, m, b->base_offset + i, key, key_size, value, size, false);
     }
     mem_free(m, value);
+}
+
+static bool segments_equal(const struct stream_state *a, const struct stream_state *b) {
+    bool same = a->segment_count == b->segment_count;
+    for (size_t i = 0; same && i < a->segment_count; i++) {
+        same = a->segments[i].base_offset == b->segments[i].base_offset &&
+               a->segments[i].size_bytes == b->segments[i].size_bytes;
+    }
+    return same;
 }
 
 static bool tables_equal(const struct state_table *a, const struct state_table *b, struct mem *m) {
@@ -538,6 +595,10 @@ static void check_start(struct part *p) {
         sim_fail(t->world, "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index,
                  start, m->trim_acked, m->trim_asked);
     }
+    if (p->epoch < m->epoch_next)
+        sim_fail(t->world, "partition %u: leader epoch %d after a start; %d was seen before", p->index, p->epoch,
+                 m->epoch_next - 1);
+    m->epoch_next = p->epoch + 1;
     if (sim_failed(t->world)) return;
     m->trim_asked = m->trim_acked = start;
     m->acked_end = m->shown_end = end;
@@ -550,7 +611,7 @@ static void check_start(struct part *p) {
     }
     state_apply_trim(&want, start);
     bool same = want.end_offset == p->live.end_offset && want.producers.count == p->live.producers.count &&
-                want.epoch_count == p->live.epoch_count;
+                want.epoch_count == p->live.epoch_count && segments_equal(&want, &p->live);
     for (int64_t id = 0; same && id < PRODUCERS; id++) {
         struct state_producer *a = state_producer_get(&want, id), *b = state_producer_get(&p->live, id);
         same = (a == NULL) == (b == NULL) &&
@@ -674,6 +735,111 @@ static void drop_topics(struct broker_life *l) {
     }
 }
 
+/* --- What lies in the bucket and in the WAL. */
+
+/* What a recovery would find of the newest topic's partitions. */
+struct holdings {
+    struct streams_test *test;
+    struct check_wal wal;
+    struct sim_check_stream parts[PARTITIONS_MAX];
+    bool any[PARTITIONS_MAX];
+};
+
+static void holding_of_ledger(void *ctx, const struct sim_check_stream *s) {
+    struct holdings *h = ctx;
+    char topic[16];
+    (void)snprintf(topic, sizeof(topic), "t%u", h->test->topic_number);
+    if (strcmp(s->topic, topic) != 0) return;
+    h->parts[s->partition] = *s;
+    h->any[s->partition] = true;
+}
+
+/* The WAL counts if the ledger's newest entry names it, from where the ledger ends. */
+static void holding_of_wal(void *ctx, const struct record_header *r, const uint8_t *payload) {
+    struct holdings *h = ctx;
+    (void)payload;
+    for (unsigned i = 0; i < PARTITIONS_MAX; i++) {
+        struct sim_check_stream *s = &h->parts[i];
+        if (!h->any[i] || s->id.v != r->stream.v || s->epoch != r->epoch) continue;
+        if (memcmp(s->wal_id, h->wal.superblock.wal_id, sizeof(s->wal_id)) != 0) continue;
+        if (r->type == STREAM_TRIM) {
+            if (r->end_offset > s->start && r->end_offset <= s->end) s->start = r->end_offset;
+        } else if (r->base_offset > s->end) {
+            sim_fail(h->test->world, "partition %u: the WAL goes on at %lu, and what is before it ends at %lu", i,
+                     r->base_offset, s->end);
+        } else if (r->end_offset > s->end) {
+            s->end = r->end_offset;
+        }
+    }
+}
+
+/* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. */
+static void look(struct streams_test *t) {
+    if (t->detects) return; /* what rots, or is lost with its WAL, is not there */
+    struct holdings h = {.test = t};
+    struct sim_check_options o = {.memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
+    if (!sim_check_store(t->world, NULL, &o)) return;
+    struct check_report r = {""};
+    if (!t->no_wal) {
+        struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
+        if (!check_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
+            sim_fail(t->world, "the WAL: %s", r.text);
+    }
+    for (unsigned i = 0; i < t->partitions && !sim_failed(t->world); i++) {
+        const struct model *m = &t->holders[i]->models[i];
+        if (!h.any[i]) continue;
+        t->run->ops++;
+        if (h.parts[i].end < m->acked_end || h.parts[i].end < m->shown_end)
+            sim_fail(t->world, "partition %u: %lu was acknowledged and %lu shown; bucket and WAL hold it to %lu", i,
+                     m->acked_end, m->shown_end, h.parts[i].end);
+        if (h.parts[i].start < m->trim_acked || h.parts[i].start > m->trim_asked)
+            sim_fail(t->world, "partition %u begins at %lu in bucket and WAL; %lu was acknowledged, %lu asked for", i,
+                     h.parts[i].start, m->trim_acked, m->trim_asked);
+    }
+}
+
+/* Nothing is broken, and nothing is asked of the broker: in a while all that nothing needs is gone. */
+static void settle(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    if (t->detects) return;
+    struct incarnation oldest, me = meta_incarnation(l->meta);
+    uint64_t swept_ns = t->world->now_ns;
+    enum err e = streams_sweep(l->streams, &oldest);
+    if (l->fatal || l->side->superseded) return;
+    if (e != OK) sim_fail(t->world, "a sweep fails though nothing is broken: %s", err_name(e));
+    fiber_sleep_ns(SETTLE_NS);
+    if (l->fatal || l->side->superseded) return;
+    struct sim_check_options o = {.memory = t->memory,
+                                  .exclusive = !t->shared,
+                                  .settled = me,
+                                  .merged = t->over,
+                                  .swept_ns = swept_ns,
+                                  .log_max = 2 * (t->checkpoint_entries + OBJLOG_DEPTH_MAX)};
+    if (!sim_check_store(t->world, NULL, &o)) return;
+    t->settled = me;
+    t->swept_ns = swept_ns;
+}
+
+/* It was stopped in order, without a fault since it started. */
+static void check_closed(struct streams_test *t) {
+    struct sim_check_options o = {.memory = t->memory,
+                                  .exclusive = !t->shared,
+                                  .settled = t->settled,
+                                  .closed = true,
+                                  .merged = true,
+                                  .swept_ns = t->swept_ns};
+    if (!sim_check_store(t->world, NULL, &o) || t->no_wal) return;
+    struct check_report r = {""};
+    struct check_wal w;
+    struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
+    if (!check_wal_read(&r, sim_run_mem(t->run), f, NULL, NULL, &w))
+        sim_fail(t->world, "the WAL: %s", r.text);
+    else if (!w.formatted || !w.both || !w.superblock.closed || w.marked)
+        sim_fail(t->world, "the superblocks of a WAL that was closed in order do not say so");
+    else if (w.superblock.incarnation.v != t->settled.v || w.records > 0)
+        sim_fail(t->world, "a WAL that was closed in order still holds %lu records", w.records);
+}
+
 static void broker_main(void *arg) {
     struct side *side = arg;
     struct streams_test *t = side->test;
@@ -684,6 +850,8 @@ static void broker_main(void *arg) {
     enum err e = open_engine(&l);
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
+    } else if (t->shared && e == ERR_FENCED) {
+        /* An election that a crash of this same machine left under way landed during the start: started again. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
         if (!is_refusal(t, e)) sim_fail(t->world, "a start failed for good: %s", err_name(e));
@@ -703,6 +871,8 @@ static void broker_main(void *arg) {
         if (t->drop > 0) drop_topics(&l);
     }
     waitgroup_wait(&l.group);
+    if (t->world->faults_off && e == OK && l.parts[0].stream && !l.fatal && !side->superseded && !sim_failed(t->world))
+        settle(&l);
     close_engine(&l);
 }
 
@@ -735,6 +905,7 @@ static void load_choose(struct streams_test *t) {
     t->shared = sim_chance(w, 0.3);
     t->by_ledger = t->no_wal ? 1 : sim_chance(w, 0.5) ? (sim_chance(w, 0.5) ? 1 : 0.5) : 0;
     t->change = sim_chance(w, 0.5) ? 0.5 : 0;
+    t->wide = sim_chance(w, 0.2) ? 0.3 : 0;
     t->flush_interval_ms = sim_chance(w, 0.2) ? (uint32_t)sim_between(w, 1, 500) : 0;
     if (sim_chance(w, 0.2)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.05;
 }
@@ -759,6 +930,7 @@ static void streams_load(struct streams_test *t) {
     /* A start takes long on a store that fails half the time; a load that nothing came of proves nothing. */
     while ((w->now_ns < end_ns || (t->run->acked < 50 && w->now_ns < most_ns && !t->detected)) && !sim_failed(w)) {
         struct side *now = t->current;
+        look(t);
         if (!sim_node_up(now->broker)) {
             now->stop_asked = false;
             sim_node_start(now->broker, broker_main, now);
@@ -792,6 +964,9 @@ static void streams_run(struct streams_test *t) {
     for (unsigned i = 0; i < ARRAY_LEN(t->sides); i++) t->sides[i].test = t;
     streams_load(t);
     stop_all(t);
+    look(t);
+    fiber_sleep_ns(SIM_RUN_LATE_NS);
+    look(t);
     t->over = true;
     for (unsigned i = 0; i < 3 && !t->audited && !sim_failed(w); i++) {
         sim_node_start(t->current->broker, broker_main, t->current);
@@ -800,6 +975,7 @@ static void streams_run(struct streams_test *t) {
     }
     if (!sim_failed(w) && !t->audited && !t->detected)
         sim_fail(w, "the broker does not start though nothing is broken");
+    if (!sim_failed(w) && !t->detects) check_closed(t);
 }
 
 static struct streams_test *test_create(struct sim_run *r) {
@@ -807,6 +983,7 @@ static struct streams_test *test_create(struct sim_run *r) {
     t->run = r;
     t->world = r->world;
     t->sides[0].broker = sim_node_create(r->world, "broker");
+    t->memory = sim_check_memory_create(sim_run_mem(r));
     return t;
 }
 

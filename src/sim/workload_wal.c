@@ -251,8 +251,7 @@ static struct wal_options options_of(struct wal_test *t, struct holder *h) {
                                 .no_lock = t->shared,
                                 .confirmed = confirmed,
                                 .failed = failed,
-                                .ctx = h,
-                                .mutant = sim_run_stream_mutant(t->run)};
+                                .ctx = h};
 }
 
 static void holder_main(void *arg) {

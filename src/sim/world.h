@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "rt/env.h"
+#include "sim/sweep.h"
 
 struct sim_world;
 struct sim_node;
@@ -62,7 +63,8 @@ struct sim_world_options {
     /* One line for each event, without \n; NULL: none. */
     void (*trace)(void *ctx, const char *line);
     void *trace_ctx;
-    bool node_logs; /* the nodes' log lines go to `trace` as well */
+    bool node_logs;     /* the nodes' log lines go to `trace` as well */
+    enum mutant mutant; /* of all environments */
 };
 
 struct sim_world {
@@ -94,6 +96,7 @@ struct sim_world {
     uint64_t fault_number;
     bool (*fault_veto)(void *ctx, uint64_t number, enum sim_fault f);
     void *fault_veto_ctx;
+    struct sim_sweep sweep; /* the one operation that a test makes fail */
 };
 
 struct sim_world *sim_world_create(const struct sim_world_options *o);

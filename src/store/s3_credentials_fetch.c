@@ -127,9 +127,10 @@ static enum err sts_refused(const struct http_response *a, const char *role_arn,
 }
 
 static enum err sts_parse(const struct http_response *a, struct s3_credentials *out) {
+    if (a->body.size == 0) return ERR_PROTOCOL;
     const char *body = (const char *)a->body.data, *end = body + a->body.size;
     char expires[64];
-    const char *at = a->body.size > 0 ? memmem(body, a->body.size, "<Credentials>", 13) : NULL;
+    const char *at = memmem(body, a->body.size, "<Credentials>", 13);
     if (!at) return ERR_PROTOCOL;
     const char *stop = memmem(at, (size_t)(end - at), "</Credentials>", 14);
     if (!stop) return ERR_PROTOCOL;

@@ -12,7 +12,7 @@ static bool deletable(const struct streams *s, const struct object_use *use) {
     /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are
      * log, and their objects in use. From then on nobody does, and their creators find the fences. */
     if (use->id.creator.v != s->options.incarnation.v) return s->started;
-    if (use->id.kind == OBJECT_DATA || OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_DELETE_LOG)) return true;
+    if (use->id.kind == OBJECT_DATA || env_mutant(s->env, MUTANT_DELETE_LOG)) return true;
     uint64_t below = objlog_deletable_below(s->log);
     return use->id.number < below && use->not_before <= below;
 }
@@ -83,6 +83,7 @@ struct sweep {
 
 static bool needed(const struct sweep *w, struct object_id id) {
     struct object_use *use = object_uses_get(&w->s->uses, id);
+    if (env_mutant(w->s->env, MUTANT_SWEEP_USED)) return use && (use->pins > 0 || use->listed);
     return use && (use->ranges > 0 || use->pins > 0 || use->listed);
 }
 
@@ -119,7 +120,7 @@ static enum err sweep_creator(struct sweep *w, const struct object_id *ids, size
             continue;
         }
         /* The last one of a ledger is its fence; so each start need not read all fences that there ever were. */
-        if (ledger && !s->store->exclusive && OX_LIKELY(s->options.mutant != STREAM_MUTANT_SWEEP_FENCES)) {
+        if (ledger && !s->store->exclusive && !env_mutant(s->env, MUTANT_SWEEP_FENCES)) {
             fence = left == 1;
             if (!fence) e = is_fence(s, ids[i], &fence);
         }

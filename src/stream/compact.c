@@ -129,6 +129,22 @@ static void apply(struct streams *s, struct replacement *r, struct commit_mail *
     }
 }
 
+/* For MUTANT_DELETE_EARLY. */
+static void delete_replaced(struct compaction *k) {
+    struct streams *s = k->s;
+    for (size_t n = 0; n < k->count; n++) {
+        for (size_t i = 0; i < k->items[n].old_count; i++) {
+            struct object_id id = k->items[n].old[i].object;
+            if (id.kind != OBJECT_DATA && id.creator.v == s->options.incarnation.v) continue; /* still log */
+            char key[OBJECT_KEY_MAX];
+            const char *keys = key;
+            object_key(key, s->generation, id);
+            enum err e = store_delete(s->store, &keys, 1, STORE_FOR_OTHER);
+            (void)e;
+        }
+    }
+}
+
 static enum err write_entry(struct compaction *k) {
     struct streams *s = k->s;
     struct buf head;
@@ -165,6 +181,7 @@ static enum err write_entry(struct compaction *k) {
     struct slice head_slice = slice_borrow(head.data, head.size);
     enum err e = ledger_enter(s);
     if (e != OK) goto out;
+    if (env_mutant(s->env, MUTANT_DELETE_EARLY)) delete_replaced(k);
     e = objlog_append(s->log, OBJLOG_DATA, &head_slice, body.items, body.count, body_crc, &number);
     if (e == OK) {
         struct commit_mail **mails = upload_mails_create(s);

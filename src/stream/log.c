@@ -58,7 +58,7 @@ static void wal_confirmed(void *ctx, struct block *b) {
     struct streams *s = ctx;
     log_queue_push(s, QUEUE_PENDING, b);
     log_publish_durable(s, b);
-    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_TRIM_EARLY)) wal_trim(s->wal, b->wal_end);
+    if (env_mutant(s->env, MUTANT_WAL_TRIM_EARLY)) wal_trim(s->wal, b->wal_end);
     metric_set(s->env->metrics, M_WAL_USED_BYTES, (int64_t)wal_used_bytes(s->wal));
     upload_poke(s);
 }
@@ -160,7 +160,6 @@ static enum err open_wal(struct streams *s, const char **why) {
                               .takeover_mark = o->wal_takeover_mark,
                               /* Who holds the store alone shares its WAL with nobody either. */
                               .no_lock = o->wal_takeover_mark && !o->store->exclusive,
-                              .mutant = o->mutant,
                               .depth = WAL_DEPTH,
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,
@@ -247,6 +246,7 @@ enum err streams_start(struct streams *s, const char **why) {
     /* else it has failed already, while it was prepared in the background */
     if (s->wal && s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
     upload_start(s);
+    collect_poke(s); /* what the recoveries made superfluous waited for this */
     compact_poke(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;

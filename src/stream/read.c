@@ -150,7 +150,7 @@ static enum err read_on(struct read *r) {
 enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
                      bool cached_only, struct slices *out) {
     CHECK_OBJ(s, STREAM_MAGIC);
-    ASSERT(limit <= s->durable_end && loop_current() == s->shard->loop);
+    ASSERT(limit <= stream_durable_end(s) && loop_current() == s->shard->loop);
     if (offset < s->durable_start || offset > limit) return ERR_OFFSET_OUT_OF_RANGE;
     struct read r = {.s = s,
                      .offset = offset,
@@ -186,6 +186,7 @@ static enum err find_in_piece(struct stream *s, const struct state_range *piece,
     e = ERR_NOT_FOUND;
     for (uint32_t i = block_of(blocks, piece->block_count, from); i < piece->block_count && e == ERR_NOT_FOUND; i++) {
         if (blocks[i].max_timestamp < timestamp) continue;
+        if (env_mutant(s->shard->engine->env, MUTANT_TIME_INDEX) && blocks[i].max_timestamp == timestamp) continue;
         struct slice block;
         enum err got = read_cache_block(s->shard->blocks, piece, blocks, i, WINDOW_MIN, &block);
         if (got != OK) {

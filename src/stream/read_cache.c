@@ -47,11 +47,12 @@ struct read_cache *read_cache_create(struct env *env, struct store *store, const
     return c;
 }
 
-static void key_of(const struct state_range *piece, uint64_t position, uint8_t out[25]) {
+static void key_of(const struct read_cache *c, const struct state_range *piece, uint64_t position, uint8_t out[25]) {
     le64_put(out, piece->object.creator.v);
     le64_put(out + 8, piece->object.number);
     le64_put(out + 16, piece->position + position);
     out[24] = (uint8_t)piece->object.kind;
+    if (position > 0 && env_mutant(c->env, MUTANT_CACHE_KEY)) memset(out + 8, 0, 8);
 }
 
 static void drop(struct read_cache *c, struct cached *e) {
@@ -78,13 +79,13 @@ void read_cache_destroy(struct read_cache *c) {
 
 static struct cached *find(const struct read_cache *c, const struct state_range *piece, uint64_t position) {
     uint8_t key[25];
-    key_of(piece, position, key);
+    key_of(c, piece, position, key);
     return mapstr_get(&c->map, key, sizeof(key));
 }
 
 static struct cached *begin(struct read_cache *c, const struct state_range *piece, uint64_t position) {
     struct cached *e = MEM_NEW(c->env->mem, struct cached);
-    key_of(piece, position, e->key);
+    key_of(c, piece, position, e->key);
     list_init(&e->lru);
     waitq_init(&e->loaded);
     e->loading = true;

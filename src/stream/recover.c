@@ -53,6 +53,10 @@ static enum err fence_and_replay_once(struct recovery *r, const char **why) {
     struct objlog_replay replay = {apply, reset, r};
     *why = "the ledger of an earlier start could not be read";
     enum err e = objlog_recover(log, &replay);
+    if (e == OK && env_mutant(s->env, MUTANT_SKIP_FENCE)) {
+        objlog_destroy(log);
+        return OK;
+    }
     if (e == OK || e == ERR_NOT_FOUND) {
         /* The fence names the recoverer. */
         uint8_t head_bytes[8];
@@ -128,6 +132,7 @@ static enum err wal_record(void *ctx, const struct record_header *h, const uint8
     struct streams *s = r->s;
     int32_t epoch;
     if (!r->filter.is_current(r->filter.ctx, h->stream, &epoch) || epoch != h->epoch) return OK;
+    if (h->type == STREAM_TRIM && env_mutant(s->env, MUTANT_FORGET_TRIMS)) return OK;
     struct ledger_stream *c = ledger_image_get(&s->image, h->stream);
     if (!c) c = ledger_image_add(&s->image, h->stream, epoch);
     if (h->type == STREAM_BATCH && h->end_offset <= c->state.end_offset) return OK; /* in the ledger already */
@@ -209,7 +214,7 @@ static void raise_epochs(struct recovery *r) {
         int32_t epoch;
         if (!r->filter.is_current(r->filter.ctx, c->id, &epoch)) continue;
         ASSERT(c->epoch == epoch);
-        c->epoch = epoch + 1;
+        c->epoch = env_mutant(s->env, MUTANT_SAME_EPOCH) ? epoch : epoch + 1;
         c->dirty = true;
     }
 }

@@ -184,7 +184,7 @@ static enum err change_lane(struct stream *s) {
         if (h->stopped) return h->stop_reason;
         struct lane *old = &h->lanes[s->lane];
         bool all_in_ledger = s->uploaded_end == s->appended_end && s->pending == 0;
-        if (all_in_ledger || OX_UNLIKELY(h->engine->options.mutant == STREAM_MUTANT_CHANGE_EARLY)) {
+        if (all_in_ledger || env_mutant(h->engine->env, MUTANT_CHANGE_EARLY)) {
             s->lane = s->wanted_lane;
             struct lane *now = &h->lanes[s->lane];
             if (now->open && now->open->records > 0) lane_seal(now);
@@ -294,6 +294,18 @@ static void fifo_push(struct lane *n, const struct shard_fifo *f) {
     n->fifo[(n->fifo_head + n->fifo_count++) & (n->fifo_capacity - 1)] = *f;
 }
 
+/* For MUTANT_CACHE_ORDER. */
+static void swap_newest(struct stream *s) {
+    if (s->cache_count < 2 || s->durable_end == s->appended_end) return;
+    struct cache_entry *a = stream_cache_at(s, s->cache_count - 2), *b = stream_cache_at(s, s->cache_count - 1);
+    if (a->slab != b->slab) return;
+    struct cache_entry was = *a;
+    a->data = b->data;
+    a->size = b->size;
+    b->data = was.data;
+    b->size = was.size;
+}
+
 void stream_append(struct stream *s, const struct stream_record *r) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
@@ -320,9 +332,11 @@ void stream_append(struct stream *s, const struct stream_record *r) {
         struct cache_entry e = {r->base_offset,           r->end_offset, r->max_timestamp, n->open->slab, at,
                                 (uint32_t)r->payload_size};
         cache_push(s, &e);
+        if (env_mutant(h->engine->env, MUTANT_CACHE_ORDER)) swap_newest(s);
         s->appended_end = f.end_offset = r->end_offset;
     } else {
         f.start_offset = r->end_offset;
+        if (env_mutant(h->engine->env, MUTANT_TRIM_UNSAVED)) s->durable_start = r->end_offset;
     }
     fifo_push(n, &f);
     s->pending++;

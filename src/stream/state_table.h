@@ -47,7 +47,7 @@ enum err state_table_apply(struct state_table **t, struct mem *m, const uint8_t 
 /* The entries of a later section take the place of earlier ones; `keep` tells whether *t is a delta's. */
 void state_table_merge(struct state_table **t, struct mem *m, const struct state_table *later, bool keep);
 
-/* For STREAM_MUTANT_FORGET_TOMBSTONES. */
+/* For MUTANT_FORGET_TOMBSTONES. */
 void state_table_forget_tombstones(struct state_table **t);
 
 /* The stored form; the essay is in state.c. Canonical: sorted by key. */

@@ -179,6 +179,7 @@ uint64_t stream_appended_end(const struct stream *s) {
 }
 
 uint64_t stream_durable_end(const struct stream *s) {
+    if (env_mutant(s->shard->engine->env, MUTANT_SHOW_EARLY)) return s->appended_end;
     return s->durable_end;
 }
 

@@ -14,7 +14,6 @@
 #include "base/slice.h"
 #include "store/store.h"
 #include "stream/ids.h"
-#include "stream/mutant.h"
 #include "stream/state.h"
 
 struct streams;
@@ -57,7 +56,6 @@ struct streams_options {
      * must stop. */
     void (*fatal)(void *ctx, enum err why, const char *what);
     void *ctx;
-    enum stream_mutant mutant; /* tests alone */
 };
 
 /* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a

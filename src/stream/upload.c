@@ -146,6 +146,7 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     struct section *t = section_of(u, h);
     if (!t || t->committed->refused) return OK;
     if (h->type == STREAM_TRIM) {
+        if (env_mutant(u->s->env, MUTANT_FORGET_TRIMS)) return OK;
         if (h->end_offset <= t->delta.end_offset) state_apply_trim(&t->delta, h->end_offset);
         return OK;
     }
@@ -158,13 +159,13 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     struct state_batch view;
     enum err e = object_batch_view(h, payload, &view);
     if (e != OK) return e;
-    if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_PRODUCERS)) view.producer_id = -1;
+    if (env_mutant(u->s->env, MUTANT_FORGET_PRODUCERS)) view.producer_id = -1;
+    if (env_mutant(u->s->env, MUTANT_FORGET_ROLLS)) view.rolls = false;
     state_apply_batch(&t->delta, &view);
     if (h->flags & STREAM_RECORD_TABLE) {
         e = state_apply_table(&t->delta, payload, h->payload_size);
         if (e != OK) return e;
-        if (OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_FORGET_TOMBSTONES))
-            state_table_forget_tombstones(&t->delta.table);
+        if (env_mutant(u->s->env, MUTANT_FORGET_TOMBSTONES)) state_table_forget_tombstones(&t->delta.table);
     }
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
@@ -186,12 +187,21 @@ static void stamp_producers(struct section *t, int64_t now_ms) {
     }
 }
 
+/* For MUTANT_OFFSET_32. */
+static void narrow_offsets(struct object_piece *p) {
+    for (size_t i = 0; i < p->block_count; i++) {
+        p->blocks[i].first_offset = (uint32_t)p->blocks[i].first_offset;
+        p->blocks[i].end_offset = (uint32_t)p->blocks[i].end_offset;
+    }
+}
+
 static void finish_sections(struct upload *u) {
     if (u->count > 1) qsort(u->sections, u->count, sizeof(struct section *), by_stream_id);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
         if (t->piece.block_count == 0) continue;
         stamp_producers(t, env_wall_ms(u->s->env));
+        if (env_mutant(u->s->env, MUTANT_OFFSET_32)) narrow_offsets(&t->piece);
         t->piece_size = object_piece_finish(&t->piece, &t->piece_crc);
         /* Not where somebody waits: one PUT is quicker than two. */
         t->own_object = t->piece_size >= STREAM_OBJECT_MIN && u->kind == QUEUE_PENDING;
@@ -203,10 +213,11 @@ static void finish_sections(struct upload *u) {
                                 .block_count = (uint32_t)t->piece.block_count};
         if (t->own_object) {
             t->object = (struct object_id){u->s->options.incarnation, u->s->next_data_object++, OBJECT_DATA};
+            if (env_mutant(u->s->env, MUTANT_NAME_TWICE)) t->object.number /= 2;
             r.object = t->object;
             r.position = OBJECT_DATA_HEADER;
         } else {
-            r.position = OX_UNLIKELY(u->s->options.mutant == STREAM_MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes;
+            r.position = env_mutant(u->s->env, MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes;
             slices_push(&u->body, slice_borrow(t->piece.index, t->piece.index_size));
             for (size_t k = 0; k < t->piece.parts.count; k++) {
                 struct slice part = t->piece.parts.items[k];
@@ -402,8 +413,7 @@ void ledger_leave(struct streams *s) {
 /* Suspends until nothing of ours is under way and nothing begins. */
 static void ledger_drain(struct streams *s) {
     s->draining = true;
-    while (s->entries_under_way > 0 && OX_LIKELY(s->options.mutant != STREAM_MUTANT_NO_DRAIN))
-        waitq_wait(&s->entry_ended);
+    while (s->entries_under_way > 0 && !env_mutant(s->env, MUTANT_NO_DRAIN)) waitq_wait(&s->entry_ended);
 }
 
 static void ledger_release(struct streams *s) {
@@ -415,7 +425,7 @@ static void ledger_release(struct streams *s) {
 /* ---- checkpoints ---- */
 
 static bool write_whole(const struct streams *s, const struct ledger_stream *c) {
-    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_OLD_STATES)) return !c->written;
+    if (env_mutant(s->env, MUTANT_OLD_STATES)) return !c->written;
     if (c->dirty || !c->written) return true;
     /* What has not changed stays where it was, unless that pins an object that is too old. */
     return s->checkpoint_count == ARRAY_LEN(s->checkpoints) && c->pointer.entry < s->checkpoints[0];
@@ -441,6 +451,12 @@ static void move_pointer(struct streams *s, struct ledger_stream *c, const struc
     c->written = true;
 }
 
+/* For MUTANT_LIVE_CHECKPOINT: what the partition has appended by now, in place of what the entries before say. */
+static void live_end(struct streams *s, struct ledger_stream *c) {
+    const struct stream *live = map64_get(&s->shards[stream_home(c->id, s->shard_count)].streams, c->id.v);
+    if (live && live->loaded && live->appended_end > c->state.end_offset) c->state.end_offset = live->appended_end;
+}
+
 /* Nothing is under way; releases the ledger for those who come next. */
 static enum err checkpoint_drained(struct streams *s, bool closed) {
     struct buf head, states, pointers;
@@ -457,11 +473,14 @@ static enum err checkpoint_drained(struct streams *s, bool closed) {
         p.stream = c->id;
         p.epoch = c->epoch;
         p.refused = c->refused;
+        uint64_t committed_end = c->state.end_offset;
         if (write_whole(s, c)) {
             state_expire_producers(&c->state, env_wall_ms(s->env) - s->options.producer_expiration_ms);
             p.entry = OBJECT_THIS_ENTRY;
             p.position = states.size;
+            if (env_mutant(s->env, MUTANT_LIVE_CHECKPOINT)) live_end(s, c);
             state_encode(&c->state, &states);
+            if (env_mutant(s->env, MUTANT_LIVE_CHECKPOINT)) c->state.end_offset = committed_end;
             p.size = (uint32_t)(states.size - p.position);
             p.crc = crc32c(0, states.data + p.position, p.size);
             c->dirty = false; /* what changes from here on makes it dirty again */
@@ -587,15 +606,17 @@ static void take_blocks(struct upload *u, uint64_t limit) {
 /* In a fiber of its own. */
 static enum err upload_send(struct upload *u) {
     struct streams *s = u->s;
-    enum err e = put_own_objects(u);
+    enum err e = env_mutant(s->env, MUTANT_DATA_LATE) ? OK : put_own_objects(u);
     if (e != OK) return e;
     while (u->ticket != s->ticket_turn && !s->closing && !s->fenced) waitq_wait(&s->ticket_wait);
     if (s->fenced || s->closing) return s->fenced ? ERR_FENCED : ERR_CANCELLED;
     /* The next one runs when we suspend: our number is drawn by then. */
     s->ticket_turn++;
     waitq_wake_all(&s->ticket_wait);
-    if (OX_UNLIKELY(s->options.mutant == STREAM_MUTANT_ACK_UNSENT) && u->kind != QUEUE_PENDING) acknowledge(u);
-    return upload_append(u);
+    if (env_mutant(s->env, MUTANT_ACK_UNSENT) && u->kind != QUEUE_PENDING) acknowledge(u);
+    e = upload_append(u);
+    if (e == OK && env_mutant(s->env, MUTANT_DATA_LATE)) e = put_own_objects(u);
+    return e;
 }
 
 static void upload_run(void *arg) {

@@ -24,7 +24,7 @@ enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed
     memset(sector, 0, ENV_FILE_ALIGN);
     wal_superblock_encode(&next, sector);
     /* The other slot than the newest valid one: a torn write leaves that one whole. */
-    unsigned slot = w->superblock_slot ^ 1u;
+    unsigned slot = env_mutant(w->env, MUTANT_ONE_SUPERBLOCK) ? w->superblock_slot : w->superblock_slot ^ 1u;
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
     enum err e = env_file_write(w->env, w->file, slot * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
     mem_free(w->env->mem, sector);
@@ -72,7 +72,7 @@ static void confirm_written(struct wal *w, struct block *last) {
     for (;;) {
         struct block *b = LIST_ENTRY(list_pop_front(&w->placed), struct block, node);
         ASSERT(b->written);
-        ASSERT(b->wal_position >= w->confirmed_end);
+        ASSERT(b->wal_position >= w->confirmed_end || env_mutant(w->env, MUTANT_REWRITE_SECTOR));
         w->confirmed_end = b->wal_end;
         metric_observe_ns(w->env->metrics, w->env->mem, M_WAL_LATENCY, 0, env_now_ns(w->env) - b->sealed_ns);
         bool end = b == last;
@@ -99,7 +99,7 @@ static void advance(struct wal *w) {
     for (;;) {
         struct block *last = last_written_of_prefix(w);
         if (!last) break;
-        if (w->options.takeover_mark && OX_LIKELY(w->options.mutant != STREAM_MUTANT_NO_MARK)) {
+        if (w->options.takeover_mark && !env_mutant(w->env, MUTANT_NO_MARK)) {
             struct incarnation taken;
             enum err e = wal_read_mark(w, &taken);
             if (e != ERR_NOT_FOUND) {
@@ -154,7 +154,7 @@ void wal_prewrite_begin(struct wal *w) {
 
 /* Below this position the ring may be written again. */
 static uint64_t usable_from(const struct wal *w) {
-    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) return w->trim_requested;
+    if (env_mutant(w->env, MUTANT_REUSE_EARLY)) return w->trim_requested;
     return w->trim_durable;
 }
 
@@ -179,7 +179,7 @@ static bool wait_for_room(struct wal *w, uint64_t size) {
 /* Fills the rest of the lap: durable before anything behind it is written. */
 static bool write_pad(struct wal *w, uint64_t size) {
     if (!wait_for_room(w, size)) return false;
-    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_SKIP_PAD)) {
+    if (env_mutant(w->env, MUTANT_SKIP_PAD)) {
         w->head += size;
         return true;
     }
@@ -220,6 +220,8 @@ static struct block *place_next(struct wal *w) {
         b->wal_position = w->head;
         b->wal_end = w->head + b->padded;
         w->head = b->wal_end;
+        if (env_mutant(w->env, MUTANT_REWRITE_SECTOR) && b->size < b->padded && b->padded > ENV_FILE_ALIGN)
+            w->head -= ENV_FILE_ALIGN;
         break;
     }
     fiber_mutex_unlock(&w->place_lock);
@@ -273,7 +275,7 @@ void wal_take_unconfirmed(struct wal *w, struct list *out) {
 
 /* OK: no mark was there after everything written so far, so that a survivor reads what we have just written. */
 static enum err look_for_mark(struct wal *w) {
-    if (!w->options.takeover_mark || OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_NO_MARK)) return OK;
+    if (!w->options.takeover_mark || env_mutant(w->env, MUTANT_NO_MARK)) return OK;
     struct incarnation taken;
     enum err e = wal_read_mark(w, &taken);
     if (e == ERR_NOT_FOUND) return OK;
@@ -283,7 +285,7 @@ static enum err look_for_mark(struct wal *w) {
 static void trimmer(void *arg) {
     struct wal *w = arg;
     while (!w->failed && w->trim_requested > w->trim_durable) {
-        if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
+        if (env_mutant(w->env, MUTANT_REUSE_EARLY)) fiber_sleep_ns(100 * NS_PER_MS);
         uint64_t position = w->trim_requested;
         enum err e = wal_write_superblock(w, position, false);
         /* A survivor that read the superblock before begins its replay further down: that part must then not be
@@ -306,7 +308,7 @@ void wal_trim(struct wal *w, uint64_t position) {
     ASSERT(position <= w->confirmed_end || w->failed);
     if (position <= w->trim_requested || w->failed) return;
     w->trim_requested = position;
-    if (OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_REUSE_EARLY)) waitq_wake_all(&w->space);
+    if (env_mutant(w->env, MUTANT_REUSE_EARLY)) waitq_wake_all(&w->space);
     if (w->trimming) return;
     w->trimming = true;
     w->writers++;
@@ -324,6 +326,7 @@ enum err wal_restart(struct wal *w) {
     }
     /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go
      * on behind it. */
+    if (env_mutant(w->env, MUTANT_REUSE_FAILED)) w->head = w->confirmed_end;
     uint64_t position = w->head;
     enum err e = wal_write_superblock(w, position, false);
     if (e == OK) e = look_for_mark(w);

@@ -30,7 +30,6 @@
 #define OXBOW_STREAM_WAL_H
 
 #include "stream/block.h"
-#include "stream/mutant.h"
 
 #define WAL_SUPERBLOCK_SIZE 256u
 #define WAL_RING_START (4u * ENV_FILE_ALIGN)
@@ -64,7 +63,6 @@ struct wal_options {
     /* For inspection, or NULL: during a replay, each group that was found, after its records, with how many of these
      * verify. */
     void (*group_found)(void *ctx, const struct group_header *g, uint32_t whole_records);
-    enum stream_mutant mutant; /* tests alone */
 };
 /* Opens and locks; reads the superblock. ERR_LOCKED, ERR_FOREIGN, ERR_VERSION, ... with a sentence in *why. A new or
  * zeroed file is fine: wal_superblock gives NULL. Suspends. */

@@ -130,7 +130,7 @@ static enum err open_file(struct wal *w, const char **why) {
     const struct wal_options *o = &w->options;
     unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_CREATE | ENV_FILE_DSYNC);
     if (!o->read_only && !o->no_lock) flags |= ENV_FILE_LOCK;
-    if (OX_UNLIKELY(o->mutant == STREAM_MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
+    if (env_mutant(w->env, MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
     enum err e = env_file_open(w->env, w->path, flags, &w->file);
     if (e == OK) return OK;
     *why = e == ERR_LOCKED ? "another process uses this WAL: is another broker running on it?"
@@ -260,7 +260,7 @@ enum err wal_read_mark(struct wal *w, struct incarnation *taken) {
 /* The file's length and its name in the folder: without them a power cut takes the whole WAL away, however well its
  * sectors were written. */
 static enum err make_durable(struct wal *w) {
-    if (w->block_device || OX_UNLIKELY(w->options.mutant == STREAM_MUTANT_NO_DIR_SYNC)) return OK;
+    if (w->block_device || env_mutant(w->env, MUTANT_NO_DIR_SYNC)) return OK;
     enum err e = env_file_sync(w->env, w->file);
     const char *slash = strrchr(w->path, '/');
     char *folder = slash ? mem_strndup(w->env->mem, w->path, slash == w->path ? 1 : (size_t)(slash - w->path))
@@ -346,7 +346,7 @@ static enum err replay_group(struct replay *r, const struct group_header *g, con
         struct record_header h;
         const uint8_t *payload;
         enum err e = record_decode(data + at, g->size - at, g->incarnation, g->block_id, &h, &payload);
-        if (e == ERR_CORRUPT && OX_UNLIKELY(r->w->options.mutant == STREAM_MUTANT_KEEP_TORN)) e = OK;
+        if (e == ERR_CORRUPT && env_mutant(r->w->env, MUTANT_KEEP_TORN)) e = OK;
         if (e != OK) {
             found->torn = true;
             found->stopped_by = e;
@@ -382,6 +382,20 @@ static enum err look_behind(struct replay *r, uint64_t position, uint64_t limit,
     return e;
 }
 
+/* For MUTANT_IGNORE_LOST_GROUP: the next group behind `position`, if there is one not far from it. */
+static bool group_behind(struct replay *r, uint64_t *position, uint64_t limit) {
+    enum err e = OK;
+    struct group_header g;
+    for (uint64_t at = *position + ENV_FILE_ALIGN; at < limit && e == OK; at += ENV_FILE_ALIGN) {
+        const uint8_t *data = replay_bytes(r, at, ENV_FILE_ALIGN, &e);
+        if (!data || group_decode(data, ENV_FILE_ALIGN, &g) != OK) continue;
+        if (g.incarnation.v != r->w->superblock.incarnation.v || g.position != at) continue;
+        *position = at;
+        return true;
+    }
+    return false;
+}
+
 enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx,
                     struct wal_found *found) {
     ASSERT(w->has_superblock);
@@ -398,10 +412,14 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
             e = ERR_VERSION;
             break;
         }
+        if (found->stopped_by != OK && env_mutant(w->env, MUTANT_IGNORE_LOST_GROUP) &&
+            group_behind(&r, &position, limit))
+            continue;
         if (found->stopped_by != OK) break;
         bool stale = g.incarnation.v != w->superblock.incarnation.v || g.position != position;
-        if (stale && OX_LIKELY(w->options.mutant != STREAM_MUTANT_KEEP_STALE)) {
+        if (stale && !env_mutant(w->env, MUTANT_KEEP_STALE)) {
             found->stopped_by = ERR_STALE;
+            if (env_mutant(w->env, MUTANT_IGNORE_LOST_GROUP) && group_behind(&r, &position, limit)) continue;
             break;
         }
         if (g.kind == GROUP_PAD) {

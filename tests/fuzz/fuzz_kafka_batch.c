@@ -1,6 +1,7 @@
-/* Any bytes as a record batch. The first byte says whether magic, length and checksum are made to match first, so that
- * the fuzzer gets behind them; then all that a broker does with a batch: check, look for a timestamp, patch, walk the
- * headers of its records. */
+/* Any bytes as a record batch. The first byte: 1 magic, length and checksum are made to match first, so that the fuzzer
+ * gets behind them; 2 keys are asked for; 4 what lies behind the header are records that are yet to be compressed, by
+ * the codec that the attributes name: so the fuzzer gets behind the codecs too. Then all that a broker does with a
+ * batch: check, look for a timestamp, patch, walk the headers of its records. */
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "kafka/batch.h"
@@ -28,14 +29,33 @@ static void walk(struct mem *m, const struct batch_header *h) {
     batch_iterator_deinit(&it);
 }
 
+/* The batch in memory of just its size, so that a read beyond it is seen. */
+static uint8_t *batch_make(struct mem *m, uint8_t flags, const uint8_t *data, size_t *size) {
+    struct buf b;
+    buf_init(&b, m);
+    if ((flags & 4) && *size > BATCH_HEADER_SIZE) {
+        buf_put(&b, data, BATCH_HEADER_SIZE);
+        enum kafka_codec codec = (enum kafka_codec)((be16_get(data + 21) & BATCH_CODEC_MASK) % CODEC_COUNT);
+        enum err e = kafka_compress(codec, COMPRESS_LEVEL_DEFAULT, data + BATCH_HEADER_SIZE, *size - BATCH_HEADER_SIZE,
+                                    &b);
+        ASSERT(e == OK);
+    } else {
+        buf_put(&b, data, *size);
+    }
+    uint8_t *copy = mem_alloc(m, b.size);
+    if (b.size > 0) memcpy(copy, b.data, b.size);
+    *size = b.size;
+    buf_deinit(&b);
+    return copy;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
     struct mem m;
     mem_init_heap(&m);
     bool repair = data[0] & 1;
     size--;
-    uint8_t *copy = mem_alloc(&m, size);
-    memcpy(copy, data + 1, size);
+    uint8_t *copy = batch_make(&m, data[0], data + 1, &size);
     if (repair && size >= BATCH_HEADER_SIZE) {
         be32_put(copy + 8, (uint32_t)(size - BATCH_LENGTH_OFFSET));
         copy[16] = 2;

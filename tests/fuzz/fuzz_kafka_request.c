@@ -32,7 +32,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct arena a;
     arena_init(&a, &m);
     struct kafka_request_info info;
-    if (kafka_request_open(data, size, &a, &info) == OK) {
+    enum err opened = kafka_request_open(data, size, &a, &info);
+    ASSERT(opened == OK || opened == ERR_PROTOCOL || opened == ERR_UNSUPPORTED_VERSION);
+    if (opened == ERR_UNSUPPORTED_VERSION) {
+        const struct kafka_api *api = kafka_api_find(info.api_key);
+        ASSERT(info.api == api && info.correlation_id == (int32_t)be32_get(data + 4) && !info.body);
+        ASSERT(!api || info.api_version < api->min_version || info.api_version > api->max_version);
+    }
+    if (opened == OK) {
+        ASSERT(info.body >= data && info.body + info.body_size == data + size);
         const struct kafka_struct *type = info.api->request;
         void *message = mem_zalloc(&m, type->size);
         enum err e = kafka_decode(type, info.api_version, info.body, info.body_size, &a, message);

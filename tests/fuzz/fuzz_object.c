@@ -1,6 +1,6 @@
 /* Any bytes as a piece: u8 block count (bit 7: the index' checksum is made to match), then index and blocks. Blocks
  * that an index gives lie within the piece; their batches are walked as a read does it. The same bytes are tried as the
- * header of a data object and as a key. */
+ * header of a data object, as the head of a ledger entry, and as a key. */
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "kafka/batch.h"
@@ -29,6 +29,58 @@ static void try_key(struct mem *m, const uint8_t *data, size_t size) {
     mem_free(m, key);
 }
 
+/* As it is, and with a checksum that matches. */
+static void try_data_header(struct mem *m, const uint8_t *data, size_t size) {
+    uint8_t *copy = mem_alloc(m, size);
+    memcpy(copy, data, size);
+    for (int round = 0; round < 2; round++) {
+        struct object_id id, id_again;
+        struct stream_id stream, stream_again;
+        uint64_t n, n_again;
+        enum err e = object_data_header_decode(copy, size, &id, &stream, &n);
+        ASSERT(e == OK || e == ERR_TRUNCATED || e == ERR_FOREIGN || e == ERR_CORRUPT || e == ERR_VERSION);
+        if (e == OK) {
+            uint8_t again[OBJECT_DATA_HEADER];
+            object_data_header(again, id, stream, n);
+            e = object_data_header_decode(again, sizeof(again), &id_again, &stream_again, &n_again);
+            ASSERT(e == OK && object_id_equal(id, id_again) && stream.v == stream_again.v && n == n_again);
+        }
+        if (size >= OBJECT_DATA_HEADER) le32_put(copy + 60, crc32c(0, copy, 60));
+    }
+    mem_free(m, copy);
+}
+
+/* The head of a ledger entry: what its pieces say is said again by those that write it. */
+static void try_head(struct mem *m, const uint8_t *data, size_t size) {
+    struct reader r = reader_of(data, size);
+    struct object_head h, h_again;
+    if (object_head_decode(&r, &h) != OK) return;
+    struct buf out;
+    buf_init(&out, m);
+    object_head_begin(&out, &h);
+    struct reader again = reader_of(out.data, out.size);
+    enum err e = object_head_decode(&again, &h_again);
+    ASSERT(e == OK && h.section_count == h_again.section_count && h.state_count == h_again.state_count);
+    ASSERT(h.closed == h_again.closed && memcmp(h.wal_id, h_again.wal_id, sizeof(h.wal_id)) == 0);
+    for (uint32_t i = 0; i < h.section_count; i++) {
+        struct object_section s;
+        if (object_section_decode(&r, &s) != OK) break;
+        ASSERT(s.delta >= data && s.delta + s.delta_size <= data + size);
+    }
+    for (uint32_t i = 0; i < h.state_count; i++) {
+        struct object_state_pointer p, p_again;
+        if (object_state_decode(&r, &p) != OK) break;
+        out.size = 0;
+        object_head_state(&out, &p);
+        again = reader_of(out.data, out.size);
+        e = object_state_decode(&again, &p_again);
+        ASSERT(e == OK && p.stream.v == p_again.stream.v && p.epoch == p_again.epoch && p.size == p_again.size);
+        ASSERT(p.crc == p_again.crc && p.refused == p_again.refused && p.entry == p_again.entry);
+        ASSERT(p.position == p_again.position);
+    }
+    buf_deinit(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
     struct mem m;
@@ -49,10 +101,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ASSERT(end <= piece_size);
         walk(piece, &blocks[i]);
     }
-    struct object_id id;
-    struct stream_id stream;
-    uint64_t n;
-    if (object_data_header_decode(data, size, &id, &stream, &n) == OK) ASSERT(id.kind == OBJECT_DATA);
+    try_data_header(&m, data, size);
+    try_head(&m, data, size);
     try_key(&m, data, size);
     mem_free(&m, piece);
     ASSERT(m.allocated_bytes == 0);

@@ -27,6 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (s3_xml_upload_id(&m, data, size, &id) == OK) ASSERT(id[0] != '\0');
     mem_free(&m, id);
     (void)!s3_xml_completed(&m, data, size, &error);
+    memset(&error, 0, sizeof(error));
+    if (s3_xml_list(&m, data, size, "", &l, &page) == OK) mem_free(&m, page.token);
+    store_listing_deinit(&l);
     ASSERT(m.allocated_bytes == 0);
     return 0;
 }

@@ -29,6 +29,7 @@ struct fake_net {
     struct logger log;
     struct loop loop;
     uint64_t now_ns;
+    uint64_t tick_ns; /* by which the clock goes on with each look at it, as a real one does */
     struct rng rng;
     struct env_conn *conns; /* all that ever were; freed at the end */
     unsigned log_lines;
@@ -39,6 +40,7 @@ static inline struct fake_net *fake_of(struct env *e) {
     return (struct fake_net *)(void *)e;
 }
 static inline uint64_t net_now_ns(struct env *e) {
+    fake_of(e)->now_ns += fake_of(e)->tick_ns;
     return fake_of(e)->now_ns;
 }
 static inline int64_t net_wall_ms(struct env *e) {

@@ -506,6 +506,22 @@ static void test_idle_connections_are_closed(void **state) {
     end();
 }
 
+/* Two connections whose requests wait for longer than an idle one may live, and a clock that goes on while they are looked
+ * at: the walk over them ends. It did not once, after every pause that was longer than connections.max.idle.ms. */
+static void test_waiting_connections_do_not_hold_up_the_loop(void **state) {
+    (void)state;
+    begin(16 << 20, 10 * NS_PER_S, 100, INT32_MAX);
+    struct env_conn *first = accept_one("10.0.0.1"), *second = accept_one("10.0.0.1");
+    send_request(first, KAFKA_API_METADATA, 1, 0);
+    send_request(second, KAFKA_API_METADATA, 2, 0);
+    net.tick_ns = 100;
+    net_pass(&net, 60 * NS_PER_S);
+    net.tick_ns = 0;
+    assert_false(first->closed);
+    assert_false(second->closed);
+    end();
+}
+
 static void test_quotas(void **state) {
     (void)state;
     begin(16 << 20, 0, 3, 2);
@@ -567,6 +583,7 @@ int main(void) {
         cmocka_unit_test(test_stalled_parts_make_way),
         cmocka_unit_test(test_client_leaves_while_waiting),
         cmocka_unit_test(test_idle_connections_are_closed),
+        cmocka_unit_test(test_waiting_connections_do_not_hold_up_the_loop),
         cmocka_unit_test(test_quotas),
         cmocka_unit_test(test_drain_answers_what_is_under_way),
     };

@@ -47,7 +47,7 @@ static inline size_t run_count(struct sim_run *r, const char *prefix) {
 
 static inline void run_workload(const char *name, sim_workload_fn *fn, uint64_t seed, bool calm) {
     const struct sim_workload s = {name, name, fn};
-    const struct sim_run_options o = {.seed = seed, .mutant = SIM_MUTANT_NONE, .calm = calm};
+    const struct sim_run_options o = {.seed = seed, .mutant = MUTANT_NONE, .calm = calm};
     struct sim_result result;
     sim_run_seed(&s, &o, &result);
     if (result.failure[0]) fail_msg("%s, seed %lu: %s", name, seed, result.failure);

@@ -9,7 +9,6 @@
 struct one_put { /* one PUT of a text, and what came of it */
     const char *text;
     bool create, exclusive, sent;
-    unsigned broken;
     enum err result;
     bool answered;
 };
@@ -22,7 +21,7 @@ static enum err put_text(struct store *s, const char *key, const char *text, boo
 
 static void one_put_main(void *arg) {
     struct one_put *p = arg;
-    struct sim_store_options o = {.exclusive = p->exclusive, .broken = p->broken};
+    struct sim_store_options o = {.exclusive = p->exclusive};
     struct store *s = sim_store_open(NULL, loop_current()->env, &o);
     assert_int_equal(s->exclusive, p->exclusive);
     p->sent = true;
@@ -502,23 +501,6 @@ static void put_of_a_crashed_node_lands_later_or_never(void **state) {
     assert_true(at_once > 10 && never > 10);
 }
 
-static void broken_stores_break(void **state) {
-    (void)state;
-    struct sim_node *n;
-    struct sim_world *w = world_with(3, SIM_STORE_PUT_LOST, 1, &n);
-    struct one_put p = {.text = "x", .create = true, .broken = SIM_STORE_UNKNOWN_IS_OK};
-    test_run(n, one_put_main, &p);
-    assert_int_equal(p.result, OK);
-    assert_int_equal(w->bucket->count, 0);
-    w->faults.chance[SIM_STORE_PUT_LOST] = 0;
-    p.broken = SIM_STORE_NO_CONDITION;
-    test_run(n, one_put_main, &p);
-    p.text = "y";
-    test_run(n, one_put_main, &p);
-    assert_true(holds(w, KEY, "y"));
-    sim_world_destroy(w);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_without_faults),
@@ -539,7 +521,6 @@ int main(void) {
         cmocka_unit_test(objects_rot),
         cmocka_unit_test(put_of_a_paused_node_lands),
         cmocka_unit_test(put_of_a_crashed_node_lands_later_or_never),
-        cmocka_unit_test(broken_stores_break),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
