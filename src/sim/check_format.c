@@ -14,8 +14,8 @@
 #define SECTOR SIM_SECTOR
 #define RING_START (4u * SECTOR)
 
-void check_bad(struct check_report *r, const char *format, ...) {
-    if (check_failed(r)) return;
+void stored_bad(struct stored_report *r, const char *format, ...) {
+    if (stored_failed(r)) return;
     va_list args;
     va_start(args, format);
     (void)vsnprintf(r->text, sizeof(r->text), format, args);
@@ -35,26 +35,26 @@ static bool number_parse(const char *key, size_t prefix_size, uint64_t *number) 
     return true;
 }
 
-bool check_entry_read(struct check_report *r, const struct sim_object *o, uint64_t number, struct check_entry *e) {
+bool stored_entry_read(struct stored_report *r, const struct sim_object *o, uint64_t number, struct stored_entry *e) {
     struct objlog_header *h = &e->header;
     enum err err = objlog_header_decode(o->data, o->size, h);
     if (err != OK) {
-        check_bad(r, "%s: its header does not verify: %s", o->key, err_name(err));
+        stored_bad(r, "%s: its header does not verify: %s", o->key, err_name(err));
     } else if (h->number != number) {
-        check_bad(r, "%s: its header says that it is entry %" PRIu64, o->key, h->number);
+        stored_bad(r, "%s: its header says that it is entry %" PRIu64, o->key, h->number);
     } else if (o->size != OBJLOG_HEADER_SIZE + h->head_size + h->body_size) {
-        check_bad(r, "%s: it has %zu bytes; its header counts %" PRIu64, o->key, o->size,
-                  (uint64_t)OBJLOG_HEADER_SIZE + h->head_size + h->body_size);
+        stored_bad(r, "%s: it has %zu bytes; its header counts %" PRIu64, o->key, o->size,
+                   (uint64_t)OBJLOG_HEADER_SIZE + h->head_size + h->body_size);
     } else {
         e->object = o;
         e->head = o->data + OBJLOG_HEADER_SIZE;
         e->body = e->head + h->head_size;
         if (crc32c(0, e->head, h->head_size) != h->head_crc)
-            check_bad(r, "%s: the checksum of its head is wrong", o->key);
+            stored_bad(r, "%s: the checksum of its head is wrong", o->key);
         else if (crc32c(0, e->body, h->body_size) != h->body_crc)
-            check_bad(r, "%s: the checksum of its body is wrong", o->key);
+            stored_bad(r, "%s: the checksum of its body is wrong", o->key);
     }
-    return !check_failed(r);
+    return !stored_failed(r);
 }
 
 static bool nonce_equal(const struct objlog_nonce *a, const struct objlog_nonce *b) {
@@ -62,7 +62,7 @@ static bool nonce_equal(const struct objlog_nonce *a, const struct objlog_nonce 
 }
 
 /* Where the log ends, and whether its entries follow each other. */
-static void log_walk(struct check_report *r, const char *prefix, struct check_log *l) {
+static void log_walk(struct stored_report *r, const char *prefix, struct stored_log *l) {
     static const struct objlog_nonce zero;
     l->first = 0;
     while (l->first < l->count && l->entries[l->first].header.number < l->boundary) l->first++;
@@ -74,8 +74,8 @@ static void log_walk(struct check_report *r, const char *prefix, struct check_lo
         const struct objlog_header *before = i > l->first ? &l->entries[i - 1].header : NULL;
         bool ahead = h->kind == OBJLOG_FENCE && nonce_equal(&h->previous, &zero);
         if (before && !ahead && !nonce_equal(&h->previous, &before->nonce)) {
-            check_bad(r, "%s: entry %" PRIu64 " names another predecessor than entry %" PRIu64, prefix, h->number,
-                      before->number);
+            stored_bad(r, "%s: entry %" PRIu64 " names another predecessor than entry %" PRIu64, prefix, h->number,
+                       before->number);
             return;
         }
         if (h->kind == OBJLOG_FENCE) {
@@ -88,47 +88,47 @@ static void log_walk(struct check_report *r, const char *prefix, struct check_lo
     const struct objlog_header *begin = l->first < l->count ? &l->entries[l->first].header : NULL;
     if (l->boundary == 0) return;
     if (!begin || begin->number != l->boundary)
-        check_bad(r, "%s: the log begins at entry %" PRIu64 ", which is missing", prefix, l->boundary);
+        stored_bad(r, "%s: the log begins at entry %" PRIu64 ", which is missing", prefix, l->boundary);
     else if (begin->kind != OBJLOG_CHECKPOINT)
-        check_bad(r, "%s: the log begins at entry %" PRIu64 ", which is no checkpoint", prefix, l->boundary);
+        stored_bad(r, "%s: the log begins at entry %" PRIu64 ", which is no checkpoint", prefix, l->boundary);
 }
 
-bool check_log_read(struct check_report *r, struct mem *m, const struct sim_bucket *b, const char *prefix,
-                    unsigned depth, struct check_log *out) {
-    *out = (struct check_log){0};
+bool stored_log_read(struct stored_report *r, struct mem *m, const struct sim_bucket *b, const char *prefix,
+                     unsigned depth, struct stored_log *out) {
+    *out = (struct stored_log){0};
     size_t capacity = 0, prefix_size = strlen(prefix) + 1;
     char with_slash[600];
     (void)snprintf(with_slash, sizeof(with_slash), "%s/", prefix);
-    for (size_t i = sim_bucket_from(b, with_slash); i < b->count && !check_failed(r); i++) {
+    for (size_t i = sim_bucket_from(b, with_slash); i < b->count && !stored_failed(r); i++) {
         const struct sim_object *o = b->objects[i];
         uint64_t number;
         if (strncmp(o->key, with_slash, prefix_size) != 0) break;
         if (!number_parse(o->key, prefix_size, &number)) {
-            check_bad(r, "%s: no entry has such a name", o->key);
+            stored_bad(r, "%s: no entry has such a name", o->key);
             break;
         }
         out->entries = mem_grow(m, out->entries, out->count, &capacity, sizeof(*out->entries));
-        struct check_entry *e = &out->entries[out->count];
-        *e = (struct check_entry){.index = i};
-        if (!check_entry_read(r, o, number, e)) break;
+        struct stored_entry *e = &out->entries[out->count];
+        *e = (struct stored_entry){.index = i};
+        if (!stored_entry_read(r, o, number, e)) break;
         out->count++;
         if (e->header.boundary > out->boundary) out->boundary = e->header.boundary;
     }
-    if (!check_failed(r)) log_walk(r, prefix, out);
-    for (size_t i = out->behind; i < out->count && !check_failed(r); i++) {
+    if (!stored_failed(r)) log_walk(r, prefix, out);
+    for (size_t i = out->behind; i < out->count && !stored_failed(r); i++) {
         const struct objlog_header *h = &out->entries[i].header;
         bool possible =
             h->kind == OBJLOG_FENCE ? h->number <= out->end + OBJLOG_DEPTH_MAX : h->number < out->end + depth;
         if (!possible)
-            check_bad(r, "%s: the log ends at %" PRIu64 ", and entry %" PRIu64 " lies further than anything can be",
-                      prefix, out->end, h->number);
+            stored_bad(r, "%s: the log ends at %" PRIu64 ", and entry %" PRIu64 " lies further than anything can be",
+                       prefix, out->end, h->number);
     }
-    return !check_failed(r);
+    return !stored_failed(r);
 }
 
-void check_log_deinit(struct check_log *l, struct mem *m) {
+void stored_log_deinit(struct stored_log *l, struct mem *m) {
     mem_free(m, l->entries);
-    *l = (struct check_log){0};
+    *l = (struct stored_log){0};
 }
 
 /* --- Pieces. */
@@ -148,10 +148,10 @@ static struct block_entry block_entry_read(const uint8_t *e) {
                                 .crc = le32_get(e + 36)};
 }
 
-static bool check_block(struct check_report *r, const char *key, const uint8_t *data, const struct block_entry *b) {
+static bool check_block(struct stored_report *r, const char *key, const uint8_t *data, const struct block_entry *b) {
     if (crc32c(0, data, b->size) != b->crc) {
-        check_bad(r, "%s: the checksum of the block of offsets %" PRIu64 "..%" PRIu64 " is wrong", key, b->first_offset,
-                  b->end_offset);
+        stored_bad(r, "%s: the checksum of the block of offsets %" PRIu64 "..%" PRIu64 " is wrong", key,
+                   b->first_offset, b->end_offset);
         return false;
     }
     uint64_t offset = b->first_offset;
@@ -160,11 +160,11 @@ static bool check_block(struct check_report *r, const char *key, const uint8_t *
         struct batch_header h;
         enum err e = batch_parse(data + at, b->size - at, &h);
         if (e != OK) {
-            check_bad(r, "%s: the batch at offset %" PRIu64 " does not verify: %s", key, offset, err_name(e));
+            stored_bad(r, "%s: the batch at offset %" PRIu64 " does not verify: %s", key, offset, err_name(e));
             return false;
         }
         if ((uint64_t)h.base_offset != offset) {
-            check_bad(r, "%s: offset %" PRIu64 " is followed by a batch at %" PRId64, key, offset, h.base_offset);
+            stored_bad(r, "%s: offset %" PRIu64 " is followed by a batch at %" PRId64, key, offset, h.base_offset);
             return false;
         }
         if (h.max_timestamp > newest) newest = h.max_timestamp;
@@ -172,25 +172,25 @@ static bool check_block(struct check_report *r, const char *key, const uint8_t *
         at += h.size;
     }
     if (offset != b->end_offset)
-        check_bad(r, "%s: a block ends at offset %" PRIu64 "; its index says %" PRIu64, key, offset, b->end_offset);
+        stored_bad(r, "%s: a block ends at offset %" PRIu64 "; its index says %" PRIu64, key, offset, b->end_offset);
     else if (newest != b->max_timestamp)
-        check_bad(r, "%s: the newest timestamp of the block of offsets %" PRIu64 "..%" PRIu64 " is not its index's",
-                  key, b->first_offset, b->end_offset);
-    return !check_failed(r);
+        stored_bad(r, "%s: the newest timestamp of the block of offsets %" PRIu64 "..%" PRIu64 " is not its index's",
+                   key, b->first_offset, b->end_offset);
+    return !stored_failed(r);
 }
 
-bool check_piece(struct check_report *r, const char *key, const uint8_t *data, size_t size,
-                 const struct state_range *g) {
+bool stored_piece(struct stored_report *r, const char *key, const uint8_t *data, size_t size,
+                  const struct state_range *g) {
     uint64_t index_size = (uint64_t)g->block_count * INDEX_ENTRY + 8;
     if (g->position > size || g->size_bytes > size - g->position || g->block_count == 0 || index_size > g->size_bytes) {
-        check_bad(r,
-                  "%s: a range of %" PRIu64 " bytes with %u blocks at %" PRIu64 " does not fit into the object's %zu",
-                  key, g->size_bytes, g->block_count, g->position, size);
+        stored_bad(r,
+                   "%s: a range of %" PRIu64 " bytes with %u blocks at %" PRIu64 " does not fit into the object's %zu",
+                   key, g->size_bytes, g->block_count, g->position, size);
         return false;
     }
     const uint8_t *piece = data + g->position;
     if (crc32c(0, piece, index_size - 8) != le32_get(piece + index_size - 8)) {
-        check_bad(r, "%s: the checksum of the block index at %" PRIu64 " is wrong", key, g->position);
+        stored_bad(r, "%s: the checksum of the block index at %" PRIu64 " is wrong", key, g->position);
         return false;
     }
     uint64_t offset = g->first_offset, position = index_size;
@@ -199,10 +199,10 @@ bool check_piece(struct check_report *r, const char *key, const uint8_t *data, s
         struct block_entry b = block_entry_read(piece + (size_t)i * INDEX_ENTRY);
         if (b.first_offset != offset || b.end_offset <= offset || b.position != position ||
             b.size > g->size_bytes - position) {
-            check_bad(r,
-                      "%s: block %u of the piece at %" PRIu64 " holds offsets %" PRIu64 "..%" PRIu64 "; %" PRIu64
-                      " is next",
-                      key, i, g->position, b.first_offset, b.end_offset, offset);
+            stored_bad(r,
+                       "%s: block %u of the piece at %" PRIu64 " holds offsets %" PRIu64 "..%" PRIu64 "; %" PRIu64
+                       " is next",
+                       key, i, g->position, b.first_offset, b.end_offset, offset);
             return false;
         }
         if (!check_block(r, key, piece + position, &b)) return false;
@@ -211,11 +211,11 @@ bool check_piece(struct check_report *r, const char *key, const uint8_t *data, s
         position += b.size;
     }
     if (offset != g->end_offset || position != g->size_bytes)
-        check_bad(r, "%s: the piece at %" PRIu64 " ends at offset %" PRIu64 "; its range says %" PRIu64, key,
-                  g->position, offset, g->end_offset);
+        stored_bad(r, "%s: the piece at %" PRIu64 " ends at offset %" PRIu64 "; its range says %" PRIu64, key,
+                   g->position, offset, g->end_offset);
     else if (newest != g->max_timestamp)
-        check_bad(r, "%s: the newest timestamp of the piece at %" PRIu64 " is not its range's", key, g->position);
-    return !check_failed(r);
+        stored_bad(r, "%s: the newest timestamp of the piece at %" PRIu64 " is not its range's", key, g->position);
+    return !stored_failed(r);
 }
 
 /* --- The WAL. */
@@ -239,7 +239,7 @@ static const uint8_t *ring_bytes(struct ring *g, struct mem *m, uint64_t positio
     return sim_file_peek(g->file, RING_START + in_lap, g->group, size) == size ? g->group : NULL;
 }
 
-static void superblocks_read(struct check_report *r, const struct sim_file *file, struct check_wal *out) {
+static void superblocks_read(struct stored_report *r, const struct sim_file *file, struct stored_wal *out) {
     struct wal_superblock s[2];
     enum err e[2];
     static const uint8_t zero[WAL_SUPERBLOCK_SIZE];
@@ -252,7 +252,7 @@ static void superblocks_read(struct check_report *r, const struct sim_file *file
     }
     if (e[0] != OK && e[1] != OK) {
         /* The very first one may be torn, and then nothing was ever confirmed: that is for the caller to know. */
-        if (!blank) check_bad(r, "neither superblock of the WAL verifies: %s, %s", err_name(e[0]), err_name(e[1]));
+        if (!blank) stored_bad(r, "neither superblock of the WAL verifies: %s, %s", err_name(e[0]), err_name(e[1]));
         return;
     }
     unsigned newest = e[0] != OK || (e[1] == OK && s[1].sequence > s[0].sequence);
@@ -262,8 +262,8 @@ static void superblocks_read(struct check_report *r, const struct sim_file *file
     out->both = e[1 - newest] == OK && old->sequence + 1 == s[newest].sequence &&
                 memcmp(old->wal_id, s[newest].wal_id, sizeof(old->wal_id)) == 0;
     if (out->both && old->trim_position > s[newest].trim_position)
-        check_bad(r, "the newer superblock's trim position, %" PRIu64 ", is below the older one's, %" PRIu64,
-                  s[newest].trim_position, old->trim_position);
+        stored_bad(r, "the newer superblock's trim position, %" PRIu64 ", is below the older one's, %" PRIu64,
+                   s[newest].trim_position, old->trim_position);
 }
 
 /* How many records of the group verify. */
@@ -287,22 +287,22 @@ static bool group_at(struct ring *g, struct mem *m, uint64_t position, struct gr
            h->position == position;
 }
 
-bool check_wal_read(struct check_report *r, struct mem *m, const struct sim_file *file,
-                    void (*record)(void *ctx, const struct record_header *h, const uint8_t *payload), void *ctx,
-                    struct check_wal *out) {
-    *out = (struct check_wal){0};
+bool stored_wal_read(struct stored_report *r, struct mem *m, const struct sim_file *file,
+                     void (*record)(void *ctx, const struct record_header *h, const uint8_t *payload), void *ctx,
+                     struct stored_wal *out) {
+    *out = (struct stored_wal){0};
     if (!file || sim_file_peek_size(file) < 2 * SECTOR) return true;
     superblocks_read(r, file, out);
-    if (!out->formatted || check_failed(r)) return !check_failed(r);
+    if (!out->formatted || stored_failed(r)) return !stored_failed(r);
     uint8_t mark[64] = {0};
     (void)sim_file_peek(file, 2 * SECTOR, mark, sizeof(mark));
     for (size_t i = 0; i < sizeof(mark); i++) out->marked |= mark[i] != 0;
     struct ring g = {.file = file, .superblock = &out->superblock};
     if (sim_file_peek_size(file) < RING_START + out->superblock.ring_size)
-        check_bad(r, "the WAL is shorter than its superblock says");
+        stored_bad(r, "the WAL is shorter than its superblock says");
     uint64_t position = out->superblock.trim_position, limit = position + out->superblock.ring_size;
     struct group_header h;
-    while (!check_failed(r) && position < limit && group_at(&g, m, position, &h)) {
+    while (!stored_failed(r) && position < limit && group_at(&g, m, position, &h)) {
         if (h.kind == GROUP_PAD) {
             position += h.size;
             continue;
@@ -315,12 +315,12 @@ bool check_wal_read(struct check_report *r, struct mem *m, const struct sim_file
         position += (h.size + SECTOR - 1) / SECTOR * SECTOR;
     }
     out->end = position;
-    for (uint64_t at = position + SECTOR; at < limit && !check_failed(r); at += SECTOR) {
+    for (uint64_t at = position + SECTOR; at < limit && !stored_failed(r); at += SECTOR) {
         if (group_at(&g, m, at, &h) && h.confirmed_position > position)
-            check_bad(r,
-                      "the WAL ends at %" PRIu64 ", and the group at %" PRIu64 " says that it was confirmed to %" PRIu64,
-                      position, at, h.confirmed_position);
+            stored_bad(
+                r, "the WAL ends at %" PRIu64 ", and the group at %" PRIu64 " says that it was confirmed to %" PRIu64,
+                position, at, h.confirmed_position);
     }
     mem_free(m, g.group);
-    return !check_failed(r);
+    return !stored_failed(r);
 }

@@ -32,18 +32,18 @@ struct sim_check_memory *sim_check_memory_create(struct mem *m) {
     return c;
 }
 
-static void span_remember(struct check_report *r, struct span *known, uint64_t start, uint64_t end, const char *what,
+static void span_remember(struct stored_report *r, struct span *known, uint64_t start, uint64_t end, const char *what,
                           uint64_t id) {
     if (start < known->start)
-        check_bad(r, "%s %" PRIu64 " begins at %" PRIu64 "; it began at %" PRIu64 " before", what, id, start,
-                  known->start);
+        stored_bad(r, "%s %" PRIu64 " begins at %" PRIu64 "; it began at %" PRIu64 " before", what, id, start,
+                   known->start);
     else if (end < known->end)
-        check_bad(r, "%s %" PRIu64 " ends at %" PRIu64 "; it ended at %" PRIu64 " before", what, id, end, known->end);
+        stored_bad(r, "%s %" PRIu64 " ends at %" PRIu64 "; it ended at %" PRIu64 " before", what, id, end, known->end);
     *known = (struct span){start, end};
 }
 
-static void remember(struct check_report *r, struct sim_check_memory *c, struct map64 *map, uint64_t id, uint64_t start,
-                     uint64_t end, const char *what) {
+static void remember(struct stored_report *r, struct sim_check_memory *c, struct map64 *map, uint64_t id,
+                     uint64_t start, uint64_t end, const char *what) {
     struct span *known = map64_get(map, id);
     if (!known) {
         known = MEM_NEW(c->mem, struct span);
@@ -65,10 +65,10 @@ struct check {
     const struct sim_bucket *bucket;
     const struct sim_check_options *options;
     struct sim_check_found *found;
-    struct check_report *report;
+    struct stored_report *report;
     char generation[META_GENERATION_SIZE + 1];
     struct meta_image image;
-    bool *needed; /* by index in the bucket */
+    bool *needed, *read; /* by index in the bucket; read: it was verified as an entry of a log */
     struct extent *extents;
     size_t extent_count, extent_capacity;
     uint64_t cluster_boundary;
@@ -76,7 +76,7 @@ struct check {
 };
 
 static bool failed(const struct check *c) {
-    return check_failed(c->report);
+    return stored_failed(c->report);
 }
 
 /* The object's index; bucket->count: there is none. */
@@ -93,12 +93,12 @@ static bool cluster_read(struct check *c) {
     const struct sim_object *o = c->bucket->objects[i];
     struct uuid id;
     enum err e = meta_cluster_decode(o->data, o->size, c->generation, &id);
-    if (e != OK) check_bad(c->report, META_CLUSTER_KEY ": it does not verify: %s", err_name(e));
+    if (e != OK) stored_bad(c->report, META_CLUSTER_KEY ": it does not verify: %s", err_name(e));
     c->needed[i] = true;
     return e == OK;
 }
 
-static void cluster_records(struct check *c, const struct check_entry *x) {
+static void cluster_records(struct check *c, const struct stored_entry *x) {
     struct reader in = reader_of(x->head, x->header.head_size);
     for (uint64_t index = 0; reader_left(&in) > 0 && !failed(c); index++) {
         struct meta_record record;
@@ -107,15 +107,15 @@ static void cluster_records(struct check *c, const struct check_entry *x) {
             e = meta_image_apply(&c->image, &record, meta_position(x->header.number, index));
             meta_record_deinit(&record, c->mem);
         }
-        if (e != OK) check_bad(c->report, "%s: record %" PRIu64 ": %s", x->object->key, index, err_name(e));
+        if (e != OK) stored_bad(c->report, "%s: record %" PRIu64 ": %s", x->object->key, index, err_name(e));
     }
 }
 
-static void cluster_snapshot(struct check *c, const struct check_entry *x, bool first) {
+static void cluster_snapshot(struct check *c, const struct stored_entry *x, bool first) {
     struct meta_image there;
     enum err e = meta_snapshot_decode(&there, c->mem, slice_borrow(x->head, x->header.head_size));
     if (e != OK) {
-        check_bad(c->report, "%s: the snapshot: %s", x->object->key, err_name(e));
+        stored_bad(c->report, "%s: the snapshot: %s", x->object->key, err_name(e));
         return;
     }
     if (!first) {
@@ -124,7 +124,7 @@ static void cluster_snapshot(struct check *c, const struct check_entry *x, bool 
         c->image.cleaned_below = there.cleaned_below; /* only snapshots carry it */
         meta_snapshot_encode(&c->image, &before);
         if (before.size != x->header.head_size || memcmp(before.data, x->head, before.size) != 0)
-            check_bad(c->report, "%s: the snapshot is not what the records before it amount to", x->object->key);
+            stored_bad(c->report, "%s: the snapshot is not what the records before it amount to", x->object->key);
         buf_deinit(&before);
     }
     meta_image_deinit(&c->image);
@@ -133,25 +133,25 @@ static void cluster_snapshot(struct check *c, const struct check_entry *x, bool 
 
 static void cluster_log_read(struct check *c) {
     char prefix[64];
-    struct check_log l;
+    struct stored_log l;
     (void)snprintf(prefix, sizeof(prefix), "%s/cluster", c->generation);
-    if (check_log_read(c->report, c->mem, c->bucket, prefix, 1, &l) && l.fenced)
-        check_bad(c->report, "%s: a fence at %" PRIu64 " ends the cluster log", prefix, l.end);
+    if (stored_log_read(c->report, c->mem, c->bucket, prefix, 1, &l) && l.fenced)
+        stored_bad(c->report, "%s: a fence at %" PRIu64 " ends the cluster log", prefix, l.end);
     c->cluster_boundary = l.boundary;
     for (size_t i = l.first; i < l.behind && !failed(c); i++) {
-        const struct check_entry *x = &l.entries[i];
+        const struct stored_entry *x = &l.entries[i];
         c->needed[x->index] = true;
         if (x->header.kind == OBJLOG_CHECKPOINT)
             cluster_snapshot(c, x, i == l.first);
         else
             cluster_records(c, x);
-        if (x->header.body_size != 0) check_bad(c->report, "%s: it has a body", x->object->key);
+        if (x->header.body_size != 0) stored_bad(c->report, "%s: it has a body", x->object->key);
     }
     for (size_t i = l.behind; i < l.count && !failed(c); i++) c->needed[l.entries[i].index] = true;
     for (size_t i = 0; i < l.count; i++) c->found->elections += l.entries[i].header.kind == OBJLOG_ELECTION;
     if (!failed(c) && c->options->memory)
         span_remember(c->report, &c->options->memory->cluster, l.boundary, l.end, "the cluster log", 0);
-    check_log_deinit(&l, c->mem);
+    stored_log_deinit(&l, c->mem);
 }
 
 /* --- A ledger: what its entries say about the partitions that the cluster log gives its incarnation. */
@@ -203,12 +203,12 @@ static void view_trim(struct view *v, uint64_t start) {
     if (gone > 0) memmove(v->ranges, v->ranges + gone, v->count * sizeof(*v->ranges));
 }
 
-static void view_append(struct ledger *l, struct view *v, const struct check_entry *x, const struct stream_state *d) {
+static void view_append(struct ledger *l, struct view *v, const struct stored_entry *x, const struct stream_state *d) {
     struct check *c = l->check;
     if (d->first_offset != v->end) {
-        check_bad(c->report,
-                  "%s: what it appends to stream %" PRIu64 " begins at %" PRIu64 "; the stream ends at %" PRIu64,
-                  x->object->key, v->id.v, d->first_offset, v->end);
+        stored_bad(c->report,
+                   "%s: what it appends to stream %" PRIu64 " begins at %" PRIu64 "; the stream ends at %" PRIu64,
+                   x->object->key, v->id.v, d->first_offset, v->end);
         return;
     }
     uint64_t end = d->first_offset;
@@ -217,9 +217,10 @@ static void view_append(struct ledger *l, struct view *v, const struct check_ent
         v->ranges[v->count++] = d->ranges[i];
         end = d->ranges[i].end_offset;
     }
-    if (end != d->end_offset)
-        check_bad(c->report, "%s: stream %" PRIu64 " grows to %" PRIu64 ", and its ranges to %" PRIu64, x->object->key,
-                  v->id.v, d->end_offset, end);
+    bool trimmed = d->start_offset >= d->end_offset; /* by the same entry: then no range is worth naming */
+    if (end != d->end_offset && !trimmed)
+        stored_bad(c->report, "%s: stream %" PRIu64 " grows to %" PRIu64 ", and its ranges to %" PRIu64, x->object->key,
+                   v->id.v, d->end_offset, end);
     v->end = d->end_offset;
     view_trim(v, d->start_offset);
 }
@@ -239,14 +240,14 @@ static void view_replace(struct view *v, const struct state_range *r) {
     v->count -= last - first;
 }
 
-static void section_apply(struct ledger *l, const struct check_entry *x, const struct object_section *s) {
+static void section_apply(struct ledger *l, const struct stored_entry *x, const struct object_section *s) {
     struct check *c = l->check;
     struct stream_state d;
     struct reader in = reader_of(s->delta, s->delta_size);
     enum err e = state_decode(&d, c->mem, &in);
     if (e != OK || !d.delta || reader_left(&in) > 0) {
-        check_bad(c->report, "%s: the delta of stream %" PRIu64 " is none: %s", x->object->key, s->stream.v,
-                  err_name(e == OK ? ERR_CORRUPT : e));
+        stored_bad(c->report, "%s: the delta of stream %" PRIu64 " is none: %s", x->object->key, s->stream.v,
+                   err_name(e == OK ? ERR_CORRUPT : e));
     } else if (is_current(l, s->stream, s->epoch)) {
         for (size_t i = 0; i < d.range_count; i++) {
             struct state_range *r = &d.ranges[i];
@@ -272,18 +273,18 @@ static bool ranges_equal(const struct state_range *a, const struct state_range *
 }
 
 /* What the checkpoint says of a stream; what the entries before it said must be the same. */
-static void state_take(struct ledger *l, const struct check_entry *x, const struct object_state_pointer *p,
+static void state_take(struct ledger *l, const struct stored_entry *x, const struct object_state_pointer *p,
                        const struct stream_state *s) {
     struct check *c = l->check;
     struct view *v = map64_get(&l->views, p->stream.v);
     bool same = !v || (v->start == s->start_offset && v->end == s->end_offset && v->count == s->range_count);
     for (size_t i = 0; v && same && i < v->count; i++) same = ranges_equal(&v->ranges[i], &s->ranges[i]);
     if (!same) {
-        check_bad(c->report,
-                  "%s: the checkpoint says that stream %" PRIu64 " is %" PRIu64 "..%" PRIu64
-                  " in %u ranges; the entries before it say %" PRIu64 "..%" PRIu64 " in %zu",
-                  x->object->key, p->stream.v, s->start_offset, s->end_offset, s->range_count, v->start, v->end,
-                  v->count);
+        stored_bad(c->report,
+                   "%s: the checkpoint says that stream %" PRIu64 " is %" PRIu64 "..%" PRIu64
+                   " in %u ranges; the entries before it say %" PRIu64 "..%" PRIu64 " in %zu",
+                   x->object->key, p->stream.v, s->start_offset, s->end_offset, s->range_count, v->start, v->end,
+                   v->count);
         return;
     }
     if (!v) {
@@ -298,7 +299,7 @@ static void state_take(struct ledger *l, const struct check_entry *x, const stru
     v->in_checkpoint = true;
 }
 
-static void pointer_follow(struct ledger *l, const struct check_entry *x, struct object_state_pointer *p) {
+static void pointer_follow(struct ledger *l, const struct stored_entry *x, struct object_state_pointer *p) {
     struct check *c = l->check;
     char key[OBJECT_KEY_MAX];
     if (p->entry == OBJECT_THIS_ENTRY) {
@@ -308,45 +309,46 @@ static void pointer_follow(struct ledger *l, const struct check_entry *x, struct
     object_key(key, c->generation, (struct object_id){l->creator, p->entry, OBJECT_LEDGER_ENTRY});
     size_t i = object_find(c, key);
     if (i == c->bucket->count) {
-        check_bad(c->report, "%s: it names the state of stream %" PRIu64 " in %s, which is missing", x->object->key,
-                  p->stream.v, key);
+        stored_bad(c->report, "%s: it names the state of stream %" PRIu64 " in %s, which is missing", x->object->key,
+                   p->stream.v, key);
         return;
     }
     c->needed[i] = true;
     const struct sim_object *o = c->bucket->objects[i];
     if (p->position > o->size || p->size > o->size - p->position ||
         crc32c(0, o->data + p->position, p->size) != p->crc) {
-        check_bad(c->report, "%s: the state of stream %" PRIu64 " at %" PRIu64 " does not verify", key, p->stream.v,
-                  p->position);
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 " at %" PRIu64 " does not verify", key, p->stream.v,
+                   p->position);
         return;
     }
-    if (p->refused) check_bad(c->report, "%s: stream %" PRIu64 " is refused", x->object->key, p->stream.v);
+    if (p->refused) stored_bad(c->report, "%s: stream %" PRIu64 " is refused", x->object->key, p->stream.v);
     struct stream_state s;
     struct reader in = reader_of(o->data + p->position, p->size);
     enum err e = state_decode(&s, c->mem, &in);
     if (e != OK) {
-        check_bad(c->report, "%s: the state of stream %" PRIu64 ": %s", key, p->stream.v, err_name(e));
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 ": %s", key, p->stream.v, err_name(e));
         return;
     }
     if (s.delta || reader_left(&in) > 0)
-        check_bad(c->report, "%s: the state of stream %" PRIu64 " is none", key, p->stream.v);
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 " is none", key, p->stream.v);
     else
         state_take(l, x, p, &s);
     state_deinit(&s);
 }
 
 /* A stream that the entries before knew and the checkpoint does not is lost. */
-static void views_all_there(struct ledger *l, const struct check_entry *x) {
+static void views_all_there(struct ledger *l, const struct stored_entry *x) {
     size_t cursor = 0;
     struct view *v;
     while ((v = map64_next(&l->views, &cursor, NULL)) != NULL) {
         if (!v->in_checkpoint)
-            check_bad(l->check->report, "%s: the checkpoint knows nothing of stream %" PRIu64, x->object->key, v->id.v);
+            stored_bad(l->check->report, "%s: the checkpoint knows nothing of stream %" PRIu64, x->object->key,
+                       v->id.v);
         v->in_checkpoint = false;
     }
 }
 
-static void entry_apply(struct ledger *l, const struct check_entry *x) {
+static void entry_apply(struct ledger *l, const struct stored_entry *x) {
     struct check *c = l->check;
     struct object_head head;
     struct reader in = reader_of(x->head, x->header.head_size);
@@ -363,7 +365,7 @@ static void entry_apply(struct ledger *l, const struct check_entry *x) {
         if (e == OK && is_current(l, p.stream, p.epoch)) pointer_follow(l, x, &p);
     }
     if (e == OK && !failed(c) && reader_left(&in) > 0) e = ERR_CORRUPT;
-    if (e != OK) check_bad(c->report, "%s: the head of a ledger entry: %s", x->object->key, err_name(e));
+    if (e != OK) stored_bad(c->report, "%s: the head of a ledger entry: %s", x->object->key, err_name(e));
     if (failed(c)) return;
     if (x->header.kind == OBJLOG_CHECKPOINT) views_all_there(l, x);
     memcpy(l->wal_id, head.wal_id, sizeof(l->wal_id));
@@ -376,8 +378,8 @@ static void range_check(struct check *c, const struct view *v, const struct stat
     object_key(key, c->generation, r->object);
     size_t i = object_find(c, key);
     if (i == c->bucket->count) {
-        check_bad(c->report, "%s: stream %" PRIu64 " needs it for offsets %" PRIu64 "..%" PRIu64 ", and it is missing",
-                  key, v->id.v, r->first_offset, r->end_offset);
+        stored_bad(c->report, "%s: stream %" PRIu64 " needs it for offsets %" PRIu64 "..%" PRIu64 ", and it is missing",
+                   key, v->id.v, r->first_offset, r->end_offset);
         return;
     }
     const struct sim_object *o = c->bucket->objects[i];
@@ -390,9 +392,9 @@ static void range_check(struct check *c, const struct view *v, const struct stat
         bool right = e == OK && object_id_equal(named, r->object) && stream.v == v->id.v && size == r->size_bytes &&
                      r->position == OBJECT_DATA_HEADER && o->size == OBJECT_DATA_HEADER + size;
         if (!right)
-            check_bad(c->report, "%s: it is not the data object that stream %" PRIu64 " refers to", key, v->id.v);
+            stored_bad(c->report, "%s: it is not the data object that stream %" PRIu64 " refers to", key, v->id.v);
     }
-    if (failed(c) || !check_piece(c->report, key, o->data, o->size, r)) return;
+    if (failed(c) || !stored_piece(c->report, key, o->data, o->size, r)) return;
     c->extents = mem_grow(c->mem, c->extents, c->extent_count, &c->extent_capacity, sizeof(*c->extents));
     c->extents[c->extent_count++] = (struct extent){i, r->position, r->position + r->size_bytes, v->id.v};
 }
@@ -400,24 +402,25 @@ static void range_check(struct check *c, const struct view *v, const struct stat
 static void view_check(struct check *c, const struct view *v) {
     uint64_t offset = v->count > 0 ? v->ranges[0].first_offset : v->end;
     if (v->start > v->end || (v->count > 0 ? offset > v->start : v->start != v->end))
-        check_bad(c->report, "stream %" PRIu64 " is %" PRIu64 "..%" PRIu64 ", and its first range begins at %" PRIu64,
-                  v->id.v, v->start, v->end, offset);
+        stored_bad(c->report, "stream %" PRIu64 " is %" PRIu64 "..%" PRIu64 ", and its first range begins at %" PRIu64,
+                   v->id.v, v->start, v->end, offset);
     size_t small = 0;
     for (size_t i = 0; i < v->count && !failed(c); i++) {
         const struct state_range *r = &v->ranges[i];
         if (r->first_offset != offset)
-            check_bad(c->report, "stream %" PRIu64 ": the range that ends at %" PRIu64 " is followed by one from %" PRIu64,
-                      v->id.v, offset, r->first_offset);
+            stored_bad(c->report,
+                       "stream %" PRIu64 ": the range that ends at %" PRIu64 " is followed by one from %" PRIu64,
+                       v->id.v, offset, r->first_offset);
         offset = r->end_offset;
         if (!failed(c)) range_check(c, v, r);
         small = r->size_bytes < SMALL_BYTES ? small + 1 : 0;
         if (c->options->merged && small >= SMALL_RANGES)
-            check_bad(c->report, "stream %" PRIu64 ": %zu small ranges before offset %" PRIu64 " were not merged",
-                      v->id.v, small, offset);
+            stored_bad(c->report, "stream %" PRIu64 ": %zu small ranges before offset %" PRIu64 " were not merged",
+                       v->id.v, small, offset);
     }
     if (!failed(c) && offset != v->end)
-        check_bad(c->report, "stream %" PRIu64 " ends at %" PRIu64 ", and its ranges at %" PRIu64, v->id.v, v->end,
-                  offset);
+        stored_bad(c->report, "stream %" PRIu64 " ends at %" PRIu64 ", and its ranges at %" PRIu64, v->id.v, v->end,
+                   offset);
 }
 
 static int by_place(const void *a, const void *b) {
@@ -431,8 +434,8 @@ static void extents_check(struct check *c) {
     for (size_t i = 1; i < c->extent_count && !failed(c); i++) {
         const struct extent *x = &c->extents[i - 1], *y = &c->extents[i];
         if (x->object == y->object && y->position < x->end)
-            check_bad(c->report, "%s: ranges of streams %" PRIu64 " and %" PRIu64 " share its bytes at %" PRIu64,
-                      c->bucket->objects[x->object]->key, x->stream, y->stream, y->position);
+            stored_bad(c->report, "%s: ranges of streams %" PRIu64 " and %" PRIu64 " share its bytes at %" PRIu64,
+                       c->bucket->objects[x->object]->key, x->stream, y->stream, y->position);
     }
 }
 
@@ -454,10 +457,10 @@ static void tell_streams(struct ledger *l) {
                 s.end = v->end;
             }
             if (p->epoch > 0 && p->state_entry >= l->next)
-                check_bad(c->report,
-                          "stream %" PRIu64 ": its state is in entry %" PRIu64 " of ledger %" PRIx64
-                          ", which ends at %" PRIu64,
-                          p->stream.v, p->state_entry, l->creator.v, l->next);
+                stored_bad(c->report,
+                           "stream %" PRIu64 ": its state is in entry %" PRIu64 " of ledger %" PRIx64
+                           ", which ends at %" PRIu64,
+                           p->stream.v, p->state_entry, l->creator.v, l->next);
             if (c->options->memory)
                 remember(c->report, c->options->memory, &c->options->memory->streams, s.id.v, s.start, s.end, "stream");
             if (c->options->stream) c->options->stream(c->options->ctx, &s);
@@ -467,13 +470,16 @@ static void tell_streams(struct ledger *l) {
 
 static void ledger_check(struct check *c, struct incarnation creator) {
     struct ledger l = {.check = c, .creator = creator};
-    struct check_log log;
+    struct stored_log log;
     char prefix[OBJECT_KEY_MAX];
     object_ledger_prefix(prefix, c->generation, creator);
     map64_init(&l.views, c->mem);
-    if (check_log_read(c->report, c->mem, c->bucket, prefix, OBJLOG_DEPTH_MAX, &log)) {
+    if (stored_log_read(c->report, c->mem, c->bucket, prefix, OBJLOG_DEPTH_MAX, &log)) {
         l.next = log.end;
-        for (size_t i = log.first; i < log.count; i++) c->needed[log.entries[i].index] = true;
+        for (size_t i = 0; i < log.count; i++) {
+            c->read[log.entries[i].index] = true;
+            c->needed[log.entries[i].index] = i >= log.first;
+        }
         for (size_t i = log.first; i < log.behind && !failed(c); i++) entry_apply(&l, &log.entries[i]);
         if (c->options->memory)
             remember(c->report, c->options->memory, &c->options->memory->ledgers, creator.v, log.boundary, log.end,
@@ -481,15 +487,15 @@ static void ledger_check(struct check *c, struct incarnation creator) {
         if (creator.v == c->options->settled.v) {
             c->settled_boundary = log.boundary;
             if (c->options->log_max > 0 && log.behind - log.first > c->options->log_max)
-                check_bad(c->report, "%s: %zu entries are still log; no more than %" PRIu64 " should be", prefix,
-                          log.behind - log.first, c->options->log_max);
+                stored_bad(c->report, "%s: %zu entries are still log; no more than %" PRIu64 " should be", prefix,
+                           log.behind - log.first, c->options->log_max);
         }
     }
     size_t cursor = 0;
     const struct view *v;
     while (!failed(c) && (v = map64_next(&l.views, &cursor, NULL)) != NULL) view_check(c, v);
     if (!failed(c)) tell_streams(&l);
-    check_log_deinit(&log, c->mem);
+    stored_log_deinit(&log, c->mem);
 }
 
 /* --- Everything else that lies there. */
@@ -504,21 +510,30 @@ enum lot {
     LOT_ORPHAN,
 };
 
-/* An object that nothing needs, of a ledger or by itself. */
-static enum lot lot_of_data(struct check *c, const struct sim_object *o, struct object_id id) {
-    struct check_entry entry = {.index = 0};
+/* Of ledgers that nobody replays any more, and data objects: whole by themselves. kind: what an entry is. */
+static bool object_whole(struct check *c, size_t i, struct object_id id, enum objlog_kind *kind) {
+    const struct sim_object *o = c->bucket->objects[i];
     if (id.kind == OBJECT_LEDGER_ENTRY) {
-        if (!check_entry_read(c->report, o, id.number, &entry)) return LOT_ORPHAN;
-    } else {
-        struct object_id named = {{0}, 0, OBJECT_DATA};
-        struct stream_id stream;
-        uint64_t size = 0;
-        enum err e = object_data_header_decode(o->data, o->size, &named, &stream, &size);
-        if (e != OK || !object_id_equal(named, id) || o->size != OBJECT_DATA_HEADER + size)
-            check_bad(c->report, "%s: it does not verify", o->key);
+        struct stored_entry entry;
+        if (c->read[i] && c->needed[i]) return true;
+        bool whole = stored_entry_read(c->report, o, id.number, &entry);
+        *kind = entry.header.kind;
+        return whole;
     }
+    struct object_id named = {{0}, 0, OBJECT_DATA};
+    struct stream_id stream;
+    uint64_t size = 0;
+    enum err e = object_data_header_decode(o->data, o->size, &named, &stream, &size);
+    if (e != OK || !object_id_equal(named, id) || o->size != OBJECT_DATA_HEADER + size)
+        stored_bad(c->report, "%s: it is not the data object that its key says", o->key);
+    return !failed(c);
+}
+
+/* An object that nothing needs, of a ledger or by itself. */
+static enum lot lot_of_data(const struct check *c, const struct sim_object *o, struct object_id id,
+                            enum objlog_kind kind) {
     const struct sim_check_options *x = c->options;
-    if (entry.header.kind == OBJLOG_FENCE && !x->exclusive) return LOT_FENCE;
+    if (kind == OBJLOG_FENCE && !x->exclusive) return LOT_FENCE;
     if (x->settled.v == 0 || id.creator.v > x->settled.v) return LOT_GARBAGE;
     if (id.creator.v < x->settled.v) return o->late && o->landed_ns >= x->swept_ns ? LOT_LATE : LOT_ORPHAN;
     bool own_entry = id.kind == OBJECT_LEDGER_ENTRY;
@@ -537,21 +552,24 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
 
 static enum lot lot_of(struct check *c, size_t i) {
     const struct sim_object *o = c->bucket->objects[i];
-    struct object_id id;
-    if (c->needed[i]) return LOT_NEEDED;
-    if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
     size_t n = strlen(c->generation);
-    if (n > 0 && object_key_parse(o->key, c->generation, &id)) return lot_of_data(c, o, id);
-    if (n > 0 && strncmp(o->key, c->generation, n) == 0 && strncmp(o->key + n, "/cluster/", 9) == 0)
-        return lot_of_cluster_entry(c, o);
-    check_bad(c->report, "%s: nobody knows such an object", o->key);
+    bool ours = n > 0 && strncmp(o->key, c->generation, n) == 0;
+    struct object_id id;
+    enum objlog_kind kind = OBJLOG_DATA;
+    bool data = ours && object_key_parse(o->key, c->generation, &id);
+    if (data && !object_whole(c, i, id, &kind)) return LOT_ORPHAN;
+    if (c->needed[i]) return LOT_NEEDED;
+    if (data) return lot_of_data(c, o, id, kind);
+    if (ours && strncmp(o->key + n, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
+    if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
+    stored_bad(c->report, "%s: nobody knows such an object", o->key);
     return LOT_ORPHAN;
 }
 
 static void leftovers_check(struct check *c) {
-    uint64_t *counts[] = {[LOT_NEEDED] = &c->found->needed,   [LOT_PROBE] = &c->found->probes,
-                          [LOT_FENCE] = &c->found->fences,    [LOT_ELECTION] = NULL,
-                          [LOT_LATE] = &c->found->late,       [LOT_GARBAGE] = &c->found->garbage,
+    uint64_t *counts[] = {[LOT_NEEDED] = &c->found->needed, [LOT_PROBE] = &c->found->probes,
+                          [LOT_FENCE] = &c->found->fences,  [LOT_ELECTION] = NULL,
+                          [LOT_LATE] = &c->found->late,     [LOT_GARBAGE] = &c->found->garbage,
                           [LOT_ORPHAN] = &c->found->garbage};
     struct incarnation of = {0};
     uint64_t fences = 0;
@@ -560,14 +578,14 @@ static void leftovers_check(struct check *c) {
         const struct sim_object *o = c->bucket->objects[i];
         if (counts[lot]) ++*counts[lot];
         if (lot == LOT_ORPHAN && c->options->settled.v != 0)
-            check_bad(c->report, "%s: nothing needs it, it has lain there for %" PRIu64 " s, and it is not deleted",
-                      o->key, (c->bucket->world->now_ns - o->landed_ns) / (uint64_t)NS_PER_S);
+            stored_bad(c->report, "%s: nothing needs it, it has lain there for %" PRIu64 " s, and it is not deleted",
+                       o->key, (c->bucket->world->now_ns - o->landed_ns) / (uint64_t)NS_PER_S);
         struct object_id id;
         if (lot != LOT_FENCE || !object_key_parse(o->key, c->generation, &id)) continue;
         fences = id.creator.v == of.v ? fences + 1 : 1;
         of = id.creator;
         if (fences > SIM_CHECK_FENCES_MAX)
-            check_bad(c->report, "%s: it is fence number %" PRIu64 " of that ledger", o->key, fences);
+            stored_bad(c->report, "%s: it is fence number %" PRIu64 " of that ledger", o->key, fences);
     }
 }
 
@@ -578,6 +596,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     *out = (struct sim_check_found){.objects = b->count};
     struct check c = {.mem = &scratch.base, .bucket = b, .options = o, .found = out, .report = &out->report};
     c.needed = mem_zalloc(c.mem, b->count + 1);
+    c.read = mem_zalloc(c.mem, b->count + 1);
     meta_image_init(&c.image, c.mem);
     if (cluster_read(&c)) {
         cluster_log_read(&c);
@@ -589,7 +608,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     }
     if (!failed(&c)) leftovers_check(&c);
     sim_mem_drop(&scratch); /* all of it: what was read is borrowed, or lies in there */
-    return !check_failed(&out->report);
+    return !stored_failed(&out->report);
 }
 
 bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const struct sim_check_options *o) {
@@ -603,13 +622,13 @@ bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const stru
 
 bool sim_check_log(struct sim_world *w, const char *prefix, unsigned depth, struct sim_check_memory *memory,
                    uint64_t *end, bool *fenced) {
-    struct check_report r = {""};
-    struct check_log l;
-    if (check_log_read(&r, &w->heap, w->bucket, prefix, depth, &l) && memory)
+    struct stored_report r = {""};
+    struct stored_log l;
+    if (stored_log_read(&r, &w->heap, w->bucket, prefix, depth, &l) && memory)
         span_remember(&r, &memory->cluster, l.boundary, l.end, "the log", 0);
     *end = l.end;
     *fenced = l.fenced;
-    check_log_deinit(&l, &w->heap);
-    if (check_failed(&r)) sim_fail(w, "the store: %s", r.text);
-    return !check_failed(&r);
+    stored_log_deinit(&l, &w->heap);
+    if (stored_failed(&r)) sim_fail(w, "the store: %s", r.text);
+    return !stored_failed(&r);
 }

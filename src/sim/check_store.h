@@ -15,7 +15,8 @@
  * Of a broker that has had its time (`settled`): nothing lies there that nothing needs. The rules:
  *  - objects of incarnations before it: swept. What landed after the sweep looked is due at the sweep of the next start, so it
  *    is let pass only if nobody waited for it any more when it landed;
- *  - fences stay for ever on a shared store, in ledgers at most SIM_CHECK_FENCES_MAX each; elections too, in the cluster log;
+ *  - fences stay for ever on a shared store; elections too, in the cluster log. A ledger has one fence that ends it, and those
+ *    that a recoverer put ahead of a writer who was quicker, one for eight lost races: SIM_CHECK_FENCES_MAX is plenty;
  *  - its own: what is no longer log and not referred to is deleted. What is still log is bounded by checkpoints;
  *  - entries of the cluster log below its boundary are deleted; one that lands once more after that, late, stays for
  *    ever: the next start looks only above what was cleaned, and what would be read for it is not worth some hundred bytes;
@@ -26,7 +27,7 @@
 #include "sim/check_format.h"
 #include "stream/ids.h"
 
-#define SIM_CHECK_FENCES_MAX 3u
+#define SIM_CHECK_FENCES_MAX 16u
 
 /* What a partition amounts to by the ledger of its owner. */
 struct sim_check_stream {
@@ -48,16 +49,16 @@ struct sim_check_options {
     bool exclusive;                  /* the store is held alone: fences and elections go as well */
     /* Not 0: this incarnation is up or was closed in order, nothing has failed for a while, it had nothing to do, and its sweep ended well. */
     struct incarnation settled;
-    bool closed;            /* it was closed: its last checkpoint left some of its own entries to its successor's sweep */
-    bool merged;            /* nothing failed since it started: what is small has been merged, the cluster log is clean */
-    uint64_t swept_ns;      /* when its sweep began */
-    uint64_t log_max;       /* so many entries of its ledger may be log; 0: not looked at */
+    bool closed;       /* it was closed: its last checkpoint left some of its own entries to its successor's sweep */
+    bool merged;       /* nothing failed since it started: what is small has been merged, the cluster log is clean */
+    uint64_t swept_ns; /* when its sweep began */
+    uint64_t log_max;  /* so many entries of its ledger may be log; 0: not looked at */
     void (*stream)(void *ctx, const struct sim_check_stream *s); /* told of every partition of every topic; or NULL */
     void *ctx;
 };
 
 struct sim_check_found { /* for tests and for totals */
-    struct check_report report;
+    struct stored_report report;
     uint64_t objects, needed, fences, elections, late, garbage, probes;
 };
 /* False: *out says what is wrong. */
@@ -67,7 +68,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
 bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const struct sim_check_options *o);
 
 /* One object log alone, for workloads that have nothing else. False: it is wrong, and the run failed. */
-bool sim_check_log(struct sim_world *w, const char *prefix, unsigned depth, struct sim_check_memory *memory, uint64_t *end,
-                   bool *fenced);
+bool sim_check_log(struct sim_world *w, const char *prefix, unsigned depth, struct sim_check_memory *memory,
+                   uint64_t *end, bool *fenced);
 
 #endif

@@ -15,6 +15,7 @@ struct sim_client {
     struct waitq news;
     bool ended;
     int32_t next_correlation, next_answer;
+    uint64_t peer; /* who is at the other end, as whoever opened it counts (broker_node.h) */
 };
 
 void sim_client_init(struct sim_client *c, struct env *e); /* does not suspend */

@@ -151,9 +151,15 @@ static uint64_t sim_now_ns(struct env *e) {
 
 #define WALL_EPOCH_MS 1700000000000ll
 
+static int64_t wall_now_ms(const struct sim_node *n) {
+    return WALL_EPOCH_MS + (int64_t)(n->world->now_ns / NS_PER_MS) + n->wall_skew_ms;
+}
+
 static int64_t sim_wall_ms(struct env *e) {
     struct sim_node *n = sim_node_of(e);
-    return WALL_EPOCH_MS + (int64_t)(n->world->now_ns / NS_PER_MS) + n->wall_skew_ms;
+    int64_t now = wall_now_ms(n);
+    if (now > n->wall_shown_ms) n->wall_shown_ms = now;
+    return now;
 }
 
 static void sim_random(struct env *e, void *out, size_t size) {
@@ -229,7 +235,7 @@ uint64_t sim_node_now_ns(const struct sim_node *n) {
 
 static int64_t log_wall_ms(void *ctx) {
     struct sim_node *n = ctx;
-    return sim_wall_ms(&n->env);
+    return wall_now_ms(n);
 }
 
 static void log_sink(void *ctx, const char *line, size_t size) {

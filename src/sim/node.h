@@ -56,6 +56,7 @@ struct sim_node {
     void *main_arg;
     struct sim_clock clock; /* monotonic: of different nodes, and of different starts, they have nothing in common */
     int64_t wall_skew_ms;
+    int64_t wall_shown_ms; /* the latest time of day that it was ever told */
     uint64_t clock_look_ns; /* when the clocks may be tampered with next */
     bool steady;            /* its clocks are never tampered with: the driver's */
     uint64_t paused_until_ns;

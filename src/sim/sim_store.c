@@ -99,6 +99,10 @@ static void bucket_delete(struct sim_bucket *b, const char *key) {
     memmove(&b->objects[i], &b->objects[i + 1], (b->count - i) * sizeof(*b->objects));
 }
 
+static void bucket_deleted(struct sim_bucket *b) {
+    if (b->deleted) b->deleted(b->deleted_ctx);
+}
+
 /* --- Landings: what a request will do to the bucket, at its time, whoever still waits for it. */
 
 struct change { /* a PUT, or a DELETE of one key */
@@ -168,6 +172,7 @@ static void landing_do(struct landing *x) {
         e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only, x->request == NULL);
     } else {
         bucket_delete(x->bucket, c->key);
+        bucket_deleted(x->bucket);
     }
     const struct sim_node *n = x->request ? x->request->op.node : NULL;
     sim_trace(w, n, c->put ? (e == OK ? "put-lands" : "put-finds-another") : "delete-lands", c->key, c->size,
@@ -452,6 +457,7 @@ static enum err sim_delete(struct store *s, const char *const *keys, size_t coun
         }
         sim_trace(w, h->node, "delete", keys[i], fate, 0);
     }
+    bucket_deleted(h->bucket);
     sim_suspend(h->node, latency(w, 1, 40));
     return unknown ? unanswered(w) : OK;
 }

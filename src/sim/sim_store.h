@@ -35,6 +35,9 @@ struct sim_bucket {
     size_t count, capacity;
     uint64_t requests, created; /* so far */
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
+    /* For checkers, or NULL: a request has just deleted what it was to delete. Must not suspend. */
+    void (*deleted)(void *ctx);
+    void *deleted_ctx;
 };
 
 struct sim_store_options {

@@ -12,8 +12,11 @@
  *  - appends are acknowledged as a contiguous prefix;
  *  - an append that failed because the log was lost to another is not in the log;
  *  - all fencers agree on the number of the fence, whatever lands later; at most one entry is the fence, and it stays;
- *  - nothing at or above the fence is ever acknowledged, and the writer, if it lives, learns of it. */
+ *  - nothing at or above the fence is ever acknowledged, and the writer, if it lives, learns of it;
+ *  - at every moment the bucket holds the log whole, up to what was acknowledged; it never becomes shorter. */
 #include "base/crc32c.h"
+#include "sim/check_store.h"
+#include "sim/history.h"
 #include "sim/log_head.h"
 #include "sim/workloads.h"
 
@@ -50,6 +53,7 @@ struct objlog_test {
         bool succeeded;
     } fencers[FENCERS];
     struct sim_node *writer;
+    struct sim_check_memory *memory;
 };
 
 /* --- The writer. All of this is gone after a crash. */
@@ -62,15 +66,22 @@ struct writer {
     bool over;
 };
 
+static uint64_t subject_of(uint64_t number) {
+    return sim_subject("entry", (int64_t)number);
+}
+
 static void entry_acked(struct objlog_test *t, uint64_t number) {
+    sim_note(t->world, t->writer, subject_of(number), "append %lu is acknowledged", number);
     struct entry *x = &t->entries[number];
     x->acked = true;
     t->run->acked++;
     if (number + 1 > t->acked_end) t->acked_end = number + 1;
     if (number > t->failed_from)
-        sim_fail(t->world, "append %lu was acknowledged, and %lu before it failed", number, t->failed_from);
+        sim_fail_about(t->world, subject_of(number), "append %lu was acknowledged, and %lu before it failed", number,
+                       t->failed_from);
     if (number >= t->fence_number) {
-        sim_fail(t->world, "append %lu was acknowledged after a fence at %lu", number, t->fence_number);
+        sim_fail_about(t->world, subject_of(number), "append %lu was acknowledged after a fence at %lu", number,
+                       t->fence_number);
     }
 }
 
@@ -101,17 +112,21 @@ static bool writer_append(struct writer *x) {
     size_t cut = entry->body_size / 3;
     struct slice body[2] = {slice_borrow(bytes, cut), slice_borrow(bytes + cut, entry->body_size - cut)};
     t->run->ops++;
+    sim_note(w, t->writer, subject_of(number), "appends %lu, a %s", number, checkpoint ? "checkpoint" : "record");
     uint64_t got = UINT64_MAX;
     enum err e = objlog_append(x->log, entry->kind, &head, body, entry->body_size > 0 ? 2 : 0,
                                crc32c(0, bytes, entry->body_size), &got);
     slice_unref(&head);
     mem_free(m, bytes);
-    if (e == OK && got != number) sim_fail(w, "append %lu was told that it has number %lu", number, got);
+    if (e == OK && got != number)
+        sim_fail_about(w, subject_of(number), "append %lu was told that it has number %lu", number, got);
     if (e == OK && !entry->acked) entry_acked(t, number);
     if (e == OK) return true;
-    if (e != ERR_FENCED) sim_fail(w, "append %lu ended with %s", number, err_name(e));
+    sim_note(w, t->writer, SIM_SUBJECT_ALL, "append %lu ends with %s", number, err_name(e));
+    if (e != ERR_FENCED) sim_fail_about(w, subject_of(number), "append %lu ended with %s", number, err_name(e));
     if (number < t->failed_from) t->failed_from = number;
-    if (number < t->acked_end) sim_fail(w, "append %lu failed, and one behind it was acknowledged", number);
+    if (number < t->acked_end)
+        sim_fail_about(w, subject_of(number), "append %lu failed, and one behind it was acknowledged", number);
     return false;
 }
 
@@ -147,6 +162,10 @@ static void writer_trimmer(void *arg) {
             if (!t->entries[n].deleted && sim_chance(t->world, 0.8)) numbers[count++] = n;
         }
         if (count == 0) continue;
+        for (size_t i = 0; i < count; i++) {
+            sim_note(t->world, t->writer, subject_of(numbers[i]), "deletes %lu; all below %lu may go", numbers[i],
+                     below);
+        }
         log_shuffle(t->world, numbers, count);
         /* some may be gone; they are tried again */
         if (objlog_delete(x->store, PREFIX, numbers, count) != OK) continue;
@@ -211,19 +230,21 @@ static enum err fencer_apply(void *ctx, const struct objlog_entry *e) {
     if (h->kind == OBJLOG_FENCE) return OK;
     struct log_head head;
     if (!log_head_read(&e->head, &head) || !entry_as_written(t, e, &head)) {
-        sim_fail(t->world, "a replay found an entry at %lu that the writer did not put there", h->number);
+        sim_fail_about(t->world, subject_of(h->number),
+                       "a replay found an entry at %lu that the writer did not put there", h->number);
         return ERR_CORRUPT;
     }
     if (!f->begun && h->number > 0) {
         if (h->kind != OBJLOG_CHECKPOINT) {
-            sim_fail(t->world, "a replay began at %lu, which is no checkpoint", h->number);
+            sim_fail_about(t->world, subject_of(h->number), "a replay began at %lu, which is no checkpoint", h->number);
             return ERR_CORRUPT;
         }
         f->state = head.before;
     }
     f->begun = true;
     if (!state_equal(&f->state, &head.before)) {
-        sim_fail(t->world, "a replay reached entry %lu with another state than the writer's", h->number);
+        sim_fail_about(t->world, subject_of(h->number),
+                       "a replay reached entry %lu with another state than the writer's", h->number);
         return ERR_CORRUPT;
     }
     log_state_add(&f->state, head.id);
@@ -235,6 +256,8 @@ static void fencer_check(struct fencer *f, uint64_t number, bool mine) {
     struct objlog_test *t = f->test;
     t->run->ops++;
     t->run->acked++;
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "believes that the log ends at %lu, by a fence of %s",
+             number, mine ? "its own" : "another's");
     if (f->state.count != number) {
         sim_fail(t->world, "the fence lies at %lu, but the replay ended at %lu", number, f->state.count);
     }
@@ -245,7 +268,8 @@ static void fencer_check(struct fencer *f, uint64_t number, bool mine) {
     }
     for (uint64_t n = number; n < t->state.count; n++) {
         if (t->entries[n].acked) {
-            sim_fail(t->world, "entry %lu was acknowledged, and the log was fenced at %lu", n, number);
+            sim_fail_about(t->world, subject_of(n), "entry %lu was acknowledged, and the log was fenced at %lu", n,
+                           number);
             break;
         }
     }
@@ -263,6 +287,7 @@ static enum err fencer_try(struct fencer *f, uint64_t id, uint64_t *number, bool
     struct objlog *log = objlog_create(&o);
     struct objlog_replay replay = {fencer_apply, fencer_reset, f};
     fencer_reset(f);
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "replays the log as writer %lu", id);
     enum err e = objlog_recover(log, &replay);
     if (e == ERR_NOT_FOUND) e = OK;
     /* its position goes stale */
@@ -323,15 +348,16 @@ static bool fencers_done(const struct objlog_test *t) {
     return true;
 }
 
-/* What must be in the bucket when all is over. */
-static void bucket_check(struct objlog_test *t) {
-    char key[128];
-    objlog_key(key, sizeof(key), PREFIX, t->fence_number);
-    const struct sim_object *o = sim_bucket_find(t->world->bucket, key);
-    struct objlog_header h;
-    if (!o || objlog_header_decode(o->data, o->size, &h) != OK || h.kind != OBJLOG_FENCE) {
+/* At any moment. */
+static void look(void *arg) {
+    struct objlog_test *t = arg;
+    uint64_t end;
+    bool fenced;
+    if (sim_failed(t->world) || !sim_check_log(t->world, PREFIX, t->depth, t->memory, &end, &fenced)) return;
+    if (end < t->acked_end)
+        sim_fail(t->world, "entry %lu was acknowledged, and the bucket holds the log to %lu", t->acked_end - 1, end);
+    if (t->fence_number != UINT64_MAX && (!fenced || end != t->fence_number))
         sim_fail(t->world, "the fence at %lu is gone", t->fence_number);
-    }
 }
 
 static void finish(struct objlog_test *t) {
@@ -351,7 +377,7 @@ static void finish(struct objlog_test *t) {
         for (unsigned i = 0; i < FENCERS && round == 0; i++) t->fencers[i].succeeded = false;
         t->fences_mine = 0;
     }
-    bucket_check(t);
+    look(t);
 }
 
 static void load_choose(struct objlog_test *t) {
@@ -375,12 +401,16 @@ void workload_objlog(struct sim_run *r) {
     t->writer = sim_node_create(w, "writer");
     for (unsigned i = 0; i < FENCERS; i++)
         t->fencers[i].node = sim_node_create(w, (const char *[]){"fencer-a", "fencer-b", "fencer-c"}[i]);
+    t->memory = sim_check_memory_create(sim_run_mem(r));
+    w->bucket->deleted = look;
+    w->bucket->deleted_ctx = t;
     load_choose(t);
     sim_node_start(t->writer, writer_main, t);
     uint64_t start_ns = w->now_ns, load_ns = sim_run_load_ns(r, 6),
              fence_from_ns = start_ns + sim_between(w, 0, r->planned_ns);
     while (w->now_ns < start_ns + load_ns) {
         fiber_sleep_ns(sim_between(w, 100, 8000) * NS_PER_MS);
+        look(t);
         if (w->now_ns >= fence_from_ns) fencers_start(t, false);
         if (sim_chance(w, 0.2)) trouble(t);
     }

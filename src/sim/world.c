@@ -117,6 +117,7 @@ bool sim_chance(struct sim_world *w, double probability) {
 void sim_fault_count(struct sim_world *w, const struct sim_node *n, enum sim_fault f) {
     w->fault_counts[f]++;
     sim_trace(w, n, "fault", fault_table[f].name, 0, 0);
+    if (n) sim_note(w, n, SIM_SUBJECT_ALL, "%s", fault_table[f].name); /* what is done to a node */
 }
 
 bool sim_fault(struct sim_world *w, enum sim_fault f) {

@@ -583,6 +583,7 @@ void upload_checkpoint_due(struct timer *t) {
 
 void upload_entry_made(struct streams *s) {
     s->entries_since_checkpoint++;
+    if (s->entries_since_checkpoint >= s->options.checkpoint_entries) start_checkpoint(s);
     if (s->options.checkpoint_interval_ms == 0 || timer_armed(&s->checkpoint_timer)) return;
     timer_arm(&s->checkpoint_timer, env_now_ns(s->env) + s->options.checkpoint_interval_ms * NS_PER_MS);
 }
@@ -637,7 +638,6 @@ static void upload_run(void *arg) {
     if (e == OK) {
         collect_poke(s);
         compact_poke(s);
-        if (s->entries_since_checkpoint >= s->options.checkpoint_entries) start_checkpoint(s);
     }
     waitq_wake_all(&s->upload_done);
     upload_poke(s);

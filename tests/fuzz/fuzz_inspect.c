@@ -41,7 +41,8 @@ static void repair(uint8_t what, uint8_t *data, size_t size) {
     if ((what & 3) == 1) {
         if (size < OBJECT_DATA_HEADER) return;
         if (what & 4) le32_put(data + 60, crc32c(0, data, 60));
-        size_t index = size - OBJECT_DATA_HEADER >= object_index_size(1) ? (size_t)le64_get(data + OBJECT_DATA_HEADER + 24) : 0;
+        size_t index =
+            size - OBJECT_DATA_HEADER >= object_index_size(1) ? (size_t)le64_get(data + OBJECT_DATA_HEADER + 24) : 0;
         if ((what & 16) && index >= object_index_size(1) && index <= size - OBJECT_DATA_HEADER)
             le32_put(data + OBJECT_DATA_HEADER + index - 8, crc32c(0, data + OBJECT_DATA_HEADER, index - 8));
         return;

@@ -54,6 +54,17 @@ def messages():
                 put(f"kafka_{what}", f"{name}_{version}_filled", head + cases[version])
 
 
+def schema():
+    """Something of every message: requests and responses in turns, then what is stored."""
+    x = 1
+    for i in range(2 * len(list(apis())) + 4):
+        data = bytearray([i, 255])
+        for _ in range(70):
+            x = (x * 1664525 + 1013904223) % (1 << 32)
+            data.append(x >> 24)
+        put("kafka_schema", f"subject_{i:02}", bytes(data))
+
+
 def piece(data):
     return struct.pack(">H", len(data)) + data
 
@@ -210,6 +221,7 @@ def others():
     put("receive", "two", b"\0\1\xff" + frames)
     put("receive", "pieces", b"\0\3\2\4\6" + frames * 3)
     put("receive", "kept", b"\0\2\xc0\xff" + frames * 8)
+    put("receive", "slabs", b"\2\xff\2\xc1\xff" + frames * 40)
     put("receive", "large", b"\1\2\xff\3" + struct.pack(">i", 2000) + b"y" * 2000 + struct.pack(">i", 1 << 21))
     entry = lambda number, flags, boundary=0, head=b"": bytes([number, flags, boundary, len(head)]) + head
     put("objlog_replay", "whole", entry(0, 8) + b"".join(entry(n, 12 + (n == 3), n and 0, b"head") for n in range(1, 6)))
@@ -227,5 +239,5 @@ def others():
 
 
 if __name__ == "__main__":
-    for make in (messages, coordinator, codecs, store, credentials, others):
+    for make in (messages, schema, coordinator, codecs, store, credentials, others):
         make()

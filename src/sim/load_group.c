@@ -1,0 +1,386 @@
+/* Members of a classic consumer group, who share the partitions of a topic while they come, leave, die and are cut off.
+ * They read nothing: what they work off is counted, and committed. The topic may be deleted and made again meanwhile:
+ * then nothing can be committed, and they go on.
+ *
+ * Promises:
+ *  - a generation has one leader and one set of members, whoever is told of it and whenever; its number is never used for
+ *    another;
+ *  - in a generation a partition is given to one member;
+ *  - what a member is told never goes back: its generations rise;
+ *  - nobody commits for a generation after a member of a later one has its assignment;
+ *  - a commit that was acknowledged is found, by every later owner; nothing is found that nobody committed. */
+#include <string.h>
+
+#include "base/map.h"
+#include "kafka/error.h"
+#include "sim/history.h"
+#include "sim/load.h"
+
+#define MEMBERS_MAX 4u
+#define PARTITIONS_MAX ((int32_t)CHECK_PARTITIONS_MAX)
+#define GENERATIONS_MAX 4000
+#define MEMBER_ID_MAX 128
+#define WORK_ENOUGH 20u
+
+struct generation {
+    bool known, set_known;
+    uint64_t leader; /* hashes of member ids */
+    uint64_t set[MEMBERS_MAX * 4];
+    size_t set_size;
+    uint64_t told[MEMBERS_MAX * 4]; /* who was told of it */
+    size_t told_count;
+    uint64_t owner[CHECK_PARTITIONS_MAX]; /* 0: nobody was told */
+};
+
+struct load_group {
+    struct load *load;
+    struct check_name *topic;
+    bool quiet;
+    struct generation generations[GENERATIONS_MAX];
+    int32_t newest_assigned; /* the newest generation of which a member has its assignment */
+    uint64_t worked;         /* since it is quiet */
+};
+
+struct membership {
+    struct load *load;
+    struct load_group *group;
+    struct sim_client client;
+    struct arena arena; /* of one request */
+    char id[MEMBER_ID_MAX];
+    int32_t generation, highest_seen;
+    uint64_t highest_inc; /* who told of it */
+    bool owns[CHECK_PARTITIONS_MAX];
+    int64_t position[CHECK_PARTITIONS_MAX];
+};
+
+#define FAIL(m, ...) sim_fail_about((m)->load->world, sim_subject("members", -1), __VA_ARGS__)
+#define NOTE(m, ...) sim_note((m)->load->world, sim_node_of((m)->client.env), sim_subject("members", -1), __VA_ARGS__)
+
+struct load_group *load_group_create(struct load *l, struct check_name *topic) {
+    struct load_group *g = MEM_NEW(sim_run_mem(l->run), struct load_group);
+    g->load = l;
+    g->topic = topic;
+    g->newest_assigned = -1;
+    return g;
+}
+
+void load_group_destroy(struct load_group *g) {
+    mem_free(sim_run_mem(g->load->run), g);
+}
+
+void load_group_quiet(struct load_group *g) {
+    g->quiet = true;
+}
+
+bool load_group_works(const struct load_group *g) {
+    return g->worked >= WORK_ENOUGH;
+}
+
+static struct kafka_string group_name(const struct membership *m) {
+    return kafka_string_of(m->load->check->groups[LOAD_MEMBERS_GROUP]);
+}
+
+static uint64_t id_hash(struct kafka_string s) {
+    return hash_bytes(s.data, (size_t)s.size) | 1;
+}
+
+static bool contains(const uint64_t *items, size_t count, uint64_t v) {
+    for (size_t i = 0; i < count; i++) {
+        if (items[i] == v) return true;
+    }
+    return false;
+}
+
+/* --- What members are told, held against what others were told. */
+
+static struct generation *generation_of(struct membership *m, int32_t number) {
+    if (number < 0 || number >= GENERATIONS_MAX) {
+        FAIL(m, "generation %d is out of all proportion", number);
+        return NULL;
+    }
+    return &m->group->generations[number];
+}
+
+static bool same_set(const struct generation *g, const struct kafka_join_group_response *r) {
+    if (g->set_size != (size_t)r->members.count) return false;
+    for (int32_t i = 0; i < r->members.count; i++) {
+        if (!contains(g->set, g->set_size, id_hash(r->members.items[i].member_id))) return false;
+    }
+    return true;
+}
+
+static void note_set(struct membership *m, struct generation *g, const struct kafka_join_group_response *r) {
+    if (g->set_known) {
+        if (!same_set(g, r)) FAIL(m, "generation %d has two sets of members", r->generation_id);
+        return;
+    }
+    g->set_known = true;
+    for (int32_t i = 0; i < r->members.count && g->set_size < ARRAY_LEN(g->set); i++)
+        g->set[g->set_size++] = id_hash(r->members.items[i].member_id);
+    for (size_t i = 0; i < g->told_count; i++) {
+        if (!contains(g->set, g->set_size, g->told[i]))
+            FAIL(m, "generation %d was told to one who is not a member of it", r->generation_id);
+    }
+}
+
+static void note_join(struct membership *m, const struct kafka_join_group_response *r) {
+    struct generation *g = generation_of(m, r->generation_id);
+    if (!g) return;
+    uint64_t me = id_hash(r->member_id), leader = id_hash(r->leader), inc = load_incarnation(m->load, &m->client);
+    NOTE(m, "joins generation %d", r->generation_id);
+    if (r->generation_id < m->highest_seen && inc >= m->highest_inc)
+        FAIL(m, "a member was told generation %d after %d", r->generation_id, m->highest_seen);
+    if (r->generation_id > m->highest_seen) m->highest_seen = r->generation_id;
+    if (inc > m->highest_inc) m->highest_inc = inc;
+    if (g->known && g->leader != leader) FAIL(m, "generation %d has two leaders", r->generation_id);
+    g->known = true;
+    g->leader = leader;
+    if (g->set_known && !contains(g->set, g->set_size, me))
+        FAIL(m, "generation %d was told to one who is not a member of it", r->generation_id);
+    if (!contains(g->told, g->told_count, me) && g->told_count < ARRAY_LEN(g->told)) g->told[g->told_count++] = me;
+    if (me == leader) note_set(m, g, r);
+    m->load->run->ops++;
+}
+
+static void note_assignment(struct membership *m, struct kafka_bytes assignment) {
+    struct generation *g = generation_of(m, m->generation);
+    uint64_t me = id_hash(kafka_string_of(m->id));
+    if (!g) return;
+    memset(m->owns, 0, sizeof(m->owns));
+    for (int32_t i = 0; i < assignment.size; i++) {
+        unsigned p = assignment.data[i];
+        ASSERT(p < CHECK_PARTITIONS_MAX);
+        if (g->owner[p] != 0 && g->owner[p] != me)
+            FAIL(m, "in generation %d partition %u is given to two members", m->generation, p);
+        g->owner[p] = me;
+        m->owns[p] = true;
+    }
+    NOTE(m, "has its assignment of generation %d, %d partitions", m->generation, assignment.size);
+    if (m->generation > m->group->newest_assigned) m->group->newest_assigned = m->generation;
+    m->load->run->ops++;
+}
+
+/* --- Requests. */
+
+static bool ask(struct membership *m, int16_t api, int16_t version, const void *q, void *r) {
+    arena_reset(&m->arena);
+    return load_call(m->load, &m->client, api, version, q, &m->arena, r);
+}
+
+/* Who is not known begins anew. False: connect again. */
+static bool join(struct membership *m, struct kafka_join_group_response *r) {
+    for (unsigned attempt = 0; attempt < 3; attempt++) {
+        struct kafka_join_group_request_protocol p = {.name = kafka_string_of("range"),
+                                                      .metadata = {(const uint8_t *)"m", 1}};
+        struct kafka_join_group_request q;
+        kafka_join_group_request_init(&q);
+        q.group_id = group_name(m);
+        q.session_timeout_ms = 8000;
+        q.rebalance_timeout_ms = 12000;
+        q.member_id = kafka_string_of(m->id);
+        q.protocol_type = kafka_string_of("consumer");
+        q.protocols.items = &p;
+        q.protocols.count = 1;
+        if (!ask(m, KAFKA_API_JOIN_GROUP, 5, &q, r)) return false;
+        if (r->error_code == KAFKA_MEMBER_ID_REQUIRED || r->error_code == 0) {
+            ASSERT(r->member_id.size < MEMBER_ID_MAX);
+            memcpy(m->id, r->member_id.data, (size_t)r->member_id.size);
+            m->id[r->member_id.size] = '\0';
+        }
+        if (r->error_code == 0) {
+            m->generation = r->generation_id;
+            note_join(m, r);
+            return true;
+        }
+        if (r->error_code == KAFKA_UNKNOWN_MEMBER_ID) m->id[0] = '\0';
+        if (r->error_code != KAFKA_MEMBER_ID_REQUIRED && r->error_code != KAFKA_UNKNOWN_MEMBER_ID) {
+            fiber_sleep_ns(200 * NS_PER_MS);
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Round robin, another way round in each generation. */
+static void assign(struct membership *m, const struct kafka_join_group_response *r,
+                   struct kafka_sync_group_request *q) {
+    size_t n = (size_t)r->members.count;
+    unsigned partitions = (unsigned)m->group->topic->partitions;
+    struct kafka_sync_group_request_assignment *items =
+        kafka_new(&kafka_sync_group_request_assignment_type, &m->arena, n);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *bytes = arena_alloc(&m->arena, partitions);
+        int32_t count = 0;
+        for (unsigned p = 0; p < partitions; p++) {
+            if ((p + (unsigned)r->generation_id) % n == i) bytes[count++] = (uint8_t)p;
+        }
+        items[i].member_id = r->members.items[i].member_id;
+        items[i].assignment = (struct kafka_bytes){bytes, count};
+    }
+    q->assignments.items = items;
+    q->assignments.count = (int32_t)n;
+}
+
+static bool sync_group(struct membership *m, const struct kafka_join_group_response *joined) {
+    struct kafka_sync_group_request q;
+    struct kafka_sync_group_response r;
+    kafka_sync_group_request_init(&q);
+    q.group_id = group_name(m);
+    q.generation_id = m->generation;
+    q.member_id = kafka_string_of(m->id);
+    if (kafka_string_equal(joined->leader, joined->member_id)) assign(m, joined, &q);
+    /* Without a reset of the arena: the request's strings are of the answer to the join. */
+    if (!load_call(m->load, &m->client, KAFKA_API_SYNC_GROUP, 3, &q, &m->arena, &r) || r.error_code != 0) return false;
+    note_assignment(m, r.assignment);
+    return true;
+}
+
+/* From where a new owner goes on. */
+static bool find_positions(struct membership *m) {
+    struct check *k = m->load->check;
+    const struct check_name *n = m->group->topic;
+    struct check_commit low[CHECK_PARTITIONS_MAX];
+    int32_t indexes[CHECK_PARTITIONS_MAX];
+    memcpy(low, k->commits[LOAD_MEMBERS_GROUP][n->index], sizeof(low));
+    for (int32_t i = 0; i < PARTITIONS_MAX; i++) indexes[i] = i;
+    struct kafka_offset_fetch_request_topic topic;
+    struct kafka_offset_fetch_request q;
+    struct kafka_offset_fetch_response r;
+    kafka_offset_fetch_request_topic_init(&topic);
+    kafka_offset_fetch_request_init(&q);
+    topic.name = kafka_string_of(n->name);
+    topic.partition_indexes.items = indexes;
+    topic.partition_indexes.count = n->partitions;
+    q.group_id = group_name(m);
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    if (!ask(m, KAFKA_API_OFFSET_FETCH, 5, &q, &r) || r.error_code != 0 || r.topics.count != 1) return false;
+    for (int32_t i = 0; i < r.topics.items[0].partitions.count; i++) {
+        const struct kafka_offset_fetch_response_partition *p = &r.topics.items[0].partitions.items[i];
+        if (p->error_code != 0) return false;
+        check_commit_seen(k, LOAD_MEMBERS_GROUP, n, p->partition_index, &low[p->partition_index], p->committed_offset,
+                          load_incarnation(m->load, &m->client));
+        m->position[p->partition_index] = p->committed_offset < 0 ? 0 : p->committed_offset;
+    }
+    return !sim_failed(m->load->world);
+}
+
+/* What became of a commit for one partition. True: the member goes on. */
+static bool committed(struct membership *m, int32_t partition, uint64_t asked, bool answered, int16_t code,
+                      int32_t newest) {
+    struct check *k = m->load->check;
+    check_commit_told(k, LOAD_MEMBERS_GROUP, m->group->topic, partition, m->position[partition],
+                      load_incarnation(m->load, &m->client), asked,
+                      answered && code != 0 && code != KAFKA_COORDINATOR_NOT_AVAILABLE &&
+                              code != KAFKA_REQUEST_TIMED_OUT && code != KAFKA_UNKNOWN_SERVER_ERROR
+                          ? CHECK_REFUSED
+                          : load_outcome(answered, code, 0));
+    sim_note(m->load->world, sim_node_of(m->client.env), sim_subject("members", partition),
+             "commits %ld for partition %d in generation %d: %s", m->position[partition], partition, m->generation,
+             answered ? kafka_error_name(code) : "no answer");
+    if (answered && code == 0 && m->generation < newest)
+        FAIL(m, "a commit for generation %d was taken when generation %d was at work", m->generation, newest);
+    return answered && (code == 0 || code == KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+static bool commit(struct membership *m) {
+    struct check *k = m->load->check;
+    const struct check_name *n = m->group->topic;
+    struct kafka_offset_commit_request_partition parts[CHECK_PARTITIONS_MAX];
+    uint64_t asked[CHECK_PARTITIONS_MAX];
+    int32_t count = 0;
+    for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
+        if (!m->owns[i]) continue;
+        m->position[i] += (int64_t)sim_between(m->load->world, 0, 3);
+        kafka_offset_commit_request_partition_init(&parts[count]);
+        parts[count].partition_index = i;
+        parts[count].committed_offset = m->position[i];
+        parts[count].committed_metadata = kafka_string_of("");
+        asked[count++] = check_commit_asked(k, LOAD_MEMBERS_GROUP, n, i, m->position[i]);
+    }
+    if (count == 0) return true;
+    struct kafka_offset_commit_request_topic topic;
+    struct kafka_offset_commit_request q;
+    struct kafka_offset_commit_response r;
+    kafka_offset_commit_request_topic_init(&topic);
+    kafka_offset_commit_request_init(&q);
+    topic.name = kafka_string_of(n->name);
+    topic.partitions.items = parts;
+    topic.partitions.count = count;
+    q.group_id = group_name(m);
+    q.generation_id_or_member_epoch = m->generation;
+    q.member_id = kafka_string_of(m->id);
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    int32_t newest = m->group->newest_assigned;
+    bool answered = ask(m, KAFKA_API_OFFSET_COMMIT, 7, &q, &r) && r.topics.count == 1 &&
+                    r.topics.items[0].partitions.count == count,
+         good = answered;
+    for (int32_t i = 0; i < count; i++)
+        good &= committed(m, parts[i].partition_index, asked[i], answered,
+                          answered ? r.topics.items[0].partitions.items[i].error_code : -1, newest);
+    return good && !sim_failed(m->load->world);
+}
+
+static bool heartbeat(struct membership *m) {
+    struct kafka_heartbeat_request q;
+    struct kafka_heartbeat_response r;
+    kafka_heartbeat_request_init(&q);
+    q.group_id = group_name(m);
+    q.generation_id = m->generation;
+    q.member_id = kafka_string_of(m->id);
+    if (!ask(m, KAFKA_API_HEARTBEAT, 3, &q, &r)) return false;
+    if (r.error_code == KAFKA_UNKNOWN_MEMBER_ID) m->id[0] = '\0';
+    return r.error_code == 0;
+}
+
+static void leave(struct membership *m) {
+    struct kafka_leave_group_request q;
+    struct kafka_leave_group_response r;
+    kafka_leave_group_request_init(&q);
+    q.group_id = group_name(m);
+    q.member_id = kafka_string_of(m->id);
+    (void)ask(m, KAFKA_API_LEAVE_GROUP, 1, &q, &r);
+    m->id[0] = '\0';
+}
+
+/* Works until somebody says otherwise. */
+static void work(struct membership *m) {
+    struct load_group *g = m->group;
+    if (!find_positions(m)) return;
+    while (load_goes_on(m->load)) {
+        if (!commit(m) || !heartbeat(m)) return;
+        if (g->quiet) g->worked++;
+        fiber_sleep_ns(sim_between(m->load->world, 100, 2500) * NS_PER_MS);
+        if (!g->quiet && sim_chance(m->load->world, 0.03)) {
+            leave(m);
+            fiber_sleep_ns(sim_between(m->load->world, 0, 5000) * NS_PER_MS);
+            return;
+        }
+    }
+}
+
+void load_member_main(void *arg) {
+    struct load_client *me = arg;
+    struct load *l = me->load;
+    struct membership m = {.load = l, .group = l->group, .highest_seen = -1};
+    sim_client_init(&m.client, loop_current()->env);
+    arena_init(&m.arena, loop_current()->env->mem);
+    while (load_goes_on(l)) {
+        if (!m.client.conn && sim_broker_connect(&l->broker, &m.client, !m.group->quiet) != OK) {
+            load_pause(l);
+            continue;
+        }
+        struct kafka_join_group_response joined;
+        memset(m.owns, 0, sizeof(m.owns));
+        if (join(&m, &joined) && sync_group(&m, &joined)) {
+            work(&m);
+        } else {
+            sim_client_close(&m.client);
+            fiber_sleep_ns(sim_between(l->world, 10, 500) * NS_PER_MS);
+        }
+    }
+    if (m.id[0] && m.client.conn) leave(&m);
+    arena_deinit(&m.arena);
+    sim_client_deinit(&m.client);
+}

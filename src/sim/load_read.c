@@ -1,0 +1,594 @@
+/* Readers: they follow all partitions of all topics, with fetch sessions or without, by name or by id, in new formats or
+ * old ones, from the beginning, from somewhere, or from a time; ask where logs begin and end, and where epochs end. Some
+ * commit what they have read to a group. At the end one reads everything once more: the audit. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kafka/compress.h"
+#include "kafka/error.h"
+#include "sim/history.h"
+#include "sim/load.h"
+
+#define PLACES_MAX (CHECK_NAMES_MAX * CHECK_PARTITIONS_MAX)
+
+enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3 };
+
+/* Where it reads in one partition. */
+struct place {
+    struct check_topic *topic;
+    int32_t partition;
+    int64_t next; /* -1: to be looked up */
+    bool inside;  /* chosen, so that a batch may begin below */
+    bool changed; /* since the session was told */
+    struct check_look look;
+    int64_t high_watermark, start;
+    int64_t refused; /* the offset that was out of range; -1: none */
+    uint64_t refused_inc;
+};
+
+struct follower {
+    struct load *load;
+    struct sim_client client;
+    struct load_view view;
+    bool view_known, commits, sessions;
+    int16_t version;
+    int32_t session_id, session_epoch; /* epoch 0: a new one */
+    struct place places[PLACES_MAX];
+    size_t place_count;
+    uint32_t audit; /* 0: it is none */
+};
+
+static struct check_log *log_of(const struct place *p) {
+    return &p->topic->logs[p->partition];
+}
+
+/* What a partition's name means is certain, or it is asked for by id. */
+static bool place_is_certain(const struct follower *r, const struct place *p, bool by_id, uint64_t inc) {
+    return by_id || r->audit || check_must_know(p->topic, inc, p->look.asked, p->partition);
+}
+
+static struct place *place_find(struct follower *r, const struct check_topic *t, int32_t partition) {
+    for (size_t i = 0; i < r->place_count; i++) {
+        if (r->places[i].topic == t && r->places[i].partition == partition) return &r->places[i];
+    }
+    return NULL;
+}
+
+/* The places go with the view; those that stay keep their offset. */
+static bool look_again(struct follower *r) {
+    struct load *l = r->load;
+    if (!load_metadata(l, &r->client, &r->view)) return false;
+    struct place *old = mem_alloc(r->client.env->mem, sizeof(r->places));
+    size_t old_count = r->place_count, count = 0;
+    memcpy(old, r->places, sizeof(r->places));
+    struct place *places = mem_zalloc(r->client.env->mem, sizeof(r->places));
+    for (unsigned n = 0; n < l->check->name_count; n++) {
+        for (int32_t i = 0; r->view.topics[n] && i < r->view.counts[n]; i++) {
+            const struct place *was = place_find(r, r->view.topics[n], i);
+            places[count++] = was ? *was
+                                  : (struct place){.topic = r->view.topics[n],
+                                                   .partition = i,
+                                                   .next = r->audit || sim_chance(l->world, 0.3) ? -1 : 0,
+                                                   .refused = -1};
+        }
+    }
+    bool same = count == old_count;
+    for (size_t i = 0; i < count && same; i++)
+        same = old[i].topic == places[i].topic && old[i].partition == places[i].partition;
+    memcpy(r->places, places, sizeof(r->places));
+    r->place_count = count;
+    if (!same) r->session_epoch = 0;
+    r->view_known = true;
+    mem_free(r->client.env->mem, old);
+    mem_free(r->client.env->mem, places);
+    return true;
+}
+
+/* --- ListOffsets, OffsetForLeaderEpoch. */
+
+/* A partition is not known, or not led: look again; who must know it is told so. */
+static void take_error(struct follower *r, const struct place *p, int16_t code, uint64_t inc) {
+    r->view_known = false;
+    if (code != KAFKA_UNKNOWN_TOPIC_OR_PARTITION && code != KAFKA_UNKNOWN_TOPIC_ID) return;
+    if (check_must_know(p->topic, inc, p->look.asked, p->partition))
+        sim_fail_about(r->load->world, check_log_subject(log_of(p)), "%s-%d is there, and a reader is told %s",
+                       p->topic->name->name, p->partition, kafka_error_name(code));
+}
+
+/* *offset: as told; -1: none. False: no answer that helps. Suspends. */
+static bool list_offset(struct follower *r, struct place *p, int64_t time, int64_t *offset) {
+    struct load *l = r->load;
+    struct arena a;
+    arena_init(&a, r->client.env->mem);
+    struct kafka_list_offsets_request_partition part;
+    struct kafka_list_offsets_request_topic topic;
+    struct kafka_list_offsets_request q;
+    struct kafka_list_offsets_response out;
+    kafka_list_offsets_request_partition_init(&part);
+    kafka_list_offsets_request_topic_init(&topic);
+    kafka_list_offsets_request_init(&q);
+    part.partition_index = p->partition;
+    part.timestamp = time;
+    topic.name = kafka_string_of(p->topic->name->name);
+    topic.partitions.items = &part;
+    topic.partitions.count = 1;
+    q.replica_id = -1;
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    p->look = check_log_look(l->check, log_of(p));
+    bool good = load_call(l, &r->client, KAFKA_API_LIST_OFFSETS, 7, &q, &a, &out) && out.topics.count == 1 &&
+                out.topics.items[0].partitions.count == 1;
+    const struct kafka_list_offsets_response_partition *got = good ? &out.topics.items[0].partitions.items[0] : NULL;
+    uint64_t inc = load_incarnation(l, &r->client);
+    if (good && got->error_code != 0) take_error(r, p, got->error_code, inc);
+    good = good && got->error_code == 0 && place_is_certain(r, p, false, inc);
+    if (good) {
+        *offset = got->offset;
+        if (time == LATEST) check_log_ends(l->check, log_of(p), inc, &p->look, got->offset, -1);
+        if (time == EARLIEST) check_log_ends(l->check, log_of(p), inc, &p->look, -1, got->offset);
+        if (time >= 0 || time == MAX_TIMESTAMP)
+            check_log_time(l->check, log_of(p), inc, &p->look, time, got->offset, got->timestamp);
+        if (time == EARLIEST && p->refused >= got->offset && inc >= p->refused_inc && p->refused_inc > 0)
+            sim_fail_about(l->world, check_log_subject(log_of(p)),
+                           "%s-%d: offset %ld was out of range, and the log begins at %ld", p->topic->name->name,
+                           p->partition, p->refused, got->offset);
+    }
+    arena_deinit(&a);
+    return good && !sim_failed(l->world);
+}
+
+static bool ask_epoch_end(struct follower *r, struct place *p, int32_t epoch) {
+    struct load *l = r->load;
+    struct arena a;
+    arena_init(&a, r->client.env->mem);
+    struct kafka_offset_for_leader_epoch_request_partition part;
+    struct kafka_offset_for_leader_epoch_request_topic topic;
+    struct kafka_offset_for_leader_epoch_request q;
+    struct kafka_offset_for_leader_epoch_response out;
+    kafka_offset_for_leader_epoch_request_partition_init(&part);
+    kafka_offset_for_leader_epoch_request_topic_init(&topic);
+    kafka_offset_for_leader_epoch_request_init(&q);
+    part.partition = p->partition;
+    part.current_leader_epoch = -1;
+    part.leader_epoch = epoch;
+    topic.topic = kafka_string_of(p->topic->name->name);
+    topic.partitions.items = &part;
+    topic.partitions.count = 1;
+    q.replica_id = -1;
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    p->look = check_log_look(l->check, log_of(p));
+    bool good = load_call(l, &r->client, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, 3, &q, &a, &out) && out.topics.count == 1 &&
+                out.topics.items[0].partitions.count == 1;
+    uint64_t inc = load_incarnation(l, &r->client);
+    if (good) {
+        const struct kafka_offset_for_leader_epoch_response_partition *got = &out.topics.items[0].partitions.items[0];
+        if (got->error_code != 0)
+            take_error(r, p, got->error_code, inc);
+        else if (place_is_certain(r, p, false, inc))
+            check_log_epoch_end(l->check, log_of(p), inc, &p->look, epoch, got->leader_epoch, got->end_offset);
+    }
+    arena_deinit(&a);
+    return good && !sim_failed(l->world);
+}
+
+/* Where to read on: where the log begins, or in the middle, or at a time. */
+static bool find_place(struct follower *r, struct place *p) {
+    struct sim_world *w = r->load->world;
+    int64_t start, end, at = -1;
+    if (!list_offset(r, p, EARLIEST, &start)) return false;
+    p->refused = -1;
+    p->inside = true;
+    p->changed = true;
+    p->next = p->start = start;
+    if (r->audit || sim_chance(w, 0.4)) return true;
+    if (sim_chance(w, 0.5)) {
+        if (!list_offset(r, p, LATEST, &end)) return false;
+        if (end > start) p->next = (int64_t)sim_between(w, (uint64_t)start, (uint64_t)end);
+        return true;
+    }
+    int64_t ago = (int64_t)sim_between(w, 0, r->load->retains ? 4000000 : 60000);
+    int64_t time = sim_chance(w, 0.1) ? MAX_TIMESTAMP : env_wall_ms(r->client.env) - ago;
+    if (!list_offset(r, p, time, &at)) return false;
+    if (at >= 0) p->next = at;
+    return true;
+}
+
+/* --- Fetch. */
+
+/* A set of old messages; wrappers unfold. False: a promise is broken. */
+static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size, int64_t last,
+                     uint64_t inc) {
+    struct load *l = r->load;
+    int64_t inner_last = -1;
+    for (size_t at = 0; last >= 0 && size - at >= 12;) { /* offsets inside count from the first */
+        inner_last = (int64_t)be64_get(data + at);
+        at += 12 + (size_t)be32_get(data + at + 8);
+    }
+    for (size_t at = 0; size - at >= 12 && !sim_failed(l->world);) {
+        size_t length = (size_t)be32_get(data + at + 8);
+        if (length > size - at - 12) break; /* cut off, as old clients expect it */
+        const uint8_t *m = data + at;
+        int64_t offset = (int64_t)be64_get(m) + (last >= 0 ? last - inner_last : 0);
+        bool sound = length >= 22 && m[16] == 1;
+        int32_t key = sound ? (int32_t)be32_get(m + 26) : 0;
+        const uint8_t *value = m + 34 + (key > 0 ? key : 0);
+        int32_t value_size = sound ? (int32_t)be32_get(value - 4) : -1;
+        sound = sound && value_size >= 0 && (size_t)(value - m) + (size_t)value_size == 12 + length;
+        if (!sound) {
+            sim_fail_about(l->world, check_log_subject(log_of(p)), "%s-%d: what was fetched is no message of magic 1",
+                           p->topic->name->name, p->partition);
+            return false;
+        }
+        if (m[17] & BATCH_CODEC_MASK) {
+            struct buf plain;
+            buf_init(&plain, r->client.env->mem);
+            enum err e = kafka_decompress((enum kafka_codec)(m[17] & BATCH_CODEC_MASK), value, (size_t)value_size,
+                                          1u << 24, &plain);
+            if (e != OK) sim_fail(l->world, "a wrapper that was fetched does not unfold: %s", err_name(e));
+            bool good = e == OK && take_set(r, p, plain.data, plain.size, offset, inc);
+            buf_deinit(&plain);
+            if (!good) return false;
+        } else {
+            int64_t next = check_log_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
+            if (next < 0) return false;
+            p->next = next;
+        }
+        at += 12 + length;
+    }
+    return !sim_failed(l->world);
+}
+
+static bool take_batches(struct follower *r, struct place *p, const uint8_t *data, size_t size, uint64_t inc) {
+    struct load *l = r->load;
+    for (size_t at = 0; at < size && !sim_failed(l->world);) {
+        struct batch_header h;
+        enum err e = batch_parse(data + at, size - at, &h);
+        if (e == ERR_TRUNCATED) break;
+        if (e != OK) {
+            sim_fail_about(l->world, check_log_subject(log_of(p)), "%s-%d: what was fetched at %ld is no batch: %s",
+                           p->topic->name->name, p->partition, p->next, err_name(e));
+            return false;
+        }
+        int64_t next =
+            check_log_batch(l->check, r->client.env->mem, log_of(p), inc, &p->look, p->next, p->inside, &h, r->audit);
+        if (next < 0) return false;
+        p->next = next;
+        p->inside = false;
+        at += h.size;
+    }
+    return true;
+}
+
+static bool take_place(struct follower *r, struct place *p, const struct kafka_fetch_response_partition *got) {
+    struct load *l = r->load;
+    uint64_t inc = load_incarnation(l, &r->client);
+    bool by_id = r->version >= 13;
+    if (!place_is_certain(r, p, by_id, inc)) {
+        r->view_known = false;
+        return true;
+    }
+    if (got->error_code == KAFKA_OFFSET_OUT_OF_RANGE) {
+        check_log_out_of_range(l->check, log_of(p), inc, &p->look, p->next);
+        p->refused = p->next;
+        p->refused_inc = inc >= p->look.hw.inc ? inc : 0;
+        p->next = -1;
+        return true;
+    }
+    if (got->error_code != 0) {
+        take_error(r, p, got->error_code, inc);
+        return false;
+    }
+    if (by_id && !check_may_serve(p->topic, inc, p->look.asked)) {
+        sim_fail_about(l->world, check_log_subject(log_of(p)), "%s-%d is served, and was deleted before",
+                       p->topic->name->name, p->partition);
+        return false;
+    }
+    check_log_ends(l->check, log_of(p), inc, &p->look, got->high_watermark, got->log_start_offset);
+    p->high_watermark = got->high_watermark;
+    int64_t before = p->next;
+    size_t size = got->records.size > 0 ? (size_t)got->records.size : 0;
+    bool good = r->version < 4 ? take_set(r, p, got->records.data, size, -1, inc)
+                               : take_batches(r, p, got->records.data, size, inc);
+    p->changed |= p->next != before;
+    if (p->next != before)
+        sim_note(l->world, sim_node_of(r->client.env), check_log_subject(log_of(p)), "reads %ld to %ld of [%ld, %ld)",
+                 before, p->next, got->log_start_offset, got->high_watermark);
+    return good && !sim_failed(l->world);
+}
+
+/* The request for all places, or for those of which the session does not know. Returns how many there are. */
+static int32_t fill_fetch(struct follower *r, struct kafka_fetch_request_topic *topics,
+                          struct kafka_fetch_request_partition *parts, int32_t *topic_count) {
+    struct load *l = r->load;
+    int32_t n = 0;
+    const struct check_topic *last = NULL;
+    *topic_count = 0;
+    for (size_t i = 0; i < r->place_count; i++) {
+        struct place *p = &r->places[i];
+        p->look = check_log_look(l->check, log_of(p));
+        if (p->next < 0 || (r->session_epoch > 0 && !p->changed)) continue;
+        kafka_fetch_request_partition_init(&parts[n]);
+        parts[n].partition = p->partition;
+        parts[n].fetch_offset = p->next;
+        parts[n].partition_max_bytes = 50000;
+        if (sim_chance(l->world, 0.3))
+            parts[n].current_leader_epoch = r->view.epochs[p->topic->name->index][p->partition];
+        if (p->topic != last) {
+            struct kafka_fetch_request_topic *t = &topics[(*topic_count)++];
+            kafka_fetch_request_topic_init(t);
+            t->topic = kafka_string_of(p->topic->name->name);
+            t->topic_id = p->topic->id;
+            t->partitions.items = &parts[n];
+            last = p->topic;
+        }
+        topics[*topic_count - 1].partitions.count++;
+        p->changed = false;
+        n++;
+    }
+    return n;
+}
+
+static struct place *place_of_answer(struct follower *r, const struct kafka_fetch_response_topic *t,
+                                     int32_t partition) {
+    for (size_t i = 0; i < r->place_count; i++) {
+        const struct place *p = &r->places[i];
+        bool same = r->version >= 13 ? memcmp(&p->topic->id, &t->topic_id, sizeof(t->topic_id)) == 0
+                                     : kafka_string_equal(t->topic, kafka_string_of(p->topic->name->name));
+        if (same && p->partition == partition) return &r->places[i];
+    }
+    return NULL;
+}
+
+static bool take_fetch(struct follower *r, const struct kafka_fetch_response *answer) {
+    if (answer->error_code != 0) {
+        r->session_epoch = 0;
+        return answer->error_code == KAFKA_FETCH_SESSION_ID_NOT_FOUND ||
+               answer->error_code == KAFKA_INVALID_FETCH_SESSION_EPOCH;
+    }
+    if (r->sessions && answer->session_id != 0) {
+        r->session_id = answer->session_id;
+        r->session_epoch++;
+    }
+    bool good = true;
+    for (int32_t t = 0; t < answer->responses.count; t++) {
+        for (int32_t i = 0; i < answer->responses.items[t].partitions.count && good; i++) {
+            const struct kafka_fetch_response_partition *got = &answer->responses.items[t].partitions.items[i];
+            struct place *p = place_of_answer(r, &answer->responses.items[t], got->partition_index);
+            if (!p) {
+                sim_fail(r->load->world, "a reader is told of partition %d, which it did not ask for",
+                         got->partition_index);
+                return false;
+            }
+            if (p->next >= 0) good = take_place(r, p, got);
+        }
+    }
+    return good;
+}
+
+static bool fetch_once(struct follower *r) {
+    struct load *l = r->load;
+    struct kafka_fetch_request_partition parts[PLACES_MAX];
+    struct kafka_fetch_request_topic topics[PLACES_MAX];
+    struct kafka_fetch_request q;
+    struct kafka_fetch_response answer;
+    int32_t topic_count;
+    bool sessions = r->sessions && r->version >= 7;
+    if (!sessions) r->session_epoch = 0;
+    int32_t count = fill_fetch(r, topics, parts, &topic_count);
+    if (count == 0 && r->session_epoch == 0) {
+        load_pause(l);
+        return true;
+    }
+    kafka_fetch_request_init(&q);
+    q.max_wait_ms = (int32_t)sim_between(l->world, 0, 500);
+    q.min_bytes = 1;
+    q.max_bytes = 200000;
+    q.isolation_level = (int8_t)sim_between(l->world, 0, 1);
+    q.session_id = sessions && r->session_epoch > 0 ? r->session_id : 0;
+    q.session_epoch = sessions ? r->session_epoch : -1;
+    q.rack_id = kafka_string_of("");
+    q.topics.items = topics;
+    q.topics.count = topic_count;
+    struct arena a;
+    arena_init(&a, r->client.env->mem);
+    bool good = load_call(l, &r->client, KAFKA_API_FETCH, r->version, &q, &a, &answer) && take_fetch(r, &answer);
+    arena_deinit(&a);
+    return good && !sim_failed(l->world);
+}
+
+/* --- Commits, as a simple consumer: no member, no generation. */
+
+static bool commit_once(struct follower *r) {
+    struct load *l = r->load;
+    if (r->place_count == 0) return true;
+    struct place *p = &r->places[sim_between(l->world, 0, r->place_count - 1)];
+    const struct check_name *n = p->topic->name;
+    const struct check_commit *c = &l->check->commits[LOAD_READERS_GROUP][n->index][p->partition];
+    if (p->next < 0 || p->next < c->high) return true; /* it began anew: commits only go up */
+    struct arena a;
+    arena_init(&a, r->client.env->mem);
+    struct kafka_offset_commit_request_partition part;
+    struct kafka_offset_commit_request_topic topic;
+    struct kafka_offset_commit_request q;
+    struct kafka_offset_commit_response out;
+    kafka_offset_commit_request_partition_init(&part);
+    kafka_offset_commit_request_topic_init(&topic);
+    kafka_offset_commit_request_init(&q);
+    part.partition_index = p->partition;
+    part.committed_offset = p->next;
+    part.committed_metadata = kafka_string_of("");
+    topic.name = kafka_string_of(n->name);
+    topic.partitions.items = &part;
+    topic.partitions.count = 1;
+    q.group_id = kafka_string_of(l->check->groups[LOAD_READERS_GROUP]);
+    q.generation_id_or_member_epoch = -1;
+    q.member_id = kafka_string_of("");
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    int64_t offset = p->next;
+    int32_t partition = p->partition;
+    uint64_t asked = check_commit_asked(l->check, LOAD_READERS_GROUP, n, partition, offset);
+    bool good = load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
+                out.topics.items[0].partitions.count == 1;
+    int16_t code = good ? out.topics.items[0].partitions.items[0].error_code : -1;
+    check_commit_told(l->check, LOAD_READERS_GROUP, n, partition, offset, load_incarnation(l, &r->client), asked,
+                      load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION));
+    sim_note(l->world, sim_node_of(r->client.env), sim_subject("readers", partition), "commits %ld for %s-%d: %s",
+             offset, n->name, partition, good ? kafka_error_name(code) : "no answer");
+    arena_deinit(&a);
+    return good;
+}
+
+bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v) {
+    struct check *k = l->check;
+    struct check_commit *low = mem_alloc(c->env->mem, sizeof(k->commits[group]));
+    memcpy(low, k->commits[group], sizeof(k->commits[group]));
+    int32_t indexes[CHECK_PARTITIONS_MAX];
+    for (int32_t i = 0; i < (int32_t)CHECK_PARTITIONS_MAX; i++) indexes[i] = i;
+    struct kafka_offset_fetch_request_topic topics[CHECK_NAMES_MAX];
+    const struct check_name *names[CHECK_NAMES_MAX];
+    struct kafka_offset_fetch_request q;
+    struct kafka_offset_fetch_response out;
+    kafka_offset_fetch_request_init(&q);
+    for (unsigned n = 0; n < k->name_count; n++) {
+        if (!v->topics[n]) continue;
+        struct kafka_offset_fetch_request_topic *t = &topics[q.topics.count];
+        kafka_offset_fetch_request_topic_init(t);
+        t->name = kafka_string_of(k->names[n].name);
+        t->partition_indexes.items = indexes;
+        t->partition_indexes.count = v->counts[n];
+        names[q.topics.count++] = &k->names[n];
+    }
+    q.topics.items = topics;
+    q.group_id = kafka_string_of(k->groups[group]);
+    struct arena a;
+    arena_init(&a, c->env->mem);
+    bool good = q.topics.count == 0;
+    if (!good) {
+        good = load_call(l, c, KAFKA_API_OFFSET_FETCH, 5, &q, &a, &out) && out.error_code == 0 &&
+               out.topics.count == q.topics.count;
+        for (int32_t t = 0; good && t < out.topics.count; t++) {
+            for (int32_t i = 0; good && i < out.topics.items[t].partitions.count; i++) {
+                const struct kafka_offset_fetch_response_partition *p = &out.topics.items[t].partitions.items[i];
+                good = p->error_code == 0;
+                if (good)
+                    check_commit_seen(k, group, names[t], p->partition_index,
+                                      &low[names[t]->index * CHECK_PARTITIONS_MAX + (unsigned)p->partition_index],
+                                      p->committed_offset, load_incarnation(l, c));
+            }
+        }
+    }
+    arena_deinit(&a);
+    mem_free(c->env->mem, low);
+    return good && !sim_failed(l->world);
+}
+
+/* --- The reader. */
+
+static void choose_version(struct follower *r) {
+    static const int16_t versions[] = {5, 7, 11, 12, 13, 13, 17};
+    struct load *l = r->load;
+    r->version = versions[sim_between(l->world, 0, ARRAY_LEN(versions) - 1)];
+    /* Those before 10 do not take what zstd has packed, those before 4 want it as it was long ago. */
+    if (l->compresses && r->version < 10) r->version = 11;
+    if (l->old_formats && !l->compresses && sim_chance(l->world, 0.3)) r->version = 3;
+    r->sessions = sim_chance(l->world, 0.5);
+    r->session_epoch = 0;
+}
+
+static bool read_on(struct follower *r) {
+    struct load *l = r->load;
+    if (!r->view_known && !look_again(r)) return false;
+    for (size_t i = 0; i < r->place_count; i++) {
+        if (r->places[i].next >= 0) continue;
+        if (!find_place(r, &r->places[i])) return false;
+        if (!r->view_known) return true;
+    }
+    if (!fetch_once(r)) return false;
+    if (r->commits && sim_chance(l->world, 0.2) && !commit_once(r)) return false;
+    if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view))
+        return false;
+    if (r->place_count > 0 && sim_chance(l->world, 0.05)) {
+        struct place *p = &r->places[sim_between(l->world, 0, r->place_count - 1)];
+        int32_t now = r->view.epochs[p->topic->name->index][p->partition];
+        return ask_epoch_end(r, p, (int32_t)sim_between(l->world, 0, (uint64_t)now));
+    }
+    if (sim_chance(l->world, 0.05)) r->view_known = false;
+    return true;
+}
+
+void load_read_main(void *arg) {
+    struct load_client *me = arg;
+    struct load *l = me->load;
+    struct follower *r = mem_zalloc(loop_current()->env->mem, sizeof(*r));
+    r->load = l;
+    r->commits = me->number == 0;
+    sim_client_init(&r->client, loop_current()->env);
+    while (load_goes_on(l)) {
+        if (!r->client.conn) {
+            load_pause(l);
+            choose_version(r);
+            r->view_known = false;
+            if (sim_chance(l->world, 0.1)) r->place_count = 0; /* reads everything again */
+            if (sim_broker_connect(&l->broker, &r->client, true) != OK) continue;
+        }
+        if (!read_on(r)) sim_client_close(&r->client);
+        if (sim_chance(l->world, 0.3)) fiber_sleep_ns(sim_between(l->world, 0, 400) * NS_PER_MS);
+    }
+    sim_client_deinit(&r->client);
+    mem_free(r->client.env->mem, r);
+}
+
+/* --- The audit. */
+
+/* One step. True: everything was read to its end. */
+static bool audit_step(struct follower *r, bool *good) {
+    struct load *l = r->load;
+    *good = r->view_known || look_again(r);
+    for (size_t i = 0; i < r->place_count && *good; i++) {
+        if (r->places[i].next < 0) *good = find_place(r, &r->places[i]);
+    }
+    if (!*good || !r->view_known) return false;
+    *good = fetch_once(r);
+    bool whole = *good && r->view_known;
+    for (size_t i = 0; i < r->place_count && whole; i++) whole = r->places[i].next == r->places[i].high_watermark;
+    if (!whole) return false;
+    for (unsigned g = 0; g < 2 && *good; g++) *good = load_committed(l, &r->client, g, &r->view);
+    for (unsigned n = 0; n < l->check->name_count && *good; n++) {
+        if (r->view.topics[n]) *good = load_describe(l, &r->client, r->view.topics[n]);
+    }
+    return *good;
+}
+
+void load_audit_main(void *arg) {
+    struct load *l = arg;
+    struct follower *r = mem_zalloc(loop_current()->env->mem, sizeof(*r));
+    r->load = l;
+    r->version = 13;
+    r->audit = 1;
+    sim_client_init(&r->client, loop_current()->env);
+    uint64_t give_up_ns = l->world->now_ns + 600 * NS_PER_S;
+    bool whole = false, good = true;
+    while (!whole && !sim_failed(l->world) && l->world->now_ns < give_up_ns) {
+        if (!r->client.conn && sim_broker_connect(&l->broker, &r->client, false) != OK) {
+            load_pause(l);
+            continue;
+        }
+        whole = audit_step(r, &good);
+        if (good) continue;
+        sim_client_close(&r->client);
+        r->place_count = 0; /* what was read of another broker is read again */
+        r->view_known = false;
+        r->audit++;
+        load_pause(l);
+    }
+    if (!whole && !sim_failed(l->world)) sim_fail(l->world, "not everything is served though nothing is broken");
+    for (size_t i = 0; i < r->place_count && !sim_failed(l->world); i++) {
+        const struct place *p = &r->places[i];
+        check_log_judge(l->check, log_of(p), p->start, p->next, r->audit);
+    }
+    l->audited = true;
+    sim_client_deinit(&r->client);
+    mem_free(r->client.env->mem, r);
+}
