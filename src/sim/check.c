@@ -23,7 +23,7 @@ struct check *check_create(struct sim_run *r) {
 }
 
 static void topic_free(struct check *k, struct check_topic *t) {
-    for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) check_log_deinit(k, &t->logs[p]);
+    for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) check_partition_deinit(k, &t->logs[p]);
     mem_free(sim_run_mem(k->run), t);
 }
 
@@ -93,7 +93,7 @@ static struct check_topic *topic_new(struct check *k, struct check_name *n) {
     t->number = (unsigned)n->topic_count;
     t->count_low = t->count_high = n->partitions;
     for (int32_t p = 0; p < (int32_t)CHECK_PARTITIONS_MAX; p++) {
-        check_log_init(&t->logs[p], t, p);
+        check_partition_init(&t->logs[p], t, p);
         if (n->retention_ms < t->logs[p].retention_ms) t->logs[p].retention_ms = n->retention_ms;
         t->logs[p].retention_bytes = n->retention_bytes;
         if (n->loose_change == 0) continue;
@@ -307,7 +307,7 @@ void check_config_asked(struct check *k, struct check_topic *t, enum check_confi
     (void)inc;
     int64_t number = value ? strtoll(value, NULL, 10) : -1;
     for (unsigned p = 0; p < CHECK_PARTITIONS_MAX && number >= 0; p++) {
-        struct check_log *l = &t->logs[p];
+        struct check_partition *l = &t->logs[p];
         if (key == CHECK_RETENTION_MS && number < l->retention_ms) l->retention_ms = number;
         if (key == CHECK_RETENTION_BYTES && number < l->retention_bytes) l->retention_bytes = number;
     }

@@ -17,7 +17,7 @@
 #define OXBOW_SIM_CHECK_H
 
 #include "kafka/kafka_messages.h"
-#include "sim/check_log.h"
+#include "sim/check_partition.h"
 #include "sim/run.h"
 
 #define CHECK_NAMES_MAX 4u
@@ -58,7 +58,7 @@ struct check_topic {
     int32_t count_low, count_high; /* partitions: told, asked for */
     uint64_t count_inc, count_at;
     struct check_config configs[CHECK_CONFIGS];
-    struct check_log logs[CHECK_PARTITIONS_MAX];
+    struct check_partition logs[CHECK_PARTITIONS_MAX];
 };
 
 /* A name under which topics come and go. */
