@@ -180,13 +180,15 @@ void check_delete_told(struct check *k, struct check_topic *t, uint64_t inc, uin
                        enum check_outcome o) {
     struct check_name *n = t->name;
     bool sure = by_id || n->loose_create == 0;
+    /* Of unknown outcome for the topic, and so for its offsets: these are dropped as long as it is leaving. */
+    for (unsigned g = 0; g < CHECK_GROUPS_MAX; g++)
+        check_commit_drop_told(k, g, n, inc, o == CHECK_DONE && sure ? CHECK_DONE : CHECK_REFUSED);
     if (o == CHECK_UNKNOWN) {
         if (!by_id) later(&n->loose_delete, known_or_ever(inc));
     } else if (o == CHECK_DONE) {
         k->run->acked++;
         if (!check_may_serve(t, inc, asked)) FAIL(k, n, "%s is deleted, and was before", n->name);
         if (sure) topic_gone(k, t, inc);
-        for (unsigned g = 0; g < CHECK_GROUPS_MAX && sure; g++) check_commit_drop_told(k, g, n, inc, CHECK_DONE);
     } else if (t->there && t->there_inc <= inc && t->there_at < asked && sure) {
         topic_gone(k, t, inc); /* it was asked for before, or is by us */
     }
@@ -371,7 +373,8 @@ void check_commit_told(struct check *k, unsigned group, const struct check_name 
     if (o != CHECK_DONE) return;
     k->run->acked++;
     /* A commit that the end of the topic may have taken along is none. */
-    bool stays = inc != 0 && check_certain(t) && t->there_at < asked && t->leaving_at < asked && c->dropped_at < asked;
+    bool stays = inc != 0 && check_certain(t) && t->there_at < asked && t->leaving_at < asked &&
+                 c->dropped_at < asked && c->dropping == 0;
     if (!stays) return;
     if (offset > c->low) c->low = offset;
     later(&c->inc, inc);
@@ -382,6 +385,7 @@ void check_commit_drop_asked(struct check *k, unsigned group, const struct check
         if (n && n->index != i) continue;
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             k->commits[group][i][p].low = -1;
+            k->commits[group][i][p].dropping++;
             k->commits[group][i][p].dropped_at = check_now(k);
         }
     }
@@ -394,6 +398,7 @@ void check_commit_drop_told(struct check *k, unsigned group, const struct check_
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             struct check_commit *c = &k->commits[group][i][p];
             c->dropped_at = check_now(k);
+            c->dropping--;
             if (o == CHECK_UNKNOWN) commit_loose(c, inc, -1);
             if (o == CHECK_DONE && c->in_flight == 0 && c->loose == 0) c->high = c->low;
         }
