@@ -369,6 +369,7 @@ void check_commit_told(struct check *k, unsigned group, const struct check_name 
     const struct check_topic *t = check_current(n);
     ASSERT(c->in_flight > 0);
     c->in_flight--;
+    c->told_at = check_now(k);
     if (o == CHECK_UNKNOWN) commit_loose(c, inc, offset);
     if (o != CHECK_DONE) return;
     k->run->acked++;
@@ -397,10 +398,12 @@ void check_commit_drop_told(struct check *k, unsigned group, const struct check_
         if (n && n->index != i) continue;
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             struct check_commit *c = &k->commits[group][i][p];
+            /* A commit that was under way at the same time may have come after it. */
+            bool alone = c->in_flight == 0 && c->told_at < c->dropped_at;
             c->dropped_at = check_now(k);
             c->dropping--;
             if (o == CHECK_UNKNOWN) commit_loose(c, inc, -1);
-            if (o == CHECK_DONE && c->in_flight == 0 && c->loose == 0) c->high = c->low;
+            if (o == CHECK_DONE && alone && c->loose == 0) c->high = c->low;
         }
     }
 }

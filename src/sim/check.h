@@ -82,6 +82,7 @@ struct check_commit {
     uint64_t inc;
     unsigned in_flight;
     unsigned dropping;   /* deletions under way: what is committed meanwhile may go with them */
+    uint64_t told_at;    /* when a commit was last answered */
     uint64_t dropped_at; /* when a deletion was last asked for, or answered */
     uint64_t loose;      /* until when one of unknown outcome may still come */
     int64_t loose_low;   /* the lowest of those; -1: a deletion */
