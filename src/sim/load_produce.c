@@ -162,7 +162,7 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         buf_init(&bytes[i], p->client.env->mem);
         check_item_make(k, p->client.env, b->item, p->idempotent ? p->producer_id : -1, b->sequence, &bytes[i]);
         it->sent++;
-        b->look = check_log_look(k, &b->topic->logs[it->partition]);
+        b->look = check_partition_look(k, &b->topic->logs[it->partition]);
         parts[i] = (struct kafka_produce_request_partition){
             .index = (int32_t)it->partition, .records = {.data = bytes[i].data, .size = (int32_t)bytes[i].size}};
         if (i == 0 || b->topic != s->batches[i - 1].topic) {
@@ -174,7 +174,7 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         }
         topics[topic_count - 1].partition_data.count++;
         sim_note(l->world, p->client.env ? sim_node_of(p->client.env) : NULL,
-                 check_log_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s",
+                 check_partition_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s",
                  b->item, it->records, b->sequence, it->sent > 1 ? " again" : "");
     }
     kafka_produce_request_init(&q);
@@ -195,14 +195,14 @@ static void take_ack(struct producer *p, struct sent_batch *b, uint64_t inc,
     struct load *l = p->load;
     struct check_item *it = check_item_at(l->check, b->item);
     bool by_id = p->version >= 13;
-    struct check_log *log = &b->topic->logs[it->partition];
+    struct check_partition *log = &b->topic->logs[it->partition];
     if (by_id && !check_may_serve(b->topic, inc, b->look.asked))
-        sim_fail_about(l->world, check_log_subject(log), "%s-%u acknowledges a batch, and was deleted before",
+        sim_fail_about(l->world, check_partition_subject(log), "%s-%u acknowledges a batch, and was deleted before",
                        b->topic->name->name, it->partition);
     bool certain = by_id || check_must_know(b->topic, inc, b->look.asked, (int32_t)it->partition);
     int64_t log_start = p->version >= 5 && certain ? r->log_start_offset : -1;
-    sim_note(l->world, sim_node_of(p->client.env), check_log_subject(log), "batch %u is acknowledged at %ld", b->item,
-             r->base_offset);
+    sim_note(l->world, sim_node_of(p->client.env), check_partition_subject(log), "batch %u is acknowledged at %ld",
+             b->item, r->base_offset);
     check_item_acked(l->check, b->item, certain ? b->topic : NULL, r->base_offset, inc, &b->look, log_start);
     struct lane *lane = &p->lanes[it->name][it->partition];
     if (inc > lane->inc) lane->inc = inc;
@@ -227,7 +227,7 @@ static bool take_part(struct producer *p, struct sent_batch *b, const struct kaf
         take_ack(p, b, inc, r);
         return true;
     }
-    uint64_t subject = check_log_subject(&b->topic->logs[it->partition]);
+    uint64_t subject = check_partition_subject(&b->topic->logs[it->partition]);
     bool known = check_must_know(b->topic, inc, b->look.asked, (int32_t)it->partition);
     sim_note(l->world, sim_node_of(p->client.env), subject, "batch %u is answered %s", b->item,
              kafka_error_name(r->error_code));
