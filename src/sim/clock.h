@@ -29,9 +29,10 @@ static inline uint64_t sim_clock_read(const struct sim_clock *c, uint64_t world_
 static inline uint64_t sim_clock_when(const struct sim_clock *c, uint64_t shown_ns) {
     if (shown_ns <= c->shown_ns) return 0;
     uint64_t d = shown_ns - c->shown_ns, from = sim_clock_from_ns(c);
-    if (c->rate != SIM_CLOCK_RATE && d < UINT64_MAX / 4) /* what is farther away is never */
+    if (d > UINT64_MAX / 4) return UINT64_MAX; /* never */
+    if (c->rate != SIM_CLOCK_RATE)
         d = d / c->rate * SIM_CLOCK_RATE + (d % c->rate * SIM_CLOCK_RATE + c->rate - 1) / c->rate;
-    return d < UINT64_MAX - from ? from + d : UINT64_MAX;
+    return from + d;
 }
 
 /* From world_ns on it runs at that rate, once still_until_ns has come. */

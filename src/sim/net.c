@@ -36,10 +36,10 @@ struct env_conn {
     unsigned magic;
     struct list link; /* in world->conns */
     struct sim_world *world;
-    struct env_conn *peer;         /* NULL: the other end is gone for good */
-    struct sim_node *machine;      /* where it is, or was */
-    struct loop *loop;             /* NULL: nobody holds it any more */
-    struct env_listener *listener; /* not accepted yet */
+    struct env_conn *peer;          /* NULL: the other end is gone for good */
+    struct sim_node *machine, *far; /* where it is, or was; where its peer is, or was */
+    struct loop *loop;              /* NULL: nobody holds it any more */
+    struct env_listener *listener;  /* not accepted yet */
     const struct env_conn_events *events;
     void *ctx;
     struct env_address self, other;
@@ -134,7 +134,7 @@ static void conn_kick(struct env_conn *c) {
 static void arrival_fire(struct sim_event *e) {
     struct env_conn *c = CONTAINER_OF(e, struct env_conn, arrival);
     if (!c->loop) return;
-    if (c->peer && way_is_cut(c->world, c->peer->machine, c->machine)) {
+    if (way_is_cut(c->world, c->far, c->machine)) {
         sim_event_schedule(c->world, &c->arrival, c->world->now_ns + SENT_AGAIN_NS);
         return;
     }
@@ -307,6 +307,8 @@ static void connect_fire(struct sim_event *e) {
         struct env_conn *mine = conn_make(from, k->op.loop), *theirs = conn_make(to, l->loop);
         mine->peer = theirs;
         theirs->peer = mine;
+        mine->far = to;
+        theirs->far = from;
         mine->self.port = (uint16_t)sim_between(w, 32768, 60999);
         theirs->self.port = k->port;
         mine->other = theirs->self;

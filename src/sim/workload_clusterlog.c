@@ -11,6 +11,7 @@
  *  - what was acknowledged before a takeover began is below the election, and in the state of the new writer;
  *  - at the end, when all that is late has landed, a replay holds every acknowledged append. */
 #include "base/crc32c.h"
+#include "sim/history.h"
 #include "sim/log_head.h"
 #include "sim/workloads.h"
 
@@ -38,6 +39,10 @@ struct cluster_test {
     struct log_state audited;
 };
 
+static uint64_t subject_of(uint64_t number) {
+    return sim_subject("entry", (int64_t)number);
+}
+
 /* Notes what one node holds for true; all must say the same. An entry is of the writer elected last, and snapshots
  * and entries tell the state before them. */
 static void place_note(struct cluster_test *t, uint64_t number, const struct place *p) {
@@ -51,12 +56,14 @@ static void place_note(struct cluster_test *t, uint64_t number, const struct pla
         *known = *p;
         known->seen = true;
     } else if (known->id != p->id || known->kind != p->kind || known->writer != p->writer) {
-        sim_fail(t->world, "number %lu is one entry for one node and another for another", number);
+        sim_fail_about(t->world, subject_of(number), "number %lu is one entry for one node and another for another",
+                       number);
     } else if (known->before.chain != p->before.chain || known->before.writer != p->before.writer) {
-        sim_fail(t->world, "two nodes reached entry %lu with different states", number);
+        sim_fail_about(t->world, subject_of(number), "two nodes reached entry %lu with different states", number);
     }
     if (p->kind != OBJLOG_ELECTION && p->writer != p->before.writer) {
-        sim_fail(t->world, "entry %lu is of writer %lu, but %lu was elected", number, p->writer, p->before.writer);
+        sim_fail_about(t->world, subject_of(number), "entry %lu is of writer %lu, but %lu was elected", number,
+                       p->writer, p->before.writer);
     }
     known->acked = acked || p->acked;
 }
@@ -113,23 +120,25 @@ static enum err member_apply(void *ctx, const struct objlog_entry *e) {
     const struct objlog_header *h = &e->header;
     struct log_head head;
     if (!log_head_read(&e->head, &head)) {
-        sim_fail(t->world, "entry %lu holds bytes that nobody wrote", h->number);
+        sim_fail_about(t->world, subject_of(h->number), "entry %lu holds bytes that nobody wrote", h->number);
         return ERR_CORRUPT;
     }
     if (!m->begun && h->number > 0) {
         if (h->kind != OBJLOG_CHECKPOINT || head.before.count != h->number) {
-            sim_fail(t->world, "a replay began at %lu, which is no snapshot", h->number);
+            sim_fail_about(t->world, subject_of(h->number), "a replay began at %lu, which is no snapshot", h->number);
             return ERR_CORRUPT;
         }
         m->state = head.before;
     }
     m->begun = true;
     if (m->state.count != h->number) {
-        sim_fail(t->world, "a replay applied %lu when %lu was next", h->number, m->state.count);
+        sim_fail_about(t->world, subject_of(h->number), "a replay applied %lu when %lu was next", h->number,
+                       m->state.count);
         return ERR_CORRUPT;
     }
     if (h->kind != OBJLOG_ELECTION && head.before.chain != m->state.chain) {
-        sim_fail(t->world, "the writer of entry %lu had another state than this replay", h->number);
+        sim_fail_about(t->world, subject_of(h->number), "the writer of entry %lu had another state than this replay",
+                       h->number);
         return ERR_CORRUPT;
     }
     member_add(m, h->kind, head.id, h->writer, false);
@@ -156,6 +165,10 @@ static void member_delete(struct member *m) {
         if (!m->deleted[n] && deletable(t, n) && sim_chance(t->world, 0.8)) numbers[count++] = n;
     }
     if (count == 0) return;
+    for (size_t i = 0; i < count; i++) {
+        sim_note(t->world, t->world->stepping, subject_of(numbers[i]), "deletes %lu; all below %lu may go", numbers[i],
+                 below);
+    }
     log_shuffle(t->world, numbers, count);
     if (objlog_delete(m->store, PREFIX, numbers, count) != OK) return;
     for (size_t i = 0; i < count; i++) m->deleted[numbers[i]] = true;
@@ -174,18 +187,22 @@ static bool member_append(struct member *m) {
     sim_payload_fill(id, bytes, size);
     struct slice body = slice_borrow(bytes, size);
     t->run->ops++;
+    sim_note(w, w->stepping, subject_of(number), "writer %lu appends %lu, a %s", m->writer, number,
+             kind == OBJLOG_CHECKPOINT ? "snapshot" : "record");
     uint64_t got = UINT64_MAX;
     enum err e = objlog_append(m->log, kind, &head, &body, size > 0 ? 1 : 0, crc32c(0, bytes, size), &got);
     slice_unref(&head);
     mem_free(mem, bytes);
+    sim_note(w, w->stepping, subject_of(number), "writer %lu is told of %lu: %s", m->writer, number, err_name(e));
     if (e == OK) {
-        if (got != number) sim_fail(w, "append %lu was told that it has number %lu", number, got);
+        if (got != number)
+            sim_fail_about(w, subject_of(number), "append %lu was told that it has number %lu", number, got);
         member_add(m, kind, id, m->writer, true);
         member_settle(m, true);
         if (number >= t->acked_end) t->acked_end = number + 1;
         t->run->acked++;
     } else if (e != ERR_FENCED) {
-        sim_fail(w, "append %lu ended with %s", number, err_name(e));
+        sim_fail_about(w, subject_of(number), "append %lu ended with %s", number, err_name(e));
     }
     return e == OK;
 }
@@ -209,12 +226,15 @@ static enum err member_elect(struct member *m, const struct objlog_replay *repla
     struct slice head = log_head_make(m->store->env->mem, &(struct log_head){.id = id}, 0);
     enum err e = objlog_take_over(m->log, OBJLOG_ELECTION, replay, &head, &number, &mine);
     slice_unref(&head);
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "writer %lu stood for election: %s, at %lu", m->writer,
+             err_name(e), number);
     if (e != OK) return e;
     t->run->ops++;
     if (number != m->state.count)
         sim_fail(t->world, "elected at %lu, but the replay ended at %lu", number, m->state.count);
     if (number < acked_before) {
-        sim_fail(t->world, "elected at %lu, and entry %lu had been acknowledged before", number, acked_before - 1);
+        sim_fail_about(t->world, subject_of(acked_before - 1),
+                       "elected at %lu, and entry %lu had been acknowledged before", number, acked_before - 1);
     }
     member_add(m, OBJLOG_ELECTION, id, m->writer, false);
     member_settle(m, true);
@@ -232,9 +252,12 @@ static enum err member_term(struct member *m) {
     uint64_t acked_before = t->acked_end;
     enum err e = objlog_recover(m->log, &replay);
     if (e == ERR_NOT_FOUND) e = OK;
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "replayed as writer %lu: %s, the log ends at %lu",
+             m->writer, err_name(e), m->state.count);
     if (e == OK && m->state.count < acked_before) {
-        sim_fail(t->world, "a replay ended at %lu, and entry %lu had been acknowledged before it began", m->state.count,
-                 acked_before - 1);
+        sim_fail_about(t->world, subject_of(acked_before - 1),
+                       "a replay ended at %lu, and entry %lu had been acknowledged before it began", m->state.count,
+                       acked_before - 1);
     }
     if (e == OK && t->auditing) t->audited = m->state;
     if (e == OK && !t->auditing && sim_chance(t->world, 0.7)) {
@@ -292,7 +315,8 @@ static void audit(struct cluster_test *t) {
         sim_fail(t->world, "a replay does not end though nothing is broken");
     t->run->ops++;
     if (t->audited.count < t->acked_end) {
-        sim_fail(t->world, "entry %lu was acknowledged, and the log ends at %lu", t->acked_end - 1, t->audited.count);
+        sim_fail_about(t->world, subject_of(t->acked_end - 1), "entry %lu was acknowledged, and the log ends at %lu",
+                       t->acked_end - 1, t->audited.count);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "kafka/error.h"
 #include "sim/broker_node.h"
+#include "sim/history.h"
 #include "sim/net.h"
 #include "sim/workloads.h"
 
@@ -70,6 +71,14 @@ static bool contains(const uint64_t *items, size_t count, uint64_t v) {
     return false;
 }
 
+static uint64_t subject_of_generation(int32_t generation) {
+    return sim_subject("generation", generation);
+}
+
+static uint64_t subject_of_partition(int32_t partition) {
+    return sim_subject("partition", partition);
+}
+
 /* --- What members are told, held against what others were told. */
 
 static struct generation *generation_of(struct group_test *t, int32_t number) {
@@ -90,7 +99,9 @@ static bool same_set(const struct generation *g, const struct kafka_join_group_r
 
 static void note_set(struct group_test *t, struct generation *g, const struct kafka_join_group_response *r) {
     if (g->set_known) {
-        if (!same_set(g, r)) sim_fail(t->world, "generation %d has two sets of members", r->generation_id);
+        if (!same_set(g, r))
+            sim_fail_about(t->world, subject_of_generation(r->generation_id), "generation %d has two sets of members",
+                           r->generation_id);
         return;
     }
     g->set_known = true;
@@ -98,7 +109,8 @@ static void note_set(struct group_test *t, struct generation *g, const struct ka
         g->set[g->set_size++] = id_hash(r->members.items[i].member_id);
     for (size_t i = 0; i < g->told_count; i++) {
         if (!contains(g->set, g->set_size, g->told[i]))
-            sim_fail(t->world, "generation %d was told to one who is not a member of it", r->generation_id);
+            sim_fail_about(t->world, subject_of_generation(r->generation_id),
+                           "generation %d was told to one who is not a member of it", r->generation_id);
     }
 }
 
@@ -107,14 +119,20 @@ static void note_join(struct membership *m, const struct kafka_join_group_respon
     struct generation *g = generation_of(t, r->generation_id);
     if (!g) return;
     uint64_t me = id_hash(r->member_id), leader = id_hash(r->leader);
+    sim_note(t->world, t->world->stepping, subject_of_generation(r->generation_id),
+             "%.*s is told generation %d, led by %.*s, of %d members (0: only the leader is told)", r->member_id.size,
+             r->member_id.data, r->generation_id, r->leader.size, r->leader.data, r->members.count);
     if (r->generation_id < m->highest_seen)
         sim_fail(t->world, "a member was told generation %d after %d", r->generation_id, m->highest_seen);
     m->highest_seen = r->generation_id;
-    if (g->known && g->leader != leader) sim_fail(t->world, "generation %d has two leaders", r->generation_id);
+    if (g->known && g->leader != leader)
+        sim_fail_about(t->world, subject_of_generation(r->generation_id), "generation %d has two leaders",
+                       r->generation_id);
     g->known = true;
     g->leader = leader;
     if (g->set_known && !contains(g->set, g->set_size, me))
-        sim_fail(t->world, "generation %d was told to one who is not a member of it", r->generation_id);
+        sim_fail_about(t->world, subject_of_generation(r->generation_id),
+                       "generation %d was told to one who is not a member of it", r->generation_id);
     if (!contains(g->told, g->told_count, me) && g->told_count < ARRAY_LEN(g->told)) g->told[g->told_count++] = me;
     if (me == leader) note_set(t, g, r);
     t->run->ops++;
@@ -126,11 +144,16 @@ static void note_assignment(struct membership *m, struct kafka_bytes assignment)
     uint64_t me = id_hash(kafka_string_of(m->id));
     if (!g) return;
     memset(m->owns, 0, sizeof(m->owns));
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "%s is given %d partitions in generation %d", m->id,
+             assignment.size, m->generation);
     for (int32_t i = 0; i < assignment.size; i++) {
         unsigned p = assignment.data[i];
+        sim_note(t->world, t->world->stepping, subject_of_generation(m->generation), "%s is given partition %u in it",
+                 m->id, p);
         ASSERT(p < PARTITIONS);
         if (g->owner[p] != 0 && g->owner[p] != me)
-            sim_fail(t->world, "in generation %d partition %u is given to two members", m->generation, p);
+            sim_fail_about(t->world, subject_of_generation(m->generation),
+                           "in generation %d partition %u is given to two members", m->generation, p);
         g->owner[p] = me;
         m->owns[p] = true;
     }
@@ -239,9 +262,12 @@ static bool find_positions(struct membership *m) {
         const struct kafka_offset_fetch_response_partition *p = &r.topics.items[0].partitions.items[i];
         if (p->error_code != 0) return false;
         int64_t found = p->committed_offset < 0 ? 0 : p->committed_offset;
+        sim_note(t->world, t->world->stepping, subject_of_partition(p->partition_index), "partition %d: %ld is found",
+                 p->partition_index, found);
         if (found < acked[p->partition_index] || found > t->asked[p->partition_index])
-            sim_fail(t->world, "partition %d: offset %ld is found; %ld was acknowledged, %ld asked for",
-                     p->partition_index, found, acked[p->partition_index], t->asked[p->partition_index]);
+            sim_fail_about(t->world, subject_of_partition(p->partition_index),
+                           "partition %d: offset %ld is found; %ld was acknowledged, %ld asked for", p->partition_index,
+                           found, acked[p->partition_index], t->asked[p->partition_index]);
         m->position[p->partition_index] = found;
     }
     t->run->ops++;
@@ -260,6 +286,8 @@ static bool commit(struct membership *m) {
         parts[count].committed_offset = m->position[i];
         parts[count++].committed_metadata = kafka_string_of("");
         if (t->asked[i] < m->position[i]) t->asked[i] = m->position[i];
+        sim_note(t->world, t->world->stepping, subject_of_partition(i),
+                 "%s commits partition %d: %ld, in generation %d", m->id, i, m->position[i], m->generation);
     }
     if (count == 0) return true;
     struct kafka_offset_commit_request_topic topic;
@@ -279,10 +307,13 @@ static bool commit(struct membership *m) {
     if (ask(m, KAFKA_API_OFFSET_COMMIT, 7, &q, &r) != OK || r.topics.count != 1) return false;
     for (int32_t i = 0; i < r.topics.items[0].partitions.count; i++) {
         const struct kafka_offset_commit_response_partition *p = &r.topics.items[0].partitions.items[i];
+        sim_note(t->world, t->world->stepping, subject_of_partition(p->partition_index),
+                 "%s is told of its commit of partition %d: error %d", m->id, p->partition_index, p->error_code);
         if (p->error_code != 0) return false;
         if (m->generation < newest)
-            sim_fail(t->world, "a commit for generation %d was taken when generation %d was at work", m->generation,
-                     newest);
+            sim_fail_about(t->world, subject_of_partition(p->partition_index),
+                           "a commit for generation %d was taken when generation %d was at work", m->generation,
+                           newest);
         if (t->acked[p->partition_index] < m->position[p->partition_index])
             t->acked[p->partition_index] = m->position[p->partition_index];
         t->run->acked++;
@@ -416,7 +447,7 @@ void workload_group(struct sim_run *r) {
         t->members[i] = sim_node_create(w, name);
         sim_node_start(t->members[i], member_main, t);
     }
-    uint64_t end_ns = w->now_ns + 20 * NS_PER_S + sim_run_load_ns(r, 2);
+    uint64_t end_ns = w->now_ns + sim_run_load_after_ns(r, 20 * NS_PER_S, 2);
     while (w->now_ns < end_ns && !sim_failed(w)) {
         fiber_sleep_ns(sim_between(w, 10, 3000) * NS_PER_MS);
         trouble(t);

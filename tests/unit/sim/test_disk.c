@@ -467,6 +467,123 @@ static void open_file_main(void *arg) {
     assert_int_equal(env->ops->file_open(env, arg, ENV_FILE_CREATE, &f), OK);
 }
 
+/* The holder stands still for minutes with a write in a device that is slow: it lands, also after another machine has
+ * written there. */
+static void a_write_of_a_paused_holder_lands_after_its_successors(void **state) {
+    (void)state;
+    unsigned after = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct sim_world *w = test_world(seed);
+        struct sim_file *device = sim_device_create(w, SIZE);
+        struct sim_node *a = sim_node_create(w, "a"), *b = sim_node_create(w, "b");
+        sim_device_attach(a, "/dev/x", device);
+        sim_device_attach(b, "/dev/y", device);
+        struct script old = {.path = "/dev/x", .flags = ENV_FILE_DIRECT | ENV_FILE_DSYNC, .fill = 'B'};
+        struct script new = {.path = "/dev/y", .flags = ENV_FILE_DIRECT | ENV_FILE_DSYNC, .fill = 'A'};
+        w->faults.chance[SIM_DISK_STALL] = 1;
+        sim_node_start(a, script_main, &old);
+        while (!old.buffer) assert_int_equal(sim_world_run(w, 1, NULL, NULL), SIM_END_STEPS);
+        sim_node_pause(a, 600 * NS_PER_S);
+        w->faults.chance[SIM_DISK_STALL] = 0;
+        script_run(b, &new);
+        struct seen at_once = {0}, later = {0};
+        sectors_see(device, &at_once);
+        assert_false(old.waiting);
+        test_pass(w, 120 * NS_PER_S);
+        sectors_see(device, &later);
+        assert_false(old.waiting); /* it does not know yet */
+        assert_int_equal(later.new, SECTORS);
+        after += at_once.old > 0;
+        sim_device_unref(device);
+        sim_world_destroy(w);
+    }
+    assert_true(after > 15);
+}
+
+struct growth {
+    unsigned full, grew;
+    uint64_t longest_ns;
+    struct sim_world *world;
+};
+
+static void growth_main(void *arg) {
+    struct growth *g = arg;
+    struct env *env = loop_current()->env;
+    struct env_file *a, *b;
+    assert_int_equal(env_file_open(env, "a", ENV_FILE_CREATE, &a), OK);
+    assert_int_equal(env_file_open(env, "b", ENV_FILE_CREATE, &b), OK);
+    for (uint64_t i = 1; i <= 40; i++) {
+        g->world->faults.chance[SIM_DISK_FULL] = i == 1;
+        uint64_t from = env_now_ns(env);
+        if (env_file_grow(env, a, i * 100) == ERR_FULL) {
+            g->full++;
+            g->world->faults.chance[SIM_DISK_FULL] = 0;
+            while (env_file_grow(env, b, i * 100) == ERR_FULL) fiber_sleep_ns(100 * NS_PER_MS); /* all files feel it */
+            g->longest_ns = env_now_ns(env) - from;
+        } else {
+            g->grew++;
+        }
+    }
+    env_file_close(env, a);
+    env_file_close(env, b);
+}
+
+static void a_disk_fills_for_a_while(void **state) {
+    (void)state;
+    uint64_t longest = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct sim_world *w = test_world(seed);
+        struct growth g = {.world = w};
+        test_run(sim_node_create(w, "n"), growth_main, &g);
+        assert_int_equal(g.full, 1);
+        assert_int_equal(g.grew, 39);
+        if (g.longest_ns > longest) longest = g.longest_ns;
+        sim_world_destroy(w);
+    }
+    assert_in_range(longest, 10 * NS_PER_S, 61 * NS_PER_S);
+}
+
+static void stall_main(void *arg) {
+    struct env *env = loop_current()->env;
+    struct env_file_info info;
+    uint64_t from = env_now_ns(env);
+    assert_int_equal(env_file_info(env, "none", &info), ERR_NOT_FOUND);
+    *(uint64_t *)arg = env_now_ns(env) - from;
+}
+
+static void a_disk_stalls(void **state) {
+    (void)state;
+    uint64_t took;
+    struct sim_world *w = test_world(3);
+    w->faults.chance[SIM_DISK_STALL] = 1;
+    test_run(sim_node_create(w, "n"), stall_main, &took);
+    assert_in_range(took, 2 * NS_PER_S, 61 * NS_PER_S);
+    sim_world_destroy(w);
+}
+
+static void rot_by_hand(void **state) {
+    (void)state;
+    struct sim_world *w = test_world(3);
+    struct sim_node *n = node_with_file(w);
+    struct sim_file *f = sim_disk_find(n->disk, "f");
+    assert_false(sim_file_rot(f, SIZE, 100));
+    w->faults.off[SIM_DISK_BIT_ROT] = true;
+    assert_false(sim_file_rot(f, 0, SIZE));
+    w->faults.off[SIM_DISK_BIT_ROT] = false;
+    assert_true(sim_file_rot(f, SIM_SECTOR, 10));
+    uint8_t data[SIZE];
+    unsigned wrong = 0;
+    assert_int_equal(sim_file_peek(f, 0, data, SIZE), SIZE);
+    for (size_t i = 0; i < SIZE; i++) {
+        bool same = data[i] == 'A';
+        wrong += !same;
+        assert_true(same || (i >= SIM_SECTOR && i < SIM_SECTOR + 10));
+    }
+    assert_int_equal(wrong, 1);
+    assert_int_equal(w->fault_counts[SIM_DISK_BIT_ROT], 1);
+    sim_world_destroy(w);
+}
+
 static void a_file_left_open_is_reported(void **state) {
     (void)state;
     struct sim_world *w = test_world(2);
@@ -491,6 +608,10 @@ int main(void) {
         cmocka_unit_test(locks_end_with_the_process),
         cmocka_unit_test(power_cut_takes_the_machine),
         cmocka_unit_test(device_is_shared),
+        cmocka_unit_test(a_write_of_a_paused_holder_lands_after_its_successors),
+        cmocka_unit_test(a_disk_fills_for_a_while),
+        cmocka_unit_test(a_disk_stalls),
+        cmocka_unit_test(rot_by_hand),
         cmocka_unit_test(detached_device_refuses),
         cmocka_unit_test(a_buffer_changed_in_flight_is_noticed),
         cmocka_unit_test(a_file_left_open_is_reported),

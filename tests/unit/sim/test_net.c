@@ -172,7 +172,7 @@ static void crash_main(void *arg) {
     if (t->pause_server) {
         t->pause_server = false;
         t->at_server.conn = NULL; /* went with its process */
-        t->over = true; /* comes up and goes */
+        t->over = true;           /* comes up and goes */
         sim_node_start(t->server, server_main, t);
         send_bytes(&t->at_client, 100, 10);
         fiber_sleep_ns(10 * NS_PER_S);
@@ -227,12 +227,78 @@ static void connections_are_reset_or_fall_silent(void **state) {
     sim_world_destroy(t.world);
 }
 
+/* --- A crash between two effects of one step. */
+
+static void two_sends_main(void *arg) {
+    struct net_test *t = arg;
+    dial(t);
+    sim_node_crash_in_effects(t->client, 2, t->pause_server ? SIM_POWER_CUT : SIM_KILL);
+    send_bytes(&t->at_client, 0, 100);
+    send_bytes(&t->at_client, 100, 100); /* in the same step */
+    send_bytes(&t->at_client, 200, 100);
+    env_conn_close(t->at_client.env, t->at_client.conn, false);
+    fiber_yield();
+    fail();
+}
+
+static void a_crash_comes_between_two_sends(void **state) {
+    (void)state;
+    for (unsigned power = 0; power < 2; power++) {
+        struct net_test t = net_begin();
+        sim_node_start(t.server, server_main, &t);
+        test_pass(t.world, NS_PER_MS);
+        t.pause_server = power;
+        sim_node_start(t.client, two_sends_main, &t);
+        test_until_down(t.client);
+        test_pass(t.world, 10 * NS_PER_S);
+        assert_int_equal(t.at_server.got, 100);
+        assert_int_equal(t.at_server.wrong, 0);
+        assert_int_equal(t.at_server.closed, !power);
+        sim_node_crash(t.server, SIM_KILL);
+        sim_world_destroy(t.world);
+    }
+}
+
+/* --- Cut ways: one direction, or both. */
+
+static void cut_main(void *arg) {
+    struct net_test *t = arg;
+    struct sim_world *w = t->world;
+    dial(t);
+    send_bytes(&t->at_client, 0, 10);
+    fiber_sleep_ns(NS_PER_S);
+    assert_int_equal(t->at_server.got, 10);
+    sim_net_cut(w, t->server, t->client, true); /* only back */
+    send_bytes(&t->at_client, 10, 10);
+    fiber_sleep_ns(30 * NS_PER_S);
+    assert_int_equal(t->at_server.got, 20);
+    t->over = true; /* the server closes, and we do not hear of it */
+    fiber_sleep_ns(30 * NS_PER_S);
+    assert_false(t->at_client.closed);
+    sim_net_cut(w, t->client, t->server, true);
+    assert_int_equal(w->fault_counts[SIM_NET_CUT], 2);
+    sim_net_cut(w, t->client, t->server, true); /* is cut already */
+    assert_int_equal(w->fault_counts[SIM_NET_CUT], 2);
+    fiber_sleep_ns(30 * NS_PER_S);
+    sim_net_cut(w, t->server, t->client, false);
+    fiber_sleep_ns(5 * NS_PER_S);
+    assert_true(t->at_client.closed);
+    env_conn_close(t->at_client.env, t->at_client.conn, true);
+}
+
+static void ways_are_cut_one_by_one(void **state) {
+    (void)state;
+    struct net_test t = net_begin();
+    sim_node_start(t.server, server_main, &t);
+    test_run(t.client, cut_main, &t);
+    sim_world_destroy(t.world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_arrive_and_the_end_is_told),
-        cmocka_unit_test(who_is_not_there_does_not_answer),
-        cmocka_unit_test(crashes_end_connections),
-        cmocka_unit_test(connections_are_reset_or_fall_silent),
+        cmocka_unit_test(bytes_arrive_and_the_end_is_told), cmocka_unit_test(who_is_not_there_does_not_answer),
+        cmocka_unit_test(crashes_end_connections),          cmocka_unit_test(connections_are_reset_or_fall_silent),
+        cmocka_unit_test(a_crash_comes_between_two_sends),  cmocka_unit_test(ways_are_cut_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

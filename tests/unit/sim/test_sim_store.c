@@ -287,7 +287,193 @@ static void list_lags_when_asked_to(void **state) {
     sim_world_destroy(w);
 }
 
-/* --- Crashes with a PUT in flight. */
+/* --- Storms, tails, conflicts, cut bodies, rot. */
+
+struct many {
+    unsigned count, refused, unknown, ok, slow, timeouts;
+    bool exclusive;
+    uint64_t longest_ns;
+};
+
+static void many_gets_main(void *arg) {
+    struct many *m = arg;
+    struct env *env = loop_current()->env;
+    struct sim_store_options o = {.exclusive = m->exclusive};
+    struct store *s = sim_store_open(NULL, env, &o);
+    for (unsigned i = 0; i < m->count; i++) {
+        struct slice got;
+        uint64_t from = env_now_ns(env);
+        enum err e = store_get(s, "b/1", 0, 1, STORE_FOR_OTHER, &got);
+        uint64_t took = env_now_ns(env) - from;
+        if (took > m->longest_ns) m->longest_ns = took;
+        m->slow += took > NS_PER_S;
+        m->refused += e == ERR_UNAVAILABLE;
+        m->timeouts += e == ERR_TIMEOUT;
+        m->ok += e == OK;
+        if (e == OK) assert_int_equal(got.size, 1);
+        slice_unref(&got);
+    }
+    store_close(s);
+}
+
+static void storms_refuse_for_a_while(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(9, SIM_STORE_STORM, 0, &n);
+    test_run(n, fill_main, NULL);
+    w->faults.chance[SIM_STORE_STORM] = 1;
+    struct many m = {.count = 20};
+    test_run(n, many_gets_main, &m);
+    w->faults.chance[SIM_STORE_STORM] = 0;
+    assert_int_equal(w->fault_counts[SIM_STORE_STORM], 1);
+    assert_true(m.refused > 10 && m.refused + m.ok == 20);
+    struct one_put p = {.text = "x", .create = true};
+    for (int i = 0; i < 20; i++) {
+        test_run(n, one_put_main, &p);
+        m.unknown += p.result == ERR_UNKNOWN_OUTCOME;
+        if (p.result == OK) break;
+        assert_false(holds(w, KEY, "x"));
+    }
+    assert_true(m.unknown > 0);
+    test_pass(w, 120 * NS_PER_S); /* it ends by itself */
+    m = (struct many){.count = 50};
+    test_run(n, many_gets_main, &m);
+    assert_int_equal(m.ok, 50);
+    w->faults.chance[SIM_STORE_STORM] = 1; /* and by a heal */
+    m = (struct many){.count = 5};
+    test_run(n, many_gets_main, &m);
+    sim_world_heal(w);
+    m = (struct many){.count = 50};
+    test_run(n, many_gets_main, &m);
+    assert_int_equal(m.ok, 50);
+    sim_world_destroy(w);
+}
+
+static void latencies_have_a_long_tail(void **state) {
+    (void)state;
+    for (unsigned exclusive = 0; exclusive < 2; exclusive++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(9, SIM_STORE_TAIL, 0, &n);
+        test_run(n, fill_main, NULL);
+        w->faults.chance[SIM_STORE_TAIL] = 0.5;
+        struct many m = {.count = 2000, .exclusive = exclusive};
+        test_run(n, many_gets_main, &m);
+        assert_in_range(m.slow, 50, 500); /* most are not slow, some are very */
+        assert_int_equal(m.ok + m.timeouts, 2000);
+        if (exclusive) {
+            assert_int_equal(m.timeouts, 0);
+            assert_true(m.longest_ns > 60 * NS_PER_S);
+        } else {
+            assert_in_range(m.timeouts, 1, 100);
+            assert_true(m.longest_ns < 17 * NS_PER_S);
+        }
+        sim_world_destroy(w);
+    }
+}
+
+/* A PUT that outlasts its time-out is given up, and lands. */
+static void a_put_in_the_tail_lands_after_its_time_out(void **state) {
+    (void)state;
+    unsigned late = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(seed, SIM_STORE_TAIL, 1, &n);
+        struct one_put p = {.text = "x", .create = true};
+        test_run(n, one_put_main, &p);
+        assert_true(p.result == OK || p.result == ERR_TIMEOUT);
+        late += p.result == ERR_TIMEOUT && w->bucket->count == 0;
+        test_pass(w, 400 * NS_PER_S);
+        assert_true(holds(w, KEY, "x"));
+        sim_world_destroy(w);
+    }
+    assert_true(late > 1);
+}
+
+static void a_conflict_does_nothing(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_CONFLICT, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, ERR_UNKNOWN_OUTCOME); /* as store/s3 tells a 409 */
+    test_pass(w, 1000 * NS_PER_S);
+    assert_int_equal(w->bucket->count, 0);
+    p.create = false; /* no condition, no conflict */
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, OK);
+    p.create = p.exclusive = true; /* nor where nobody else can be */
+    test_run(n, one_put_main, &p);
+    assert_int_equal(p.result, ERR_EXISTS);
+    sim_world_destroy(w);
+}
+
+static void a_cut_body_is_a_failure(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_GET_CUT, 1, &n);
+    test_run(n, fill_main, NULL);
+    struct many m = {.count = 5};
+    test_run(n, many_gets_main, &m);
+    assert_int_equal(m.refused, 5);
+    sim_world_destroy(w);
+}
+
+struct rotten {
+    unsigned wrong_bits, reads;
+};
+
+static void rot_main(void *arg) {
+    struct rotten *r = arg;
+    struct store *s = sim_store_open(NULL, loop_current()->env, NULL);
+    struct slice got;
+    for (unsigned i = 0; i < r->reads; i++) {
+        assert_int_equal(store_get(s, KEY, 0, 100, STORE_FOR_OTHER, &got), OK);
+        assert_int_equal(got.size, 8);
+        for (size_t at = 0; at < 8; at++)
+            r->wrong_bits += (unsigned)__builtin_popcount((unsigned)got.data[at] ^ (unsigned)"contents"[at]);
+        slice_unref(&got);
+    }
+    store_close(s);
+}
+
+static void objects_rot(void **state) {
+    (void)state;
+    unsigned on_the_way = 0, for_good = 0;
+    for (uint64_t seed = 0; seed < 30; seed++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(seed, SIM_STORE_ROT, 1, &n);
+        struct one_put p = {.text = "contents", .create = true};
+        test_run(n, one_put_main, &p);
+        struct rotten r = {.reads = 1};
+        test_run(n, rot_main, &r);
+        assert_int_equal(r.wrong_bits, 1);
+        w->faults.chance[SIM_STORE_ROT] = 0;
+        r.wrong_bits = 0;
+        test_run(n, rot_main, &r);
+        *(r.wrong_bits ? &for_good : &on_the_way) += 1;
+        sim_world_destroy(w);
+    }
+    assert_true(on_the_way > 5 && for_good > 5);
+}
+
+/* --- Pauses and crashes with a PUT in flight. */
+
+/* A process that stands still for minutes is no reason for what it sent to wait. */
+static void put_of_a_paused_node_lands(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_TAIL, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    sim_node_start(n, one_put_main, &p);
+    while (!p.sent) assert_int_equal(sim_world_run(w, 1, NULL, NULL), SIM_END_STEPS);
+    sim_node_pause(n, 600 * NS_PER_S);
+    test_pass(w, 500 * NS_PER_S);
+    assert_true(holds(w, KEY, "x"));
+    assert_false(p.answered);
+    test_until_down(n);
+    assert_true(p.answered);
+    sim_world_destroy(w);
+}
 
 static void crash_in_flight(uint64_t seed, bool exclusive, unsigned *at_once, unsigned *later, unsigned *never) {
     struct sim_node *n;
@@ -327,6 +513,13 @@ int main(void) {
         cmocka_unit_test(reads_fail),
         cmocka_unit_test(unknown_delete_takes_some_now_some_later),
         cmocka_unit_test(list_lags_when_asked_to),
+        cmocka_unit_test(storms_refuse_for_a_while),
+        cmocka_unit_test(latencies_have_a_long_tail),
+        cmocka_unit_test(a_put_in_the_tail_lands_after_its_time_out),
+        cmocka_unit_test(a_conflict_does_nothing),
+        cmocka_unit_test(a_cut_body_is_a_failure),
+        cmocka_unit_test(objects_rot),
+        cmocka_unit_test(put_of_a_paused_node_lands),
         cmocka_unit_test(put_of_a_crashed_node_lands_later_or_never),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
