@@ -4,7 +4,9 @@
 #   make run      installs what building needs, builds, starts a single broker on 127.0.0.1:9092 with its data in ./data
 #   make test     installs what the tests need, builds with ASan and UBSan, runs every suite
 #   make deps     only installs what is missing (Debian packages; the lists are in tools/deps)
-#   make fmt lint clean install bench sim fuzz
+#   make sim      runs the simulator for SIM_MINUTES (30) on all processors; make test runs SEEDS (1..1200) of it
+#   make soak     the release binary under real clients and real faults for SOAK_MINUTES; see tests/soak
+#   make fmt lint clean install bench fuzz
 
 BUILD      ?= build
 BUILD_TEST ?= build-test
@@ -15,6 +17,9 @@ JOBS       ?= $(shell nproc)
 SUITES     ?=
 SEEDS      ?= 1..1200
 FUZZ_SECONDS ?= 60
+SIM_MINUTES ?= 30
+SIM_OPTIONS ?=
+SOAK_MINUTES ?= 10
 
 MESON := $(shell command -v /usr/bin/meson || echo meson)
 # Files that decide what is built: when one is new or changed, the build directories are configured again.
@@ -22,7 +27,7 @@ MESON_FILES := meson.build meson_options.txt $(wildcard src/meson.build src/*/me
 	tests/*/meson.build tests/unit/*/meson.build)
 FORMATTED = $(shell find src tests bench -name '*.[ch]' 2>/dev/null)
 
-.PHONY: all deps run test test-build fuzz-build sim fuzz bench bench-object fmt lint clean install
+.PHONY: all deps run test test-build fuzz-build sim fuzz soak bench bench-object fmt lint clean install
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -68,11 +73,16 @@ test:
 	@$(MAKE) --no-print-directory test-build fuzz-build
 	@BUILD_TEST=$(BUILD_TEST) BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests $(SUITES)
 
+# Runs long: new seeds on all processors, and at the end how often each fault was done.
 sim: test-build
-	$(BUILD_TEST)/oxbow sim --seeds $(SEEDS)
+	@tools/sim --build $(BUILD_TEST) --minutes $(SIM_MINUTES) --jobs $(JOBS) $(SIM_OPTIONS)
 
 fuzz: fuzz-build
 	@BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests --fuzz-seconds $(FUZZ_SECONDS) fuzz
+
+soak: all
+	@tools/deps build run test
+	@OXBOW=$(abspath $(BUILD)/oxbow) OXBOW_ROOT=$(CURDIR) /usr/bin/python3 tests/soak/soak.py --minutes $(SOAK_MINUTES)
 
 bench: all
 	@tools/deps build run bench

@@ -83,7 +83,7 @@ const char *log_quote(char *out, size_t out_size, const char *s, size_t n) {
 }
 
 int log_due(int64_t *state, int64_t now_ms, int64_t every_ms) {
-    if (*state != 0 && now_ms - *state < every_ms) return 0;
+    if (*state != 0 && now_ms >= *state && now_ms - *state < every_ms) return 0; /* a clock set back silences nobody */
     *state = now_ms ? now_ms : 1;
     return 1;
 }

@@ -17,6 +17,14 @@ static void count(struct mem *m, void *p, bool out) {
     }
 }
 
+/* Small things that do not fit, or a machine that has nothing left: the process ends, as by kill -9. What was acknowledged
+ * is durable, and the next start recovers. */
+static _Noreturn void out_of_memory(size_t size) {
+    fprintf(stderr, "level=fatal msg=\"out of memory\" wanted_bytes=%zu\n", size);
+    fflush(stderr);
+    abort();
+}
+
 static void *heap_alloc(struct mem *m, size_t size, size_t alignment, bool zeroed) {
     void *p = NULL;
     if (alignment <= 16) {
@@ -25,7 +33,7 @@ static void *heap_alloc(struct mem *m, size_t size, size_t alignment, bool zeroe
         if (posix_memalign(&p, alignment, size) != 0) p = NULL;
         if (p && zeroed) memset(p, 0, size);
     }
-    ASSERT(p != NULL);
+    if (OX_UNLIKELY(!p)) out_of_memory(size);
     count(m, p, true);
     return p;
 }
@@ -33,7 +41,7 @@ static void *heap_alloc(struct mem *m, size_t size, size_t alignment, bool zeroe
 static void *heap_realloc(struct mem *m, void *p, size_t size) {
     if (p) count(m, p, false);
     p = realloc(p, size);
-    ASSERT(p != NULL);
+    if (OX_UNLIKELY(!p)) out_of_memory(size);
     count(m, p, true);
     return p;
 }

@@ -2,8 +2,9 @@
  * that the simulator can drop a crashed node's memory whole and memory can be counted. Libraries keep their own
  * allocators.
  *
- * mem_alloc never returns NULL: small fixed structures that do not fit mean the process is beyond help. Memory whose
- * size a client chooses is granted from a `struct budget` first; there, refusal is an ordinary answer. Thread-safe. */
+ * mem_alloc never returns NULL: small fixed structures that do not fit mean the process is beyond help; it says so in
+ * one line and aborts, which loses no more than any crash does. Memory whose size a client chooses is granted from a
+ * `struct budget` first; there, refusal is an ordinary answer. Thread-safe. */
 #ifndef OXBOW_BASE_MEM_H
 #define OXBOW_BASE_MEM_H
 

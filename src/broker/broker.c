@@ -201,8 +201,8 @@ enum err broker_new_producer_id(struct broker *b, int64_t *id) {
         int64_t first = 0;
         e = broker_checked(b, meta_producer_ids(b->meta, BROKER_PRODUCER_IDS, &first));
         if (e == OK) {
-            b->next_producer_id = first;
-            b->producer_ids_end = first + BROKER_PRODUCER_IDS;
+            b->next_producer_id = env_mutant(b->env, MUTANT_PRODUCER_TWICE) ? 0 : first;
+            b->producer_ids_end = b->next_producer_id + BROKER_PRODUCER_IDS;
         }
     }
     if (e == OK) *id = b->next_producer_id++;
@@ -304,13 +304,17 @@ static enum err broker_parse_listeners(struct broker *b, const char **why) {
     return OK;
 }
 
+static enum err broker_parse_wal(struct broker *b, struct wal_url *wal, const char **why) {
+    char text[CONFIG_WHY_SIZE];
+    if (wal_url_parse(b->config->wal_url, wal, text, sizeof(text)) == OK) return OK;
+    *why = why_of(b, "wal.url", text);
+    return ERR_INVALID;
+}
+
 static enum err broker_open_streams(struct broker *b, const char **why) {
     struct wal_url wal;
-    char text[CONFIG_WHY_SIZE];
-    if (wal_url_parse(b->config->wal_url, &wal, text, sizeof(text)) != OK) {
-        *why = why_of(b, "wal.url", text);
-        return ERR_INVALID;
-    }
+    enum err e = broker_parse_wal(b, &wal, why);
+    if (e != OK) return e;
     const struct config *c = b->config;
     struct streams_options o = {
         .env = b->env,
@@ -406,22 +410,55 @@ static void listen_there(void *arg) {
     if (j->err == OK) shard_warm_up(j->shard);
 }
 
+/* The sentence for listener i that cannot be had. */
+static const char *why_not_listening(struct broker *b, size_t i, enum err e) {
+    char text[400];
+    broker_listener_text(b, i, text, sizeof(text));
+    const char *reason = e == ERR_UNAVAILABLE ? "the address is in use, or not one of this machine's" : err_text(e);
+    (void)snprintf(b->o.why_text, b->o.why_size, "cannot listen on %s: %s", text, reason);
+    return b->o.why_text;
+}
+
 static enum err broker_listen(struct broker *b, const char **why) {
     for (unsigned i = 0; i < b->shard_count; i++) {
         struct listen_job j = {.shard = &b->shards[i], .reuse_port = b->shard_count > 1};
         loop_call(b->loops[i], listen_there, &j);
         if (j.err == OK) continue;
-        char text[400];
         size_t n = 0;
         while (strcmp(b->listeners[n].name, j.which) != 0) n++;
-        broker_listener_text(b, n, text, sizeof(text));
-        const char *reason =
-            j.err == ERR_UNAVAILABLE ? "the address is in use, or not one of this machine's" : err_text(j.err);
-        (void)snprintf(b->o.why_text, b->o.why_size, "cannot listen on %s: %s", text, reason);
-        *why = b->o.why_text;
+        *why = why_not_listening(b, n, j.err);
         return j.err;
     }
     return OK;
+}
+
+static void nobody_accepts(void *ctx, struct env_conn *c) {
+    (void)ctx, (void)c;
+    UNREACHABLE(); /* its listener is closed before the loop goes on */
+}
+
+/* Opening the cluster log takes the cluster away from whoever holds it. What this start needs and another process has
+ * is noticed before that: a broker that is started twice by mistake must not end the one that serves. */
+static enum err broker_check_alone(struct broker *b, const char **why) {
+    struct wal_url wal;
+    enum err e = broker_parse_wal(b, &wal, why);
+    if (e != OK) return e;
+    struct streams_options o = {.env = b->env,
+                                .store = b->o.store,
+                                .wal_path = wal.kind == WAL_KIND_NONE ? NULL : wal.path,
+                                .wal_takeover_mark = wal.takeover == WAL_TAKEOVER_MARK};
+    e = streams_check_wal(&o, why);
+    for (size_t i = 0; e == OK && i < b->listener_count; i++) {
+        const struct listener *l = &b->listeners[i];
+        struct env_listener *probe;
+        struct env_address bound;
+        e = env_listen(b->env, l->host, l->port, false, nobody_accepts, NULL, &probe, &bound);
+        if (e == OK)
+            env_listener_close(b->env, probe);
+        else
+            *why = why_not_listening(b, i, e);
+    }
+    return e;
 }
 
 /* In the background: frees what earlier incarnations left, then forgets their registrations. */
@@ -463,6 +500,9 @@ static void drain_main(void *arg) {
 /* Also what a failed start undoes. Shards drain at the same time. */
 static void broker_close(struct broker *b) {
     atomic_store(&b->ready, false);
+    /* What is under way may wait for a store that is gone. */
+    if (b->streams) streams_stopping(b->streams);
+    if (b->meta) meta_stopping(b->meta);
     struct waitgroup done;
     waitgroup_init(&done);
     struct drain *drains = mem_zalloc(b->env->mem, (b->shard_count + 1) * sizeof(*drains));
@@ -491,6 +531,7 @@ static enum err broker_open(struct broker *b, const char **why) {
     enum err e = broker_parse_listeners(b, why);
     if (e != OK) return e;
     e = broker_make_shards(b, why);
+    if (e == OK) e = broker_check_alone(b, why);
     if (e != OK) return e;
     e = meta_open(
         &(struct meta_options){

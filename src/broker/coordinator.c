@@ -342,11 +342,24 @@ static void drop_offsets_of_missing_topics(struct coordinator *c, const struct s
     mapstr_deinit(&missing);
 }
 
+/* For MUTANT_LOAD_LESS and MUTANT_FORGET_GROUPS. */
+static bool is_left_out(const struct env *env, const struct state_table *table, const struct state_table_entry *e,
+                        const char *key, size_t key_size) {
+    /* Kafka: GroupMetadataKey. */
+    if (env_mutant(env, MUTANT_FORGET_GROUPS)) return key_size > 1 && be16_get((const uint8_t *)key) == 2;
+    const struct state_table_entry *other;
+    for (size_t cursor = 0; (other = state_table_next(table, &cursor, &key, &key_size)) != NULL;) {
+        if (other->offset > e->offset) return false;
+    }
+    return true;
+}
+
 static void load_rules(struct coordinator *c) {
     struct shard *s = c->shard;
     uint64_t began = env_now_ns(s->env), seed;
     struct coord_config config;
     rules_config(s->broker->config, &config);
+    config.mutant = s->env->mutant;
     config.event = rules_event;
     config.event_ctx = c;
     env_random(s->env, &seed, sizeof(seed));
@@ -355,7 +368,9 @@ static void load_rules(struct coordinator *c) {
     const struct state_table_entry *e;
     const char *key;
     size_t key_size, left_out = 0;
+    bool spoil = env_mutant(s->env, MUTANT_LOAD_LESS) || env_mutant(s->env, MUTANT_FORGET_GROUPS);
     for (size_t cursor = 0; (e = state_table_next(table, &cursor, &key, &key_size)) != NULL;) {
+        if (spoil && is_left_out(s->env, table, e, key, key_size)) continue;
         enum err err = coord_load(c->rules, key, key_size, e->value, (size_t)e->value_size);
         if (err == OK) continue;
         if (left_out++ == 0)

@@ -273,6 +273,8 @@ bool reply_serve(struct coord *c, struct coord_reply *r) {
 void reply_finish(struct coord *c, struct coord_reply *r, struct member *m, uint64_t hold) {
     CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(list_empty(&r->link) && hold < c->next_sequence);
+    if (r->kind == REPLY_COMMIT && mutant_is(c->config.mutant, MUTANT_OFFSETS_EARLY)) hold = 0;
+    if (r->kind != REPLY_COMMIT && mutant_is(c->config.mutant, MUTANT_GROUP_EARLY)) hold = 0;
     if (hold <= c->durable) {
         deliver(c, r);
         return;

@@ -38,6 +38,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "kafka/codec.h"
 #include "kafka/kafka_messages.h"
 
@@ -74,6 +75,7 @@ struct coord_config {
     /* Called from inside calls; must not call back. NULL: nobody wants to know. */
     void (*event)(void *ctx, const struct coord_event *e);
     void *event_ctx;
+    enum mutant mutant; /* the deliberate mistake to make: of the environment (base/mutant.h) */
 };
 /* Kafka's defaults. */
 void coord_config_init(struct coord_config *c);

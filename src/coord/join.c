@@ -79,7 +79,8 @@ static struct kafka_string leader_id(const struct group *g) {
 
 static void answer_generation(struct member *m, struct coord_reply *r, bool with_members) {
     CHECK_OBJ(m, MEMBER_MAGIC);
-    fill_generation(m, r, leader_id(m->group), with_members);
+    bool all_lead = mutant_is(m->group->coord->config.mutant, MUTANT_TWO_LEADERS);
+    fill_generation(m, r, all_lead ? m->id : leader_id(m->group), with_members || all_lead);
     member_touch(m);
     reply_finish(m->group->coord, r, m, m->group->hold);
 }
@@ -212,7 +213,8 @@ void group_complete_join(struct group *g) {
         group_wait_again(g);
         return;
     }
-    g->generation = g->generation == INT32_MAX ? 1 : g->generation + 1;
+    bool same = g->generation > 0 && mutant_is(g->coord->config.mutant, MUTANT_SAME_GENERATION);
+    if (!same) g->generation = g->generation == INT32_MAX ? 1 : g->generation + 1;
     if (g->members.count == 0) {
         become_empty(g);
     } else {

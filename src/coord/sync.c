@@ -122,7 +122,8 @@ static enum err check_sync(const struct group *g, const struct kafka_sync_group_
     CHECK_OBJ(g, GROUP_MAGIC);
     enum err e = member_validate(g, request->member_id, request->group_instance_id, m);
     if (e) return e;
-    if (request->generation_id != g->generation) return ERR_ILLEGAL_GENERATION;
+    bool any = mutant_is(g->coord->config.mutant, MUTANT_SYNC_ANY);
+    if (request->generation_id != g->generation && !any) return ERR_ILLEGAL_GENERATION;
     if (differs(request->protocol_type, g->protocol_type) || differs(request->protocol_name, g->protocol)) {
         return ERR_INCONSISTENT_GROUP_PROTOCOL;
     }

@@ -132,6 +132,8 @@ static void meta_free(struct meta *m) {
     mem_free(mem, m);
 }
 
+static void give_up(struct timer *t);
+
 static struct meta *meta_make(const struct meta_options *o) {
     struct meta *m = MEM_NEW(o->env->mem, struct meta);
     INIT_OBJ(m, META_MAGIC);
@@ -140,6 +142,7 @@ static struct meta *meta_make(const struct meta_options *o) {
     m->node_id = o->node_id;
     list_init(&m->pending);
     waitq_init(&m->idle);
+    timer_init(&m->give_up, give_up);
     meta_image_init(&m->image, o->env->mem);
     m->image.mutant = o->env->mutant;
     return m;
@@ -190,7 +193,19 @@ enum err meta_open(const struct meta_options *o, struct meta **out, const char *
 
 static void give_up(struct timer *t) {
     struct meta *m = CONTAINER_OF(t, struct meta, give_up);
+    bool waits = m->closing || m->leading || m->snapshotting;
+    if (m->stopping_seen != objlog_durable(m->log) || !waits) {
+        m->stopping_seen = objlog_durable(m->log);
+        timer_arm(t, env_now_ns(m->env) + CLOSE_PATIENCE_NS);
+        return;
+    }
     objlog_stop(m->log);
+}
+
+void meta_stopping(struct meta *m) {
+    CHECK_OBJ(m, META_MAGIC);
+    m->stopping_seen = objlog_durable(m->log);
+    timer_arm(&m->give_up, env_now_ns(m->env) + CLOSE_PATIENCE_NS);
 }
 
 static void wait_idle(struct meta *m) {
@@ -202,8 +217,7 @@ void meta_close(struct meta *m) {
     CHECK_OBJ(m, META_MAGIC);
     ASSERT(!m->closing);
     m->closing = true;
-    timer_init(&m->give_up, give_up);
-    timer_arm(&m->give_up, env_now_ns(m->env) + CLOSE_PATIENCE_NS);
+    meta_stopping(m);
     wait_idle(m);
     if (m->records_since > 0) meta_snapshot_start(m);
     wait_idle(m);

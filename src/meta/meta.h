@@ -62,6 +62,9 @@ struct meta_options {
  * a sentence for the operator.
  * ERR_LOCKED etc. come from the store; ERR_FOREIGN/ERR_VERSION name the object. */
 enum err meta_open(const struct meta_options *o, struct meta **out, const char **why) WARN_UNUSED;
+/* The stop begins. From now on a store that does nothing for ten seconds is given up: whoever waits for a commit is told
+ * ERR_UNKNOWN_OUTCOME, or ERR_CLOSED when it was not sent. On loop 0; does not suspend. */
+void meta_stopping(struct meta *m);
 /* Waits for commits under way, writes a snapshot if there is something new, frees. */
 void meta_close(struct meta *m);
 

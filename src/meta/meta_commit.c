@@ -71,12 +71,25 @@ static struct meta_text touched(const struct meta *m, const struct meta_record *
     return meta_text_of(t ? t->name : NULL);
 }
 
+/* For MUTANT_SAME_STREAMS: the last `count` streams up to that one were given out, and their topics are gone. */
+static bool streams_unused(const struct meta *m, uint64_t last, uint64_t count) {
+    int32_t index;
+    for (uint64_t i = 0; i < count; i++) {
+        if (last == i || meta_image_topic_of_stream(&m->image, (struct stream_id){last - i}, &index)) return false;
+    }
+    return true;
+}
+
 static enum err plan_create(struct meta *m, struct group *g, struct meta_record *r) {
     if (meta_image_topic(&m->image, r->topic_create.name.data, r->topic_create.name.size)) return ERR_TOPIC_EXISTS;
     uint64_t count = (uint64_t)r->topic_create.partition_count;
     if (g->next_stream > INT64_MAX - count) return ERR_FULL;
     while (meta_image_topic_by_id(&m->image, &r->topic_create.id)) uuid_draw(m->env, &r->topic_create.id);
     r->topic_create.first_stream.v = g->next_stream;
+    if (env_mutant(m->env, MUTANT_SAME_STREAMS) && streams_unused(m, g->next_stream - 1, count)) {
+        r->topic_create.first_stream.v = g->next_stream - count;
+        return OK;
+    }
     g->next_stream += count;
     return OK;
 }

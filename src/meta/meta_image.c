@@ -272,7 +272,8 @@ static enum err apply_create(struct meta_image *i, const struct meta_record *r) 
     int32_t count = r->topic_create.partition_count;
     if (!meta_topic_name_valid(r->topic_create.name.data, r->topic_create.name.size)) return ERR_CORRUPT;
     if (count < 1 || count > META_TOPIC_PARTITIONS_MAX || r->topic_create.replication_factor < 1) return ERR_CORRUPT;
-    if (first < i->next_stream || first > (uint64_t)(INT64_MAX - count)) return ERR_CORRUPT;
+    bool given_out = first < i->next_stream && !mutant_is(i->mutant, MUTANT_SAME_STREAMS);
+    if (given_out || first > (uint64_t)(INT64_MAX - count)) return ERR_CORRUPT;
     if (!meta_image_broker(i, r->topic_create.owner)) return ERR_CORRUPT;
     struct meta_topic *t = MEM_NEW(i->mem, struct meta_topic);
     t->id = r->topic_create.id;
@@ -290,7 +291,7 @@ static enum err apply_create(struct meta_image *i, const struct meta_record *r) 
         meta_topic_free(t, i->mem);
         return ERR_CORRUPT;
     }
-    i->next_stream = first + (uint64_t)count;
+    if (i->next_stream < first + (uint64_t)count) i->next_stream = first + (uint64_t)count;
     return OK;
 }
 

@@ -65,8 +65,9 @@ struct meta {
     bool listed;          /* what lies below first_entry is in entries, too */
     bool cleaning;        /* a fiber sees to it */
     uint64_t clean_after_ns;
-    const char *refused;  /* a sentence for the operator, when the replay ended with an error */
-    struct timer give_up; /* of a close that waits for the store */
+    const char *refused;    /* a sentence for the operator, when the replay ended with an error */
+    struct timer give_up;   /* of a stop that waits for the store */
+    uint64_t stopping_seen; /* entries when the stop was last looked at */
 };
 
 /* --- meta_cluster.c */

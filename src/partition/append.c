@@ -406,13 +406,14 @@ static void commit(struct append *a) {
 /* With the turn. Suspends for room. */
 static enum err append_in_turn(struct append *a) {
     struct partition *p = a->p;
-    if (a->header.producer_id >= 0) {
+    if (a->header.producer_id >= 0 && !env_mutant(p->env, MUTANT_NO_SEQUENCES)) {
         struct producer_verdict v;
         enum err e = producer_check(&p->live, &a->header, &v);
+        if (e == ERR_OUT_OF_ORDER_SEQUENCE && env_mutant(p->env, MUTANT_SEQUENCE_GAPS)) e = OK;
         if (e != OK) return refuse(a, e, v.message);
         if (v.original_end > 0) {
             a->out->base_offset = v.original_base;
-            a->out->end_offset = v.original_end;
+            a->out->end_offset = env_mutant(p->env, MUTANT_DUPLICATE_EARLY) ? 0 : v.original_end;
             if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME)
                 a->out->log_append_time_ms = v.original_max_timestamp;
             return OK;

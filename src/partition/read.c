@@ -43,6 +43,7 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
         }
     }
     if (f->offset < fetched->log_start_offset || f->offset > p->live.end_offset) return ERR_OFFSET_OUT_OF_RANGE;
+    if (env_mutant(p->env, MUTANT_FETCH_AHEAD)) high_watermark = stream_appended_end(p->stream);
     if (f->offset >= high_watermark) return p->closing ? ERR_NOT_LEADER : OK;
     if (!partition_enter(p)) return ERR_NOT_LEADER;
     size_t before = out->size_bytes;

@@ -40,6 +40,8 @@ static uint64_t retained_start(const struct partition *p, int64_t now_ms) {
         if (__builtin_sub_overflow(now_ms, segment_time(p, &s->segments[i]), &age) || age <= c->retention_ms) break;
         start = segment_end(s, i);
     }
+    bool more = start > s->start_offset && i < s->segment_count && segment_end(s, i) <= high_watermark;
+    if (more && env_mutant(p->env, MUTANT_RETAIN_LESS)) start = segment_end(s, i);
     ASSERT(start >= s->start_offset && start <= s->end_offset);
     return start;
 }

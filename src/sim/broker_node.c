@@ -148,8 +148,9 @@ static void start(struct sim_broker *b, unsigned machine) {
 
 static void choose_kind(struct sim_broker *b) {
     struct sim_world *w = b->world;
-    b->wal = sim_chance(w, 0.4) ? SIM_BROKER_WAL_NONE
-                                : sim_chance(w, 0.3) ? SIM_BROKER_WAL_DEVICE : SIM_BROKER_WAL_FILE;
+    b->wal = sim_chance(w, 0.4)   ? SIM_BROKER_WAL_NONE
+             : sim_chance(w, 0.3) ? SIM_BROKER_WAL_DEVICE
+                                  : SIM_BROKER_WAL_FILE;
     b->shared = b->wal == SIM_BROKER_WAL_DEVICE || sim_chance(w, 0.5);
     /* A folder is locked by one machine, and so is a disk. */
     b->moves = b->wal != SIM_BROKER_WAL_FILE && b->shared;
@@ -179,7 +180,8 @@ void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
     choose_kind(b);
     b->crash = sim_chance(w, 0.3) ? 0 : sim_chance(w, 0.5) ? 0.05 : 0.2;
     (void)snprintf(b->upload_bytes, sizeof(b->upload_bytes), "%lu", sim_chance(w, 0.5) ? 65536ul : 4ul << 20);
-    (void)snprintf(b->upload_interval, sizeof(b->upload_interval), "%lu", sim_between(w, 50, 5000));
+    (void)snprintf(b->upload_interval, sizeof(b->upload_interval), "%lu",
+                   sim_between(w, 50, sim_chance(w, 0.4) ? 60000 : 5000));
     (void)snprintf(b->flush_interval, sizeof(b->flush_interval), "%lu",
                    sim_chance(w, 0.2) ? sim_between(w, 1, 300) : 0ul);
     (void)snprintf(b->checkpoint_interval, sizeof(b->checkpoint_interval), "%lu",

@@ -46,7 +46,7 @@ struct sim_broker {
     unsigned device;
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
-    double crash; /* chance of trouble at each look */
+    double crash;                  /* chance of trouble at each look */
     struct sim_broker_life *lives; /* [0] is nobody */
     size_t life_count, life_capacity;
     struct sim_check_memory *memory; /* of what was seen in the bucket */

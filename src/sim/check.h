@@ -17,7 +17,7 @@
 #define OXBOW_SIM_CHECK_H
 
 #include "kafka/kafka_messages.h"
-#include "sim/check_log.h"
+#include "sim/check_partition.h"
 #include "sim/run.h"
 
 #define CHECK_NAMES_MAX 4u
@@ -58,15 +58,17 @@ struct check_topic {
     int32_t count_low, count_high; /* partitions: told, asked for */
     uint64_t count_inc, count_at;
     struct check_config configs[CHECK_CONFIGS];
-    struct check_log logs[CHECK_PARTITIONS_MAX];
+    struct check_partition logs[CHECK_PARTITIONS_MAX];
 };
 
 /* A name under which topics come and go. */
 struct check_name {
     char name[16];
     unsigned index;
-    int32_t partitions; /* that every topic of that name begins with */
-    bool busy;          /* an administrator is at work on it: one at a time */
+    /* With which every topic of that name begins; INT64_MAX: without. */
+    int32_t partitions;
+    int64_t retention_ms, retention_bytes;
+    bool busy; /* an administrator is at work on it: one at a time */
     struct check_topic **topics;
     size_t topic_count, topic_capacity;
     /* Until when requests that name it, and whose outcome is not known, may still be carried out: by the latest
@@ -79,9 +81,11 @@ struct check_commit {
     int64_t low, high; /* at least, at most; -1: none */
     uint64_t inc;
     unsigned in_flight;
+    unsigned dropping;   /* deletions under way: what is committed meanwhile may go with them */
+    uint64_t told_at;    /* when a commit was last answered */
     uint64_t dropped_at; /* when a deletion was last asked for, or answered */
-    uint64_t loose;    /* until when one of unknown outcome may still come */
-    int64_t loose_low; /* the lowest of those; -1: a deletion */
+    uint64_t loose;      /* until when one of unknown outcome may still come */
+    int64_t loose_low;   /* the lowest of those; -1: a deletion */
 };
 
 struct check {

@@ -1,6 +1,7 @@
-/* X(id, name, chance, wal_file, wal_device, object, sentence): everything that the simulator can do to a node on purpose. `chance` is the usual probability at each occasion; 0 means that
- * only workloads which ask for it get it. The three columns are the fault atlas (atlas.h): what each durability class promises under the fault. Included several times; no include guard on
- * purpose. */
+/* X(id, name, chance, wal_file, wal_device, object, sentence): everything that the simulator can do to a node on
+ * purpose. `chance` is the usual probability at each occasion; 0 means that only workloads which ask for it get it.
+ * The three columns are the fault atlas (atlas.h): what each durability class promises under the fault. Included
+ * several times; no include guard on purpose. */
 /* The object store. */
 X(SIM_STORE_UNAVAILABLE, "store-unavailable", 0.05, SURVIVES, SURVIVES, SURVIVES,
   "a request is refused (503) and nothing is done")

@@ -49,31 +49,37 @@ void sim_fail_about(struct sim_world *w, uint64_t subject, const char *format, .
     sim_fail(w, "%s", text);
 }
 
-static bool concerns(const struct sim_world *w, const struct sim_note *note, bool faults) {
-    if (note->subject == SIM_SUBJECT_FAULTS) return faults;
-    return w->failed_subject == SIM_SUBJECT_ALL || note->subject == SIM_SUBJECT_ALL ||
+static bool concerns(const struct sim_world *w, const struct sim_note *note) {
+    return w->failed_subject == SIM_SUBJECT_ALL || note->subject <= SIM_SUBJECT_FAULTS ||
            note->subject == w->failed_subject;
 }
 
-static size_t count_of(const struct sim_world *w, bool faults) {
-    size_t count = 0;
-    LIST_EACH(it, &w->notes) count += concerns(w, LIST_ENTRY(it, struct sim_note, link), faults);
-    return count;
-}
-
 size_t sim_history_show(const struct sim_world *w, size_t max, void (*line)(void *ctx, const char *text), void *ctx) {
-    size_t all = count_of(w, true), at = 0;
-    bool faults = all <= max;
-    size_t count = count_of(w, faults), skipped = count > max ? count - max : 0;
+    size_t faults = 0, others = 0, left_out = 0;
     LIST_EACH(it, &w->notes) {
         const struct sim_note *note = LIST_ENTRY(it, struct sim_note, link);
-        if (!concerns(w, note, faults) || at++ < skipped) continue;
+        if (note->subject == SIM_SUBJECT_FAULTS)
+            faults++;
+        else
+            others += concerns(w, note);
+    }
+    bool all_faults = faults + others <= max || faults <= max / 3;
+    size_t room = all_faults ? max - faults : max, skip = others > room ? others - room : 0;
+    LIST_EACH(it, &w->notes) {
+        const struct sim_note *note = LIST_ENTRY(it, struct sim_note, link);
+        if (!concerns(w, note)) continue;
+        bool fault = note->subject == SIM_SUBJECT_FAULTS;
+        if (fault ? !all_faults : skip > 0) {
+            if (!fault) skip--;
+            left_out++;
+            continue;
+        }
         char text[TEXT_MAX + 64];
         (void)snprintf(text, sizeof(text), "t=%llu.%06llu %s", note->at_ns / NS_PER_S,
                        note->at_ns % NS_PER_S / NS_PER_US, note->text);
         line(ctx, text);
     }
-    return skipped + all - count;
+    return left_out;
 }
 
 void sim_history_drop(struct sim_world *w) {

@@ -11,7 +11,7 @@
 #include "sim/world.h"
 
 #define SIM_SUBJECT_ALL 0u
-#define SIM_SUBJECT_FAULTS 1u /* everything too, but left out first when there is too much */
+#define SIM_SUBJECT_FAULTS 1u /* of everything too, but the first to be left out when there is too much */
 #define SIM_HISTORY_NOTES 65536u
 
 /* The subject of that name, e.g. sim_subject("t", 3): partition 3 of topic t. Never one of those above. */
@@ -22,8 +22,9 @@ void sim_note(struct sim_world *w, const struct sim_node *n, uint64_t subject, c
 /* sim_fail about a subject. */
 void sim_fail_about(struct sim_world *w, uint64_t subject, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* The last `max` notes that concern the subject of the failure (or everything, when it has none), oldest first, one
- * call a line without \n. When there are more, those of SIM_SUBJECT_FAULTS are left out first. Returns how many were. */
+/* At most `max` notes that concern the subject of the failure (or everything, when it has none), oldest first, one call
+ * a line without \n. When there are more, those of faults are left out unless they are few, as after shrinking, and of
+ * the others the earliest. Returns how many were left out. */
 size_t sim_history_show(const struct sim_world *w, size_t max, void (*line)(void *ctx, const char *text), void *ctx);
 /* For world.c. */
 void sim_history_drop(struct sim_world *w);

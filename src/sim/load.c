@@ -50,8 +50,7 @@ void load_pause(struct load *l) {
 }
 
 void load_look_at_clocks(struct load *l) {
-    for (unsigned i = 0; i < l->broker.machine_count; i++)
-        check_wall(l->check, l->broker.seats[i].node->wall_shown_ms);
+    for (unsigned i = 0; i < l->broker.machine_count; i++) check_wall(l->check, l->broker.seats[i].node->wall_shown_ms);
 }
 
 uint64_t load_incarnation(const struct load *l, const struct sim_client *c) {
@@ -77,14 +76,13 @@ static void view_take(struct load *l, struct load_view *v, struct check_name *n,
                       const struct kafka_metadata_response_topic *t, uint64_t inc, uint64_t asked) {
     bool exists = t->error_code == 0;
     if (!exists && t->error_code != KAFKA_UNKNOWN_TOPIC_OR_PARTITION) return;
-    struct check_topic *topic =
-        check_name_seen(l->check, n, inc, asked, exists, &t->topic_id, t->partitions.count);
+    struct check_topic *topic = check_name_seen(l->check, n, inc, asked, exists, &t->topic_id, t->partitions.count);
     v->topics[n->index] = topic;
     v->counts[n->index] = topic ? t->partitions.count : 0;
     for (int32_t p = 0; topic && p < t->partitions.count; p++) {
         const struct kafka_metadata_response_partition *part = &t->partitions.items[p];
         v->epochs[n->index][p] = part->leader_epoch;
-        check_log_epoch(l->check, &topic->logs[part->partition_index], inc, part->leader_epoch);
+        check_partition_epoch(l->check, &topic->logs[part->partition_index], inc, part->leader_epoch);
     }
 }
 

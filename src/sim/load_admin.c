@@ -31,12 +31,29 @@ static void note(struct admin *a, const struct check_name *n, const char *what, 
 
 /* --- Topics. */
 
-static const char *const segment_sizes[] = {"2000", "10000", "1000000"};
+/* What all topics of a name begin with. */
+static int32_t first_configs(struct admin *a, const struct check_name *n,
+                             struct kafka_create_topics_request_config *out) {
+    const struct {
+        enum check_config_key key;
+        int64_t value;
+    } all[] = {{CHECK_SEGMENT_BYTES, LOAD_SEGMENT_MIN},
+               {CHECK_RETENTION_MS, n->retention_ms},
+               {CHECK_RETENTION_BYTES, n->retention_bytes}};
+    int32_t count = 0;
+    for (size_t i = 0; i < ARRAY_LEN(all) && a->load->retains; i++) {
+        if (all[i].value == INT64_MAX) continue;
+        kafka_create_topics_request_config_init(&out[count]);
+        out[count].name = kafka_string_of(check_config_name(all[i].key));
+        out[count++].value = kafka_string_of(arena_printf(&a->arena, "%ld", all[i].value));
+    }
+    return count;
+}
 
 static bool create(struct admin *a, struct check_name *n) {
     struct load *l = a->load;
     struct kafka_create_topics_request_topic topic;
-    struct kafka_create_topics_request_config config;
+    struct kafka_create_topics_request_config configs[CHECK_CONFIGS];
     struct kafka_create_topics_request q;
     struct kafka_create_topics_response r;
     kafka_create_topics_request_topic_init(&topic);
@@ -44,18 +61,14 @@ static bool create(struct admin *a, struct check_name *n) {
     topic.name = kafka_string_of(n->name);
     topic.num_partitions = n->partitions;
     topic.replication_factor = 1;
-    if (l->retains) { /* the same for each topic of that name */
-        kafka_create_topics_request_config_init(&config);
-        config.name = kafka_string_of(check_config_name(CHECK_SEGMENT_BYTES));
-        config.value = kafka_string_of(segment_sizes[n->index % ARRAY_LEN(segment_sizes)]);
-        topic.configs.items = &config;
-        topic.configs.count = 1;
-    }
+    topic.configs.items = configs;
+    topic.configs.count = first_configs(a, n, configs);
     q.topics.items = &topic;
     q.topics.count = 1;
     struct check_topic *t = check_create_asked(l->check, n);
     uint64_t asked = check_now(l->check);
-    bool good = call(a, KAFKA_API_CREATE_TOPICS, 7, &q, &r) && r.topics.count == 1;
+    /* Without a reset of the arena, which has the values. */
+    bool good = load_call(l, a->client, KAFKA_API_CREATE_TOPICS, 7, &q, &a->arena, &r) && r.topics.count == 1;
     int16_t code = good ? r.topics.items[0].error_code : -1;
     note(a, n, "creates", good, code);
     check_create_told(l->check, t, inc_of(a), asked, load_outcome(good, code, KAFKA_TOPIC_ALREADY_EXISTS),
@@ -63,7 +76,7 @@ static bool create(struct admin *a, struct check_name *n) {
     return good;
 }
 
-static bool delete(struct admin *a, struct check_name *n) {
+static bool delete (struct admin *a, struct check_name *n) {
     struct load *l = a->load;
     struct check_topic *t = check_current(n);
     if (!t || t->gone) return true;
@@ -150,7 +163,8 @@ static bool configure(struct admin *a, struct check_name *n) {
     struct check_topic *t = a->view.topics[n->index];
     if (!t) return true;
     enum check_config_key key = l->retains ? (enum check_config_key)sim_between(l->world, 0, CHECK_CONFIGS - 1)
-                                : sim_chance(l->world, 0.5) ? CHECK_DURABILITY : CHECK_SEGMENT_BYTES;
+                                : sim_chance(l->world, 0.5) ? CHECK_DURABILITY
+                                                            : CHECK_SEGMENT_BYTES;
     char value[CHECK_VALUE_SIZE], what[80];
     choose_value(l, key, value, sizeof(value));
     bool reset = sim_chance(l->world, 0.2);
@@ -230,7 +244,7 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     kafka_delete_records_request_topic_init(&topic);
     kafka_delete_records_request_init(&q);
     part.partition_index = (int32_t)sim_between(l->world, 0, (uint64_t)a->view.counts[n->index] - 1);
-    struct check_log *log = &t->logs[part.partition_index];
+    struct check_partition *log = &t->logs[part.partition_index];
     part.offset = sim_chance(l->world, 0.2) ? -1 : (int64_t)sim_between(l->world, 0, (uint64_t)log->hw.value);
     topic.name = kafka_string_of(n->name);
     topic.partitions.items = &part;
@@ -238,23 +252,25 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     q.topics.items = &topic;
     q.topics.count = 1;
     q.timeout_ms = 30000;
-    struct check_look look = check_log_look(l->check, log);
-    check_log_delete_asked(l->check, log, part.offset);
-    bool good = call(a, KAFKA_API_DELETE_RECORDS, 1, &q, &r) && r.topics.count == 1 &&
-                r.topics.items[0].partitions.count == 1;
+    struct check_look look = check_partition_look(l->check, log);
+    check_partition_delete_asked(l->check, log, part.offset);
+    bool good =
+        call(a, KAFKA_API_DELETE_RECORDS, 1, &q, &r) && r.topics.count == 1 && r.topics.items[0].partitions.count == 1;
     int16_t code = good ? r.topics.items[0].partitions.items[0].error_code : -1;
     int64_t low = good ? r.topics.items[0].partitions.items[0].low_watermark : -1;
     uint64_t inc = inc_of(a);
-    sim_note(l->world, sim_node_of(a->client->env), check_log_subject(log), "deletes records of %s-%d up to %ld: %s, %ld",
-             n->name, part.partition_index, part.offset, good ? kafka_error_name(code) : "no answer", low);
+    sim_note(l->world, sim_node_of(a->client->env), check_partition_subject(log),
+             "deletes records of %s-%d up to %ld: %s, %ld", n->name, part.partition_index, part.offset,
+             good ? kafka_error_name(code) : "no answer", low);
     enum check_outcome o = load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
     if (o == CHECK_UNKNOWN) n->loose_change = inc && n->loose_change < inc ? inc : inc ? n->loose_change : UINT64_MAX;
     if (o == CHECK_DONE && check_must_know(t, inc, look.asked, part.partition_index)) {
         l->run->acked++;
         if (part.offset >= 0 && low < part.offset)
-            sim_fail_about(l->world, check_log_subject(log), "%s-%d: records up to %ld are deleted, and the log begins at %ld",
-                           n->name, part.partition_index, part.offset, low);
-        check_log_ends(l->check, log, inc, &look, -1, low);
+            sim_fail_about(l->world, check_partition_subject(log),
+                           "%s-%d: records up to %ld are deleted, and the log begins at %ld", n->name,
+                           part.partition_index, part.offset, low);
+        check_partition_ends(l->check, log, inc, &look, -1, low);
     }
     return good;
 }
@@ -316,10 +332,10 @@ static deed *choose_deed(struct admin *a, const struct check_name *n) {
     const struct check_topic *t = a->view.topics[n->index];
     if (!t && sim_chance(w, 0.7)) return create;
     if (sim_chance(w, 0.05)) return create; /* it is there already */
-    if (l->deletes && sim_chance(w, 0.15)) return delete;
-    if (l->grows && sim_chance(w, 0.1)) return grow;
+    if (l->deletes && sim_chance(w, 0.25)) return delete;
+    if (l->grows && sim_chance(w, 0.15)) return grow;
     if (l->configures && sim_chance(w, 0.3)) return configure;
-    if (l->deletes_records && sim_chance(w, 0.4)) return delete_records;
+    if (l->deletes_records && sim_chance(w, 0.6)) return delete_records;
     if (l->drops_offsets && sim_chance(w, 0.1)) return drop_offsets;
     return describe;
 }
@@ -332,7 +348,7 @@ void load_admin_main(void *arg) {
     sim_client_init(&client, loop_current()->env);
     arena_init(&a.arena, client.env->mem);
     while (load_goes_on(l)) {
-        fiber_sleep_ns(sim_between(l->world, 50, 2500) * NS_PER_MS);
+        fiber_sleep_ns(sim_between(l->world, 20, 1500) * NS_PER_MS);
         struct check_name *n = &l->check->names[sim_between(l->world, 0, l->check->name_count - 1)];
         if (n->busy) continue;
         n->busy = true;

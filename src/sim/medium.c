@@ -105,7 +105,10 @@ static void sector_tear(struct sim_world *w, uint8_t *out, const uint8_t *other,
         if (sim_chance(w, 0.5)) memcpy(out + at, other + at, part);
     }
     if (size >= SIM_SECTOR_UNIT && sim_fault(w, SIM_DISK_TEAR_UNIT)) {
-        size_t at = sim_between(w, 0, size / SIM_SECTOR_UNIT - 1) * SIM_SECTOR_UNIT;
+        /* One in which old and new differ, if there is one: else nothing would be torn. */
+        size_t units = size / SIM_SECTOR_UNIT, at = sim_between(w, 0, units - 1) * SIM_SECTOR_UNIT;
+        for (size_t i = 0; i < units && memcmp(out + at, other + at, SIM_SECTOR_UNIT) == 0; i++)
+            at = (at + SIM_SECTOR_UNIT) % (units * SIM_SECTOR_UNIT);
         memcpy(out + at, other + at, sim_between(w, 1, SIM_SECTOR_UNIT - 1));
     }
 }

@@ -233,10 +233,6 @@ uint64_t sim_node_now_ns(const struct sim_node *n) {
     return sim_clock_read(&n->clock, n->world->now_ns);
 }
 
-uint64_t sim_node_world_ns(const struct sim_node *n, uint64_t node_ns) {
-    return sim_clock_when(&n->clock, node_ns);
-}
-
 static int64_t log_wall_ms(void *ctx) {
     struct sim_node *n = ctx;
     return wall_now_ms(n);

@@ -127,8 +127,6 @@ void sim_node_halt(struct sim_node *n); /* suspends the running fiber until the 
 /* For world.c. */
 void sim_node_after_step(struct sim_node *n);
 void sim_node_heal(struct sim_node *n);
-/* When that node's monotonic clock will show node_ns, in the world's time. */
-uint64_t sim_node_world_ns(const struct sim_node *n, uint64_t node_ns);
 void sim_node_destroy(struct sim_node *n);
 uint64_t sim_node_now_ns(const struct sim_node *n);
 

@@ -51,6 +51,11 @@ const char *sim_mutant_sentence(enum mutant m) {
     return mutant_table[m].sentence;
 }
 
+const char *sim_mutant_workloads(enum mutant m) {
+    ASSERT(m < MUTANTS);
+    return mutant_table[m].workloads;
+}
+
 bool sim_mutant_concerns(enum mutant m, const char *workload) {
     ASSERT(m < MUTANTS);
     size_t size = strlen(workload);
@@ -268,8 +273,13 @@ bool sim_run_seed_twice(const struct sim_workload *s, const struct sim_run_optio
 /* --- For workloads. */
 
 uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes) {
+    return sim_run_load_after_ns(r, 0, usual_minutes);
+}
+
+uint64_t sim_run_load_after_ns(struct sim_run *r, uint64_t least_ns, uint64_t usual_minutes) {
     r->load_ns = sim_between(r->world, 5, usual_minutes * 60) * NS_PER_S; /* drawn always: the rest is the same then */
     if (r->options->minutes > 0) r->load_ns = r->options->minutes * 60 * NS_PER_S;
+    r->load_ns += least_ns;
     r->planned_ns = r->load_ns;
     if (r->options->load_ns > 0) r->load_ns = r->options->load_ns;
     return r->load_ns;

@@ -36,6 +36,8 @@ const struct sim_workload *sim_workload_find(const char *name); /* NULL: none */
  * names, or the workload's checks are worth nothing. */
 const char *sim_mutant_name(enum mutant m);
 const char *sim_mutant_sentence(enum mutant m);
+/* Names of the workloads that must notice it, with blanks between them; "" for MUTANT_NONE. */
+const char *sim_mutant_workloads(enum mutant m);
 /* Whether that workload must notice it. */
 bool sim_mutant_concerns(enum mutant m, const char *workload);
 /* MUTANTS: none of that name. */
@@ -79,7 +81,7 @@ struct sim_run_options {
     void (*trace)(void *ctx, const char *line);
     void *trace_ctx;
     /* What a run tells beside its result; NULL: not wanted. The numbers of the faults that were let happen; and, when a
-     * promise was broken, the shortest history that shows it: lines with \n, the last SIM_RUN_HISTORY_LINES of it. */
+     * promise was broken, the shortest history that shows it: lines with \n, SIM_RUN_HISTORY_LINES at most. */
     struct sim_numbers *done;
     struct buf *history;
 };
@@ -116,6 +118,8 @@ static inline struct mem *sim_run_mem(struct sim_run *r) {
 /* How long the load lasts: what the options say, or a random time up to `usual_minutes`. To be asked once. Nothing but
  * the end of the load may depend on it: a run is made shorter by it and must be the same until then. */
 uint64_t sim_run_load_ns(struct sim_run *r, uint64_t usual_minutes);
+/* The same and `least_ns` before it, for a load that would otherwise often be over before anything works. */
+uint64_t sim_run_load_after_ns(struct sim_run *r, uint64_t least_ns, uint64_t usual_minutes);
 /* A handle of the world's bucket for the node whose fiber this is. */
 struct store *sim_run_store(struct sim_run *r, struct env *e, bool exclusive);
 /* Crashes an up node, either way; at once or at some suspension soon. */

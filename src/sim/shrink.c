@@ -55,7 +55,7 @@ static bool try_run(struct shrinker *k, const struct sim_run_options *o, struct 
     return sim_shrink_same_promise(out->failure, k->failed->failure);
 }
 
-static void accept(struct shrinker *k, const struct sim_run_options *o, const struct sim_result *r) {
+static void take_smaller(struct shrinker *k, const struct sim_run_options *o, const struct sim_result *r) {
     k->options = *o;
     k->best = *r;
     sim_numbers_copy(&k->done, &k->tried);
@@ -74,7 +74,7 @@ static void shrink_load(struct shrinker *k) {
         struct sim_result r;
         o.load_ns = mid_ms * LOAD_MIN_NS;
         if (try_run(k, &o, &r) && k->tried.count <= k->done.count && r.faults <= k->best.faults) {
-            accept(k, &o, &r);
+            take_smaller(k, &o, &r);
             good_ms = mid_ms;
         } else {
             bad_ms = mid_ms;
@@ -92,7 +92,7 @@ static bool shrink_without(struct shrinker *k, size_t from, size_t to) {
     struct sim_result r;
     o.keep = &k->candidate;
     if (!try_run(k, &o, &r) || r.faults > k->best.faults) return false;
-    accept(k, &o, &r);
+    take_smaller(k, &o, &r);
     return true;
 }
 
@@ -122,7 +122,7 @@ void sim_shrink(const struct sim_workload *s, const struct sim_run_options *o, c
     struct sim_result first;
     bool same = try_run(&k, o, &first) && first.hash == failed->hash;
     if (same) {
-        accept(&k, o, &first);
+        take_smaller(&k, o, &first);
         shrink_load(&k);
         shrink_faults(&k);
         shrink_load(&k);

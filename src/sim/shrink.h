@@ -8,7 +8,7 @@
 #include "sim/run.h"
 
 #define SIM_SHRINK_RUNS_MAX 200u
-#define SIM_SHRINK_STEPS_MAX 20000000u /* of all runs together */
+#define SIM_SHRINK_STEPS_MAX 4000000u /* of all runs together */
 
 struct sim_shrunk {
     unsigned runs;            /* how many it took */

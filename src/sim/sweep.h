@@ -44,7 +44,7 @@ enum sim_sweep_how {
 };
 const char *sim_sweep_name(enum sim_sweep_how how);
 
-struct sim_sweep { /* in the world; all zero: none */
+struct sim_sweep {         /* in the world; all zero: none */
     struct sim_node *node; /* whose operations; NULL: nobody's */
     unsigned classes;      /* enum sim_sweep_class */
     enum sim_sweep_how how;

@@ -28,15 +28,20 @@ static void choose(struct load *l) {
     struct sim_world *w = l->world;
     unsigned names = (unsigned)sim_between(w, 1, CHECK_NAMES_MAX);
     if (sim_chance(w, 0.3)) names = 1;
-    for (unsigned i = 0; i < names; i++) (void)check_name_add(l->check, (int32_t)sim_between(w, 1, 3));
     l->deletes = sim_chance(w, 0.4);
     l->grows = sim_chance(w, 0.4);
     l->configures = sim_chance(w, 0.5);
-    l->deletes_records = sim_chance(w, 0.4);
+    l->deletes_records = sim_chance(w, 0.5);
     l->retains = sim_chance(w, 0.4);
     l->old_formats = sim_chance(w, 0.3);
     l->drops_offsets = sim_chance(w, 0.3);
     l->compresses = sim_chance(w, 0.3);
+    for (unsigned i = 0; i < names; i++) {
+        struct check_name *n = check_name_add(l->check, (int32_t)sim_between(w, 1, 3));
+        if (!l->retains) continue;
+        if (sim_chance(w, 0.6)) n->retention_ms = (int64_t)sim_between(w, 2000, 40000);
+        if (sim_chance(w, 0.6)) n->retention_bytes = (int64_t)sim_between(w, 2000, 40000);
+    }
 }
 
 static void begin(struct load *l) {

@@ -13,6 +13,7 @@
  *  - at the end, when all that is late has landed, a replay holds every acknowledged append. */
 #include "base/crc32c.h"
 #include "sim/check_store.h"
+#include "sim/history.h"
 #include "sim/log_head.h"
 #include "sim/workloads.h"
 
@@ -34,12 +35,19 @@ struct cluster_test {
     unsigned node_count, snapshot_every;
     bool exclusive, over, auditing;
     uint64_t pause_max_ns, think_max_ms;
+    double stale;           /* chance of a pause between a replay and the election that follows on it */
+    double trim, trim_each; /* chance of a deletion after an append; and that a number goes with it */
+    double slow_apply;      /* chance that a replay takes its time over an entry */
     uint64_t next_writer;
     struct place places[ENTRIES_MAX];
     uint64_t acked_end; /* behind the highest acknowledged number */
     struct log_state audited;
     struct sim_check_memory *memory;
 };
+
+static uint64_t subject_of(uint64_t number) {
+    return sim_subject("entry", (int64_t)number);
+}
 
 /* Notes what one node holds for true; all must say the same. An entry is of the writer elected last, and snapshots
  * and entries tell the state before them. */
@@ -54,12 +62,14 @@ static void place_note(struct cluster_test *t, uint64_t number, const struct pla
         *known = *p;
         known->seen = true;
     } else if (known->id != p->id || known->kind != p->kind || known->writer != p->writer) {
-        sim_fail(t->world, "number %lu is one entry for one node and another for another", number);
+        sim_fail_about(t->world, subject_of(number), "number %lu is one entry for one node and another for another",
+                       number);
     } else if (known->before.chain != p->before.chain || known->before.writer != p->before.writer) {
-        sim_fail(t->world, "two nodes reached entry %lu with different states", number);
+        sim_fail_about(t->world, subject_of(number), "two nodes reached entry %lu with different states", number);
     }
     if (p->kind != OBJLOG_ELECTION && p->writer != p->before.writer) {
-        sim_fail(t->world, "entry %lu is of writer %lu, but %lu was elected", number, p->writer, p->before.writer);
+        sim_fail_about(t->world, subject_of(number), "entry %lu is of writer %lu, but %lu was elected", number,
+                       p->writer, p->before.writer);
     }
     known->acked = acked || p->acked;
 }
@@ -116,26 +126,29 @@ static enum err member_apply(void *ctx, const struct objlog_entry *e) {
     const struct objlog_header *h = &e->header;
     struct log_head head;
     if (!log_head_read(&e->head, &head)) {
-        sim_fail(t->world, "entry %lu holds bytes that nobody wrote", h->number);
+        sim_fail_about(t->world, subject_of(h->number), "entry %lu holds bytes that nobody wrote", h->number);
         return ERR_CORRUPT;
     }
     if (!m->begun && h->number > 0) {
         if (h->kind != OBJLOG_CHECKPOINT || head.before.count != h->number) {
-            sim_fail(t->world, "a replay began at %lu, which is no snapshot", h->number);
+            sim_fail_about(t->world, subject_of(h->number), "a replay began at %lu, which is no snapshot", h->number);
             return ERR_CORRUPT;
         }
         m->state = head.before;
     }
     m->begun = true;
     if (m->state.count != h->number) {
-        sim_fail(t->world, "a replay applied %lu when %lu was next", h->number, m->state.count);
+        sim_fail_about(t->world, subject_of(h->number), "a replay applied %lu when %lu was next", h->number,
+                       m->state.count);
         return ERR_CORRUPT;
     }
     if (h->kind != OBJLOG_ELECTION && head.before.chain != m->state.chain) {
-        sim_fail(t->world, "the writer of entry %lu had another state than this replay", h->number);
+        sim_fail_about(t->world, subject_of(h->number), "the writer of entry %lu had another state than this replay",
+                       h->number);
         return ERR_CORRUPT;
     }
     member_add(m, h->kind, head.id, h->writer, false);
+    if (sim_chance(t->world, t->slow_apply)) fiber_sleep_ns(sim_between(t->world, 0, 2000) * NS_PER_MS);
     return log_body_check(m->store, PREFIX, h, head.id);
 }
 
@@ -156,9 +169,13 @@ static void member_delete(struct member *m) {
     uint64_t numbers[64], below = delete_below(m);
     size_t count = 0;
     for (uint64_t n = 0; n < below && count < ARRAY_LEN(numbers); n++) {
-        if (!m->deleted[n] && deletable(t, n) && sim_chance(t->world, 0.8)) numbers[count++] = n;
+        if (!m->deleted[n] && deletable(t, n) && sim_chance(t->world, t->trim_each)) numbers[count++] = n;
     }
     if (count == 0) return;
+    for (size_t i = 0; i < count; i++) {
+        sim_note(t->world, t->world->stepping, subject_of(numbers[i]), "deletes %lu; all below %lu may go", numbers[i],
+                 below);
+    }
     log_shuffle(t->world, numbers, count);
     if (objlog_delete(m->store, PREFIX, numbers, count) != OK) return;
     for (size_t i = 0; i < count; i++) m->deleted[numbers[i]] = true;
@@ -177,18 +194,22 @@ static bool member_append(struct member *m) {
     sim_payload_fill(id, bytes, size);
     struct slice body = slice_borrow(bytes, size);
     t->run->ops++;
+    sim_note(w, w->stepping, subject_of(number), "writer %lu appends %lu, a %s", m->writer, number,
+             kind == OBJLOG_CHECKPOINT ? "snapshot" : "record");
     uint64_t got = UINT64_MAX;
     enum err e = objlog_append(m->log, kind, &head, &body, size > 0 ? 1 : 0, crc32c(0, bytes, size), &got);
     slice_unref(&head);
     mem_free(mem, bytes);
+    sim_note(w, w->stepping, subject_of(number), "writer %lu is told of %lu: %s", m->writer, number, err_name(e));
     if (e == OK) {
-        if (got != number) sim_fail(w, "append %lu was told that it has number %lu", number, got);
+        if (got != number)
+            sim_fail_about(w, subject_of(number), "append %lu was told that it has number %lu", number, got);
         member_add(m, kind, id, m->writer, true);
         member_settle(m, true);
         if (number >= t->acked_end) t->acked_end = number + 1;
         t->run->acked++;
     } else if (e != ERR_FENCED) {
-        sim_fail(w, "append %lu ended with %s", number, err_name(e));
+        sim_fail_about(w, subject_of(number), "append %lu ended with %s", number, err_name(e));
     }
     return e == OK;
 }
@@ -198,7 +219,7 @@ static void member_reign(struct member *m) {
     struct cluster_test *t = m->test;
     for (uint64_t left = sim_between(t->world, 1, 60); left > 0 && !t->over; left--) {
         if (!member_append(m)) return;
-        if (sim_chance(t->world, 0.2)) member_delete(m);
+        if (sim_chance(t->world, t->trim)) member_delete(m);
         if (sim_chance(t->world, 0.5)) fiber_sleep_ns(sim_between(t->world, 0, t->think_max_ms) * NS_PER_MS);
     }
 }
@@ -212,12 +233,15 @@ static enum err member_elect(struct member *m, const struct objlog_replay *repla
     struct slice head = log_head_make(m->store->env->mem, &(struct log_head){.id = id}, 0);
     enum err e = objlog_take_over(m->log, OBJLOG_ELECTION, replay, &head, &number, &mine);
     slice_unref(&head);
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "writer %lu stood for election: %s, at %lu", m->writer,
+             err_name(e), number);
     if (e != OK) return e;
     t->run->ops++;
     if (number != m->state.count)
         sim_fail(t->world, "elected at %lu, but the replay ended at %lu", number, m->state.count);
     if (number < acked_before) {
-        sim_fail(t->world, "elected at %lu, and entry %lu had been acknowledged before", number, acked_before - 1);
+        sim_fail_about(t->world, subject_of(acked_before - 1),
+                       "elected at %lu, and entry %lu had been acknowledged before", number, acked_before - 1);
     }
     member_add(m, OBJLOG_ELECTION, id, m->writer, false);
     member_settle(m, true);
@@ -235,14 +259,17 @@ static enum err member_term(struct member *m) {
     uint64_t acked_before = t->acked_end;
     enum err e = objlog_recover(m->log, &replay);
     if (e == ERR_NOT_FOUND) e = OK;
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "replayed as writer %lu: %s, the log ends at %lu",
+             m->writer, err_name(e), m->state.count);
     if (e == OK && m->state.count < acked_before) {
-        sim_fail(t->world, "a replay ended at %lu, and entry %lu had been acknowledged before it began", m->state.count,
-                 acked_before - 1);
+        sim_fail_about(t->world, subject_of(acked_before - 1),
+                       "a replay ended at %lu, and entry %lu had been acknowledged before it began", m->state.count,
+                       acked_before - 1);
     }
     if (e == OK && t->auditing) t->audited = m->state;
     if (e == OK && !t->auditing && sim_chance(t->world, 0.7)) {
         /* its position goes stale */
-        if (sim_chance(t->world, 0.4)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns));
+        if (sim_chance(t->world, t->stale)) fiber_sleep_ns(sim_between(t->world, 0, t->pause_max_ns));
         e = member_elect(m, &replay);
         if (e == OK) member_reign(m);
         m->applied_count = 0;
@@ -307,7 +334,8 @@ static void audit(struct cluster_test *t) {
         sim_fail(t->world, "a replay does not end though nothing is broken");
     t->run->ops++;
     if (t->audited.count < t->acked_end) {
-        sim_fail(t->world, "entry %lu was acknowledged, and the log ends at %lu", t->acked_end - 1, t->audited.count);
+        sim_fail_about(t->world, subject_of(t->acked_end - 1), "entry %lu was acknowledged, and the log ends at %lu",
+                       t->acked_end - 1, t->audited.count);
     }
 }
 
@@ -318,6 +346,19 @@ static void load_choose(struct cluster_test *t) {
     t->snapshot_every = (unsigned)sim_between(w, 3, 30);
     t->pause_max_ns = sim_between(w, 1, 100) * NS_PER_S;
     t->think_max_ms = sim_between(w, 1, 1500);
+    t->stale = 0.4;
+    t->trim = 0.2;
+    t->trim_each = 0.8;
+    if (sim_chance(w,
+                   0.25)) { /* many old positions, and slow readers whose log is trimmed under them, here and there */
+        t->node_count = t->exclusive ? 1 : NODES_MAX;
+        t->snapshot_every = 3;
+        t->stale = t->trim = 0.9;
+        t->trim_each = 0.3;
+        t->slow_apply = 0.3;
+        t->pause_max_ns = 10 * NS_PER_S;
+        t->think_max_ms = 300;
+    }
 }
 
 void workload_clusterlog(struct sim_run *r) {

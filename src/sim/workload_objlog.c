@@ -16,6 +16,7 @@
  *  - at every moment the bucket holds the log whole, up to what was acknowledged; it never becomes shorter. */
 #include "base/crc32c.h"
 #include "sim/check_store.h"
+#include "sim/history.h"
 #include "sim/log_head.h"
 #include "sim/workloads.h"
 
@@ -65,15 +66,22 @@ struct writer {
     bool over;
 };
 
+static uint64_t subject_of(uint64_t number) {
+    return sim_subject("entry", (int64_t)number);
+}
+
 static void entry_acked(struct objlog_test *t, uint64_t number) {
+    sim_note(t->world, t->writer, subject_of(number), "append %lu is acknowledged", number);
     struct entry *x = &t->entries[number];
     x->acked = true;
     t->run->acked++;
     if (number + 1 > t->acked_end) t->acked_end = number + 1;
     if (number > t->failed_from)
-        sim_fail(t->world, "append %lu was acknowledged, and %lu before it failed", number, t->failed_from);
+        sim_fail_about(t->world, subject_of(number), "append %lu was acknowledged, and %lu before it failed", number,
+                       t->failed_from);
     if (number >= t->fence_number) {
-        sim_fail(t->world, "append %lu was acknowledged after a fence at %lu", number, t->fence_number);
+        sim_fail_about(t->world, subject_of(number), "append %lu was acknowledged after a fence at %lu", number,
+                       t->fence_number);
     }
 }
 
@@ -104,17 +112,21 @@ static bool writer_append(struct writer *x) {
     size_t cut = entry->body_size / 3;
     struct slice body[2] = {slice_borrow(bytes, cut), slice_borrow(bytes + cut, entry->body_size - cut)};
     t->run->ops++;
+    sim_note(w, t->writer, subject_of(number), "appends %lu, a %s", number, checkpoint ? "checkpoint" : "record");
     uint64_t got = UINT64_MAX;
     enum err e = objlog_append(x->log, entry->kind, &head, body, entry->body_size > 0 ? 2 : 0,
                                crc32c(0, bytes, entry->body_size), &got);
     slice_unref(&head);
     mem_free(m, bytes);
-    if (e == OK && got != number) sim_fail(w, "append %lu was told that it has number %lu", number, got);
+    if (e == OK && got != number)
+        sim_fail_about(w, subject_of(number), "append %lu was told that it has number %lu", number, got);
     if (e == OK && !entry->acked) entry_acked(t, number);
     if (e == OK) return true;
-    if (e != ERR_FENCED) sim_fail(w, "append %lu ended with %s", number, err_name(e));
+    sim_note(w, t->writer, SIM_SUBJECT_ALL, "append %lu ends with %s", number, err_name(e));
+    if (e != ERR_FENCED) sim_fail_about(w, subject_of(number), "append %lu ended with %s", number, err_name(e));
     if (number < t->failed_from) t->failed_from = number;
-    if (number < t->acked_end) sim_fail(w, "append %lu failed, and one behind it was acknowledged", number);
+    if (number < t->acked_end)
+        sim_fail_about(w, subject_of(number), "append %lu failed, and one behind it was acknowledged", number);
     return false;
 }
 
@@ -150,6 +162,10 @@ static void writer_trimmer(void *arg) {
             if (!t->entries[n].deleted && sim_chance(t->world, 0.8)) numbers[count++] = n;
         }
         if (count == 0) continue;
+        for (size_t i = 0; i < count; i++) {
+            sim_note(t->world, t->writer, subject_of(numbers[i]), "deletes %lu; all below %lu may go", numbers[i],
+                     below);
+        }
         log_shuffle(t->world, numbers, count);
         /* some may be gone; they are tried again */
         if (objlog_delete(x->store, PREFIX, numbers, count) != OK) continue;
@@ -214,19 +230,21 @@ static enum err fencer_apply(void *ctx, const struct objlog_entry *e) {
     if (h->kind == OBJLOG_FENCE) return OK;
     struct log_head head;
     if (!log_head_read(&e->head, &head) || !entry_as_written(t, e, &head)) {
-        sim_fail(t->world, "a replay found an entry at %lu that the writer did not put there", h->number);
+        sim_fail_about(t->world, subject_of(h->number),
+                       "a replay found an entry at %lu that the writer did not put there", h->number);
         return ERR_CORRUPT;
     }
     if (!f->begun && h->number > 0) {
         if (h->kind != OBJLOG_CHECKPOINT) {
-            sim_fail(t->world, "a replay began at %lu, which is no checkpoint", h->number);
+            sim_fail_about(t->world, subject_of(h->number), "a replay began at %lu, which is no checkpoint", h->number);
             return ERR_CORRUPT;
         }
         f->state = head.before;
     }
     f->begun = true;
     if (!state_equal(&f->state, &head.before)) {
-        sim_fail(t->world, "a replay reached entry %lu with another state than the writer's", h->number);
+        sim_fail_about(t->world, subject_of(h->number),
+                       "a replay reached entry %lu with another state than the writer's", h->number);
         return ERR_CORRUPT;
     }
     log_state_add(&f->state, head.id);
@@ -238,6 +256,8 @@ static void fencer_check(struct fencer *f, uint64_t number, bool mine) {
     struct objlog_test *t = f->test;
     t->run->ops++;
     t->run->acked++;
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "believes that the log ends at %lu, by a fence of %s",
+             number, mine ? "its own" : "another's");
     if (f->state.count != number) {
         sim_fail(t->world, "the fence lies at %lu, but the replay ended at %lu", number, f->state.count);
     }
@@ -248,7 +268,8 @@ static void fencer_check(struct fencer *f, uint64_t number, bool mine) {
     }
     for (uint64_t n = number; n < t->state.count; n++) {
         if (t->entries[n].acked) {
-            sim_fail(t->world, "entry %lu was acknowledged, and the log was fenced at %lu", n, number);
+            sim_fail_about(t->world, subject_of(n), "entry %lu was acknowledged, and the log was fenced at %lu", n,
+                           number);
             break;
         }
     }
@@ -266,6 +287,7 @@ static enum err fencer_try(struct fencer *f, uint64_t id, uint64_t *number, bool
     struct objlog *log = objlog_create(&o);
     struct objlog_replay replay = {fencer_apply, fencer_reset, f};
     fencer_reset(f);
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "replays the log as writer %lu", id);
     enum err e = objlog_recover(log, &replay);
     if (e == ERR_NOT_FOUND) e = OK;
     /* its position goes stale */

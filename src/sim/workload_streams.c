@@ -30,6 +30,7 @@
 #include "sim/atlas.h"
 #include "sim/check_store.h"
 #include "sim/disk.h"
+#include "sim/history.h"
 #include "sim/workloads.h"
 #include "stream/sizes.h"
 #include "stream/stream.h"
@@ -133,6 +134,10 @@ struct broker_life {
     char topic[16];
     bool fatal;
 };
+
+static uint64_t subject_of(const struct part *p) {
+    return sim_subject("partition", p->index);
+}
 
 /* --- Batches. */
 
@@ -263,11 +268,16 @@ static bool append_one(struct part *p) {
     model->batches[model->count++] = b;
     buf_deinit(&bytes);
     t->run->ops++;
+    struct sim_node *self = l->side->broker;
+    sim_note(t->world, self, subject_of(p), "partition %u: appends %lu..%lu", p->index, b.base_offset, b.end_offset);
     if (stream_wait_durable(p->stream, b.end_offset) != OK) return false;
+    sim_note(t->world, self, subject_of(p), "partition %u: %lu..%lu is acknowledged", p->index, b.base_offset,
+             b.end_offset);
     if (b.end_offset > model->acked_end) model->acked_end = b.end_offset;
     if (model->overtaken && b.end_offset > model->kept_end)
-        sim_fail(t->world, "partition %u: %lu was acknowledged by a broker whose successor ends at %lu", p->index,
-                 b.end_offset, model->kept_end);
+        sim_fail_about(t->world, subject_of(p),
+                       "partition %u: %lu was acknowledged by a broker whose successor ends at %lu", p->index,
+                       b.end_offset, model->kept_end);
     t->run->acked++;
     return true;
 }
@@ -280,15 +290,19 @@ static bool trim_one(struct part *p) {
     uint64_t to = sim_chance(t->world, 0.3) ? high : sim_between(t->world, low, high);
     if (to <= p->model->trim_asked) return true;
     p->model->trim_asked = to;
+    sim_note(t->world, p->life->side->broker, subject_of(p), "partition %u: trims below %lu", p->index, to);
     struct stream_record r = {.type = STREAM_TRIM, .base_offset = to, .end_offset = to};
     stream_append(p->stream, &r);
     state_apply_trim(&p->live, to);
     while (stream_durable_start(p->stream) < to && !p->life->fatal) fiber_sleep_ns(5 * NS_PER_MS);
     if (stream_durable_start(p->stream) < to) return true;
     if (p->model->trim_acked < to) p->model->trim_acked = to;
+    sim_note(t->world, p->life->side->broker, subject_of(p), "partition %u: the trim below %lu is acknowledged",
+             p->index, to);
     if (p->model->overtaken && to > p->model->kept_start)
-        sim_fail(t->world, "partition %u: a trim to %lu was acknowledged by a broker whose successor begins at %lu",
-                 p->index, to, p->model->kept_start);
+        sim_fail_about(t->world, subject_of(p),
+                       "partition %u: a trim to %lu was acknowledged by a broker whose successor begins at %lu",
+                       p->index, to, p->model->kept_start);
     return true;
 }
 
@@ -299,22 +313,27 @@ static void check_slices(struct part *p, const struct slices *got, uint64_t offs
         while (at < got->items[i].size && !sim_failed(t->world)) {
             struct batch_header h;
             if (batch_parse(got->items[i].data + at, got->items[i].size - at, &h) != OK) {
-                sim_fail(t->world, "partition %u: what was read at %lu is no batch", p->index, offset);
+                sim_fail_about(t->world, subject_of(p), "partition %u: what was read at %lu is no batch", p->index,
+                               offset);
                 return;
             }
             struct model_batch *b = model_at(p->model, offset);
             if (!b || !batch_is(p, b, &h, p->life->env->mem))
-                sim_fail(t->world, "partition %u: offset %lu reads as another batch", p->index, offset);
+                sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu reads as another batch", p->index,
+                               offset);
             if ((uint64_t)batch_end_offset(&h) > limit)
-                sim_fail(t->world, "partition %u: a batch above the limit was shown", p->index);
+                sim_fail_about(t->world, subject_of(p), "partition %u: a batch above the limit was shown", p->index);
             offset = (uint64_t)batch_end_offset(&h);
             at += h.size;
         }
     }
-    if (offset > p->model->shown_end) p->model->shown_end = offset;
+    if (offset > p->model->shown_end) {
+        sim_note(t->world, p->life->side->broker, subject_of(p), "partition %u: shows up to %lu", p->index, offset);
+        p->model->shown_end = offset;
+    }
     if (p->model->overtaken && offset > p->model->kept_end)
-        sim_fail(t->world, "partition %u: %lu was shown by a broker whose successor ends at %lu", p->index, offset,
-                 p->model->kept_end);
+        sim_fail_about(t->world, subject_of(p), "partition %u: %lu was shown by a broker whose successor ends at %lu",
+                       p->index, offset, p->model->kept_end);
 }
 
 /* Whether that is how a fault shows which this run need not survive. */
@@ -345,14 +364,16 @@ static bool read_some(struct part *p, bool everything) {
             return everything;
         }
         if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
-            sim_fail(t->world, "partition %u: offset %lu is out of range between %lu and %lu", p->index, offset,
-                     stream_durable_start(p->stream), end);
+            sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu is out of range between %lu and %lu",
+                           p->index, offset, stream_durable_start(p->stream), end);
         }
         ok = e == OK && got.count > 0;
         if (everything && !ok)
-            sim_fail(t->world, "partition %u: offset %lu cannot be read: %s", p->index, offset, err_name(e));
+            sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu cannot be read: %s", p->index, offset,
+                           err_name(e));
         if (e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED)
-            sim_fail(t->world, "partition %u: reading offset %lu: %s", p->index, offset, err_name(e));
+            sim_fail_about(t->world, subject_of(p), "partition %u: reading offset %lu: %s", p->index, offset,
+                           err_name(e));
         if (ok) {
             check_slices(p, &got, offset, end);
             t->run->ops++;
@@ -385,7 +406,8 @@ static void find_one(struct part *p) {
         sim_fail(t->world, "partition %u: what was found for a timestamp is no batch", p->index);
     slice_unref(&got);
     /* Another error than that there is none says nothing; nor does a search during which the log start moved. */
-    if ((e != OK && e != ERR_NOT_FOUND) || p->life->side->superseded || stream_durable_start(p->stream) != start) return;
+    if ((e != OK && e != ERR_NOT_FOUND) || p->life->side->superseded || stream_durable_start(p->stream) != start)
+        return;
     int64_t want = -1;
     for (size_t i = 0; i < m->count && want < 0 && m->batches[i].end_offset <= end; i++) {
         const struct model_batch *b = &m->batches[i];
@@ -513,7 +535,8 @@ static enum err open_engine(struct broker_life *l) {
         struct owner_query q = {l->meta, dead[i].incarnation};
         uint64_t entry = 0;
         e = streams_recover(l->streams, dead[i].incarnation, is_current, &q, &entry, &why);
-        if (e == OK && !t->over && !l->side->stop_asked && sim_chance(t->world, t->crash_recovering)) {
+        if (e == OK && !t->over && !l->side->stop_asked && sim_chance(t->world, t->crash_recovering) &&
+            sim_fault_allowed(t->world, SIM_CRASH_KILL)) {
             fiber_sleep_ns(sim_between(t->world, 0, 500) * NS_PER_MS);
             sim_node_crash(l->side->broker, SIM_KILL);
             fiber_sleep_ns(NS_PER_S);
@@ -580,19 +603,25 @@ static void check_start(struct part *p) {
     uint64_t end = p->live.end_offset;
     t->run->ops++;
     inherit(p);
+    sim_note(t->world, p->life->side->broker, subject_of(p), "partition %u: opens with %lu..%lu, leader epoch %d",
+             p->index, p->live.start_offset, end, p->epoch);
     if (end < m->acked_end)
-        sim_fail(t->world, "partition %u ends at %lu after a start; %lu was acknowledged", p->index, end, m->acked_end);
+        sim_fail_about(t->world, subject_of(p), "partition %u ends at %lu after a start; %lu was acknowledged",
+                       p->index, end, m->acked_end);
     if (end < m->shown_end)
-        sim_fail(t->world, "partition %u ends at %lu after a start; %lu was shown", p->index, end, m->shown_end);
+        sim_fail_about(t->world, subject_of(p), "partition %u ends at %lu after a start; %lu was shown", p->index, end,
+                       m->shown_end);
     while (m->count > 0 && m->batches[m->count - 1].base_offset >= end) m->count--;
     uint64_t model_end = m->count ? m->batches[m->count - 1].end_offset : 0;
     if (end != model_end)
-        sim_fail(t->world, "partition %u ends at %lu after a start, inside or behind what was appended (%lu)", p->index,
-                 end, model_end);
+        sim_fail_about(t->world, subject_of(p),
+                       "partition %u ends at %lu after a start, inside or behind what was appended (%lu)", p->index,
+                       end, model_end);
     uint64_t start = p->live.start_offset;
     if (start < m->trim_acked || start > m->trim_asked) {
-        sim_fail(t->world, "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index,
-                 start, m->trim_acked, m->trim_asked);
+        sim_fail_about(t->world, subject_of(p),
+                       "partition %u begins at %lu after a start; %lu was acknowledged, %lu asked for", p->index, start,
+                       m->trim_acked, m->trim_asked);
     }
     if (p->epoch < m->epoch_next)
         sim_fail(t->world, "partition %u: leader epoch %d after a start; %d was seen before", p->index, p->epoch,
@@ -621,9 +650,12 @@ static void check_start(struct part *p) {
         same = want.epochs[i].leader_epoch == p->live.epochs[i].leader_epoch &&
                want.epochs[i].start_offset == p->live.epochs[i].start_offset;
     }
-    if (!same) sim_fail(t->world, "partition %u: the state after a start is not that of its batches", p->index);
+    if (!same)
+        sim_fail_about(t->world, subject_of(p), "partition %u: the state after a start is not that of its batches",
+                       p->index);
     if (!tables_equal(want.table, p->live.table, mem))
-        sim_fail(t->world, "partition %u: the table after a start is not that of its batches", p->index);
+        sim_fail_about(t->world, subject_of(p), "partition %u: the table after a start is not that of its batches",
+                       p->index);
     state_deinit(&want);
 }
 
@@ -646,7 +678,8 @@ static void open_there(void *arg) {
         stream_open(l->streams, topic->partitions[p->index].stream, p->epoch, nothing, NULL, &p->live, &p->stream);
     if (p->opened != OK) {
         if (!l->side->superseded && !l->fatal && !is_refusal(l->test, p->opened))
-            sim_fail(l->test->world, "partition %u cannot be opened: %s", p->index, err_name(p->opened));
+            sim_fail_about(l->test->world, subject_of(p), "partition %u cannot be opened: %s", p->index,
+                           err_name(p->opened));
         p->stream = NULL;
         return;
     }
@@ -715,6 +748,7 @@ static bool drop_topic(struct broker_life *l) {
     for (unsigned i = 0; i < t->partitions; i++) streams[i] = topic->partitions[i].stream;
     struct uuid id = topic->id;
     t->drop_asked = true;
+    sim_note(t->world, l->side->broker, SIM_SUBJECT_ALL, "deletes topic %s", l->topic);
     if (meta_topic_delete(l->meta, &id) != OK) return false;
     for (unsigned i = 0; i < t->partitions; i++) l->parts[i].gone = true;
     waitgroup_wait(&l->group);
@@ -777,8 +811,7 @@ static void look(void *arg) {
     struct streams_test *t = arg;
     if (t->detects) return;
     struct holdings h = {.test = t};
-    struct sim_check_options o = {
-        .memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
+    struct sim_check_options o = {.memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
     if (!sim_check_store(t->world, NULL, &o)) return;
     struct stored_report r = {""};
     if (!t->no_wal) {
@@ -846,8 +879,10 @@ static void broker_main(void *arg) {
     struct broker_life l = {.test = t, .side = side, .env = loop_current()->env};
     l.store = sim_run_store(t->run, l.env, !t->shared);
     t->starts++;
+    sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "starts");
     waitgroup_init(&l.group);
     enum err e = open_engine(&l);
+    sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "has started: %s", err_name(e));
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
     } else if (t->shared && e == ERR_FENCED) {
@@ -860,7 +895,9 @@ static void broker_main(void *arg) {
         for (unsigned i = 0; i < t->partitions; i++) {
             if (t->over) {
                 loop_call(l.parts[i].home, read_all_there, &l.parts[i]);
-                if (!l.parts[i].ok) sim_fail(t->world, "partition %u cannot be read though nothing is broken", i);
+                if (!l.parts[i].ok)
+                    sim_fail_about(t->world, subject_of(&l.parts[i]),
+                                   "partition %u cannot be read though nothing is broken", i);
             }
         }
         struct incarnation oldest;
@@ -915,19 +952,21 @@ static void load_choose(struct streams_test *t) {
 static void take_turns(struct streams_test *t) {
     struct side *now = t->current, *next = now == &t->sides[0] ? &t->sides[1] : &t->sides[0];
     if (sim_node_up(next->broker)) { /* overtaken some time ago, and still running */
-        if (sim_chance(t->world, 0.5)) return;
+        if (sim_chance(t->world, 0.5) || !sim_fault_allowed(t->world, SIM_CRASH_KILL)) return;
         sim_node_crash(next->broker, SIM_KILL);
     }
     if (sim_chance(t->world, 0.5)) sim_node_pause(now->broker, 2 * sim_node_pause_ns(t->world));
     now->superseded = true;
     next->superseded = next->stop_asked = false;
     t->current = next;
+    sim_note(t->world, next->broker, SIM_SUBJECT_ALL, "takes over");
     sim_node_start(next->broker, broker_main, next);
 }
 
 static void streams_load(struct streams_test *t) {
     struct sim_world *w = t->world;
-    uint64_t end_ns = w->now_ns + 30 * NS_PER_S + sim_run_load_ns(t->run, 2), most_ns = end_ns + 900 * NS_PER_S;
+    uint64_t end_ns = w->now_ns + sim_run_load_after_ns(t->run, 30 * NS_PER_S, 2), most_ns = end_ns + 900 * NS_PER_S;
+    if (t->run->options->load_ns > 0) most_ns = end_ns;
     /* A start takes long on a store that fails half the time; a load that nothing came of proves nothing. */
     while ((w->now_ns < end_ns || (t->run->acked < 50 && w->now_ns < most_ns && !t->detected)) && !sim_failed(w)) {
         struct side *now = t->current;
@@ -942,8 +981,10 @@ static void streams_load(struct streams_test *t) {
             (void)sim_node_lose_machine(now->broker);
         else if (sim_chance(w, t->crash))
             sim_run_crash(t->run, now->broker);
-        else if (sim_chance(w, 0.1))
+        else if (sim_chance(w, 0.1)) {
+            sim_note(w, now->broker, SIM_SUBJECT_ALL, "is asked to stop");
             now->stop_asked = true;
+        }
         if (t->takeover > 0 && sim_chance(w, t->takeover)) take_turns(t);
     }
 }

@@ -17,6 +17,7 @@
 #include "sim/atlas.h"
 #include "sim/check_format.h"
 #include "sim/disk.h"
+#include "sim/history.h"
 #include "sim/workloads.h"
 #include "stream/wal.h"
 
@@ -46,6 +47,7 @@ struct wal_test {
     struct wal_life *lives[LIVES_MAX]; /* incarnation = index + 1 */
     size_t record_max;
     double trim_chance;      /* small: the ring fills up */
+    double trim_cut;         /* chance that power goes while space is being freed */
     struct sim_file *device; /* when it is shared */
 };
 
@@ -92,6 +94,9 @@ static void check_reading(struct reading *r, const struct wal_found *found) {
     struct wal_life *l = r->life;
     uint64_t first = r->begun ? r->first : l->trimmed, end = r->begun ? r->next : l->trimmed;
     r->test->run->ops++;
+    sim_note(r->test->world, r->test->world->stepping, SIM_SUBJECT_ALL,
+             "reads back records %lu..%lu; %lu..%lu were confirmed and not trimmed", first, end, l->trimmed,
+             l->confirmed);
     /* nothing is needed of it (a restart after an error has saved the rest elsewhere) */
     if (l->confirmed == l->trimmed) return;
     if (first > l->trimmed)
@@ -144,6 +149,8 @@ static void confirmed(void *ctx, struct block *b) {
     if (h->life->confirmed_before[first] > h->life->settled) h->life->settled = h->life->confirmed_before[first];
     h->life->confirmed = first + count;
     h->test->run->acked += count;
+    sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "is told that records %lu..%lu are durable",
+             first, first + count);
     if (h->test->taken && h->life->confirmed > h->test->taken_end) {
         sim_fail(h->test->world, "the holder confirmed %lu records; the survivor had read %lu", h->life->confirmed,
                  h->test->taken_end);
@@ -159,6 +166,7 @@ static void failed(void *ctx, enum err why) {
     list_init(&back);
     wal_take_unconfirmed(h->wal, &back);
     for (struct list *n; (n = list_pop_front(&back)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
+    sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "the WAL fails: %s", err_name(why));
     h->in_flight = 0;
     h->failed = true;
     h->why = why;
@@ -192,6 +200,7 @@ static void submit_group(struct holder *h) {
         t->run->ops++;
     }
     if (!b) return;
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "writes records up to %lu", l->submitted);
     block_seal(b, env_now_ns(loop_current()->env));
     h->in_flight++;
     wal_submit(h->wal, b);
@@ -208,7 +217,9 @@ static void trim_some(struct holder *h, uint64_t keep) {
         block_destroy(b);
         count--;
     }
-    if (position) wal_trim(h->wal, position);
+    if (!position) return;
+    sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "trims records below %lu", h->life->trimmed);
+    wal_trim(h->wal, position);
 }
 
 /* What failed is taken for saved elsewhere, as the ledger would; then the WAL is tried again. */
@@ -217,6 +228,7 @@ static bool restart(struct holder *h) {
     h->life->trimmed = h->life->submitted;
     for (unsigned attempt = 0; attempt < 20; attempt++) {
         enum err e = wal_restart(h->wal);
+        sim_note(h->test->world, h->test->world->stepping, SIM_SUBJECT_ALL, "restarts the WAL: %s", err_name(e));
         if (e == OK) {
             h->failed = false;
             h->life->confirmed = h->life->submitted;
@@ -241,6 +253,8 @@ static void hold(struct holder *h) {
             trim_some(h, sim_between(t->world, 0, 3));
             /* The moment when space is being freed and waited for is short, and worth many crashes. */
             if (!t->shared && sim_chance(t->world, 0.02)) sim_run_crash(t->run, t->holder);
+            if (!t->shared && sim_chance(t->world, t->trim_cut) && sim_fault_allowed(t->world, SIM_CRASH_POWER))
+                sim_node_crash_in(t->holder, sim_between(t->world, 1, 12), SIM_POWER_CUT);
             if (!waitq_wait_until(&h->changed, env_now_ns(loop_current()->env) + 20 * NS_PER_MS)) trim_some(h, 0);
         }
         if (sim_chance(t->world, t->trim_chance)) trim_some(h, sim_between(t->world, 0, 40));
@@ -280,6 +294,8 @@ static void holder_main(void *arg) {
         uint8_t id[16];
         env_random(o.env, id, sizeof(id));
         e = wal_format(h.wal, "generation", h.incarnation, id);
+        sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "formats the WAL as incarnation %lu: %s",
+                 h.incarnation.v, err_name(e));
         if (e == OK) {
             h.life->formatted = true;
             hold(&h);
@@ -309,6 +325,7 @@ static void survivor_main(void *arg) {
     enum err e = wal_superblock(w) ? OK : ERR_NOT_FOUND;
     if (e == OK) e = wal_mark(w, wal_superblock(w)->incarnation, (struct incarnation){99});
     wal_close(w, false);
+    sim_note(t->world, t->world->stepping, SIM_SUBJECT_ALL, "writes the takeover mark: %s", err_name(e));
     if (e != OK) return;
     /* The superblock is read after the mark: one read before it may be older than a trim. */
     if (wal_open(&o, &w, &why) != OK) return;
@@ -365,6 +382,11 @@ void workload_wal(struct sim_run *r) {
     t->shared = sim_chance(w, 0.5);
     t->record_max = sim_chance(w, 0.4) ? 1500 : sim_chance(w, 0.5) ? WAL_SIZE / 150 : WAL_SIZE / 36;
     t->trim_chance = sim_chance(w, 0.5) ? 0 : 0.2;
+    if (sim_chance(w, 0.25)) { /* superblocks are torn, and laps are short */
+        t->trim_cut = 0.1;
+        t->record_max = WAL_SIZE / 36;
+        w->faults.chance[SIM_DISK_TEAR] = w->faults.chance[SIM_DISK_TEAR_UNIT] = 1;
+    }
     t->path = t->shared ? "/dev/shared" : "/var/wal/ring.wal";
     t->rots = !t->shared && sim_chance(w, 0.2);
     sim_faults_within(w, t->shared ? SIM_CLASS_WAL_DEVICE : SIM_CLASS_WAL_FILE, t->rots ? SIM_DETECTS : SIM_SURVIVES);

@@ -10,19 +10,23 @@
 
 /* --- GET. */
 
-/* "bytes 0-9/10"; an asterisk may stand for the size. */
-static bool content_range(const char *text, uint64_t *first, uint64_t *last) {
+/* "bytes 0-9/10"; an asterisk may stand for the size (*whole is UINT64_MAX then). */
+static bool content_range(const char *text, uint64_t *first, uint64_t *last, uint64_t *whole) {
     int used = 0;
-    return text && sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%n", first, last, &used) == 2 && used > 0;
+    if (!text || sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%n", first, last, &used) != 2 || used == 0) return false;
+    if (sscanf(text + used, "%" SCNu64, whole) != 1) *whole = UINT64_MAX;
+    return true;
 }
 
 /* OK: the answer's body is what was asked for; moved to *out. */
 static enum err range_take(struct s3_call *c, uint64_t position, size_t size, struct slice *out) {
     struct http_response *r = &c->response;
-    uint64_t first, last, end = position > UINT64_MAX - size ? UINT64_MAX : position + size;
+    uint64_t first, last, whole, end = position > UINT64_MAX - size ? UINT64_MAX : position + size;
     if (r->status == 206) {
-        if (!content_range(http_response_header(r, "Content-Range"), &first, &last)) return ERR_PROTOCOL;
+        if (!content_range(http_response_header(r, "Content-Range"), &first, &last, &whole)) return ERR_PROTOCOL;
         if (first != position || last < first || last >= end || last - first + 1 != r->body.size) return ERR_PROTOCOL;
+        /* Less than was asked for means that the object ends there, to whoever asked. */
+        if (last + 1 < end && whole != UINT64_MAX && last + 1 != whole) return ERR_PROTOCOL;
         *out = r->body;
         r->body = (struct slice){0};
         return OK;

@@ -90,11 +90,8 @@ static void stop_shard_and_free(void *arg) {
     mem_free(c->shard->engine->mem, c);
 }
 
-void log_fatal(struct streams *s, enum err why, const char *what) {
-    if (s->fenced) return;
-    s->fenced = true;
-    log_error(s->env->log, what, "error=%s", err_name(why));
-    upload_wake_everybody(s);
+/* Whoever waits on a shard is told. */
+static void stop_shards(struct streams *s, enum err why) {
     for (unsigned i = 0; i < s->shard_count; i++) {
         /* Here at once: while we close, a fiber begun now might find the shard gone. On another loop it comes before the
          * close does. */
@@ -106,6 +103,14 @@ void log_fatal(struct streams *s, enum err why, const char *what) {
         *c = (struct stop_call){&s->shards[i], why};
         loop_spawn(s->shards[i].loop, "stop-shard", stop_shard_and_free, c);
     }
+}
+
+void log_fatal(struct streams *s, enum err why, const char *what) {
+    if (s->fenced) return;
+    s->fenced = true;
+    log_error(s->env->log, what, "error=%s", err_name(why));
+    upload_wake_everybody(s);
+    stop_shards(s, why);
     s->options.fatal(s->options.ctx, why, what);
 }
 
@@ -134,10 +139,18 @@ static void wal_went_wrong(void *ctx, enum err why) {
 
 /* ---- open, start, close ---- */
 
-/* A stop does not wait for a store that does nothing: what is not uploaded is in the WAL. */
+/* Has the store something to do that somebody may wait for? Before the close: records that it has to confirm, and
+ * entries, for these make room, and let streams change what confirms them. */
+static bool waits_for_store(const struct streams *s) {
+    return s->close_begun || s->flushing > 0 || s->entries_under_way > 0 ||
+           !list_empty(&s->queues[QUEUE_LEDGER].blocks) || !list_empty(&s->queues[QUEUE_UNACKED].blocks);
+}
+
+/* A stop does not wait for a store that does nothing: what is not uploaded is in the WAL, or was not acknowledged. */
 static void close_timer_fire(struct timer *t) {
     struct streams *s = CONTAINER_OF(t, struct streams, close_timer);
-    if (s->close_seen != objlog_durable(s->log)) {
+    if (s->closing || s->fenced) return;
+    if (s->close_seen != objlog_durable(s->log) || !waits_for_store(s)) {
         s->close_seen = objlog_durable(s->log);
         timer_arm(t, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         return;
@@ -150,6 +163,24 @@ static void close_timer_fire(struct timer *t) {
     s->closing = true;
     objlog_stop(s->log);
     upload_wake_everybody(s);
+    if (!s->close_begun) stop_shards(s, ERR_CLOSED);
+}
+
+void streams_stopping(struct streams *s) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(loop_current() == s->options.log_loop);
+    if (!s->started || s->closing || s->fenced) return;
+    s->close_seen = objlog_durable(s->log);
+    timer_arm(&s->close_timer, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
+}
+
+/* Who holds the store alone shares its WAL with nobody either. */
+static bool wal_is_shared(const struct streams_options *o) {
+    return o->wal_takeover_mark && !o->store->exclusive;
+}
+
+enum err streams_check_wal(const struct streams_options *o, const char **why) {
+    return o->wal_path && !wal_is_shared(o) ? wal_check_free(o->env, o->wal_path, why) : OK;
 }
 
 static enum err open_wal(struct streams *s, const char **why) {
@@ -158,8 +189,7 @@ static enum err open_wal(struct streams *s, const char **why) {
                               .path = o->wal_path,
                               .size_bytes = o->wal_size_bytes,
                               .takeover_mark = o->wal_takeover_mark,
-                              /* Who holds the store alone shares its WAL with nobody either. */
-                              .no_lock = o->wal_takeover_mark && !o->store->exclusive,
+                              .no_lock = wal_is_shared(o),
                               .depth = WAL_DEPTH,
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,
@@ -269,12 +299,13 @@ void streams_close(struct streams *s) {
         loop_call(s->shards[i].loop, stop_shard, &c);
     }
     bool in_order = false;
-    if (s->started && !s->fenced) {
+    s->close_begun = true;
+    if (s->started && !s->fenced && !s->closing) {
         s->close_seen = objlog_durable(s->log);
         timer_arm(&s->close_timer, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
         in_order = upload_flush(s) == OK && upload_checkpoint(s, true) == OK;
-        timer_disarm(&s->close_timer);
     }
+    timer_disarm(&s->close_timer);
     s->closing = true;
     objlog_stop(s->log);
     upload_wake_everybody(s);

@@ -33,6 +33,7 @@ void object_key(char out[OBJECT_KEY_MAX], const char *generation, struct object_
 }
 
 bool object_key_parse(const char *key, const char *generation, struct object_id *out) {
+    const char *whole = key;
     size_t n = strlen(generation);
     if (strncmp(key, generation, n) != 0) return false;
     key += n;
@@ -50,7 +51,12 @@ bool object_key_parse(const char *key, const char *generation, struct object_id 
     out->creator.v = strtoull(key, &end, 16);
     if (end != key + 16) return false;
     out->number = strtoull(key + 17, &end, 10);
-    return *end == '\0';
+    if (*end != '\0') return false;
+    /* Signs, blanks, capitals and numbers that are too large are read as well, but never written: such a key is not the
+     * object that it would be taken for. */
+    char again[OBJECT_KEY_MAX];
+    object_key(again, generation, *out);
+    return strcmp(again, whole) == 0;
 }
 
 enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size,

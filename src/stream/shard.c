@@ -17,7 +17,7 @@ static void durable_mail_deliver(struct mail *m) {
 
 void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index) {
     *h = (struct stream_shard){.engine = s, .loop = loop, .index = index};
-    INIT_OBJ(h, SHARD_MAGIC);
+    INIT_OBJ(h, STREAM_SHARD_MAGIC);
     map64_init(&h->streams, s->mem);
     list_init(&h->slabs);
     waitq_init(&h->room);
@@ -52,7 +52,7 @@ static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
 }
 
 void shard_deinit(struct stream_shard *h) {
-    CHECK_OBJ(h, SHARD_MAGIC);
+    CHECK_OBJ(h, STREAM_SHARD_MAGIC);
     ASSERT(h->streams.count == 0);
     for (unsigned k = 0; k < LANE_KINDS; k++) {
         if (h->lanes[k].open) block_destroy(h->lanes[k].open);
@@ -406,7 +406,7 @@ static void replace_ranges(struct stream *s, const struct state_range *r) {
 
 void shard_on_commit(struct commit_mail *m) {
     struct stream_shard *h = m->shard;
-    CHECK_OBJ(h, SHARD_MAGIC);
+    CHECK_OBJ(h, STREAM_SHARD_MAGIC);
     for (size_t i = 0; i < m->count; i++) {
         struct commit_item *c = &m->items[i];
         struct stream *s = map64_get(&h->streams, c->stream.v);

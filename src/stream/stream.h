@@ -58,6 +58,9 @@ struct streams_options {
     void *ctx;
 };
 
+/* Before an incarnation is taken, which ends the one before it: ERR_LOCKED if another process uses the WAL that these
+ * options name, else OK. `env`, `store` and the WAL's options are looked at. Changes nothing. Suspends. */
+enum err streams_check_wal(const struct streams_options *o, const char **why) WARN_UNUSED;
 /* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a
  * sentence for the operator. */
 enum err streams_open(const struct streams_options *o, struct streams **out, const char **why) WARN_UNUSED;
@@ -78,6 +81,9 @@ enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSED;
 /* Changes options.producer_expiration_ms: from the next checkpoint on. On the log loop; does not suspend. */
 void streams_set_producer_expiration(struct streams *s, int64_t ms);
+/* The stop begins; streams may still be open. From now on a store that does nothing for ten seconds is given up: who
+ * waits for it, to append, to close a stream, is told ERR_CLOSED. On the log loop; does not suspend. */
+void streams_stopping(struct streams *s);
 /* Orderly stop: no more appends come; uploads everything, writes a checkpoint, closes. Suspends; on the log loop.
  * All streams must be closed. */
 void streams_close(struct streams *s);

@@ -13,7 +13,7 @@
 
 #define STREAMS_MAGIC 0x57e4357eu
 #define STREAM_MAGIC 0x57e4a301u
-#define SHARD_MAGIC 0x57a4d001u
+#define STREAM_SHARD_MAGIC 0x57a4d001u
 #define WAL_DEPTH 4u
 /* Blocks of a lane that may be on their way to durability before the next one is filled up rather than sealed. */
 #define LANE_LEDGER_DEPTH 16u
@@ -175,6 +175,7 @@ struct streams {
     uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
     struct timer checkpoint_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
+    bool close_begun;    /* by streams_close: no stream is open any more */
     bool upload_wanted;  /* by a shard without room */
     unsigned flushing;   /* so many wait for everything to be uploaded */
     bool uploading;      /* the uploader is alive */

@@ -67,6 +67,9 @@ struct wal_options {
 /* Opens and locks; reads the superblock. ERR_LOCKED, ERR_FOREIGN, ERR_VERSION, ... with a sentence in *why. A new or
  * zeroed file is fine: wal_superblock gives NULL. Suspends. */
 enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) WARN_UNUSED;
+/* ERR_LOCKED, with the sentence of wal_open, if another process holds the lock of the WAL at this path; else OK. Changes
+ * nothing. Suspends. */
+enum err wal_check_free(struct env *env, const char *path, const char **why) WARN_UNUSED;
 /* in_order: everything is trimmed; says so in the superblock. Suspends. */
 void wal_close(struct wal *w, bool in_order);
 /* Before a close that is not in order: no more writes begin; what is in flight ends; blocks that were not confirmed

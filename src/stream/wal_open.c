@@ -126,6 +126,8 @@ static void wal_free(struct wal *w) {
     mem_free(w->env->mem, w);
 }
 
+static const char wal_in_use[] = "another process uses this WAL: is another broker running on it?";
+
 static enum err open_file(struct wal *w, const char **why) {
     const struct wal_options *o = &w->options;
     unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_CREATE | ENV_FILE_DSYNC);
@@ -133,8 +135,7 @@ static enum err open_file(struct wal *w, const char **why) {
     if (env_mutant(w->env, MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
     enum err e = env_file_open(w->env, w->path, flags, &w->file);
     if (e == OK) return OK;
-    *why = e == ERR_LOCKED ? "another process uses this WAL: is another broker running on it?"
-                           : "the WAL could not be opened";
+    *why = e == ERR_LOCKED ? wal_in_use : "the WAL could not be opened";
     return e;
 }
 
@@ -197,6 +198,18 @@ enum err wal_open(const struct wal_options *o, struct wal **out, const char **wh
     *why = NULL;
     *out = w;
     return OK;
+}
+
+enum err wal_check_free(struct env *env, const char *path, const char **why) {
+    char *file_path = NULL;
+    struct env_file *f = NULL;
+    enum err e = resolve_path(env, path, true, &file_path);
+    if (e == OK) e = env_file_open(env, file_path, ENV_FILE_DIRECT | ENV_FILE_LOCK, &f);
+    if (f) env_file_close(env, f);
+    mem_free(env->mem, file_path);
+    if (e != ERR_LOCKED) return OK; /* whatever else there is, wal_open says it */
+    *why = wal_in_use;
+    return e;
 }
 
 void wal_abandon(struct wal *w, struct list *left) {

@@ -81,11 +81,18 @@ static void come_back(struct mem *m, const struct buf *from, const struct buf *s
     e = batch_iterator_init(&j, m, &two, LIMIT);
     ASSERT(e == OK);
     struct batch_record a, b;
+    int64_t largest = INT64_MIN;
     while ((e = batch_iterator_next(&i, &a)) == OK) {
         e = batch_iterator_next(&j, &b);
         ASSERT(e == OK && same_bytes(a.key, a.key_size, b.key, b.key_size));
         ASSERT(same_bytes(a.value, a.value_size, b.value, b.value_size));
         ASSERT(b.timestamp == (magic == 1 ? a.timestamp : BATCH_NO_TIMESTAMP));
+        if (a.timestamp > largest) largest = a.timestamp;
+    }
+    /* A wrapper carries the largest timestamp of what is in it, and the last offset. */
+    if (parsed.codec != CODEC_NONE && parsed.count == 1) {
+        ASSERT(magic == 0 || (int64_t)be64_get(set->data + 18) == largest);
+        ASSERT((int64_t)be64_get(set->data) == one.record_count - 1);
     }
     ASSERT(e == ERR_NOT_FOUND && batch_iterator_next(&j, &b) == ERR_NOT_FOUND);
     batch_iterator_deinit(&i);
@@ -114,7 +121,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* A first message that is larger may pass the limit, if it may. */
     if (!how.whole_first) ASSERT(set.size <= how.max_bytes);
     if (how.max_bytes == LIMIT) ASSERT(zstd || !full);
-    if (e == OK && !full && how.from_offset == 0 && made.batch_count == 1) come_back(&m, &made.batches, &set, how.magic, flags);
+    if (e == OK && !full && how.from_offset == 0 && made.batch_count == 1)
+        come_back(&m, &made.batches, &set, how.magic, flags);
     buf_deinit(&set);
     buf_deinit(&made.batches);
     ASSERT(m.allocated_bytes == 0);

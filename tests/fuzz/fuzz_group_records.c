@@ -7,6 +7,7 @@
 #include "feed.h"
 
 #define TOMBSTONE 0xffffu
+#define GROUPS_MAX 8
 
 static struct coord *load(struct mem *m, struct feed *f) {
     struct coord_config config;
@@ -76,17 +77,20 @@ static void use(struct mem *m, struct coord *c) {
     enum err e = coord_list(c, &none, &none, &groups, &a);
     ASSERT(e == OK);
     unsigned asked = 0, got = 0;
-    for (int32_t i = 0; i < groups.count && i < 8; i++) {
+    struct coord_reply replies[2 * GROUPS_MAX];
+    struct coord_delete_item deletions[2 * GROUPS_MAX];
+    for (int32_t i = 0; i < groups.count && i < GROUPS_MAX; i++) {
         struct kafka_string group = groups.items[i].group_id;
-        struct coord_reply describe = {.arena = &a, .done = answered, .context = &got};
-        coord_describe(c, 5, group, &describe);
+        struct coord_reply *describe = &replies[asked++], *delete = &replies[asked++];
+        *describe = *delete = (struct coord_reply){.arena = &a, .done = answered, .context = &got};
+        coord_describe(c, 5, group, describe);
         struct coord_fetch fetch = {.group_id = group, .all = true};
         (void)!coord_fetch_offsets(c, &fetch, &a);
-        struct coord_delete_item items[2] = {{.topic = kafka_string_of("topic")}, {.topic = kafka_string_of("")}};
+        struct coord_delete_item *items = &deletions[2 * i];
+        items[0] = (struct coord_delete_item){.topic = kafka_string_of("topic")};
+        items[1] = (struct coord_delete_item){.topic = kafka_string_of("")};
         if (fetch.item_count > 0) items[1].topic = fetch.items[0].topic;
-        struct coord_reply delete = {.arena = &a, .done = answered, .context = &got};
-        coord_delete_offsets(c, now, group, items, ARRAY_LEN(items), &delete);
-        asked += 2;
+        coord_delete_offsets(c, now, group, items, 2, delete);
     }
     settle(c, now);
     ASSERT(asked == got);

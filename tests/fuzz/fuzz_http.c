@@ -1,7 +1,7 @@
 /* Any bytes as the head and body of an HTTP answer, as libcurl hands them over: in lines and pieces. The insides of
  * store/http.c are included; libcurl is stood in for by a table of functions that know one status. u8: how the transfer
- * ended (0: whole), u16 status, u16 limit of the body, u8 the length that is announced (times 256), then u8 kind (odd: a
- * header line; even: a piece of the body) and u16 size and bytes, to the end.
+ * ended (3: cut), u16 status, u16 limit of the body, u8 the length that is announced (times 256), then u8 kind (odd: a
+ * header line; even: a piece of the body; the other bits: how often it comes again) and u16 size and bytes, to the end.
  * Headers: what is found was sent, as text; an interim answer's are forgotten; their size is bounded. The body: as it
  * came, or too large. An answer whose head has no end is none. */
 #include "store/http.c"
@@ -36,9 +36,26 @@ static void fake_free(struct curl_slist *list) {
     ASSERT(list == NULL);
 }
 
+static bool header_give(struct attempt *a, char *line, size_t size) {
+    bool taken = on_header(line, 1, size, a) == size;
+    ASSERT(a->headers.size <= HEADERS_MAX_BYTES + 2);
+    return taken;
+}
+
+static bool body_give(struct attempt *a, char *piece, size_t size, struct buf *body) {
+    bool taken = on_write(piece, 1, size, a) == size;
+    if (taken) buf_put(body, piece, size);
+    ASSERT(taken || a->too_large);
+    ASSERT(a->size == body->size && a->size <= a->limit);
+    /* Room follows what has come, or what was announced within the limit. */
+    ASSERT(!a->slab || a->slab->size <= a->limit);
+    return taken;
+}
+
 /* False: libcurl would give up. Header lines come with their end, and are never empty. */
 static bool hand_over(struct attempt *a, struct feed *f, struct buf *body) {
-    bool header = feed_u8(f) & 1;
+    uint8_t kind = feed_u8(f);
+    bool header = kind & 1;
     size_t size;
     const uint8_t *piece = feed_piece(f, &size);
     /* What libcurl calls a header is one line. */
@@ -46,18 +63,10 @@ static bool hand_over(struct attempt *a, struct feed *f, struct buf *body) {
     if (stop) size = (size_t)(stop - piece);
     char *copy = mem_alloc(body->mem, size + 2);
     memcpy(copy, piece, size);
-    bool taken;
-    if (header) {
-        memcpy(copy + size, "\r\n", 2);
-        taken = on_header(copy, 1, size + 2, a) == size + 2;
-        ASSERT(a->headers.size <= HEADERS_MAX_BYTES + 2);
-    } else {
-        taken = on_write(copy, 1, size, a) == size;
-        if (taken) buf_put(body, piece, size);
-        ASSERT(taken || a->too_large);
-        ASSERT(a->size == body->size && a->size <= a->limit);
-        /* Room follows what has come, or what was announced within the limit. */
-        ASSERT(!a->slab || a->slab->size <= a->limit);
+    bool taken = true;
+    memcpy(copy + size, "\r\n", 2);
+    for (int again = kind >> 1; taken && again >= 0; again--) {
+        taken = header ? header_give(a, copy, size + 2) : body_give(a, copy, size, body);
     }
     mem_free(body->mem, copy);
     return taken;
@@ -83,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct http_client client = {
         .env = &env,
         .curl = {.easy_getinfo = fake_getinfo, .easy_strerror = fake_strerror, .slist_free_all = fake_free}};
-    struct http_request request = {.response_max_bytes = ANSWER_MIN_BYTES + feed_u16(&f)};
+    struct http_request request = {.response_max_bytes = feed_u16(&f)};
     struct http_response response = {.mem = &m};
     struct exchange x = {.client = &client, .request = &request, .response = &response};
     struct attempt *a = &x.attempts[0];

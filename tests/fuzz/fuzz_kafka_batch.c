@@ -36,8 +36,8 @@ static uint8_t *batch_make(struct mem *m, uint8_t flags, const uint8_t *data, si
     if ((flags & 4) && *size > BATCH_HEADER_SIZE) {
         buf_put(&b, data, BATCH_HEADER_SIZE);
         enum kafka_codec codec = (enum kafka_codec)((be16_get(data + 21) & BATCH_CODEC_MASK) % CODEC_COUNT);
-        enum err e = kafka_compress(codec, COMPRESS_LEVEL_DEFAULT, data + BATCH_HEADER_SIZE, *size - BATCH_HEADER_SIZE,
-                                    &b);
+        enum err e =
+            kafka_compress(codec, COMPRESS_LEVEL_DEFAULT, data + BATCH_HEADER_SIZE, *size - BATCH_HEADER_SIZE, &b);
         ASSERT(e == OK);
     } else {
         buf_put(&b, data, *size);

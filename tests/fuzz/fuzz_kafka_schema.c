@@ -7,6 +7,9 @@
  *   - when a byte of it is changed, decodes to something that can be said again, or not at all.
  * At the start each message is sent through once in each version, with little and with much in it: whatever the fuzzer
  * does with its time, nothing of the schema is left out. */
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "feed.h"
 #include "kafka/frame.h"
@@ -264,7 +267,8 @@ static void damage(struct mem *m, struct arena *a, const struct subject *s, int1
     arena_deinit(&bounded);
 }
 
-static void run(const struct subject *s, int16_t version, struct feed *f) {
+/* Returns the size of the message. */
+static size_t run(const struct subject *s, int16_t version, struct feed *f) {
     struct mem m;
     mem_init_heap(&m);
     struct arena a;
@@ -281,6 +285,7 @@ static void run(const struct subject *s, int16_t version, struct feed *f) {
     mem_free(&m, bytes);
     arena_deinit(&a);
     ASSERT(m.allocated_bytes == 0);
+    return size;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -291,24 +296,36 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
+/* The message in every version: with nothing in it, with much, with something that ends early. Returns its bytes. */
+static size_t run_versions(const struct subject *s, uint32_t seed) {
+    static uint8_t input[4096];
+    size_t bytes = 0;
+    for (int16_t version = s->type->first_version; version <= s->type->last_version; version++) {
+        for (int round = 0; round < 3; round++) {
+            for (size_t k = 0; k < sizeof(input); k++) {
+                seed = seed * 1664525u + 1013904223u;
+                input[k] = round == 0 ? 0 : (uint8_t)(seed >> 24);
+            }
+            struct feed f = feed_of(input, round == 1 ? sizeof(input) : 60);
+            bytes += run(s, version, &f);
+        }
+    }
+    return bytes;
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
-    static uint8_t input[4096];
+    bool list = getenv("FUZZ_LIST") != NULL;
     for (size_t i = 0; i < SUBJECTS; i++) {
         struct subject s = subject_of(i);
-        for (int16_t version = s.type->first_version; version <= s.type->last_version; version++) {
-            uint32_t x = (uint32_t)(i * 64 + (size_t)version + 1);
-            for (int round = 0; round < 3; round++) {
-                /* Nothing; much; something that ends early. */
-                for (size_t k = 0; k < sizeof(input); k++) {
-                    x = x * 1664525u + 1013904223u;
-                    input[k] = round == 0 ? 0 : (uint8_t)(x >> 24);
-                }
-                struct feed f = feed_of(input, round == 1 ? sizeof(input) : 60);
-                run(&s, version, &f);
-            }
-        }
         if (s.api) ASSERT(s.type->first_version == s.api->min_version && s.type->last_version == s.api->max_version);
+        size_t bytes = run_versions(&s, (uint32_t)i + 1);
+        if (list)
+            printf("%-36s %-8s versions %d-%d, flexible from %d, %zu bytes\n", s.type->name,
+                   !s.api      ? "stored"
+                   : s.request ? "request"
+                               : "response",
+                   s.type->first_version, s.type->last_version, s.type->first_flexible, bytes);
     }
     return 0;
 }

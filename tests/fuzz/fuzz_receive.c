@@ -1,5 +1,6 @@
-/* Any bytes as what a connection brings, in any pieces. Flags (1: a small budget), then steps: a byte, how many bytes of the
- * stream arrive at once, up to what there is room for; frames are taken and kept or given back as the byte says. The
+/* Any bytes as what a connection brings, in any pieces. Flags (1: a small budget, 2: the stream comes as often again as the
+ * next byte says, and so is longer than a slab), then the number of steps, and steps: a byte, how many bytes of the stream
+ * arrive at once, up to what there is room for; frames are taken and kept or given back as the byte says. The
  * frames are, one after another, the bytes of the stream; what is charged is given back; a client that says little
  * does not make the broker hold much. */
 #include "base/assert.h"
@@ -55,9 +56,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mem_init_heap(&m);
     struct feed f = feed_of(data, size);
     uint8_t flags = feed_u8(&f);
+    unsigned again = flags & 2 ? feed_u8(&f) : 0;
     size_t step_count;
     const uint8_t *steps = feed_bytes(&f, feed_u8(&f), &step_count);
-    struct stream s = {.data = f.at, .size = feed_left(&f)};
+    struct buf bytes;
+    buf_init(&bytes, &m);
+    for (unsigned i = 0; i <= again; i++) buf_put(&bytes, f.at, feed_left(&f));
+    struct stream s = {.data = bytes.data, .size = bytes.size};
     struct receive_pool pool;
     receive_pool_init(&pool, &m, flags & 1 ? (uint64_t)1 << 20 : (uint64_t)64 << 20, NULL, freed, NULL);
     struct receiver r;
@@ -71,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             room = receiver_room(&r);
             ASSERT(room.size > 0);
         }
-        size_t n = step & 1 ? (size_t)step * 64 : (size_t)(step >> 1) + 1;
+        size_t n = step & 1 ? (size_t)step * 256 : (size_t)(step >> 1) + 1;
         if (n > s.size - s.sent) n = s.size - s.sent;
         if (n > room.size) n = room.size;
         memcpy(room.data, s.data + s.sent, n);
@@ -81,10 +86,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ASSERT(receiver_partial(&r) == (s.sent > s.taken));
     }
     ASSERT(m.allocated_bytes <= 4 * RECEIVE_SLAB_BYTES + KEPT_MAX * (FRAME_MAX + RECEIVE_SLAB_BYTES) +
-                                    RECEIVE_FIRST_BYTES + RECEIVE_AHEAD * size);
+                                    RECEIVE_FIRST_BYTES + RECEIVE_AHEAD * s.size + bytes.capacity);
     for (size_t k = 0; k < KEPT_MAX; k++) receive_frame_release(&pool, &kept[k]);
     receiver_deinit(&r);
     receive_pool_deinit(&pool);
+    buf_deinit(&bytes);
     ASSERT(m.allocated_bytes == 0);
     return 0;
 }

@@ -17,9 +17,15 @@ static void profile(const char *text, size_t size, bool config) {
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         struct s3_profile p = {0};
         s3_profile_parse(&p, text, size, names[i], config);
-        const struct s3_text all[] = {p.access_key,     p.secret,         p.token,
-                                      p.role_arn,       p.session_name,   p.identity_file,
-                                      p.source_profile, p.credential_source, p.credential_process,
+        const struct s3_text all[] = {p.access_key,
+                                      p.secret,
+                                      p.token,
+                                      p.role_arn,
+                                      p.session_name,
+                                      p.identity_file,
+                                      p.source_profile,
+                                      p.credential_source,
+                                      p.credential_process,
                                       p.sso};
         for (size_t k = 0; k < ARRAY_LEN(all); k++) {
             text_within(all[k], text, size);

@@ -3,8 +3,8 @@
  * beginning of sectors, 4 the records of the groups; and what else there is: 8 the bytes of the ring lie at its trim
  * position and go round, 16 a second superblock comes behind the first, 32 then 64 bytes of a takeover mark. Then what
  * recovery does: open, read the mark, replay. Of two superblocks the one with the higher sequence counts; any mark
- * counts; a superblock that was read is said again; records come as they lie, in groups that follow each other. */
-/* The reading half of the log is included, with small sizes: of a large ring most runs would be spent on zeros. */
+ * counts; a superblock that was read is said again; records come as they lie, in groups that follow each other.
+ * The reading half of the log is included, with small sizes: of a large ring most runs would be spent on zeros. */
 #define OXBOW_SMALL
 #include "stream/wal_open.c"
 
@@ -133,11 +133,8 @@ static void on_group(void *ctx, const struct group_header *g, uint32_t whole_rec
 }
 
 static void use(struct image *image) {
-    struct wal_options o = {.env = &image->env,
-                            .path = "image",
-                            .read_only = true,
-                            .ctx = image,
-                            .group_found = on_group};
+    struct wal_options o = {
+        .env = &image->env, .path = "image", .read_only = true, .ctx = image, .group_found = on_group};
     struct wal *w;
     const char *why = NULL;
     if (wal_open(&o, &w, &why) != OK) {

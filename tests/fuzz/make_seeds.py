@@ -54,6 +54,17 @@ def messages():
                 put(f"kafka_{what}", f"{name}_{version}_filled", head + cases[version])
 
 
+def schema():
+    """Something of every message: requests and responses in turns, then what is stored."""
+    x = 1
+    for i in range(2 * len(list(apis())) + 4):
+        data = bytearray([i, 255])
+        for _ in range(70):
+            x = (x * 1664525 + 1013904223) % (1 << 32)
+            data.append(x >> 24)
+        put("kafka_schema", f"subject_{i:02}", bytes(data))
+
+
 def piece(data):
     return struct.pack(">H", len(data)) + data
 
@@ -210,22 +221,26 @@ def others():
     put("receive", "two", b"\0\1\xff" + frames)
     put("receive", "pieces", b"\0\3\2\4\6" + frames * 3)
     put("receive", "kept", b"\0\2\xc0\xff" + frames * 8)
+    put("receive", "slabs", b"\2\xff\2\xc1\xff" + frames * 40)
     put("receive", "large", b"\1\2\xff\3" + struct.pack(">i", 2000) + b"y" * 2000 + struct.pack(">i", 1 << 21))
     entry = lambda number, flags, boundary=0, head=b"": bytes([number, flags, boundary, len(head)]) + head
     put("objlog_replay", "whole", entry(0, 8) + b"".join(entry(n, 12 + (n == 3), n and 0, b"head") for n in range(1, 6)))
     put("objlog_replay", "boundary", entry(3, 13) + entry(4, 12, 3) + entry(5, 12, 3) + entry(6, 14, 3))
     put("objlog_replay", "hole", entry(0, 8) + entry(1, 12) + entry(5, 12) + entry(6, 12, 5))
     put("objlog_replay", "fence_ahead", entry(0, 8) + entry(1, 8 + 2 + 16) + entry(2, 12))
-    # The objects of a small cluster, as its object logs' and ledgers' seeds have them.
-    for target, what in (("objlog", 2), ("ledger", 0)):
-        folder = os.path.join(CORPUS, target)
-        for name in sorted(os.listdir(folder)):
-            with open(os.path.join(folder, name), "rb") as f:
-                data = f.read()
-            if target == "objlog" and len(data) < 8192:
-                put("inspect", name, bytes([(0 if name.startswith("ledger") else what) | 28]) + data[1:])
+    # Whole ledger entries: of the ledger's seeds (kind, head size, head, body) with a header in front, whose checksums the
+    # target makes match.
+    folder = os.path.join(CORPUS, "ledger")
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as f:
+            data = f.read()
+        head_size = struct.unpack_from("<H", data, 1)[0]
+        header = b"OXLG" + struct.pack("<HHQ", 1, 2 if data[0] & 1 else 1, 5) + b"\1" * 32 + struct.pack("<QQQ", 0, 1, head_size)
+        if len(data) < 8192 and name.endswith("_plain"):
+            put("inspect", name[:-len("_plain")] + "_whole", b"\x1c" + header.ljust(128, b"\0") + data[3:])
+
 
 
 if __name__ == "__main__":
-    for make in (messages, coordinator, codecs, store, credentials, others):
+    for make in (messages, schema, coordinator, codecs, store, credentials, others):
         make()

@@ -110,6 +110,8 @@ static void test_due(void **state) {
     assert_true(log_due(&when, 101, 100));
     assert_false(log_due(&when, 200, 100));
     assert_true(log_due(&when, 201, 100));
+    assert_true(log_due(&when, 50, 100)); /* the clock was set back */
+    assert_false(log_due(&when, 149, 100));
 }
 
 static void test_level_names(void **state) {

@@ -24,13 +24,15 @@ struct broker_run {
     struct sweep_run base;
     const char *wal, *durability, *request_bytes;
     struct broker *broker; /* while it serves */
+    fiber_fn *serving;     /* beside it, in a fiber of its own that ends when it stops serving; NULL: nothing */
+    bool follows;          /* a second connection reads all the time */
     enum broker_phase phase;
     bool must; /* nothing is broken: it has to start */
     bool fatal;
     uint64_t batches; /* to be acknowledged before the load is over */
     size_t value_size;
-    uint64_t sent;                /* payload of the next batch */
-    uint64_t told[BROKER_TOLD];   /* payload + 1 that was acknowledged at an offset */
+    uint64_t sent;              /* payload of the next batch */
+    uint64_t told[BROKER_TOLD]; /* payload + 1 that was acknowledged at an offset */
     int64_t end, commit_asked, commit_acked;
 };
 
@@ -63,6 +65,17 @@ static void broker_configure(struct broker_run *r, struct config *config, struct
     if (r->request_bytes) broker_set(config, "queued.max.request.bytes", r->request_bytes);
 }
 
+struct broker_beside {
+    struct broker_run *run;
+    struct waitgroup *group;
+};
+
+static void broker_beside_main(void *arg) {
+    struct broker_beside *x = arg;
+    x->run->serving(x->run);
+    waitgroup_done(x->group);
+}
+
 static void broker_life(struct broker_run *r, enum broker_phase until) {
     struct env *env = loop_current()->env;
     struct config config;
@@ -89,8 +102,16 @@ static void broker_life(struct broker_run *r, enum broker_phase until) {
                  "a failed operation is taken for damage: %s (%s)", why, err_name(e));
     if (e == OK) {
         r->broker = b;
+        struct waitgroup beside;
+        waitgroup_init(&beside);
+        struct broker_beside x = {r, &beside};
+        if (r->serving) {
+            waitgroup_add(&beside);
+            fiber_spawn(loop_current(), "beside", broker_beside_main, &x);
+        }
         while (r->phase < until && !r->base.stop && !r->fatal && !sim_failed(r->base.world))
             fiber_sleep_ns(20 * NS_PER_MS);
+        waitgroup_wait(&beside);
         r->broker = NULL;
         broker_stop(b);
     }
@@ -119,7 +140,8 @@ struct talk {
     struct arena arena;
 };
 
-#define CALL(t, api, version, q, a) (sim_client_call(&(t)->client, api, version, q, BROKER_PATIENCE_NS, &(t)->arena, a) == OK)
+#define CALL(t, api, version, q, a)                                                                                    \
+    (sim_client_call(&(t)->client, api, version, q, BROKER_PATIENCE_NS, &(t)->arena, a) == OK)
 
 static bool talk_topic(struct talk *t) {
     struct kafka_create_topics_request_topic topic;
@@ -173,7 +195,8 @@ static bool talk_produce(struct talk *t) {
     buf_deinit(&bytes);
     if (!good) return false;
     int64_t offset = a.responses.items[0].partition_responses.items[0].base_offset;
-    SWEEP_EXPECT(r, offset >= 0 && offset < (int64_t)BROKER_TOLD && r->told[offset] == 0, "%ld was given twice", offset);
+    SWEEP_EXPECT(r, offset >= 0 && offset < (int64_t)BROKER_TOLD && r->told[offset] == 0, "%ld was given twice",
+                 offset);
     if (sim_failed(r->base.world)) return false;
     r->told[offset] = payload + 1;
     if (offset + 1 > r->end) r->end = offset + 1;
@@ -313,6 +336,24 @@ static bool talk_audit(struct talk *t) {
     return talk_committed(t);
 }
 
+/* Another one, that only reads, all the time. */
+static void broker_follower(void *arg) {
+    struct broker_run *r = arg;
+    struct talk t = {.run = r};
+    char host[64];
+    sim_net_address(r->base.node, host, sizeof(host));
+    sim_client_init(&t.client, loop_current()->env);
+    int64_t next = 0, high = 0;
+    while (r->phase == BROKER_LOADS && !sim_failed(r->base.world)) {
+        fiber_sleep_ns(3 * NS_PER_MS);
+        if (!r->broker || (!t.client.conn && sim_client_open(&t.client, host, BROKER_PORT) != OK)) continue;
+        arena_init(&t.arena, t.client.env->mem);
+        if (!talk_fetch(&t, &next, &high) && !t.client.conn) next = 0;
+        arena_deinit(&t.arena);
+    }
+    sim_client_deinit(&t.client);
+}
+
 /* Connects to the broker again and again, until its part of the phase is done. */
 static void broker_client(void *arg) {
     struct broker_run *r = arg;
@@ -320,6 +361,7 @@ static void broker_client(void *arg) {
     char host[64];
     sim_net_address(r->base.node, host, sizeof(host));
     sim_client_init(&t.client, loop_current()->env);
+    if (r->follows) fiber_spawn(loop_current(), "follower", broker_follower, r);
     while (r->phase != BROKER_AUDITED && !sim_failed(r->base.world)) {
         bool loads = r->phase == BROKER_LOADS, audits = r->phase == BROKER_AUDITS;
         fiber_sleep_ns(50 * NS_PER_MS);

@@ -40,7 +40,7 @@ struct sweep_piece {
 #define SWEEP_EXPECT(r, c, ...) ((c) ? (void)0 : sim_fail(((struct sweep_run *)(r))->world, __VA_ARGS__))
 
 #define SWEEP_STEPS 3000000u
-#define SWEEP_PATIENCE_NS (300 * NS_PER_S) /* with one failure: everything ends by itself */
+#define SWEEP_PATIENCE_NS (120 * NS_PER_S) /* with one failure: everything ends by itself */
 
 static inline bool sweep_over(void *arg) {
     void **a = arg;
@@ -132,7 +132,8 @@ static inline uint64_t sweep_all(const struct sweep_piece *p, enum sim_sweep_how
         n += p->step ? p->step : 1;
         runs++;
     }
-    if (getenv("OXBOW_SWEEP_COUNTS")) print_message("%s %s%s: %lu runs\n", p->name, sim_sweep_name(how), ever ? " ever" : "", runs);
+    if (getenv("OXBOW_SWEEP_COUNTS"))
+        print_message("%s %s%s: %lu runs\n", p->name, sim_sweep_name(how), ever ? " ever" : "", runs);
     return runs;
 }
 
@@ -143,8 +144,6 @@ static inline void sweep_every_kind(const struct sweep_piece *p) {
         if (how == SIM_SWEEP_REFUSED || how >= SIM_SWEEP_KILL) assert_true(runs > 0);
     }
     assert_true(sweep_all(p, SIM_SWEEP_REFUSED, true) > 0);
-    (void)sweep_all(p, SIM_SWEEP_LOST, true);
-    (void)sweep_all(p, SIM_SWEEP_FULL, true);
 }
 
 #endif

@@ -1,6 +1,9 @@
 /* Sweeps over the whole broker, with a client that sees it from outside. */
 #include "sweep_broker.h"
 
+#include "broker/broker_priv.h"
+#include "stream/streams_priv.h"
+
 static void prepare(struct broker_run *r) {
     r->batches = 5;
     r->value_size = 20000;
@@ -41,11 +44,111 @@ static void confirmed_by_the_store(void **state) {
     sweep_every_kind(&p);
 }
 
+static void the_end_of_memory(void **state) {
+    (void)state;
+    static const struct sweep_piece p = {"broker-memory",  sizeof(struct broker_run),
+                                         SIM_SWEEP_MEMORY, prepare_object,
+                                         broker_work,      broker_check,
+                                         broker_client,    5};
+    assert_true(sweep_all(&p, SIM_SWEEP_KILL, false) > 60);
+    assert_true(sweep_all(&p, SIM_SWEEP_POWER, false) > 60);
+}
+
+/* --- Budgets. None refuses for good: whoever finds one used up waits. So a hog takes all that there is, at one moment after
+ * another of the load, and holds it for a while; every request is served all the same, with no error, once. */
+
+#define SQUEEZE_EVERY_NS (3 * NS_PER_MS)
+#define SQUEEZE_NS (2 * NS_PER_S)
+
+struct squeeze_run {
+    struct broker_run broker; /* first */
+    unsigned at;
+    bool squeezed, waited;
+};
+
+struct hog {
+    struct squeeze_run *run;
+    unsigned shard;
+    uint64_t cache_limit;
+};
+
+static void hog_takes(void *arg) {
+    struct hog *h = arg;
+    struct broker *b = h->run->broker.broker;
+    struct shard *s = &b->shards[h->shard];
+    receive_pool_charge(&s->conns.pool, s->conns.pool.budget.limit_bytes);
+    s->conns.decode.used_bytes += s->conns.decode.limit_bytes;
+    s->conversions.used_bytes += s->conversions.limit_bytes;
+    struct stream_shard *log = &b->streams->shards[h->shard];
+    h->cache_limit = log->cache_limit;
+    log->cache_limit = 0;
+}
+
+static void hog_gives(void *arg) {
+    struct hog *h = arg;
+    struct broker *b = h->run->broker.broker;
+    struct shard *s = &b->shards[h->shard];
+    struct stream_shard *log = &b->streams->shards[h->shard];
+    if (!list_empty(&s->conns.starved) || !waitq_empty(&log->room)) h->run->waited = true;
+    receive_pool_uncharge(&s->conns.pool, s->conns.pool.budget.limit_bytes);
+    budget_give(&s->conns.decode, s->conns.decode.limit_bytes);
+    waitq_wake_all(&s->conns.decode_waiters);
+    struct conversion_up u = {.held_bytes = s->conversions.limit_bytes};
+    conversions_release(&s->conversions, &u);
+    log->cache_limit = h->cache_limit;
+    waitq_wake_one(&log->room);
+}
+
+static void squeeze(void *arg) {
+    struct squeeze_run *r = arg;
+    struct hog hogs[2] = {{.run = r, .shard = 0}, {.run = r, .shard = 1}};
+    fiber_sleep_ns(r->at * SQUEEZE_EVERY_NS);
+    if (r->broker.phase != BROKER_LOADS) return;
+    r->squeezed = true;
+    for (unsigned i = 0; i < 2; i++) loop_call(r->broker.broker->loops[i], hog_takes, &hogs[i]);
+    fiber_sleep_ns(SQUEEZE_NS);
+    for (unsigned i = 0; i < 2; i++) loop_call(r->broker.broker->loops[i], hog_gives, &hogs[i]);
+}
+
+static void used_up_budgets_make_wait(void **state) {
+    (void)state;
+    unsigned waited = 0, n = 0;
+    bool squeezed = true;
+    for (; squeezed; n++) {
+        struct sim_world *w = test_world(7);
+        struct squeeze_run *r = test_calloc(1, sizeof(*r));
+        struct broker_run *b = &r->broker;
+        b->base.world = w;
+        b->base.node = sim_node_create(w, "broker");
+        b->batches = 20;
+        b->value_size = 60000;
+        b->must = b->follows = true;
+        b->request_bytes = "2097152";
+        b->serving = squeeze;
+        r->at = n;
+        sim_node_start(sim_node_create(w, "client"), broker_client, r);
+        sweep_stage(&b->base, broker_work, "the load");
+        SWEEP_EXPECT(b, b->sent == b->batches, "a request was refused");
+        b->serving = NULL;
+        sweep_stage(&b->base, broker_check, "the check");
+        if (sim_failed(w)) print_message("squeezed at %u: %s\n", n, w->failure);
+        assert_false(sim_failed(w));
+        squeezed = r->squeezed;
+        waited += r->waited;
+        sim_world_destroy(w);
+        test_free(r);
+    }
+    assert_true(n > 50);
+    assert_true(waited > 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(with_a_wal),
         cmocka_unit_test(without_a_wal),
         cmocka_unit_test(confirmed_by_the_store),
+        cmocka_unit_test(the_end_of_memory),
+        cmocka_unit_test(used_up_budgets_make_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

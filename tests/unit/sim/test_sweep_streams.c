@@ -31,8 +31,8 @@ struct engine { /* one life */
     struct streams *streams;
     struct loop *loop;
     struct part parts[PARTITIONS];
-    struct waitgroup group;
-    bool fatal;
+    struct waitgroup group, stopping;
+    bool fatal, over;
 };
 
 struct streams_run {
@@ -106,8 +106,7 @@ static bool engine_open(struct engine *e) {
     e->loop = loop_current();
     e->store = sim_sweep_store(sim_store_open(NULL, e->env, &(struct sim_store_options){.exclusive = true}));
     e->run->lives++;
-    enum err err =
-        meta_open(&(struct meta_options){.env = e->env, .store = e->store, .node_id = 1}, &e->meta, &why);
+    enum err err = meta_open(&(struct meta_options){.env = e->env, .store = e->store, .node_id = 1}, &e->meta, &why);
     if (start_failed(e, "cluster", err, why)) return false;
     struct streams_options o = {.env = e->env,
                                 .store = e->store,
@@ -257,8 +256,8 @@ static bool part_open(struct engine *e, unsigned i) {
     struct part *p = &e->parts[i];
     struct streams_run *r = e->run;
     *p = (struct part){.engine = e, .index = i};
-    enum err err = stream_open(e->streams, t->partitions[i].stream, t->partitions[i].epoch, nothing, NULL, &p->live,
-                               &p->stream);
+    enum err err =
+        stream_open(e->streams, t->partitions[i].stream, t->partitions[i].epoch, nothing, NULL, &p->live, &p->stream);
     EXPECT(e, err == OK, "partition %u cannot be opened: %s", i, err_name(err));
     if (err != OK) return false;
     uint64_t end = stream_durable_end(p->stream), start = stream_durable_start(p->stream);
@@ -311,11 +310,23 @@ static bool topic_there(struct engine *e) {
     return !start_failed(e, "topic", err, "the topic cannot be made");
 }
 
+/* Whoever waits for a dead store has to be told. */
+static void stopper(void *arg) {
+    struct engine *e = arg;
+    while (!e->run->base.stop && !e->over) fiber_sleep_ns(100 * NS_PER_MS);
+    streams_stopping(e->streams);
+    meta_stopping(e->meta);
+    waitgroup_done(&e->stopping);
+}
+
 static void life(struct streams_run *r) {
     struct engine e = {.run = r};
     waitgroup_init(&e.group);
-    if (engine_open(&e) && topic_there(&e)) {
-        bool ok = true;
+    waitgroup_init(&e.stopping);
+    if (engine_open(&e)) {
+        waitgroup_add(&e.stopping);
+        fiber_spawn(e.loop, "stopper", stopper, &e);
+        bool ok = topic_there(&e);
         for (unsigned i = 0; i < PARTITIONS && ok; i++) ok = part_open(&e, i);
         for (unsigned i = 0; i < PARTITIONS && ok; i++) {
             waitgroup_add(&e.group);
@@ -327,6 +338,8 @@ static void life(struct streams_run *r) {
         enum err err = ok ? streams_sweep(e.streams, &oldest) : ERR_CLOSED;
         if (err == OK) err = meta_forget_retired(e.meta, oldest);
         EXPECT(&e, err == OK || !r->must, "old objects cannot be swept: %s", err_name(err));
+        e.over = true;
+        waitgroup_wait(&e.stopping);
     }
     engine_close(&e);
 }
@@ -386,42 +399,58 @@ static void check(void *arg) {
 
 /* --- */
 
-#define PIECE(title, swept, before, does)                                                                              \
+#define PIECE(title, swept, before, does, each)                                                                        \
     {                                                                                                                  \
         .name = title, .size = sizeof(struct streams_run), .classes = swept, .prepare = before, .work = does,          \
-        .check = check                                                                                                 \
+        .check = check, .step = each                                                                                   \
     }
 
 static void a_first_life(void **state) {
     (void)state;
-    static const struct sweep_piece p = PIECE("streams-new", SIM_SWEEP_IO, NULL, work);
+    static const struct sweep_piece p = PIECE("streams-new", SIM_SWEEP_IO, NULL, work, 3);
     sweep_every_kind(&p);
 }
 static void a_life_after_a_crash(void **state) {
     (void)state;
-    static const struct sweep_piece p = PIECE("streams", SIM_SWEEP_IO, crash_with_data, work);
+    static const struct sweep_piece p = PIECE("streams", SIM_SWEEP_IO, crash_with_data, work, 1);
     sweep_every_kind(&p);
 }
 static void a_life_without_a_wal(void **state) {
     (void)state;
-    static const struct sweep_piece p = PIECE("streams-no-wal", SIM_SWEEP_IO, crash_with_data_no_wal, work_no_wal);
+    static const struct sweep_piece p = PIECE("streams-no-wal", SIM_SWEEP_IO, crash_with_data_no_wal, work_no_wal, 1);
     sweep_every_kind(&p);
 }
 /* The disk alone dies; the store goes on. */
 static void a_dead_disk(void **state) {
     (void)state;
-    static const struct sweep_piece p = PIECE("streams-disk", SIM_SWEEP_FILES, prepare, work);
+    static const struct sweep_piece p = PIECE("streams-disk", SIM_SWEEP_FILES, prepare, work, 1);
     (void)sweep_all(&p, SIM_SWEEP_REFUSED, true);
     (void)sweep_all(&p, SIM_SWEEP_LOST, true);
     (void)sweep_all(&p, SIM_SWEEP_FULL, true);
 }
 
+/* Memory that is at an end ends the process (base/mem.h): as good as a crash right before any allocation. */
+static void the_end_of_memory(void **state) {
+    (void)state;
+    static const struct sweep_piece p = {
+        "streams-memory", sizeof(struct streams_run), SIM_SWEEP_MEMORY, crash_with_data, work, check, NULL, 7};
+    static const struct sweep_piece no_wal = {"streams-memory-no-wal",
+                                              sizeof(struct streams_run),
+                                              SIM_SWEEP_MEMORY,
+                                              crash_with_data_no_wal,
+                                              work_no_wal,
+                                              check,
+                                              NULL,
+                                              11};
+    assert_true(sweep_all(&p, SIM_SWEEP_KILL, false) > 100);
+    assert_true(sweep_all(&p, SIM_SWEEP_POWER, false) > 100);
+    assert_true(sweep_all(&no_wal, SIM_SWEEP_KILL, false) > 50);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_first_life),
-        cmocka_unit_test(a_life_after_a_crash),
-        cmocka_unit_test(a_life_without_a_wal),
-        cmocka_unit_test(a_dead_disk),
+        cmocka_unit_test(a_first_life), cmocka_unit_test(a_life_after_a_crash), cmocka_unit_test(a_life_without_a_wal),
+        cmocka_unit_test(a_dead_disk),  cmocka_unit_test(the_end_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

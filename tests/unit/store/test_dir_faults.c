@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "unit/store/dir_fixture.h"
 
@@ -19,7 +20,24 @@ static struct {
     int error;
 } calls;
 
+/* Any call of the store, by its number: what the sweep makes fail. All but `sweep.at` go to the kernel. */
+static struct {
+    bool on, ever, reached;
+    unsigned at;
+    int error;
+    _Atomic unsigned met;
+} sweep;
+
+static bool met(void) {
+    if (!sweep.on) return true;
+    unsigned number = sweep.met++;
+    if (number < sweep.at || (number > sweep.at && !sweep.ever)) return true;
+    sweep.reached = true;
+    errno = sweep.error;
+    return false;
+}
 static bool step(char letter) {
+    if (!met()) return false;
     size_t i = calls.count++;
     if (i < sizeof(calls.letters) - 1) calls.letters[i] = letter;
     if (calls.fail != letter || calls.skip-- > 0) return true;
@@ -32,7 +50,8 @@ static bool step(char letter) {
 int fsync(int fd) {
     struct stat st;
     bool folder = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
-    return step(folder ? 'd' : 'f') ? (int)syscall(SYS_fsync, fd) : -1;
+    if (!step(folder ? 'd' : 'f')) return -1;
+    return sweep.on ? 0 : (int)syscall(SYS_fsync, fd); /* nothing of the sweep has to outlive the machine */
 }
 int mkdirat(int fd, const char *path, mode_t mode) {
     return step('m') ? (int)syscall(SYS_mkdirat, fd, path, mode) : -1;
@@ -45,6 +64,23 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to) {
 }
 int unlinkat(int fd, const char *path, int flags) {
     return step('U') ? (int)syscall(SYS_unlinkat, fd, path, flags) : -1;
+}
+
+int openat(int fd, const char *path, int flags, ...) {
+    va_list ap;
+    va_start(ap, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+    va_end(ap);
+    return met() ? (int)syscall(SYS_openat, fd, path, flags, mode) : -1;
+}
+ssize_t pread(int fd, void *data, size_t size, off_t position) {
+    return met() ? syscall(SYS_pread64, fd, data, size, position) : -1;
+}
+ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t position) {
+    return met() ? syscall(SYS_pwritev, fd, pieces, count, position, 0) : -1;
+}
+int fallocate(int fd, int mode, off_t position, off_t size) {
+    return met() ? (int)syscall(SYS_fallocate, fd, mode, position, size) : -1;
 }
 
 static void begin(char fail, int error) {
@@ -258,12 +294,106 @@ static void test_full_and_read_only(void **state) {
     if (!mounted) skip();
 }
 
+/* --- Every call of a short life, one after the other: create twice, replace, read, list, delete. */
+
+/* Says which call it was. */
+#define SWEPT(c) ((c) ? (void)0 : swept_broken(__LINE__, #c))
+static _Noreturn void swept_broken(int line, const char *what) {
+    fprintf(stderr, "call %u, errno %d%s: line %d: %s\n", sweep.at, sweep.error,
+            sweep.ever ? ", and all behind it" : "", line, what);
+    _Exit(1);
+}
+
+enum { CALL_MADE, CALL_TWICE, CALL_REPLACED, CALL_LAST, CALL_DELETED, SWEPT_CALLS };
+
+static enum err swept_put(struct dir_test *t, const char *key, const char *text, bool create) {
+    struct slice s = slice_borrow(text, strlen(text));
+    return store_put(t->store, key, &s, 1, create, STORE_FOR_OTHER);
+}
+
+static void swept_life(struct dir_test *t, enum err e[SWEPT_CALLS]) {
+    const char *gone = "a/gone";
+    struct slice s;
+    struct store_listing l;
+    e[CALL_MADE] = swept_put(t, "a/b/made", "one", true);
+    e[CALL_TWICE] = swept_put(t, "a/b/made", "two", true);
+    e[CALL_REPLACED] = swept_put(t, "a/other", "three", false);
+    e[CALL_LAST] = swept_put(t, gone, "four", true);
+    enum err got = store_get(t->store, "a/b/made", 0, 10, STORE_FOR_OTHER, &s);
+    const char *first = e[CALL_MADE] == OK ? "one" : "two"; /* or, of the first, unknown: either */
+    SWEPT(got != OK || (s.size == 3 && (err_class(e[CALL_MADE]) == ERR_CLASS_UNKNOWN || !memcmp(s.data, first, 3))));
+    SWEPT(e[CALL_MADE] != OK || got != ERR_NOT_FOUND);
+    slice_unref(&s);
+    got = store_list(t->store, "a/", NULL, 10, STORE_FOR_OTHER, &l);
+    SWEPT(got != OK || e[CALL_MADE] != OK || (l.count > 0 && strcmp(l.items[0].key, "a/b/made") == 0));
+    store_listing_deinit(&l);
+    e[CALL_DELETED] = store_delete(t->store, &gone, 1, STORE_FOR_OTHER);
+}
+
+static bool there(struct dir_test *t, const char *key, const char *text) {
+    struct slice s;
+    enum err e = store_get(t->store, key, 0, 10, STORE_FOR_OTHER, &s);
+    SWEPT(e == OK || e == ERR_NOT_FOUND);
+    bool found = e == OK;
+    if (found) SWEPT(s.size == strlen(text) && memcmp(s.data, text, s.size) == 0);
+    slice_unref(&s);
+    return found;
+}
+
+/* What may be there, and has to be: an answer that is no "unknown" is the truth. */
+static void swept_judge(struct dir_test *t, const enum err e[SWEPT_CALLS]) {
+    static const char *const keys[] = {"a/b/made", NULL, "a/other", "a/gone"},
+                             *texts[] = {"one", NULL, "three", "four"};
+    SWEPT(e[CALL_TWICE] == ERR_EXISTS || e[CALL_TWICE] != OK || e[CALL_MADE] != OK);
+    for (unsigned i = 0; i < 4; i++) {
+        if (!keys[i]) continue;
+        bool second = i == CALL_MADE && e[CALL_MADE] != OK; /* then it is the second who may have made it */
+        if (second) continue;
+        bool found = there(t, keys[i], texts[i]), deleted = i == CALL_LAST && e[CALL_DELETED] == OK;
+        bool perhaps_deleted = i == CALL_LAST && err_class(e[CALL_DELETED]) == ERR_CLASS_UNKNOWN;
+        if (deleted) SWEPT(!found);
+        if (e[i] == OK && !deleted && !perhaps_deleted) SWEPT(found);
+        if (e[i] != OK && err_class(e[i]) != ERR_CLASS_UNKNOWN) SWEPT(!found);
+    }
+}
+
+static void swept_body(struct dir_test *t) {
+    const char *why = "";
+    enum err e[SWEPT_CALLS];
+    sweep.met = 0;
+    sweep.reached = false;
+    sweep.on = true;
+    enum err opened = store_dir_open(t->env, t->path, &t->store, &why);
+    SWEPT(opened == OK || strlen(why) > 10);
+    if (opened == OK) {
+        swept_life(t, e);
+        store_close(t->store);
+        t->store = NULL;
+    }
+    sweep.on = false;
+    dir_open(t); /* whatever happened, it can be opened and used */
+    if (opened == OK) swept_judge(t, e);
+    SWEPT(swept_put(t, "a/after", "five", true) == OK);
+    SWEPT(there(t, "a/after", "five"));
+}
+
+static void test_every_call(void **state) {
+    (void)state;
+    static const int errors[] = {EIO, ENOSPC, EMFILE, EACCES};
+    begin(0, 0);
+    for (unsigned k = 0; k < 2 * ARRAY_LEN(errors); k++) {
+        sweep.error = errors[k / 2];
+        sweep.ever = k % 2 == 1;
+        sweep.reached = true;
+        for (sweep.at = 0; sweep.reached; sweep.at++) dir_test_run(swept_body);
+        assert_true(sweep.at > 20);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_before_link),
-        cmocka_unit_test(test_after_link),
-        cmocka_unit_test(test_full_and_read_only),
+        cmocka_unit_test(test_order),      cmocka_unit_test(test_before_link),        cmocka_unit_test(test_after_link),
+        cmocka_unit_test(test_every_call), cmocka_unit_test(test_full_and_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

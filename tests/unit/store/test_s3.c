@@ -274,6 +274,7 @@ static const struct {
     {206, "Content-Range: bytes 3-5/10\r\n", "def", 3, 3, ERR_UNAVAILABLE, "", 3, 3},
     {206, "Content-Range: bytes 4-6/10\r\n", "def", 3, 3, ERR_UNAVAILABLE, "", 0, 3}, /* another range */
     {206, "Content-Range: bytes 3-6/10\r\n", "def", 3, 3, ERR_UNAVAILABLE, "", 0, 3}, /* more than asked for */
+    {206, "Content-Range: bytes 3-5/10\r\n", "def", 3, 4, ERR_UNAVAILABLE, "", 0, 3}, /* less, and not the end */
     {206, "Content-Range: bytes 3-4/10\r\n", "def", 3, 3, ERR_UNAVAILABLE, "", 0, 3}, /* not that many bytes */
     {206, "", "def", 3, 3, ERR_UNAVAILABLE, "", 0, 3},
     {200, "", "abcdefghij", 3, 3, OK, "def", 0, 1}, /* the whole object */

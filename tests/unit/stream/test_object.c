@@ -57,6 +57,10 @@ static void keys_name_objects_and_are_read_back(void **state) {
                                          "gen/data/000000000000001f/0000000000000000042",
                                          "gen/data/000000000000001g/00000000000000000042",
                                          "gen/data/000000000000001f/0000000000000000004x",
+                                         "gen/data/0x0000000000001f/00000000000000000042",
+                                         "gen/data/000000000000001F/00000000000000000042",
+                                         "gen/data/000000000000001f/+0000000000000000042",
+                                         "gen/data/000000000000001f/99999999999999999999",
                                          "gen/data/"};
     for (size_t i = 0; i < ARRAY_LEN(others); i++) assert_false(object_key_parse(others[i], "gen", &got));
 }
