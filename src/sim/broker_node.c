@@ -80,7 +80,7 @@ static bool is_for_good(enum err e) {
 static void next_device(struct sim_broker *b) {
     char path[DEVICE_PATH_SIZE];
     struct sim_file *device = sim_device_create(b->world, DEVICE_BYTES);
-    b->device++;
+    b->device = ++b->device_count;
     for (unsigned i = 0; i < b->machine_count; i++)
         sim_device_attach(b->seats[i].node, device_path(b->device, path), device);
     sim_device_unref(device); /* the machines have it */
@@ -92,8 +92,9 @@ static void start_failed(struct sim_broker_seat *s, enum err e, const char *why)
     sim_note(b->world, s->node, SIM_SUBJECT_ALL, "does not start: %s", err_name(e));
     if (is_for_good(e) && !life_of(s)->rivalled)
         sim_fail(b->world, "a start failed for good: %s (%s)", why, err_name(e));
-    if (b->wal == SIM_BROKER_WAL_DEVICE && strstr(why, "never used again") && life_of(s)->device == b->device)
-        next_device(b);
+    if (b->wal != SIM_BROKER_WAL_DEVICE || life_of(s)->device != b->device) return;
+    if (strstr(why, "never used again")) next_device(b);
+    if (strstr(why, "give it back")) b->device = b->device % b->device_count + 1;
 }
 
 static void broker_main(void *arg) {
@@ -330,8 +331,7 @@ static void check_leftovers(struct sim_broker *b) {
     struct sim_world *w = b->world;
     if (sim_failed(w)) return;
     fiber_sleep_ns(SIM_RUN_LATE_NS);
-    struct sim_check_options o = {
-        .memory = b->memory, .exclusive = !b->shared, .merged = true, .swept_ns = w->now_ns};
+    struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared, .merged = true, .swept_ns = w->now_ns};
     for (unsigned i = 0; i < STARTS_MAX && o.settled.v == 0 && !sim_failed(w); i++) {
         start(b, b->at);
         fiber_sleep_ns(LEFTOVERS_NS);

@@ -42,8 +42,9 @@ struct sim_broker {
     bool shared, moves, own_ids; /* own_ids: each machine has a node.id of its own */
     double takeover;             /* chance that another machine takes over from a live one */
     /* The device that is the WAL now. One that was taken over is never used again: who recovered it does not start, and
-     * is given the next one. */
-    unsigned device;
+     * is given a new one. When two start at once, the recovery of one may fail though its ring was marked: then an
+     * earlier one is asked for again. */
+    unsigned device, device_count;
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
     double crash;                  /* chance of trouble at each look */
