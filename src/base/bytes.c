@@ -11,7 +11,7 @@ const uint8_t *reader_bytes(struct reader *r, size_t n) {
         return NULL;
     }
     const uint8_t *p = r->at;
-    r->at += n;
+    if (n > 0) r->at += n;
     return p;
 }
 

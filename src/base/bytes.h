@@ -55,7 +55,9 @@ struct reader {
     bool failed;
 };
 static inline struct reader reader_of(const void *data, size_t size) {
-    return (struct reader){(const uint8_t *)data, (const uint8_t *)data + size, false};
+    /* Of no bytes it may be NULL, to which nothing may be added, not even 0. */
+    const uint8_t *at = (const uint8_t *)data;
+    return (struct reader){at, size > 0 ? at + size : at, false};
 }
 static inline size_t reader_left(const struct reader *r) {
     return (size_t)(r->end - r->at);

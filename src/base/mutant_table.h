@@ -1,5 +1,7 @@
-/* X(id, name, workloads that must notice, sentence): deliberate mistakes. Included several times; no include guard on purpose. */
+/* X(id, name, workloads that must notice, sentence): deliberate mistakes. Included several times; no include guard on
+ * purpose. */
 X(NONE, "none", "", "no mistake")
+/* The object log. */
 X(UNKNOWN_IS_OK, "unknown-is-ok", "objlog clusterlog", "a PUT whose answer was lost is taken for done")
 X(UNKNOWN_IS_FAILURE, "unknown-is-failure", "objlog clusterlog streams",
   "a PUT whose answer was lost is taken for one that did nothing")
@@ -16,6 +18,7 @@ X(TRIM_TOO_MUCH, "trim-too-much", "objlog clusterlog", "numbers at and above the
 X(ACK_EARLY, "ack-early", "objlog", "an append is acknowledged once it lies there, whatever lies before it")
 X(FORGET_FENCES, "forget-fences", "clusterlog",
   "fences and elections below the boundary are deleted though others can still write")
+/* The WAL. */
 X(NO_FLUSH, "no-flush", "wal streams", "WAL writes are confirmed that nothing has flushed")
 X(NO_DIR_SYNC, "no-dir-sync", "wal streams", "the name of a new WAL file is not made durable")
 X(SKIP_PAD, "skip-pad", "wal", "the rest of a lap of the WAL is left as it is")
@@ -23,6 +26,12 @@ X(NO_MARK, "no-mark", "wal", "the takeover mark is not read before groups are co
 X(KEEP_TORN, "keep-torn", "wal", "records of a torn group are kept though their checksum is wrong")
 X(KEEP_STALE, "keep-stale", "wal", "groups of an earlier lap or incarnation are taken for new ones")
 X(REUSE_EARLY, "reuse-early", "wal", "WAL space is used again before the superblock that frees it is durable")
+X(ONE_SUPERBLOCK, "one-superblock", "wal", "the newest superblock of the WAL is overwritten in place")
+X(REWRITE_SECTOR, "rewrite-sector", "wal streams", "a WAL group begins in the sector in which the one before it ends")
+X(REUSE_FAILED, "reuse-failed", "wal",
+  "a WAL write that failed is taken for one that did nothing: its place is used again")
+X(IGNORE_LOST_GROUP, "ignore-lost-group", "wal", "a replay of the WAL goes on behind a group that is missing")
+/* The storage engine. */
 X(WAL_TRIM_EARLY, "wal-trim-early", "streams", "the WAL is trimmed before the upload has landed")
 X(FORGET_PRODUCERS, "forget-producers", "streams", "ledger entries say nothing of producers")
 X(RANGES_OFF, "ranges-off", "streams", "ranges point to where the entry's first piece lies")
@@ -33,10 +42,6 @@ X(CHANGE_EARLY, "change-early", "streams", "a stream changes its durability befo
 X(NO_DRAIN, "no-drain", "streams", "a checkpoint does not wait for the entries before it")
 X(SWEEP_FENCES, "sweep-fences", "rivals", "fences of dead brokers' ledgers are swept though these may still write")
 X(ACK_UNSENT, "ack-unsent", "streams rivals broker group", "what the ledger confirms is acknowledged when it is sent")
-X(ONE_SUPERBLOCK, "one-superblock", "wal", "the newest superblock of the WAL is overwritten in place")
-X(REWRITE_SECTOR, "rewrite-sector", "wal streams", "a WAL group begins in the sector in which the one before it ends")
-X(REUSE_FAILED, "reuse-failed", "wal", "a WAL write that failed is taken for one that did nothing: its place is used again")
-X(IGNORE_LOST_GROUP, "ignore-lost-group", "wal", "a replay of the WAL goes on behind a group that is missing")
 X(CACHE_ORDER, "cache-order", "streams broker", "the log cache has records in another order than the WAL")
 X(TRIM_UNSAVED, "trim-unsaved", "streams", "a new log start offset is shown before it is durable")
 X(SHOW_EARLY, "show-early", "streams rivals broker", "the high watermark is what was appended, durable or not")
@@ -48,15 +53,18 @@ X(FORGET_ROLLS, "forget-rolls", "streams", "ledger entries do not say where segm
 X(OFFSET_32, "offset-32", "streams", "the index of an object has offsets of 32 bits")
 X(NAME_TWICE, "name-twice", "streams", "two data objects are given one name")
 X(DATA_LATE, "data-late", "streams", "a ledger entry is written before the data objects that it names")
-X(LIVE_CHECKPOINT, "live-checkpoint", "streams", "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
+X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
+  "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")
+/* The cluster log. */
 X(COMMIT_EARLY, "commit-early", "broker", "a commit to the cluster log is acknowledged before it is durable")
 X(FORGET_CONFIGS, "forget-configs", "broker", "snapshots of the cluster leave the overrides of topics out")
 X(FORGET_PARTITIONS, "forget-partitions", "broker", "snapshots of the cluster leave out partitions that were added")
 X(SAME_STREAMS, "same-streams", "broker", "a new topic gets the streams of one that was deleted")
+/* Partitions and requests. */
 X(PRODUCE_EARLY, "produce-early", "broker", "produce requests are answered before the records are durable")
 X(DUPLICATE_EARLY, "duplicate-early", "broker", "a repetition is answered before its original is durable")
 X(NO_SEQUENCES, "no-sequences", "broker", "sequence numbers are not looked at: a repetition is appended again")
@@ -64,6 +72,7 @@ X(SEQUENCE_GAPS, "sequence-gaps", "broker", "a batch whose sequence number does 
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")
+/* Coordinators of groups. */
 X(OFFSETS_EARLY, "offsets-early", "broker group", "offset commits are answered before they are durable")
 X(GROUP_EARLY, "group-early", "group", "generations and assignments are told before they are durable")
 X(SAME_GENERATION, "same-generation", "group", "a rebalance does not raise the generation")

@@ -23,7 +23,7 @@ struct meta_broker_configs {     /* what was set of brokers' configurations at r
 
 struct meta_image {
     struct mem *mem;
-    enum mutant mutant; /* of the environment that it lives in (base/mutant.h) */
+    enum mutant mutant;         /* of the environment that it lives in (base/mutant.h) */
     struct meta_topic **topics; /* sorted by name */
     size_t topic_count, topic_capacity;
     struct mapstr topics_by_id;

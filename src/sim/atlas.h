@@ -9,7 +9,11 @@
  *
  * A broker has one class as a machine: `wal-file` with a WAL in its own file system, `wal-device` with one on a device
  * that another machine can attach, `object` with wal.url=none. (A partition whose durability is "object" on a broker
- * with a WAL is confirmed by the store; but a start that misses the WAL is refused for all of them.)
+ * with a WAL is confirmed by the store; but a start that misses the WAL is refused for all of them.) So, where a broker's
+ * configuration is drawn: sim_faults_for(w, no_wal ? SIM_CLASS_OBJECT : SIM_CLASS_WAL_FILE); where trouble is made:
+ * sim_node_lose_machine(n) beside sim_run_crash, without a look at the class; and sim_node_pause_ns(w) for a pause.
+ * Where what happens follows from wall clocks by its nature (retention by time), switch SIM_CLOCK_SKEW and
+ * SIM_CLOCK_JUMP off before the nodes are made.
  *
  * Runs that look at what is detected say sim_faults_within(w, class, SIM_DETECTS) and give the faults that are to be
  * detected a chance (their usual one is 0). There a refusal with a clear error ends the run well: a start that fails

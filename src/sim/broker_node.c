@@ -280,8 +280,18 @@ static void take_over(struct sim_broker *b) {
     start(b, next);
 }
 
+/* Two started at the same time, and the one that was to be is overtaken by the other: an idle one need not notice that
+ * until it writes something. */
+static void follow_newest(struct sim_broker *b) {
+    for (unsigned i = 0; i < b->machine_count; i++) {
+        uint64_t mine = b->lives[b->seats[b->at].life].incarnation, other = b->lives[b->seats[i].life].incarnation;
+        if (sim_node_up(b->seats[i].node) && mine > 0 && other > mine) b->at = i;
+    }
+}
+
 bool sim_broker_trouble(struct sim_broker *b) {
     struct sim_world *w = b->world;
+    follow_newest(b);
     look(b);
     struct sim_node *n = sim_broker_node(b);
     if (!sim_node_up(n)) {
@@ -339,6 +349,7 @@ void sim_broker_end(struct sim_broker *b, const bool *done) {
     struct sim_world *w = b->world;
     uint64_t give_up_ns = w->now_ns + 3600 * NS_PER_S;
     while (!*done && w->now_ns < give_up_ns && !sim_failed(w)) {
+        follow_newest(b);
         if (!sim_node_up(sim_broker_node(b))) start(b, b->at);
         fiber_sleep_ns(100 * NS_PER_MS);
     }

@@ -23,7 +23,7 @@ struct check *check_create(struct sim_run *r) {
 }
 
 static void topic_free(struct check *k, struct check_topic *t) {
-    for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) check_log_deinit(k, &t->logs[p]);
+    for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) check_partition_deinit(k, &t->logs[p]);
     mem_free(sim_run_mem(k->run), t);
 }
 
@@ -93,7 +93,7 @@ static struct check_topic *topic_new(struct check *k, struct check_name *n) {
     t->number = (unsigned)n->topic_count;
     t->count_low = t->count_high = n->partitions;
     for (int32_t p = 0; p < (int32_t)CHECK_PARTITIONS_MAX; p++) {
-        check_log_init(&t->logs[p], t, p);
+        check_partition_init(&t->logs[p], t, p);
         if (n->retention_ms < t->logs[p].retention_ms) t->logs[p].retention_ms = n->retention_ms;
         t->logs[p].retention_bytes = n->retention_bytes;
         if (n->loose_change == 0) continue;
@@ -180,13 +180,15 @@ void check_delete_told(struct check *k, struct check_topic *t, uint64_t inc, uin
                        enum check_outcome o) {
     struct check_name *n = t->name;
     bool sure = by_id || n->loose_create == 0;
+    /* Of unknown outcome for the topic, and so for its offsets: these are dropped as long as it is leaving. */
+    for (unsigned g = 0; g < CHECK_GROUPS_MAX; g++)
+        check_commit_drop_told(k, g, n, inc, o == CHECK_DONE && sure ? CHECK_DONE : CHECK_REFUSED);
     if (o == CHECK_UNKNOWN) {
         if (!by_id) later(&n->loose_delete, known_or_ever(inc));
     } else if (o == CHECK_DONE) {
         k->run->acked++;
         if (!check_may_serve(t, inc, asked)) FAIL(k, n, "%s is deleted, and was before", n->name);
         if (sure) topic_gone(k, t, inc);
-        for (unsigned g = 0; g < CHECK_GROUPS_MAX && sure; g++) check_commit_drop_told(k, g, n, inc, CHECK_DONE);
     } else if (t->there && t->there_inc <= inc && t->there_at < asked && sure) {
         topic_gone(k, t, inc); /* it was asked for before, or is by us */
     }
@@ -307,7 +309,7 @@ void check_config_asked(struct check *k, struct check_topic *t, enum check_confi
     (void)inc;
     int64_t number = value ? strtoll(value, NULL, 10) : -1;
     for (unsigned p = 0; p < CHECK_PARTITIONS_MAX && number >= 0; p++) {
-        struct check_log *l = &t->logs[p];
+        struct check_partition *l = &t->logs[p];
         if (key == CHECK_RETENTION_MS && number < l->retention_ms) l->retention_ms = number;
         if (key == CHECK_RETENTION_BYTES && number < l->retention_bytes) l->retention_bytes = number;
     }
@@ -367,11 +369,13 @@ void check_commit_told(struct check *k, unsigned group, const struct check_name 
     const struct check_topic *t = check_current(n);
     ASSERT(c->in_flight > 0);
     c->in_flight--;
+    c->told_at = check_now(k);
     if (o == CHECK_UNKNOWN) commit_loose(c, inc, offset);
     if (o != CHECK_DONE) return;
     k->run->acked++;
     /* A commit that the end of the topic may have taken along is none. */
-    bool stays = inc != 0 && check_certain(t) && t->there_at < asked && t->leaving_at < asked && c->dropped_at < asked;
+    bool stays = inc != 0 && check_certain(t) && t->there_at < asked && t->leaving_at < asked &&
+                 c->dropped_at < asked && c->dropping == 0;
     if (!stays) return;
     if (offset > c->low) c->low = offset;
     later(&c->inc, inc);
@@ -382,6 +386,7 @@ void check_commit_drop_asked(struct check *k, unsigned group, const struct check
         if (n && n->index != i) continue;
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             k->commits[group][i][p].low = -1;
+            k->commits[group][i][p].dropping++;
             k->commits[group][i][p].dropped_at = check_now(k);
         }
     }
@@ -393,9 +398,12 @@ void check_commit_drop_told(struct check *k, unsigned group, const struct check_
         if (n && n->index != i) continue;
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             struct check_commit *c = &k->commits[group][i][p];
+            /* A commit that was under way at the same time may have come after it. */
+            bool alone = c->in_flight == 0 && c->told_at < c->dropped_at;
             c->dropped_at = check_now(k);
+            c->dropping--;
             if (o == CHECK_UNKNOWN) commit_loose(c, inc, -1);
-            if (o == CHECK_DONE && c->in_flight == 0 && c->loose == 0) c->high = c->low;
+            if (o == CHECK_DONE && alone && c->loose == 0) c->high = c->low;
         }
     }
 }

@@ -17,7 +17,7 @@
 #define OXBOW_SIM_CHECK_H
 
 #include "kafka/kafka_messages.h"
-#include "sim/check_log.h"
+#include "sim/check_partition.h"
 #include "sim/run.h"
 
 #define CHECK_NAMES_MAX 4u
@@ -58,7 +58,7 @@ struct check_topic {
     int32_t count_low, count_high; /* partitions: told, asked for */
     uint64_t count_inc, count_at;
     struct check_config configs[CHECK_CONFIGS];
-    struct check_log logs[CHECK_PARTITIONS_MAX];
+    struct check_partition logs[CHECK_PARTITIONS_MAX];
 };
 
 /* A name under which topics come and go. */
@@ -81,6 +81,8 @@ struct check_commit {
     int64_t low, high; /* at least, at most; -1: none */
     uint64_t inc;
     unsigned in_flight;
+    unsigned dropping;   /* deletions under way: what is committed meanwhile may go with them */
+    uint64_t told_at;    /* when a commit was last answered */
     uint64_t dropped_at; /* when a deletion was last asked for, or answered */
     uint64_t loose;      /* until when one of unknown outcome may still come */
     int64_t loose_low;   /* the lowest of those; -1: a deletion */

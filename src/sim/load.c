@@ -82,7 +82,7 @@ static void view_take(struct load *l, struct load_view *v, struct check_name *n,
     for (int32_t p = 0; topic && p < t->partitions.count; p++) {
         const struct kafka_metadata_response_partition *part = &t->partitions.items[p];
         v->epochs[n->index][p] = part->leader_epoch;
-        check_log_epoch(l->check, &topic->logs[part->partition_index], inc, part->leader_epoch);
+        check_partition_epoch(l->check, &topic->logs[part->partition_index], inc, part->leader_epoch);
     }
 }
 

@@ -244,7 +244,7 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     kafka_delete_records_request_topic_init(&topic);
     kafka_delete_records_request_init(&q);
     part.partition_index = (int32_t)sim_between(l->world, 0, (uint64_t)a->view.counts[n->index] - 1);
-    struct check_log *log = &t->logs[part.partition_index];
+    struct check_partition *log = &t->logs[part.partition_index];
     part.offset = sim_chance(l->world, 0.2) ? -1 : (int64_t)sim_between(l->world, 0, (uint64_t)log->hw.value);
     topic.name = kafka_string_of(n->name);
     topic.partitions.items = &part;
@@ -252,14 +252,14 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     q.topics.items = &topic;
     q.topics.count = 1;
     q.timeout_ms = 30000;
-    struct check_look look = check_log_look(l->check, log);
-    check_log_delete_asked(l->check, log, part.offset);
+    struct check_look look = check_partition_look(l->check, log);
+    check_partition_delete_asked(l->check, log, part.offset);
     bool good =
         call(a, KAFKA_API_DELETE_RECORDS, 1, &q, &r) && r.topics.count == 1 && r.topics.items[0].partitions.count == 1;
     int16_t code = good ? r.topics.items[0].partitions.items[0].error_code : -1;
     int64_t low = good ? r.topics.items[0].partitions.items[0].low_watermark : -1;
     uint64_t inc = inc_of(a);
-    sim_note(l->world, sim_node_of(a->client->env), check_log_subject(log),
+    sim_note(l->world, sim_node_of(a->client->env), check_partition_subject(log),
              "deletes records of %s-%d up to %ld: %s, %ld", n->name, part.partition_index, part.offset,
              good ? kafka_error_name(code) : "no answer", low);
     enum check_outcome o = load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
@@ -267,10 +267,10 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     if (o == CHECK_DONE && check_must_know(t, inc, look.asked, part.partition_index)) {
         l->run->acked++;
         if (part.offset >= 0 && low < part.offset)
-            sim_fail_about(l->world, check_log_subject(log),
+            sim_fail_about(l->world, check_partition_subject(log),
                            "%s-%d: records up to %ld are deleted, and the log begins at %ld", n->name,
                            part.partition_index, part.offset, low);
-        check_log_ends(l->check, log, inc, &look, -1, low);
+        check_partition_ends(l->check, log, inc, &look, -1, low);
     }
     return good;
 }

@@ -344,6 +344,45 @@ static void leave(struct membership *m) {
     m->id[0] = '\0';
 }
 
+/* What was meant for the generation before comes late, as from a thread that has not heard: it must be refused. */
+static bool speak_late(struct membership *m) {
+    if (sim_chance(m->load->world, 0.5)) {
+        struct kafka_sync_group_request q;
+        struct kafka_sync_group_response r;
+        kafka_sync_group_request_init(&q);
+        q.group_id = group_name(m);
+        q.generation_id = m->generation - 1;
+        q.member_id = kafka_string_of(m->id);
+        if (!ask(m, KAFKA_API_SYNC_GROUP, 3, &q, &r)) return false;
+        if (r.error_code == 0)
+            FAIL(m, "a sync for generation %d was answered, and the member is in %d", q.generation_id, m->generation);
+        return true;
+    }
+    struct kafka_offset_commit_request_partition p;
+    struct kafka_offset_commit_request_topic topic;
+    struct kafka_offset_commit_request q;
+    struct kafka_offset_commit_response r;
+    kafka_offset_commit_request_partition_init(&p);
+    kafka_offset_commit_request_topic_init(&topic);
+    kafka_offset_commit_request_init(&q);
+    p.committed_offset = m->position[0];
+    p.committed_metadata = kafka_string_of("");
+    topic.name = kafka_string_of(m->group->topic->name);
+    topic.partitions.items = &p;
+    topic.partitions.count = 1;
+    q.group_id = group_name(m);
+    q.generation_id_or_member_epoch = m->generation - 1;
+    q.member_id = kafka_string_of(m->id);
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    if (!ask(m, KAFKA_API_OFFSET_COMMIT, 7, &q, &r)) return false;
+    if (r.topics.count == 1 && r.topics.items[0].partitions.count == 1 &&
+        r.topics.items[0].partitions.items[0].error_code == 0)
+        FAIL(m, "a commit for generation %d was taken, and the member is in %d", q.generation_id_or_member_epoch,
+             m->generation);
+    return true;
+}
+
 /* Works until somebody says otherwise. */
 static void work(struct membership *m) {
     struct load_group *g = m->group;
@@ -351,6 +390,7 @@ static void work(struct membership *m) {
     while (load_goes_on(m->load)) {
         if (!commit(m) || !heartbeat(m)) return;
         if (g->quiet) g->worked++;
+        if (!g->quiet && m->generation > 1 && sim_chance(m->load->world, 0.1) && !speak_late(m)) return;
         fiber_sleep_ns(sim_between(m->load->world, 100, 2500) * NS_PER_MS);
         if (!g->quiet && sim_chance(m->load->world, 0.03)) {
             leave(m);

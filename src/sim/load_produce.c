@@ -19,6 +19,7 @@ struct sent_batch {
 struct sent_request {
     struct sent_batch batches[BATCHES_MAX];
     unsigned count;
+    uint32_t first; /* the lowest of its items: requests are made in the order of these */
 };
 
 struct lane { /* to one partition */
@@ -32,6 +33,7 @@ struct producer {
     struct sim_client client;
     struct load_view view;
     bool view_known, idempotent, hopeless; /* hopeless: what is in the window will not be taken */
+    bool jumbled;                          /* it has sent requests in the wrong order, and may be told so */
     int16_t version, acks;
     int64_t producer_id; /* -1: to be asked for */
     uint32_t sender;
@@ -44,6 +46,7 @@ struct producer {
 /* Nothing that was sent is sent again, and what comes next is another producer's. */
 static void begin_anew(struct producer *p) {
     p->count = p->sent = 0;
+    p->jumbled = false;
     p->producer_id = -1;
     p->sender = p->load->senders++;
     memset(p->lanes, 0, sizeof(p->lanes));
@@ -132,6 +135,7 @@ static bool new_request(struct producer *p) {
     unsigned most = sim_chance(p->load->world, 0.3) ? BATCHES_MAX : 1;
     for (unsigned i = 0; i < most + 3 && q->count < most; i++) add_batch(p, q);
     if (q->count > 0) p->count++;
+    q->first = q->batches[0].item;
     return q->count > 0;
 }
 
@@ -162,7 +166,7 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         buf_init(&bytes[i], p->client.env->mem);
         check_item_make(k, p->client.env, b->item, p->idempotent ? p->producer_id : -1, b->sequence, &bytes[i]);
         it->sent++;
-        b->look = check_log_look(k, &b->topic->logs[it->partition]);
+        b->look = check_partition_look(k, &b->topic->logs[it->partition]);
         parts[i] = (struct kafka_produce_request_partition){
             .index = (int32_t)it->partition, .records = {.data = bytes[i].data, .size = (int32_t)bytes[i].size}};
         if (i == 0 || b->topic != s->batches[i - 1].topic) {
@@ -174,7 +178,7 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         }
         topics[topic_count - 1].partition_data.count++;
         sim_note(l->world, p->client.env ? sim_node_of(p->client.env) : NULL,
-                 check_log_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s",
+                 check_partition_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s",
                  b->item, it->records, b->sequence, it->sent > 1 ? " again" : "");
     }
     kafka_produce_request_init(&q);
@@ -195,14 +199,14 @@ static void take_ack(struct producer *p, struct sent_batch *b, uint64_t inc,
     struct load *l = p->load;
     struct check_item *it = check_item_at(l->check, b->item);
     bool by_id = p->version >= 13;
-    struct check_log *log = &b->topic->logs[it->partition];
+    struct check_partition *log = &b->topic->logs[it->partition];
     if (by_id && !check_may_serve(b->topic, inc, b->look.asked))
-        sim_fail_about(l->world, check_log_subject(log), "%s-%u acknowledges a batch, and was deleted before",
+        sim_fail_about(l->world, check_partition_subject(log), "%s-%u acknowledges a batch, and was deleted before",
                        b->topic->name->name, it->partition);
     bool certain = by_id || check_must_know(b->topic, inc, b->look.asked, (int32_t)it->partition);
     int64_t log_start = p->version >= 5 && certain ? r->log_start_offset : -1;
-    sim_note(l->world, sim_node_of(p->client.env), check_log_subject(log), "batch %u is acknowledged at %ld", b->item,
-             r->base_offset);
+    sim_note(l->world, sim_node_of(p->client.env), check_partition_subject(log), "batch %u is acknowledged at %ld",
+             b->item, r->base_offset);
     check_item_acked(l->check, b->item, certain ? b->topic : NULL, r->base_offset, inc, &b->look, log_start);
     struct lane *lane = &p->lanes[it->name][it->partition];
     if (inc > lane->inc) lane->inc = inc;
@@ -227,7 +231,7 @@ static bool take_part(struct producer *p, struct sent_batch *b, const struct kaf
         take_ack(p, b, inc, r);
         return true;
     }
-    uint64_t subject = check_log_subject(&b->topic->logs[it->partition]);
+    uint64_t subject = check_partition_subject(&b->topic->logs[it->partition]);
     bool known = check_must_know(b->topic, inc, b->look.asked, (int32_t)it->partition);
     sim_note(l->world, sim_node_of(p->client.env), subject, "batch %u is answered %s", b->item,
              kafka_error_name(r->error_code));
@@ -236,6 +240,9 @@ static bool take_part(struct producer *p, struct sent_batch *b, const struct kaf
         if (known)
             sim_fail_about(l->world, subject, "%s-%u is there, and a producer is told %s", b->topic->name->name,
                            it->partition, kafka_error_name(r->error_code));
+    } else if (is_accusation(r->error_code) && p->jumbled) {
+        /* Where nothing was known of it the later batch was taken, and the earlier one never will be. */
+        p->hopeless |= sim_chance(l->world, 0.3);
     } else if (is_accusation(r->error_code) && known && inc >= p->lanes[it->name][it->partition].inc) {
         sim_fail_about(l->world, subject, "a producer that did nothing wrong was answered %s for batch %u, sequence %d",
                        kafka_error_name(r->error_code), b->item, b->sequence);
@@ -272,11 +279,23 @@ static bool take_answer(struct producer *p) {
     return good && !sim_failed(l->world);
 }
 
+/* In the order in which they were made, whatever order they were sent in. */
+static void window_sort(struct producer *p) {
+    for (unsigned i = 1; i < p->count; i++) {
+        for (unsigned j = i; j > 0 && p->window[j - 1].first > p->window[j].first; j--) {
+            struct sent_request s = p->window[j];
+            p->window[j] = p->window[j - 1];
+            p->window[j - 1] = s;
+        }
+    }
+}
+
 static void stop(struct producer *p) {
     sim_client_close(&p->client);
     p->sent = 0;
     /* What a plain producer did not hear of is given up: to send it again would be to send it twice. */
     if (!p->idempotent) p->count = 0;
+    window_sort(p);
 }
 
 static void choose_version(struct producer *p) {
@@ -288,6 +307,15 @@ static void choose_version(struct producer *p) {
     if (p->load->old_formats && sim_chance(w, 0.6)) p->version = 2;
 }
 
+/* Once, the last two requests of the window change places: the later one must be refused. */
+static void jumble(struct producer *p) {
+    struct sent_request *last = &p->window[p->count - 1], was = *last;
+    if (!p->idempotent || p->jumbled || p->count < p->sent + 2 || !sim_chance(p->load->world, 0.02)) return;
+    *last = last[-1];
+    last[-1] = was;
+    p->jumbled = true;
+}
+
 /* Sends what is to be sent, takes one answer. False: the connection is of no use. */
 static bool produce(struct producer *p) {
     bool good = true;
@@ -297,6 +325,7 @@ static bool produce(struct producer *p) {
         load_pause(p->load);
         return true;
     }
+    jumble(p);
     for (; p->sent < p->count && good; p->sent++) good = send_request(p, &p->window[p->sent]) == OK;
     if (good && p->acks == 0) {
         p->count = p->sent = 0;

@@ -38,7 +38,7 @@ struct follower {
     uint32_t audit; /* 0: it is none */
 };
 
-static struct check_log *log_of(const struct place *p) {
+static struct check_partition *log_of(const struct place *p) {
     return &p->topic->logs[p->partition];
 }
 
@@ -91,7 +91,7 @@ static void take_error(struct follower *r, const struct place *p, int16_t code, 
     r->view_known = false;
     if (code != KAFKA_UNKNOWN_TOPIC_OR_PARTITION && code != KAFKA_UNKNOWN_TOPIC_ID) return;
     if (check_must_know(p->topic, inc, p->look.asked, p->partition))
-        sim_fail_about(r->load->world, check_log_subject(log_of(p)), "%s-%d is there, and a reader is told %s",
+        sim_fail_about(r->load->world, check_partition_subject(log_of(p)), "%s-%d is there, and a reader is told %s",
                        p->topic->name->name, p->partition, kafka_error_name(code));
 }
 
@@ -115,7 +115,7 @@ static bool list_offset(struct follower *r, struct place *p, int64_t time, int64
     q.replica_id = -1;
     q.topics.items = &topic;
     q.topics.count = 1;
-    p->look = check_log_look(l->check, log_of(p));
+    p->look = check_partition_look(l->check, log_of(p));
     bool good = load_call(l, &r->client, KAFKA_API_LIST_OFFSETS, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     const struct kafka_list_offsets_response_partition *got = good ? &out.topics.items[0].partitions.items[0] : NULL;
@@ -124,12 +124,12 @@ static bool list_offset(struct follower *r, struct place *p, int64_t time, int64
     good = good && got->error_code == 0 && place_is_certain(r, p, false, inc);
     if (good) {
         *offset = got->offset;
-        if (time == LATEST) check_log_ends(l->check, log_of(p), inc, &p->look, got->offset, -1);
-        if (time == EARLIEST) check_log_ends(l->check, log_of(p), inc, &p->look, -1, got->offset);
+        if (time == LATEST) check_partition_ends(l->check, log_of(p), inc, &p->look, got->offset, -1);
+        if (time == EARLIEST) check_partition_ends(l->check, log_of(p), inc, &p->look, -1, got->offset);
         if (time >= 0 || time == MAX_TIMESTAMP)
-            check_log_time(l->check, log_of(p), inc, &p->look, time, got->offset, got->timestamp);
+            check_partition_time(l->check, log_of(p), inc, &p->look, time, got->offset, got->timestamp);
         if (time == EARLIEST && p->refused >= got->offset && inc >= p->refused_inc && p->refused_inc > 0)
-            sim_fail_about(l->world, check_log_subject(log_of(p)),
+            sim_fail_about(l->world, check_partition_subject(log_of(p)),
                            "%s-%d: offset %ld was out of range, and the log begins at %ld", p->topic->name->name,
                            p->partition, p->refused, got->offset);
     }
@@ -157,7 +157,7 @@ static bool ask_epoch_end(struct follower *r, struct place *p, int32_t epoch) {
     q.replica_id = -1;
     q.topics.items = &topic;
     q.topics.count = 1;
-    p->look = check_log_look(l->check, log_of(p));
+    p->look = check_partition_look(l->check, log_of(p));
     bool good = load_call(l, &r->client, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, 3, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     uint64_t inc = load_incarnation(l, &r->client);
@@ -166,7 +166,7 @@ static bool ask_epoch_end(struct follower *r, struct place *p, int32_t epoch) {
         if (got->error_code != 0)
             take_error(r, p, got->error_code, inc);
         else if (place_is_certain(r, p, false, inc))
-            check_log_epoch_end(l->check, log_of(p), inc, &p->look, epoch, got->leader_epoch, got->end_offset);
+            check_partition_epoch_end(l->check, log_of(p), inc, &p->look, epoch, got->leader_epoch, got->end_offset);
     }
     arena_deinit(&a);
     return good && !sim_failed(l->world);
@@ -216,8 +216,8 @@ static bool take_set(struct follower *r, struct place *p, const uint8_t *data, s
         int32_t value_size = sound ? (int32_t)be32_get(value - 4) : -1;
         sound = sound && value_size >= 0 && (size_t)(value - m) + (size_t)value_size == 12 + length;
         if (!sound) {
-            sim_fail_about(l->world, check_log_subject(log_of(p)), "%s-%d: what was fetched is no message of magic 1",
-                           p->topic->name->name, p->partition);
+            sim_fail_about(l->world, check_partition_subject(log_of(p)),
+                           "%s-%d: what was fetched is no message of magic 1", p->topic->name->name, p->partition);
             return false;
         }
         if (m[17] & BATCH_CODEC_MASK) {
@@ -230,7 +230,8 @@ static bool take_set(struct follower *r, struct place *p, const uint8_t *data, s
             buf_deinit(&plain);
             if (!good) return false;
         } else {
-            int64_t next = check_log_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
+            int64_t next =
+                check_partition_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
             if (next < 0) return false;
             p->next = next;
         }
@@ -246,12 +247,13 @@ static bool take_batches(struct follower *r, struct place *p, const uint8_t *dat
         enum err e = batch_parse(data + at, size - at, &h);
         if (e == ERR_TRUNCATED) break;
         if (e != OK) {
-            sim_fail_about(l->world, check_log_subject(log_of(p)), "%s-%d: what was fetched at %ld is no batch: %s",
-                           p->topic->name->name, p->partition, p->next, err_name(e));
+            sim_fail_about(l->world, check_partition_subject(log_of(p)),
+                           "%s-%d: what was fetched at %ld is no batch: %s", p->topic->name->name, p->partition,
+                           p->next, err_name(e));
             return false;
         }
-        int64_t next =
-            check_log_batch(l->check, r->client.env->mem, log_of(p), inc, &p->look, p->next, p->inside, &h, r->audit);
+        int64_t next = check_partition_batch(l->check, r->client.env->mem, log_of(p), inc, &p->look, p->next, p->inside,
+                                             &h, r->audit);
         if (next < 0) return false;
         p->next = next;
         p->inside = false;
@@ -269,7 +271,7 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
         return true;
     }
     if (got->error_code == KAFKA_OFFSET_OUT_OF_RANGE) {
-        check_log_out_of_range(l->check, log_of(p), inc, &p->look, p->next);
+        check_partition_out_of_range(l->check, log_of(p), inc, &p->look, p->next);
         p->refused = p->next;
         p->refused_inc = inc >= p->look.hw.inc ? inc : 0;
         p->next = -1;
@@ -280,11 +282,11 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
         return false;
     }
     if (by_id && !check_may_serve(p->topic, inc, p->look.asked)) {
-        sim_fail_about(l->world, check_log_subject(log_of(p)), "%s-%d is served, and was deleted before",
+        sim_fail_about(l->world, check_partition_subject(log_of(p)), "%s-%d is served, and was deleted before",
                        p->topic->name->name, p->partition);
         return false;
     }
-    check_log_ends(l->check, log_of(p), inc, &p->look, got->high_watermark, got->log_start_offset);
+    check_partition_ends(l->check, log_of(p), inc, &p->look, got->high_watermark, got->log_start_offset);
     p->high_watermark = got->high_watermark;
     int64_t before = p->next;
     size_t size = got->records.size > 0 ? (size_t)got->records.size : 0;
@@ -292,8 +294,8 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
                                : take_batches(r, p, got->records.data, size, inc);
     p->changed |= p->next != before;
     if (p->next != before)
-        sim_note(l->world, sim_node_of(r->client.env), check_log_subject(log_of(p)), "reads %ld to %ld of [%ld, %ld)",
-                 before, p->next, got->log_start_offset, got->high_watermark);
+        sim_note(l->world, sim_node_of(r->client.env), check_partition_subject(log_of(p)),
+                 "reads %ld to %ld of [%ld, %ld)", before, p->next, got->log_start_offset, got->high_watermark);
     return good && !sim_failed(l->world);
 }
 
@@ -306,7 +308,7 @@ static int32_t fill_fetch(struct follower *r, struct kafka_fetch_request_topic *
     *topic_count = 0;
     for (size_t i = 0; i < r->place_count; i++) {
         struct place *p = &r->places[i];
-        p->look = check_log_look(l->check, log_of(p));
+        p->look = check_partition_look(l->check, log_of(p));
         if (p->next < 0 || (r->session_epoch > 0 && !p->changed)) continue;
         kafka_fetch_request_partition_init(&parts[n]);
         parts[n].partition = p->partition;
@@ -586,7 +588,7 @@ void load_audit_main(void *arg) {
     if (!whole && !sim_failed(l->world)) sim_fail(l->world, "not everything is served though nothing is broken");
     for (size_t i = 0; i < r->place_count && !sim_failed(l->world); i++) {
         const struct place *p = &r->places[i];
-        check_log_judge(l->check, log_of(p), p->start, p->next, r->audit);
+        check_partition_judge(l->check, log_of(p), p->start, p->next, r->audit);
     }
     l->audited = true;
     sim_client_deinit(&r->client);

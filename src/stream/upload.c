@@ -201,6 +201,8 @@ static void finish_sections(struct upload *u) {
         struct section *t = u->sections[i];
         if (t->piece.block_count == 0) continue;
         stamp_producers(t, env_wall_ms(u->s->env));
+        /* The same entry trims all of it: no range will name it, and an object of its own would be nobody's. */
+        if (t->delta.start_offset >= t->piece.end_offset) continue;
         if (env_mutant(u->s->env, MUTANT_OFFSET_32)) narrow_offsets(&t->piece);
         t->piece_size = object_piece_finish(&t->piece, &t->piece_crc);
         /* Not where somebody waits: one PUT is quicker than two. */

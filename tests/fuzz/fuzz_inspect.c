@@ -1,7 +1,8 @@
 /* Any bytes as an object of the store, looked at as `oxbow ledger|object inspect` does: the first byte says under which
  * key (ledger entry, data object, cluster log entry), and whether checksums are made to match: 4 the entry's or data
- * object's header, 8 head and body, 16 block indexes at the beginning of the body. Whatever is found is a line, BAD or
- * not; nothing is read outside of the object. */
+ * object's header, 8 head and body, 16 the block index at the beginning of the body (of a ledger entry: of as many
+ * blocks as the top three bits say, and one). Whatever is found is a line, BAD or not; nothing is read outside of the
+ * object. */
 #include <stdio.h>
 
 #include "base/assert.h"
@@ -52,9 +53,8 @@ static void repair(uint8_t what, uint8_t *data, size_t size) {
     if (head_size > left) return;
     uint8_t *head = data + OBJLOG_HEADER_SIZE, *body = head + head_size;
     size_t body_size = (size_t)(left - head_size);
-    size_t index = body_size >= object_index_size(1) ? (size_t)le64_get(body + 24) : 0;
-    if ((what & 16) && index >= object_index_size(1) && index <= body_size)
-        le32_put(body + index - 8, crc32c(0, body, index - 8));
+    size_t index = object_index_size(1u + (what >> 5));
+    if ((what & 16) && index <= body_size) le32_put(body + index - 8, crc32c(0, body, index - 8));
     if (what & 8) {
         le64_put(data + 72, body_size);
         le32_put(data + 80, crc32c(0, head, (size_t)head_size));

@@ -228,14 +228,17 @@ def others():
     put("objlog_replay", "boundary", entry(3, 13) + entry(4, 12, 3) + entry(5, 12, 3) + entry(6, 14, 3))
     put("objlog_replay", "hole", entry(0, 8) + entry(1, 12) + entry(5, 12) + entry(6, 12, 5))
     put("objlog_replay", "fence_ahead", entry(0, 8) + entry(1, 8 + 2 + 16) + entry(2, 12))
-    # The objects of a small cluster, as its object logs' and ledgers' seeds have them.
-    for target, what in (("objlog", 2), ("ledger", 0)):
-        folder = os.path.join(CORPUS, target)
-        for name in sorted(os.listdir(folder)):
-            with open(os.path.join(folder, name), "rb") as f:
-                data = f.read()
-            if target == "objlog" and len(data) < 8192:
-                put("inspect", name, bytes([(0 if name.startswith("ledger") else what) | 28]) + data[1:])
+    # Whole ledger entries: of the ledger's seeds (kind, head size, head, body) with a header in front, whose checksums the
+    # target makes match.
+    folder = os.path.join(CORPUS, "ledger")
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as f:
+            data = f.read()
+        head_size = struct.unpack_from("<H", data, 1)[0]
+        header = b"OXLG" + struct.pack("<HHQ", 1, 2 if data[0] & 1 else 1, 5) + b"\1" * 32 + struct.pack("<QQQ", 0, 1, head_size)
+        if len(data) < 8192 and name.endswith("_plain"):
+            put("inspect", name[:-len("_plain")] + "_whole", b"\x1c" + header.ljust(128, b"\0") + data[3:])
+
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_the_checker():
 
 @pytest.mark.parametrize("leg", ["file", "s3-none"])
 def test_a_short_soak(tmp_path, leg):
-    found, out = soak(tmp_path, "--legs", leg, "--minutes", "0.4", "--seed", "1")
+    found, out = soak(tmp_path, "--legs", leg, "--minutes", "0.3", "--seed", "1")
     if "SKIPPED s3" in out:
         pytest.skip("no S3 server")
     assert found["failed"] == 0
@@ -46,7 +46,7 @@ def test_a_short_soak(tmp_path, leg):
 
 def test_lost_flushes_are_noticed(tmp_path):
     """Every flush is a lie, and the power goes: the run must fail."""
-    found, out = soak(tmp_path, "--legs", "file", "--minutes", "0.3", "--seed", "1", "--faults", "power", "--unflushed")
+    found, out = soak(tmp_path, "--legs", "file", "--minutes", "0.1", "--seed", "1", "--faults", "power", "--unflushed")
     if "SKIPPED power" in out:
         pytest.skip("needs root and loop devices")
     assert found["power"] >= 1 or "power cut" in out

@@ -298,7 +298,7 @@ class Load:
             elif len(mine) > 1 and rng.random() < 0.2:
                 rng.choice(mine).process.send_signal(rng.choice([15, 9]))
             self.over.wait(rng.uniform(1, 4))
-        end = time.monotonic() + 20
+        end = time.monotonic() + self.seconds * 2
         for m in [m for m in self.members if m.group == group]:
             if m.process.poll() is None:
                 m.process.terminate()

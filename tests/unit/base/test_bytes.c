@@ -50,6 +50,9 @@ static void test_buffer_and_reader(void **state) {
     buf_zero(&b, 3);
     buf_printf(&b, "%d-%s", 42, "x");
     assert_int_equal(b.size, 1 + 2 + 4 + 8 + 2 + 5 + 3 + 4);
+    struct reader nothing = reader_of(NULL, 0);
+    assert_true(reader_left(&nothing) == 0 && !reader_bytes(&nothing, 0) && !nothing.failed);
+    assert_true(reader_u8(&nothing) == 0 && nothing.failed);
     struct reader r = reader_of(b.data, b.size);
     assert_int_equal(reader_u8(&r), 0xab);
     assert_int_equal(reader_u16(&r), 0x1234);

@@ -110,7 +110,8 @@ int main(void) {
     tests[0] = (struct CMUnitTest)cmocka_unit_test(rows_make_sense);
     for (size_t i = 0; i < sim_workload_count; i++) {
         for (unsigned m = MUTANT_NONE + 1; m < MUTANTS; m++) {
-            if (!is_ours(sim_workloads[i].name) || !sim_mutant_concerns((enum mutant)m, sim_workloads[i].name)) continue;
+            if (!is_ours(sim_workloads[i].name) || !sim_mutant_concerns((enum mutant)m, sim_workloads[i].name))
+                continue;
             struct hunt *h = &hunts[count++];
             *h = (struct hunt){.mutant = (enum mutant)m, .workload = &sim_workloads[i]};
             (void)snprintf(h->name, sizeof(h->name), "%s notices %s", sim_workloads[i].name,

@@ -1,4 +1,4 @@
-#include "sim/check_log.h"
+#include "sim/check_partition.h"
 
 #include <string.h>
 
@@ -106,28 +106,28 @@ static uint32_t batch_item(struct check *k, struct mem *m, const struct batch_he
 
 /* --- Logs. */
 
-void check_log_init(struct check_log *l, struct check_topic *t, int32_t partition) {
-    *l = (struct check_log){.topic = t,
-                            .partition = partition,
-                            .retention_ms = RETENTION_MS_DEFAULT,
-                            .retention_bytes = INT64_MAX,
-                            .epoch = {.value = -1}};
+void check_partition_init(struct check_partition *l, struct check_topic *t, int32_t partition) {
+    *l = (struct check_partition){.topic = t,
+                                  .partition = partition,
+                                  .retention_ms = RETENTION_MS_DEFAULT,
+                                  .retention_bytes = INT64_MAX,
+                                  .epoch = {.value = -1}};
 }
 
-void check_log_deinit(struct check *k, struct check_log *l) {
+void check_partition_deinit(struct check *k, struct check_partition *l) {
     mem_free(sim_run_mem(k->run), l->shown);
     l->shown = NULL;
 }
 
-uint64_t check_log_subject(const struct check_log *l) {
+uint64_t check_partition_subject(const struct check_partition *l) {
     return sim_subject(l->topic->name->name, l->partition);
 }
 
-struct check_look check_log_look(struct check *k, const struct check_log *l) {
+struct check_look check_partition_look(struct check *k, const struct check_partition *l) {
     return (struct check_look){check_now(k), l->hw, l->start};
 }
 
-static struct check_shown *shown_at(struct check *k, struct check_log *l, int64_t offset) {
+static struct check_shown *shown_at(struct check *k, struct check_partition *l, int64_t offset) {
     if ((size_t)offset >= l->capacity) {
         size_t capacity = l->capacity ? l->capacity : 64;
         while (capacity <= (size_t)offset) capacity *= 2;
@@ -140,24 +140,24 @@ static struct check_shown *shown_at(struct check *k, struct check_log *l, int64_
     return &l->shown[offset];
 }
 
-#define FAIL(k, l, ...) sim_fail_about((k)->world, check_log_subject(l), __VA_ARGS__)
+#define FAIL(k, l, ...) sim_fail_about((k)->world, check_partition_subject(l), __VA_ARGS__)
 
 static void mark_raise(struct check_mark *m, int64_t value, uint64_t inc) {
     if (value > m->value) m->value = value;
     if (inc > m->inc) m->inc = inc;
 }
 
-static bool item_is_in(const struct check_item *it, const struct check_log *l) {
+static bool item_is_in(const struct check_item *it, const struct check_partition *l) {
     return it->name == l->topic->name->index && it->partition == (uint32_t)l->partition && it->topic == l->topic &&
            it->offset >= 0;
 }
 
-static bool is_old(const struct check *k, const struct check_log *l, const struct check_item *it) {
+static bool is_old(const struct check *k, const struct check_partition *l, const struct check_item *it) {
     return it->timestamp < 0 || it->timestamp + it->records - 1 + l->retention_ms < k->wall_high_ms;
 }
 
 /* Retention may have moved the start there: whole batches, each of which is old enough, or above the size. */
-static void judge_retention(struct check *k, struct check_log *l, int64_t start) {
+static void judge_retention(struct check *k, struct check_partition *l, int64_t start) {
     int64_t young_end = -1, left = 0;
     for (size_t i = 0; i < k->items.count; i++) {
         const struct check_item *it = &k->items.items[i];
@@ -182,8 +182,8 @@ static void judge_retention(struct check *k, struct check_log *l, int64_t start)
     }
 }
 
-void check_log_ends(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look, int64_t hw,
-                    int64_t start) {
+void check_partition_ends(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                          int64_t hw, int64_t start) {
     const char *name = l->topic->name->name;
     if (inc == 0 || sim_failed(k->world)) return;
     if (hw >= 0) {
@@ -209,7 +209,7 @@ void check_log_ends(struct check *k, struct check_log *l, uint64_t inc, const st
     mark_raise(&l->hw, start, inc);
 }
 
-void check_log_epoch(struct check *k, struct check_log *l, uint64_t inc, int32_t epoch) {
+void check_partition_epoch(struct check *k, struct check_partition *l, uint64_t inc, int32_t epoch) {
     const struct check_mark *m = &l->epoch;
     if (inc == 0 || epoch < 0) return;
     bool fits = m->inc == 0 || (inc == m->inc ? epoch == m->value : inc > m->inc ? epoch > m->value : epoch < m->value);
@@ -220,13 +220,13 @@ void check_log_epoch(struct check *k, struct check_log *l, uint64_t inc, int32_t
 }
 
 /* Whether what lies there may have been deleted: asked for, or by retention. */
-static bool may_be_gone(const struct check_log *l, int64_t offset) {
+static bool may_be_gone(const struct check_partition *l, int64_t offset) {
     return offset < l->start.value || offset < l->delete_asked || l->retention_ms < RETENTION_MS_DEFAULT ||
            l->retention_bytes < INT64_MAX;
 }
 
-void check_log_out_of_range(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look,
-                            int64_t offset) {
+void check_partition_out_of_range(struct check *k, struct check_partition *l, uint64_t inc,
+                                  const struct check_look *look, int64_t offset) {
     if (inc == 0 || (look->hw.inc <= inc ? offset > look->hw.value : true)) return; /* it does not know of that yet */
     if (!may_be_gone(l, offset))
         FAIL(k, l, "%s-%d: offset %ld is out of range; the log begins at %ld, and nothing was to be deleted",
@@ -238,7 +238,7 @@ void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64
     struct check_item *it = check_item_at(k, id);
     k->run->acked++;
     if (!t) return;
-    struct check_log *l = &t->logs[it->partition];
+    struct check_partition *l = &t->logs[it->partition];
     if (offset < 0) {
         FAIL(k, l, "%s-%u: batch %u is acknowledged without an offset", t->name->name, it->partition, id);
         return;
@@ -253,13 +253,14 @@ void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64
     it->topic = t;
     it->offset = offset;
     it->acked = true;
-    check_log_ends(k, l, inc, look, -1, log_start);
+    check_partition_ends(k, l, inc, look, -1, log_start);
     if (inc != 0) mark_raise(&l->hw, offset + it->records, inc);
 }
 
 /* --- What readers are shown. */
 
-static bool note_shown(struct check *k, struct check_log *l, uint32_t id, int64_t base, int32_t epoch, uint32_t audit) {
+static bool note_shown(struct check *k, struct check_partition *l, uint32_t id, int64_t base, int32_t epoch,
+                       uint32_t audit) {
     struct check_item *it = check_item_at(k, id);
     const char *name = l->topic->name->name;
     if (it->name != l->topic->name->index || it->partition != (uint32_t)l->partition) {
@@ -298,7 +299,8 @@ static bool note_shown(struct check *k, struct check_log *l, uint32_t id, int64_
 }
 
 /* Whether what lies there may be shown at all. */
-static bool may_show(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look, int64_t end) {
+static bool may_show(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                     int64_t end) {
     if (look->start.inc <= inc && inc != 0 && end <= look->start.value) {
         FAIL(k, l, "%s-%d: what ends at %ld is served, but the log begins at %ld", l->topic->name->name, l->partition,
              end, look->start.value);
@@ -312,9 +314,9 @@ static bool may_show(struct check *k, struct check_log *l, uint64_t inc, const s
     return true;
 }
 
-int64_t check_log_batch(struct check *k, struct mem *m, struct check_log *l, uint64_t inc,
-                        const struct check_look *look, int64_t next, bool inside, const struct batch_header *h,
-                        uint32_t audit) {
+int64_t check_partition_batch(struct check *k, struct mem *m, struct check_partition *l, uint64_t inc,
+                              const struct check_look *look, int64_t next, bool inside, const struct batch_header *h,
+                              uint32_t audit) {
     const char *name = l->topic->name->name;
     uint32_t id = batch_item(k, m, h);
     int64_t end = id == CHECK_NOBODY ? 0 : h->base_offset + k->items.items[id].records;
@@ -327,8 +329,8 @@ int64_t check_log_batch(struct check *k, struct mem *m, struct check_log *l, uin
     return note_shown(k, l, id, h->base_offset, h->partition_leader_epoch, audit) ? end : -1;
 }
 
-int64_t check_log_message(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look,
-                          int64_t next, int64_t offset, const uint8_t *value, int32_t size) {
+int64_t check_partition_message(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                                int64_t next, int64_t offset, const uint8_t *value, int32_t size) {
     uint32_t record, id = value_item(k, value, size, &record);
     if (id == CHECK_NOBODY || offset < record) {
         FAIL(k, l, "%s-%d: at offset %ld lies a message that nobody sent", l->topic->name->name, l->partition, offset);
@@ -344,7 +346,7 @@ int64_t check_log_message(struct check *k, struct check_log *l, uint64_t inc, co
     return offset >= next ? offset + 1 : next;
 }
 
-void check_log_delete_asked(struct check *k, struct check_log *l, int64_t offset) {
+void check_partition_delete_asked(struct check *k, struct check_partition *l, int64_t offset) {
     (void)k;
     if (offset < 0) offset = INT64_MAX;
     if (offset > l->delete_asked) l->delete_asked = offset;
@@ -353,7 +355,7 @@ void check_log_delete_asked(struct check *k, struct check_log *l, int64_t offset
 /* --- Questions about offsets. */
 
 /* The batch that was shown around an offset; NULL: none. */
-static const struct check_shown *shown_around(const struct check_log *l, int64_t offset, int64_t *base) {
+static const struct check_shown *shown_around(const struct check_partition *l, int64_t offset, int64_t *base) {
     for (int64_t at = offset; at >= 0 && at > offset - 64; at--) {
         if (at >= (int64_t)l->capacity || l->shown[at].records == 0) continue;
         *base = at;
@@ -362,8 +364,8 @@ static const struct check_shown *shown_around(const struct check_log *l, int64_t
     return NULL;
 }
 
-void check_log_time(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look, int64_t asked,
-                    int64_t offset, int64_t timestamp) {
+void check_partition_time(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                          int64_t asked, int64_t offset, int64_t timestamp) {
     if (inc == 0) return;
     const char *name = l->topic->name->name;
     int64_t base = 0, limit = offset >= 0 && asked >= 0 ? offset : look->hw.inc <= inc ? look->hw.value : 0;
@@ -387,8 +389,8 @@ void check_log_time(struct check *k, struct check_log *l, uint64_t inc, const st
     k->run->ops++;
 }
 
-void check_log_epoch_end(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look,
-                         int32_t asked, int32_t epoch, int64_t end) {
+void check_partition_epoch_end(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                               int32_t asked, int32_t epoch, int64_t end) {
     if (inc == 0 || end < 0 || l->epoch.inc != inc) return;
     const char *name = l->topic->name->name;
     if (epoch > asked) FAIL(k, l, "%s-%d: asked for epoch %d, told epoch %d", name, l->partition, asked, epoch);
@@ -410,7 +412,7 @@ void check_log_epoch_end(struct check *k, struct check_log *l, uint64_t inc, con
 /* --- The end. */
 
 /* Every batch where it was shown, no more often than it may be, and in order. */
-static void judge_shown(struct check *k, struct check_log *l, int64_t start, int64_t end, uint32_t audit) {
+static void judge_shown(struct check *k, struct check_partition *l, int64_t start, int64_t end, uint32_t audit) {
     const char *name = l->topic->name->name;
     struct map64 last; /* of each producer: order + 1 */
     map64_init(&last, sim_run_mem(k->run));
@@ -438,7 +440,7 @@ static void judge_shown(struct check *k, struct check_log *l, int64_t start, int
     map64_deinit(&last);
 }
 
-void check_log_judge(struct check *k, struct check_log *l, int64_t start, int64_t end, uint32_t audit) {
+void check_partition_judge(struct check *k, struct check_partition *l, int64_t start, int64_t end, uint32_t audit) {
     const char *name = l->topic->name->name;
     if (end < l->end || end < l->hw.value) {
         FAIL(k, l, "%s-%d ends at %ld; %ld was shown, %ld told", name, l->partition, end, l->end, l->hw.value);

@@ -1,7 +1,7 @@
 /* What is known of one partition's log: which batches were sent there, which were acknowledged at which offset, what
  * readers were shown, where it begins and ends, as told. See check.h for who is bound by what. */
-#ifndef OXBOW_SIM_CHECK_LOG_H
-#define OXBOW_SIM_CHECK_LOG_H
+#ifndef OXBOW_SIM_CHECK_PARTITION_H
+#define OXBOW_SIM_CHECK_PARTITION_H
 
 #include "kafka/batch.h"
 #include "rt/env.h"
@@ -47,7 +47,7 @@ struct check_shown { /* what readers were shown at an offset: the batch that beg
     uint32_t audit;
 };
 
-struct check_log {
+struct check_partition {
     struct check_topic *topic;
     int32_t partition;
     struct check_shown *shown; /* by offset; records 0: nothing shown yet */
@@ -76,35 +76,35 @@ void check_item_make(struct check *k, struct env *env, uint32_t id, int64_t prod
 void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64_t offset, uint64_t inc,
                       const struct check_look *look, int64_t log_start);
 
-struct check_look check_log_look(struct check *k, const struct check_log *l);
-uint64_t check_log_subject(const struct check_log *l);
+struct check_look check_partition_look(struct check *k, const struct check_partition *l);
+uint64_t check_partition_subject(const struct check_partition *l);
 /* An answer tells where the log ends (as may be shown) and begins; -1: it does not tell. */
-void check_log_ends(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look, int64_t hw,
-                    int64_t start);
-void check_log_epoch(struct check *k, struct check_log *l, uint64_t inc, int32_t epoch);
+void check_partition_ends(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                          int64_t hw, int64_t start);
+void check_partition_epoch(struct check *k, struct check_partition *l, uint64_t inc, int32_t epoch);
 /* A reader that asked for `offset` is told that this is out of range. */
-void check_log_out_of_range(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look,
-                            int64_t offset);
+void check_partition_out_of_range(struct check *k, struct check_partition *l, uint64_t inc,
+                                  const struct check_look *look, int64_t offset);
 /* A reader at `next` is shown records. `inside`: they may begin below. Returns where it reads on; -1: a promise is
  * broken. audit: a number of that reading, 0: none. */
-int64_t check_log_batch(struct check *k, struct mem *m, struct check_log *l, uint64_t inc,
-                        const struct check_look *look, int64_t next, bool inside, const struct batch_header *h,
-                        uint32_t audit);
+int64_t check_partition_batch(struct check *k, struct mem *m, struct check_partition *l, uint64_t inc,
+                              const struct check_look *look, int64_t next, bool inside, const struct batch_header *h,
+                              uint32_t audit);
 /* The same for a message of an old set. */
-int64_t check_log_message(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look,
-                          int64_t next, int64_t offset, const uint8_t *value, int32_t size);
+int64_t check_partition_message(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                                int64_t next, int64_t offset, const uint8_t *value, int32_t size);
 /* DeleteRecords up to that offset (-1: to the end) is sent; is answered with a low watermark. */
-void check_log_delete_asked(struct check *k, struct check_log *l, int64_t offset);
+void check_partition_delete_asked(struct check *k, struct check_partition *l, int64_t offset);
 /* ListOffsets by time. */
-void check_log_time(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look, int64_t asked,
-                    int64_t offset, int64_t timestamp);
+void check_partition_time(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                          int64_t asked, int64_t offset, int64_t timestamp);
 /* OffsetForLeaderEpoch. `current`: the epoch of who answers. */
-void check_log_epoch_end(struct check *k, struct check_log *l, uint64_t inc, const struct check_look *look,
-                         int32_t asked, int32_t epoch, int64_t end);
+void check_partition_epoch_end(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
+                               int32_t asked, int32_t epoch, int64_t end);
 /* Everything from `start` to `end` was read with that audit number. */
-void check_log_judge(struct check *k, struct check_log *l, int64_t start, int64_t end, uint32_t audit);
+void check_partition_judge(struct check *k, struct check_partition *l, int64_t start, int64_t end, uint32_t audit);
 
-void check_log_init(struct check_log *l, struct check_topic *t, int32_t partition);
-void check_log_deinit(struct check *k, struct check_log *l);
+void check_partition_init(struct check_partition *l, struct check_topic *t, int32_t partition);
+void check_partition_deinit(struct check *k, struct check_partition *l);
 
 #endif
