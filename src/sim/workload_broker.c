@@ -59,6 +59,10 @@ static void begin(struct load *l) {
 
 static void trouble(struct load *l) {
     struct sim_world *w = l->world;
+    if (l->broker.lulls && sim_broker_serves(&l->broker) && sim_chance(w, 0.3)) {
+        load_lull(l);
+        return;
+    }
     if (!sim_broker_trouble(&l->broker)) return;
     struct sim_node *broker = sim_broker_node(&l->broker);
     if (sim_chance(w, l->broker.crash)) {
