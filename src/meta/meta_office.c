@@ -33,7 +33,7 @@ static enum err look(struct meta *m) {
     char key[META_PREFIX_MAX + 24];
     await_append(m);
     if (m->stopped) return ERR_CLOSED;
-    uint64_t number = objlog_next(m->log);
+    uint64_t number = objlog_durable(m->log);
     objlog_key(key, sizeof(key), m->prefix, number);
     struct meta_proof p = meta_proof_begin(m);
     struct slice there = {0};
@@ -42,7 +42,7 @@ static enum err look(struct meta *m) {
     slice_unref(&there);
     if (e == OK) {
         await_append(m);
-        if (!m->stopped && objlog_next(m->log) == number) meta_overtaken(m);
+        if (!m->stopped && objlog_durable(m->log) == number) meta_overtaken(m);
     }
     if (m->stopped) return ERR_CLOSED;
     if (e != OK && e != ERR_NOT_FOUND) return e;

@@ -16,6 +16,8 @@
  *  - a topic that was created is there until its deletion is asked for; one that was deleted is gone, with its records
  *    and what groups had committed; partitions only become more; a configuration that was set is told;
  *  - a committed offset that was acknowledged is found, or a later one;
+ *  - a broker that was overtaken accuses nobody who asks it afterwards, and answers nothing about offsets and groups once
+ *    its lease is over; there are lulls in which one is overtaken and does not notice;
  *  - when nothing is broken any more everything is served again within a bound. */
 #include "sim/load.h"
 #include "sim/net.h"
