@@ -394,7 +394,7 @@ static bool speak_late(struct membership *m) {
 static void work(struct membership *m) {
     struct load_group *g = m->group;
     if (!find_positions(m)) return;
-    while (load_goes_on(m->load, &m->client, true)) {
+    while (load_goes_on(m->load, &m->client, false)) {
         if (!commit(m) || !heartbeat(m)) return;
         if (g->quiet) g->worked++;
         if (!g->quiet && m->generation > 1 && sim_chance(m->load->world, 0.1) && !speak_late(m)) return;
