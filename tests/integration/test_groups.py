@@ -399,6 +399,7 @@ def test_records_are_kafkas(g, quick):
     from kafka import KafkaConsumer
     from kafka import TopicPartition as Part
     g.create("t", 1)
+    topic_id = g.find_topic_id("t")
     g.commit("simple", {("t", 0): 42}, metadata="note")
     member, generation = alone(g, "members")
     g.commit("members", {("t", 0): 7}, generation, member)
@@ -418,12 +419,14 @@ def test_records_are_kafkas(g, quick):
                 seen.append(("offset gone", group, topic, partition))
                 continue
             v, offset = struct.unpack_from(">hq", m.value)
-            assert v == 3
+            assert v == 4
             epoch = struct.unpack_from(">i", m.value, 10)[0]
-            note, at = text(m.value, 14)
+            at = 14 + m.value[14]  # the length and one, in a byte as long as it is short
+            note = m.value[15:at].decode()
             at_ms = struct.unpack_from(">q", m.value, at)[0]
-            assert abs(at_ms - time.time() * 1000) < 3600_000 and epoch == -1 and at + 8 == len(m.value)
-            seen.append(("offset", group, topic, partition, offset, note))
+            assert abs(at_ms - time.time() * 1000) < 3600_000 and epoch == -1
+            assert m.value[at + 8:at + 11] == b"\1\0\x10"  # one tag, 0, of 16 bytes: the topic's id
+            seen.append(("offset", group, topic, partition, offset, note, m.value[at + 11:]))
         else:
             assert version == 2 and at == len(m.key)
             if m.value is None:
@@ -437,8 +440,8 @@ def test_records_are_kafkas(g, quick):
             _, count = struct.unpack_from(">qi", m.value, at)
             seen.append(("group", group, kind, gen, protocol, leader, count))
     c.close()
-    assert ("offset", "simple", "t", 0, 42, "note") in seen and ("offset gone", "simple", "t", 0) in seen
-    assert ("offset", "members", "t", 0, 7, "") in seen
+    assert ("offset", "simple", "t", 0, 42, "note", topic_id) in seen and ("offset gone", "simple", "t", 0) in seen
+    assert ("offset", "members", "t", 0, 7, "", topic_id) in seen
     assert ("group", "members", "consumer", generation, "range", member, 1) in seen
 
 
