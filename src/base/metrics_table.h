@@ -42,6 +42,8 @@ COUNTER(M_COORDINATOR_RECORDS, "oxbow_coordinator_records_total", METRIC_LABEL_N
         "Records written to __consumer_offsets.")
 COUNTER(M_COORDINATOR_LOADED_RECORDS, "oxbow_coordinator_loaded_records_total", METRIC_LABEL_NONE,
         "Live records that coordinators were loaded from; history is not replayed.")
+COUNTER(M_OFFICE_LOOKS, "oxbow_office_looks_total", METRIC_LABEL_NONE,
+        "Looks at the end of the cluster log, to see that no other broker has taken over, before a client was answered.")
 COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")

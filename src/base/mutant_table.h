@@ -72,6 +72,8 @@ X(SEQUENCE_GAPS, "sequence-gaps", "broker", "a batch whose sequence number does 
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")
+X(ACCUSE_STALE, "accuse-stale", "broker group",
+  "a broker answers from memory without a look whether it has been overtaken")
 /* Coordinators of groups. */
 X(OFFSETS_EARLY, "offsets-early", "broker group", "offset commits are answered before they are durable")
 X(GROUP_EARLY, "group-early", "group", "generations and assignments are told before they are durable")

@@ -11,6 +11,7 @@
 #include "broker/url.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
+#define OFFICE_PATIENCE_NS (3 * NS_PER_S) /* with a store that does not say whether another has been elected */
 
 /* --- Small things others ask for. */
 
@@ -103,6 +104,33 @@ static void broker_publish_and_wait(struct broker *b, const struct uuid *id) {
 static enum err broker_checked(struct broker *b, enum err e) {
     if (e == ERR_FENCED) b->o.fatal(b->o.ctx, e, "another broker has taken over the cluster log");
     return e;
+}
+
+/* --- The freshness lease. */
+
+bool broker_office_known(const struct broker *b, uint64_t after_ns) {
+    return b->o.store->exclusive || atomic_load(&b->office_ns) > after_ns || env_mutant(b->env, MUTANT_ACCUSE_STALE);
+}
+
+struct confirmation {
+    struct broker *broker;
+    uint64_t after_ns;
+    enum err err;
+};
+
+static void confirm_there(void *arg) {
+    struct confirmation *c = arg;
+    struct broker *b = c->broker;
+    uint64_t as_of_ns, deadline_ns = env_now_ns(b->env) + OFFICE_PATIENCE_NS;
+    c->err = broker_checked(b, meta_confirm(b->meta, c->after_ns, deadline_ns, &as_of_ns));
+    if (c->err == OK && as_of_ns > atomic_load(&b->office_ns)) atomic_store(&b->office_ns, as_of_ns);
+}
+
+enum err broker_confirm_office(struct broker *b, uint64_t after_ns) {
+    if (broker_office_known(b, after_ns)) return OK;
+    struct confirmation c = {b, after_ns, OK};
+    loop_call(b->o.loop0, confirm_there, &c);
+    return c.err;
 }
 
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) {

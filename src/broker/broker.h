@@ -16,6 +16,10 @@
 
 struct broker;
 
+/* Where several brokers can write: an answer about offsets, groups or leaders was right at a moment that is at most this
+ * long before it leaves; and one that tells a client that it is wrong, at a moment after its request came. */
+#define BROKER_LEASE_NS (5 * NS_PER_S)
+
 struct broker_options {
     struct env *env;
     struct loop *loop0;          /* the current one */

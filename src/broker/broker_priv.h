@@ -33,6 +33,7 @@ struct broker {
     char *cluster_id;
     uint64_t incarnation;
     _Atomic bool ready;
+    _Atomic uint64_t office_ns; /* by env's clock: nobody had been elected behind this broker */
     /* Loop 0. */
     struct waitgroup background;
     struct fiber_mutex configs_lock; /* from reading a topic's overrides to committing what was made of them */
@@ -61,6 +62,13 @@ request_handler handle_produce, handle_fetch, handle_list_offsets, handle_metada
 static inline struct shard *request_shard(const struct request *r) {
     return r->shard;
 }
+
+/* Was this broker in office at a moment after `after_ns`, by env's clock? known: as far as can be told without a request
+ * to the store; any loop. */
+bool broker_office_known(const struct broker *b, uint64_t after_ns);
+/* Looks, if need be. OK, ERR_FENCED (which is fatal, and reported as such), ERR_UNAVAILABLE when the store does not tell in
+ * time, ERR_CLOSED. Suspends; any loop. */
+enum err broker_confirm_office(struct broker *b, uint64_t after_ns) WARN_UNUSED;
 
 /* --- On loop 0; suspend until the change is durable and every shard knows it. Errors of meta_*; ERR_FENCED is fatal
  * and reported as such. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "broker/broker.h"
 #include "kafka/kafka_messages.h"
 
 #define CONN_MAGIC 0xc0221ec7u
@@ -175,7 +176,34 @@ void request_charge(struct request *r, size_t bytes) {
 int16_t request_error(struct request *r, enum err e) {
     if (e == OK) return KAFKA_NONE;
     metric_add(r->conns->o.env->metrics, M_REQUEST_ERRORS, (unsigned)e, 1);
+    r->accuses |= kafka_error_accuses(e);
     return kafka_error_of(e);
+}
+
+/* --- Freshness. */
+
+/* Since when it must be known that this broker is in office; false: it need not be known. */
+static bool request_fresh_since(const struct request *r, uint64_t *since_ns) {
+    bool leased = r->api && (r->api->flags & API_LEASED) && !r->excused;
+    if (!r->conns->o.confirm_office || (!leased && !r->accuses)) return false;
+    uint64_t now = env_now_ns(r->conns->o.env);
+    *since_ns = now > BROKER_LEASE_NS ? now - BROKER_LEASE_NS : 0;
+    if (r->accuses && *since_ns < r->received_ns) *since_ns = r->received_ns;
+    return true;
+}
+
+bool request_is_fresh(const struct request *r) {
+    uint64_t since_ns;
+    return !request_fresh_since(r, &since_ns) || r->conns->o.office_known(r->conns->o.shard, since_ns);
+}
+
+bool request_stands(struct request *r) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    uint64_t since_ns;
+    bool stands = !request_fresh_since(r, &since_ns) || r->conns->o.confirm_office(r->conns->o.shard, since_ns) == OK;
+    r->excused = !stands;
+    r->accuses &= stands;
+    return stands;
 }
 
 static void conn_advance(struct conn *c);
@@ -268,9 +296,7 @@ static void conn_flush_soon(struct conn *c) {
     loop_post(set->o.loop, &set->flush_mail);
 }
 
-static void request_done(struct request *r, enum request_outcome outcome) {
-    if (r->answered) return;
-    r->answered = true;
+static void request_finish(struct request *r, enum request_outcome outcome) {
     r->outcome = outcome;
     r->state = REQUEST_DONE;
     r->appended = true;
@@ -280,6 +306,12 @@ static void request_done(struct request *r, enum request_outcome outcome) {
     } else {
         slices_clear(&r->answer);
     }
+}
+
+static void request_done(struct request *r, enum request_outcome outcome) {
+    if (r->answered) return;
+    r->answered = true;
+    request_finish(r, outcome);
 }
 
 static bool request_encode(struct request *r, int16_t version, const void *response) {
@@ -295,11 +327,25 @@ static bool request_encode(struct request *r, int16_t version, const void *respo
     return e == OK;
 }
 
+static void request_confirm_main(void *arg) {
+    struct request *r = arg;
+    request_finish(r, request_stands(r) ? REQUEST_ANSWER : REQUEST_CLOSE);
+    request_end(r);
+}
+
 void request_answer(struct request *r, const void *response) {
     CHECK_OBJ(r, REQUEST_MAGIC);
     if (r->answered) return;
     bool ok = !r->conn || request_encode(r, r->info.api_version, response);
-    request_done(r, ok ? REQUEST_ANSWER : REQUEST_CLOSE);
+    if (!ok || !r->conn || request_is_fresh(r)) {
+        request_done(r, ok ? REQUEST_ANSWER : REQUEST_CLOSE);
+        return;
+    }
+    /* It waits in its encoded form: what it was made of may go. */
+    r->answered = true;
+    r->wake = NULL;
+    request_hold(r);
+    fiber_spawn(r->conns->o.loop, "freshness", request_confirm_main, r);
 }
 
 void request_append_done(struct request *r) {
@@ -354,9 +400,9 @@ static enum request_outcome request_handle(struct request *r, size_t *granted) {
         return REQUEST_CLOSE;
     }
     enum request_outcome outcome = r->api->handle(r, in, out);
-    if (outcome == REQUEST_ANSWER && !r->answered && r->conn && !request_encode(r, i->api_version, out))
-        outcome = REQUEST_CLOSE;
-    return outcome;
+    if (outcome != REQUEST_ANSWER || r->answered) return outcome;
+    if (r->conn && !request_stands(r)) return REQUEST_CLOSE;
+    return !r->conn || request_encode(r, i->api_version, out) ? REQUEST_ANSWER : REQUEST_CLOSE;
 }
 
 static void request_main(void *arg) {

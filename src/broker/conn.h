@@ -41,6 +41,9 @@ struct conns_options {
     const struct api *apis; /* ordered by key */
     size_t api_count;
     void *shard;
+    /* As broker_office_known and broker_confirm_office; NULL: what is known here is always so. */
+    bool (*office_known)(void *shard, uint64_t after_ns);
+    enum err (*confirm_office)(void *shard, uint64_t after_ns);
     struct conn_quota *quota;
     uint64_t budget_bytes;
     size_t max_frame_bytes;

@@ -301,6 +301,20 @@ static void fetch_answer(struct fetch *f) {
     request_answer(r, out);
 }
 
+/* A reader is told that it is wrong only when that is certain. Suspends then. */
+static void fetch_check_errors(struct fetch *f) {
+    struct request *r = f->r;
+    for (size_t i = 0; i < f->plan.count; i++) {
+        const struct fetch_item *item = &f->items[i];
+        r->accuses |= kafka_error_accuses(item->err) || (item->err == OK && item->fetched.diverging_epoch >= 0);
+    }
+    if (request_stands(r)) return;
+    for (size_t i = 0; i < f->plan.count; i++) {
+        struct fetch_item *item = &f->items[i];
+        if (kafka_error_accuses(item->err) || item->fetched.diverging_epoch >= 0) item->err = ERR_NOT_LEADER;
+    }
+}
+
 static void fetch_end(struct fetch *f) {
     for (size_t i = 0; i < f->plan.count; i++) {
         slices_deinit(&f->items[i].records);
@@ -402,6 +416,7 @@ static void fetch_resume(void *arg) {
     for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_unwatch, &f->groups[i]);
     if (!f->cancelled) {
         fetch_read(f);
+        fetch_check_errors(f);
         fetch_answer(f);
     }
     fetch_end(f);
@@ -500,6 +515,7 @@ enum request_outcome handle_fetch(struct request *r, const void *message, void *
     fetch_resolve(f);
     fetch_read(f);
     if (max_wait_ms > 0 && !fetch_is_done(f)) return fetch_wait(f, max_wait_ms);
+    fetch_check_errors(f);
     fetch_answer(f);
     fetch_end(f);
     return REQUEST_ANSWER;

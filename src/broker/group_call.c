@@ -25,11 +25,39 @@ struct group_calls *group_calls_create(struct request *r, void *response, size_t
     return all;
 }
 
-static void all_done(struct group_calls *all) {
-    ASSERT(all->open == 0);
-    all->finish(all);
+/* The answer is filled in, and what it says is known to be so. */
+static void all_answer(struct group_calls *all) {
     request_answer(all->r, all->response);
     for (size_t i = 0; i < all->count; i++) arena_deinit(&all->items[i].arena);
+}
+
+static void all_fill(struct group_calls *all) {
+    ASSERT(all->open == 0);
+    all->finish(all);
+}
+
+/* Or it says nothing about the groups. Suspends. */
+static void all_confirm(struct group_calls *all) {
+    if (request_stands(all->r)) return;
+    for (size_t i = 0; i < all->count; i++) {
+        all->items[i].reply.error = ERR_COORDINATOR_NOT_AVAILABLE;
+        all->items[i].refused = true;
+    }
+    all->response = kafka_new(all->r->info.api->response, &all->r->arena, 1);
+    all->finish(all);
+}
+
+static void all_end(struct group_calls *all) {
+    struct request *r = all->r;
+    all_answer(all);
+    request_release_frame(r);
+    request_end(r);
+}
+
+static void confirm_main(void *arg) {
+    struct group_calls *all = arg;
+    all_confirm(all);
+    all_end(all);
 }
 
 static void call_returned(struct mail *m) {
@@ -37,10 +65,12 @@ static void call_returned(struct mail *m) {
     struct group_calls *all = call->all;
     ASSERT(!call->at_once && all->open > 0);
     if (--all->open > 0 || !all->waiting) return;
-    struct request *r = all->r;
-    all_done(all);
-    request_release_frame(r);
-    request_end(r);
+    all_fill(all);
+    if (request_is_fresh(all->r)) {
+        all_end(all);
+    } else {
+        fiber_spawn(request_shard(all->r)->loop, "freshness", confirm_main, all);
+    }
 }
 
 void group_call_done(struct coord_reply *reply) {
@@ -103,7 +133,9 @@ enum request_outcome group_calls_run(struct group_calls *all) {
     }
     topic_route_unref(route);
     if (all->open == 0) {
-        all_done(all);
+        all_fill(all);
+        all_confirm(all);
+        all_answer(all);
         return REQUEST_ANSWER;
     }
     if (!all->keeps_frame) request_release_frame(r);

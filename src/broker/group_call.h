@@ -37,7 +37,8 @@ struct group_calls {
     /* On the home shard; calls the rules once. Must not suspend. What the rules answer at once ends with
      * group_call_done. */
     void (*run)(struct group_call *call, struct coord *rules, struct coord_now now);
-    /* On the request's loop, all calls are done: fills the response in. Must not suspend. */
+    /* On the request's loop, all calls are done: fills the response in. Must not suspend. Once more, with all calls
+     * refused, when what it said is not known to be so any more. */
     void (*finish)(struct group_calls *all);
 };
 

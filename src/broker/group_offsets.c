@@ -59,7 +59,8 @@ static void commit_finish(struct group_calls *all) {
         topic->partitions.items = kafka_new(&kafka_offset_commit_response_partition_type, a, (size_t)n);
         topic->partitions.count = n;
         for (int32_t p = 0; p < n; p++, item++) {
-            enum err e = item->error == OK && call->refused ? call->reply.error : item->error;
+            bool told = item->error != OK && !(call->refused && kafka_error_accuses(item->error));
+            enum err e = told || !call->refused ? item->error : call->reply.error;
             topic->partitions.items[p].partition_index = want->partitions.items[p].partition_index;
             topic->partitions.items[p].error_code = request_error(all->r, e);
         }

@@ -105,7 +105,8 @@ static void join_finish(struct group_calls *all) {
     struct kafka_join_group_response *out = all->response;
     const struct kafka_join_group_request *in = call_request(call);
     out->error_code = code;
-    out->member_id = in->member_id;
+    /* What was asked is gone when the rules have taken their time. */
+    out->member_id = call->reply.answer.join ? call->reply.answer.join->member_id : in->member_id;
     if (request_version(all->r) < 7) out->protocol_name = kafka_string_of(""); /* cannot be null */
 }
 

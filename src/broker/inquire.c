@@ -132,6 +132,13 @@ enum request_outcome handle_offset_for_leader_epoch(struct request *r, const voi
         questions[i].out->leader_epoch = -1;
         questions[i].out->end_offset = -1;
     }
+    /* An end below what a reader has read tells it that the log was cut off there. */
+    r->accuses = true;
+    for (size_t i = 0, stands = request_stands(r); !stands && i < count; i++) {
+        questions[i].out->error_code = request_error(r, ERR_NOT_LEADER);
+        questions[i].out->leader_epoch = -1;
+        questions[i].out->end_offset = -1;
+    }
     spots_release(spots, count);
     return REQUEST_ANSWER;
 }

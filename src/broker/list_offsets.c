@@ -163,5 +163,11 @@ enum request_outcome handle_list_offsets(struct request *r, const void *message,
         lookups[i].out->offset = lookups[i].out->timestamp = -1;
         lookups[i].out->leader_epoch = -1;
     }
+    for (size_t i = 0, stands = request_stands(r); !stands && i < count; i++) {
+        int32_t index = lookups[i].want->partition_index;
+        kafka_list_offsets_response_partition_init(lookups[i].out);
+        lookups[i].out->partition_index = index;
+        lookups[i].out->error_code = request_error(r, ERR_NOT_LEADER);
+    }
     return REQUEST_ANSWER;
 }

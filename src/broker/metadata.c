@@ -107,6 +107,17 @@ static void answer_all(struct request *r, const struct kafka_metadata_request *i
     out->topics.count = (int32_t)n;
 }
 
+/* While the store does not tell whether another leads: what is known may as well be said, for it leads here and no further.
+ * But that a topic does not exist is said by nobody who is not sure. */
+static void answer_check(struct request *r, struct kafka_metadata_response *out) {
+    if (request_stands(r)) return;
+    for (int32_t i = 0; i < out->topics.count; i++) {
+        int16_t *code = &out->topics.items[i].error_code;
+        if (*code == KAFKA_UNKNOWN_TOPIC_OR_PARTITION || *code == KAFKA_UNKNOWN_TOPIC_ID)
+            *code = KAFKA_LEADER_NOT_AVAILABLE;
+    }
+}
+
 enum request_outcome handle_metadata(struct request *r, const void *message, void *response) {
     const struct kafka_metadata_request *in = message;
     struct kafka_metadata_response *out = response;
@@ -125,6 +136,7 @@ enum request_outcome handle_metadata(struct request *r, const void *message, voi
     if (in->include_cluster_authorized_operations) out->cluster_authorized_operations = CLUSTER_OPERATIONS;
     if (in->topics.count < 0 || (in->topics.count == 0 && request_version(r) == 0)) {
         answer_all(r, in, out);
+        answer_check(r, out);
         return REQUEST_ANSWER;
     }
     out->topics.items = kafka_new(&kafka_metadata_response_topic_type, &r->arena, (size_t)in->topics.count);
@@ -137,5 +149,6 @@ enum request_outcome handle_metadata(struct request *r, const void *message, voi
         if (first) answer_one(r, in, want, &out->topics.items[out->topics.count++]);
     }
     mapstr_deinit(&seen);
+    answer_check(r, out);
     return REQUEST_ANSWER;
 }

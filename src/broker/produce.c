@@ -34,6 +34,7 @@ struct produce {
     size_t count;
     size_t topic_count;
     size_t *topic_sizes; /* partitions of each topic, in order */
+    bool fresh;          /* what clients are accused of is so */
     struct timer timer;
 };
 
@@ -126,6 +127,10 @@ static void answer_part(struct produce *p, const struct part *part, struct kafka
         out->log_start_offset = (int64_t)part->result.log_start_offset;
         return;
     }
+    if (!p->fresh && kafka_error_accuses(part->err)) {
+        out->error_code = request_error(r, ERR_NOT_LEADER); /* nothing was appended: that can be tried again */
+        return;
+    }
     out->error_code = append_error(r, part->err);
     if (tells_log_start(part->err)) out->log_start_offset = (int64_t)part->result.log_start_offset;
     if (part->result.message) out->error_message = kafka_string_of(part->result.message);
@@ -214,6 +219,12 @@ static void produce_resolve(struct produce *p, const struct kafka_produce_reques
     }
 }
 
+/* Is an accusation among the errors true? Suspends if there is one. */
+static void produce_check(struct produce *p) {
+    for (size_t i = 0; i < p->count; i++) p->r->accuses |= kafka_error_accuses(p->parts[i].err);
+    p->fresh = request_stands(p->r);
+}
+
 static bool produce_failed(const struct produce *p) {
     for (size_t i = 0; i < p->count; i++) {
         if (p->parts[i].err != OK) return true;
@@ -237,7 +248,10 @@ enum request_outcome handle_produce(struct request *r, const void *message, void
         timer_arm(&p->timer, r->received_ns + (uint64_t)timeout_ms * NS_PER_MS);
         produce_on_shards(p, wait_there, true, true);
         timer_disarm(&p->timer);
-        if (!r->answered) produce_answer(p);
+        if (!r->answered) {
+            produce_check(p);
+            produce_answer(p);
+        }
     }
     enum request_outcome outcome = acks != 0 ? REQUEST_ANSWER : produce_failed(p) ? REQUEST_CLOSE : REQUEST_NO_ANSWER;
     for (size_t i = 0; i < p->count; i++) topic_route_unref(p->parts[i].route);

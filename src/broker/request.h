@@ -6,6 +6,12 @@
  * The client may go away at any time; a handler does not notice, except through `wake` when it has left its request
  * waiting without a fiber.
  *
+ * Freshness. Another broker may have taken over while this one stood still. So an answer of an API with API_LEASED leaves
+ * only when this broker was in office at most BROKER_LEASE_NS ago; and one that accuses, that is, tells the client that it
+ * is wrong about something that another may have moved on (kafka_error_accuses), when it was in office after the request
+ * came. request_error notes accusations. A handler may ask before it answers, with request_stands, and say something
+ * better when that is not to be had; else the connection is closed. All other answers cost nothing.
+ *
  * Order (conn.c keeps it): requests of one connection are answered in the order they came, and each starts when all
  * before it are answered. Only those with API_OVERLAPS start earlier: when every request before them overlaps too and
  * has called request_append_done. */
@@ -35,7 +41,7 @@ enum request_outcome {
 /* in, out: the structs of the API's request and response. May suspend. */
 typedef enum request_outcome request_handler(struct request *r, const void *in, void *out);
 
-enum { API_OVERLAPS = 1 };
+enum { API_OVERLAPS = 1, API_LEASED = 2 /* its answers must not be older than the lease (BROKER_LEASE_NS) */ };
 
 /* One row of the table of what the broker speaks. */
 struct api {
@@ -73,6 +79,8 @@ struct request {
     size_t charged;
     enum request_state state;
     bool appended, answered;
+    bool accuses; /* what it is about to be told */
+    bool excused; /* it is about to be told nothing that needs the lease */
     enum request_outcome outcome;
     struct slices answer;
     /* While it waits. cancelled: the client has gone; the waiter cleans up, and calls request_end. Otherwise the broker
@@ -100,7 +108,13 @@ void request_hold(struct request *r);
 /* Counts memory that the request holds until its end against queued.max.request.bytes: nobody is read from while that
  * is overdrawn. */
 void request_charge(struct request *r, size_t bytes);
-/* Kafka's code for e; counts it. */
+/* Whether what the request is about to be told (its API, the errors that request_error was asked for, `accuses`) is known
+ * to be fresh. Does not suspend. */
+bool request_is_fresh(const struct request *r);
+/* Makes sure of it. False: it is not known, and the handler must now say something that accuses nobody and can be tried
+ * again; what was said to request_error before is forgotten. Suspends. */
+bool request_stands(struct request *r);
+/* Kafka's code for e; counts it, and notes whether it accuses. */
 int16_t request_error(struct request *r, enum err e);
 
 #endif

@@ -29,6 +29,8 @@ struct partition *slot_partition(const struct slot *slot) {
 }
 
 static void retain_fired(struct timer *t);
+static bool office_known(void *shard, uint64_t after_ns);
+static enum err confirm_office(void *shard, uint64_t after_ns);
 
 void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct loop *loop) {
     INIT_OBJ(s, SHARD_MAGIC);
@@ -57,6 +59,8 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
                    .apis = api_table,
                    .api_count = api_table_count,
                    .shard = s,
+                   .office_known = office_known,
+                   .confirm_office = confirm_office,
                    .quota = &b->quota,
                    .budget_bytes = budget > (1u << 20) ? budget : 1u << 20,
                    .max_frame_bytes = (size_t)c->socket_request_max_bytes,
@@ -65,6 +69,16 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
 }
 
 /* --- Clients. */
+
+static bool office_known(void *shard, uint64_t after_ns) {
+    const struct shard *s = shard;
+    return broker_office_known(s->broker, after_ns);
+}
+
+static enum err confirm_office(void *shard, uint64_t after_ns) {
+    const struct shard *s = shard;
+    return broker_confirm_office(s->broker, after_ns);
+}
 
 static void shard_accepted(void *ctx, struct env_conn *sock) {
     struct shard_listener *l = ctx;

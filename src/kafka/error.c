@@ -157,6 +157,40 @@ int16_t kafka_read_error_of(enum err e) {
     return err_class(e) == ERR_CLASS_UNKNOWN ? KAFKA_KAFKA_STORAGE_ERROR : kafka_error_of(e);
 }
 
+bool kafka_error_accuses(enum err e) {
+    switch ((int)e) {
+    case ERR_OFFSET_OUT_OF_RANGE:
+    case ERR_OUT_OF_ORDER_SEQUENCE:
+    case ERR_DUPLICATE_SEQUENCE:
+    case ERR_INVALID_PRODUCER_EPOCH:
+    case ERR_UNKNOWN_PRODUCER_ID:
+    case ERR_FENCED_LEADER_EPOCH:
+    case ERR_UNKNOWN_LEADER_EPOCH:
+    case ERR_UNKNOWN_TOPIC_OR_PARTITION:
+    case ERR_UNKNOWN_TOPIC_ID:
+    case ERR_INCONSISTENT_TOPIC_ID:
+    case ERR_TOPIC_EXISTS:
+    case ERR_INVALID_PARTITIONS:
+    /* These depend on the topic's configuration. */
+    case ERR_MESSAGE_TOO_LARGE:
+    case ERR_RECORD_LIST_TOO_LARGE:
+    case ERR_INVALID_TIMESTAMP:
+    case ERR_INVALID_RECORD:
+    case ERR_ILLEGAL_GENERATION:
+    case ERR_INCONSISTENT_GROUP_PROTOCOL:
+    case ERR_UNKNOWN_MEMBER_ID:
+    case ERR_NON_EMPTY_GROUP:
+    case ERR_GROUP_ID_NOT_FOUND:
+    case ERR_GROUP_MAX_SIZE_REACHED:
+    case ERR_FENCED_INSTANCE_ID:
+    case ERR_UNRELEASED_INSTANCE_ID:
+    case ERR_GROUP_SUBSCRIBED_TO_TOPIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 const char *kafka_error_name(int16_t code) {
     switch (code) {
 #define X(name, number)                                                                                                \

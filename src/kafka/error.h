@@ -2,6 +2,7 @@
 #ifndef OXBOW_KAFKA_ERROR_H
 #define OXBOW_KAFKA_ERROR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -18,6 +19,9 @@ int16_t kafka_error_of(enum err e);
 /* The same for calls that only read (Fetch, ListOffsets): nothing can have been done, so what is unknown becomes
  * KAFKA_STORAGE_ERROR, for consumers retry that and take REQUEST_TIMED_OUT on a partition for a defect. */
 int16_t kafka_read_error_of(enum err e);
+/* Tells a client that it is wrong about something that a later broker may have moved on: records, producers, groups,
+ * topics and their configuration. */
+bool kafka_error_accuses(enum err e);
 /* "NOT_LEADER_OR_FOLLOWER"; "?" for a code that is not in the table. */
 const char *kafka_error_name(int16_t code);
 

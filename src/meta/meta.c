@@ -142,6 +142,8 @@ static struct meta *meta_make(const struct meta_options *o) {
     m->node_id = o->node_id;
     list_init(&m->pending);
     waitq_init(&m->idle);
+    waitq_init(&m->appended);
+    waitq_init(&m->looked);
     timer_init(&m->give_up, give_up);
     meta_image_init(&m->image, o->env->mem);
     m->image.mutant = o->env->mutant;
@@ -209,7 +211,7 @@ void meta_stopping(struct meta *m) {
 }
 
 static void wait_idle(struct meta *m) {
-    while (m->leading || m->snapshotting || m->cleaning) waitq_wait(&m->idle);
+    while (m->leading || m->snapshotting || m->cleaning || m->looking) waitq_wait(&m->idle);
 }
 
 void meta_close(struct meta *m) {

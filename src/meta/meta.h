@@ -86,6 +86,12 @@ const char *meta_topic_config(const struct meta_topic *t, const char *name); /* 
 /* What was set at run time of a broker's configuration, or of all brokers' (META_ALL_BROKERS); sorted by name. */
 const struct meta_config *meta_broker_configs(const struct meta *m, int32_t node_id, size_t *count);
 
+/* Whether nobody had been elected behind this broker at some moment that counts: after `after_ns` by env's clock, or after
+ * the call. *as_of_ns: by then at the latest. Costs a request to the store when nothing proves it yet; one request
+ * serves all that wait. On an exclusive store it is always so. ERR_FENCED: another has been elected, the process must
+ * stop. ERR_UNAVAILABLE: the store did not tell until `deadline_ns`. ERR_CLOSED. Suspends. */
+enum err meta_confirm(struct meta *m, uint64_t after_ns, uint64_t deadline_ns, uint64_t *as_of_ns) WARN_UNUSED;
+
 /* Commits. OK: durable and in the image. ERR_FENCED: another controller is at work: the process must stop. Otherwise
  * the reason for which nothing was written. */
 /* Makes a topic whose partitions are owned by this incarnation with epoch 0 and empty state. ERR_INVALID_TOPIC,

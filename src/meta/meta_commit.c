@@ -195,6 +195,23 @@ static void lost(struct meta *m, struct list *group, enum err e) {
     }
 }
 
+void meta_overtaken(struct meta *m) {
+    struct list nobody;
+    list_init(&nobody);
+    lost(m, &nobody, ERR_FENCED);
+}
+
+/* An entry that succeeds proves that nobody was elected before it. */
+static enum err append(struct meta *m, enum objlog_kind kind, const struct slice *head, uint64_t *number) {
+    struct meta_proof p = meta_proof_begin(m);
+    m->appending = true;
+    enum err e = objlog_append(m->log, kind, head, NULL, 0, 0, number);
+    m->appending = false;
+    if (e == OK) meta_proof_found(m, p);
+    waitq_wake_all(&m->appended);
+    return e;
+}
+
 static void after_entry(struct meta *m, uint64_t number, enum objlog_kind kind) {
     meta_entry_note(m, number, kind);
     meta_clean_start(m);
@@ -210,7 +227,7 @@ static void group_run(struct meta *m) {
         uint64_t number;
         bool hasty = env_mutant(m->env, MUTANT_COMMIT_EARLY);
         if (hasty) group_apply(m, &g, objlog_next(m->log));
-        enum err e = objlog_append(m->log, OBJLOG_DATA, &head, NULL, 0, 0, &number);
+        enum err e = append(m, OBJLOG_DATA, &head, &number);
         if (e == OK) {
             m->records_since += g.count;
             m->bytes_since += g.bytes.size;
@@ -231,7 +248,7 @@ static void snapshot_run(struct meta *m, struct meta_commit *c) {
     meta_snapshot_encode(&m->image, &bytes);
     struct slice head = slice_borrow(bytes.data, bytes.size);
     uint64_t number;
-    enum err e = objlog_append(m->log, OBJLOG_CHECKPOINT, &head, NULL, 0, 0, &number);
+    enum err e = append(m, OBJLOG_CHECKPOINT, &head, &number);
     list_remove(&c->link);
     list_init(&alone);
     list_push_back(&alone, &c->link);

@@ -38,6 +38,11 @@ struct meta_commit {
     struct waitq changed; /* done or leads was set */
 };
 
+/* That this broker was in office when the proof began: a look at the log's end, or an append. */
+struct meta_proof {
+    uint64_t serial, begun_ns; /* serial 0: none yet */
+};
+
 struct meta {
     unsigned magic;
     struct env *env;
@@ -55,6 +60,14 @@ struct meta {
     bool fenced, stopped; /* no commit goes through any more */
     bool closing;
     struct waitq idle; /* nobody leads any more, or a background job ended */
+
+    bool appending;        /* an entry of ours is under way */
+    struct waitq appended; /* its outcome is known */
+    uint64_t proofs_begun;
+    struct meta_proof proven; /* the latest that was found */
+    bool looking;             /* a fiber sees to one */
+    unsigned look_waiters;
+    struct waitq looked; /* proven changed, or the fiber ended */
 
     uint64_t records_since, bytes_since, entries_since; /* the last snapshot */
     bool snapshotting;                                  /* a fiber sees to one */
@@ -82,6 +95,13 @@ bool meta_snapshot_due(const struct meta *m);
 void meta_snapshot_start(struct meta *m); /* in the background, unless one is under way */
 /* Notes an entry of the log for deletion some day. */
 void meta_entry_note(struct meta *m, uint64_t number, enum objlog_kind kind);
+
+/* Another has been elected: tells everybody who waits for a commit. */
+void meta_overtaken(struct meta *m);
+
+/* --- meta_office.c */
+struct meta_proof meta_proof_begin(struct meta *m);
+void meta_proof_found(struct meta *m, struct meta_proof p);
 
 /* --- meta_clean.c */
 /* Deletes in the background what the object log's rule 4 allows. Call after each durable entry. */

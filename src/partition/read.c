@@ -50,9 +50,9 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     e = stream_read(p->stream, f->offset, high_watermark, f->max_bytes, f->whole_first, f->cached_only, out);
     ASSERT(out->size_bytes >= before);
     p->counters.bytes_out += out->size_bytes - before;
-    /* Both as they are after the wait: records may have come, and been deleted, meanwhile. */
-    fetched->high_watermark = fetched->last_stable_offset = stream_durable_end(p->stream);
+    /* Both may have risen meanwhile, and the one never above the other. */
     fetched->log_start_offset = stream_durable_start(p->stream);
+    fetched->high_watermark = fetched->last_stable_offset = stream_durable_end(p->stream);
     partition_leave(p);
     return e;
 }

@@ -97,6 +97,20 @@ static void start_failed(struct sim_broker_seat *s, enum err e, const char *why)
     if (strstr(why, "give it back")) b->device = b->device % b->device_count + 1;
 }
 
+/* From now on the newest that serves is the one that knows. */
+static void note_overtaken(struct sim_broker *b) {
+    uint64_t newest = 0;
+    for (size_t i = 1; i < b->life_count; i++) {
+        if (b->lives[i].incarnation > newest) newest = b->lives[i].incarnation;
+    }
+    for (unsigned i = 0; i < b->machine_count; i++) {
+        struct sim_broker_life *life = life_of(&b->seats[i]);
+        if (life->overtaken || life->incarnation == 0 || life->incarnation == newest) continue;
+        life->overtaken = true;
+        life->overtaken_ns = sim_node_now_ns(b->seats[i].node);
+    }
+}
+
 static void broker_main(void *arg) {
     struct sim_broker_seat *s = arg;
     struct sim_broker *b = s->broker;
@@ -120,6 +134,7 @@ static void broker_main(void *arg) {
     enum err e = broker_start(&o, &broker, &why);
     if (e == OK) {
         life_of(s)->incarnation = broker_incarnation(broker);
+        note_overtaken(b);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "serves as incarnation %lu", life_of(s)->incarnation);
         while (!s->stop_asked && !sim_failed(b->world)) fiber_sleep_ns(50 * NS_PER_MS);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "stops");
@@ -157,6 +172,7 @@ static void choose_kind(struct sim_broker *b) {
     b->moves = b->wal != SIM_BROKER_WAL_FILE && b->shared;
     b->machine_count = b->moves ? (unsigned)sim_between(w, 2, SIM_BROKER_MACHINES) : 1;
     b->takeover = b->moves && sim_chance(w, 0.6) ? (sim_chance(w, 0.5) ? 0.2 : 0.05) : 0;
+    b->lulls = b->moves && sim_chance(w, 0.5);
     b->own_ids = sim_chance(w, 0.5);
     static const enum sim_class classes[] = {
         [SIM_BROKER_WAL_NONE] = SIM_CLASS_OBJECT,
@@ -214,6 +230,10 @@ enum err sim_broker_connect(struct sim_broker *b, struct sim_client *c, bool any
     unsigned machine = b->at;
     if (any && b->machine_count > 1 && sim_chance(b->world, 0.2))
         machine = (unsigned)sim_between(b->world, 0, b->machine_count - 1);
+    for (unsigned i = 0; any && i < b->machine_count; i++) {
+        if (b->lives[b->seats[i].life].overtaken && sim_node_up(b->seats[i].node) && sim_chance(b->world, 0.2))
+            machine = i;
+    }
     sim_net_address(b->seats[machine].node, host, sizeof(host));
     enum err e = sim_client_open(c, host, SIM_BROKER_PORT);
     if (e == OK) c->peer = b->seats[machine].life;
@@ -222,6 +242,12 @@ enum err sim_broker_connect(struct sim_broker *b, struct sim_client *c, bool any
 
 uint64_t sim_broker_incarnation(const struct sim_broker *b, const struct sim_client *c) {
     return b->lives[c->peer].incarnation;
+}
+
+bool sim_broker_overtaken(const struct sim_broker *b, const struct sim_client *c, uint64_t ago_ns) {
+    const struct sim_broker_life *life = &b->lives[c->peer];
+    if (!life->overtaken || b->seats[life->machine].life != c->peer) return false;
+    return sim_node_now_ns(b->seats[life->machine].node) - life->overtaken_ns >= ago_ns;
 }
 
 bool sim_broker_make_topic(struct sim_client *c, const char *name, unsigned partitions) {
@@ -264,7 +290,7 @@ void sim_broker_begin(struct sim_broker *b, bool (*first)(void *ctx, struct sim_
 }
 
 /* Another machine takes over, while this one stands still or goes on. */
-static void take_over(struct sim_broker *b) {
+void sim_broker_take_over(struct sim_broker *b) {
     struct sim_world *w = b->world;
     unsigned next = (b->at + (unsigned)sim_between(w, 1, b->machine_count - 1)) % b->machine_count;
     struct sim_node *old = sim_broker_node(b);
@@ -279,6 +305,10 @@ static void take_over(struct sim_broker *b) {
     }
     b->at = next;
     start(b, next);
+}
+
+bool sim_broker_serves(const struct sim_broker *b) {
+    return sim_node_up(sim_broker_node(b)) && b->lives[b->seats[b->at].life].incarnation > 0;
 }
 
 /* Two started at the same time, and the one that was to be is overtaken by the other: an idle one need not notice that
@@ -304,7 +334,7 @@ bool sim_broker_trouble(struct sim_broker *b) {
         return false;
     }
     if (sim_chance(w, b->takeover)) {
-        take_over(b);
+        sim_broker_take_over(b);
     } else if (b->moves && sim_chance(w, b->crash / 4)) {
         if (sim_node_lose_machine(n)) sim_note(w, n, SIM_SUBJECT_ALL, "is lost with its disks");
     } else if (sim_chance(w, b->crash)) {

@@ -24,6 +24,8 @@ struct sim_broker_life {
     unsigned machine, device;
     uint64_t incarnation; /* 0: not known (yet) */
     bool rivalled;        /* another broker was up at the same time */
+    bool overtaken;       /* a later incarnation has served, first when this one's clock showed this: */
+    uint64_t overtaken_ns;
 };
 
 struct sim_broker_seat {
@@ -40,6 +42,7 @@ struct sim_broker {
     unsigned machine_count, at;
     enum sim_broker_wal wal;
     bool shared, moves, own_ids; /* own_ids: each machine has a node.id of its own */
+    bool lulls;                  /* another machine takes over while nobody asks for anything */
     double takeover;             /* chance that another machine takes over from a live one */
     /* The device that is the WAL now. One that was taken over is never used again: who recovered it does not start, and
      * is given a new one. When two start at once, the recovery of one may fail though its ring was marked: then an
@@ -59,6 +62,9 @@ void sim_broker_deinit(struct sim_broker *b);
 /* Starts it, without faults, and calls `first` with a connected client until it is satisfied: the check of a new store
  * wants clear answers, and a store that fails half the time is refused, so that nothing would begin. Suspends. */
 void sim_broker_begin(struct sim_broker *b, bool (*first)(void *ctx, struct sim_client *c), void *ctx);
+/* Another machine takes over, if one is there and not in use. */
+void sim_broker_take_over(struct sim_broker *b);
+bool sim_broker_serves(const struct sim_broker *b); /* the one that is to be */
 /* Starts it if it is down (false), or perhaps does something to it. */
 bool sim_broker_trouble(struct sim_broker *b);
 /* Keeps it up until *done, then stops it in order, and all others that are still there; and looks what a last start
@@ -70,6 +76,8 @@ struct sim_node *sim_broker_node(const struct sim_broker *b);
 enum err sim_broker_connect(struct sim_broker *b, struct sim_client *c, bool any) WARN_UNUSED;
 /* Whose answers come over that connection; 0: not known. */
 uint64_t sim_broker_incarnation(const struct sim_broker *b, const struct sim_client *c);
+/* Had it been overtaken by then, `ago_ns` ago or earlier by its own clock? */
+bool sim_broker_overtaken(const struct sim_broker *b, const struct sim_client *c, uint64_t ago_ns);
 /* Makes a topic: for `first`. Suspends. */
 bool sim_broker_make_topic(struct sim_client *c, const char *name, unsigned partitions);
 

@@ -5,7 +5,8 @@
  * Who said it. Every answer comes from an incarnation of a broker: the position of its registration in the cluster log,
  * so that a larger number is a later one. A promise made by one binds it and all later ones. One that has been
  * overtaken and does not know it yet may say what was true before, and nothing else: what it shows must be there, but
- * what has been promised since it need not know. Incarnation 0 stands for one that is not known: it binds nobody.
+ * what has been promised since it need not know. But it accuses nobody who asks after its successor served, and after
+ * the lease it says nothing of what may have moved on (load_judge). Incarnation 0 stands for one that is not known: it binds nobody.
  *
  * When it was said. `check_now` counts; a request remembers it when it is sent (`asked`), a promise when it was told.
  * Only what was told before a request was sent is held against its answer.

@@ -16,6 +16,8 @@ struct sim_client {
     bool ended;
     int32_t next_correlation, next_answer;
     uint64_t peer; /* who is at the other end, as whoever opened it counts (broker_node.h) */
+    /* When the last request was sent: another broker served already; for longer than a lease. The workload's. */
+    bool overtaken, expired;
 };
 
 void sim_client_init(struct sim_client *c, struct env *e); /* does not suspend */

@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/broker.h"
 #include "kafka/error.h"
 #include "sim/history.h"
+
+#define LULL_MAX_NS (40 * NS_PER_S)
 
 struct load *load_create(struct sim_run *r) {
     struct load *l = MEM_NEW(sim_run_mem(r), struct load);
@@ -41,8 +44,25 @@ void load_wait(struct load *l) {
     }
 }
 
-bool load_goes_on(const struct load *l) {
+bool load_goes_on(const struct load *l, struct sim_client *c, bool writes) {
+    bool waited = l->lull;
+    while (l->lull && !l->over && !sim_failed(l->world)) fiber_sleep_ns(50 * NS_PER_MS);
+    if (waited && sim_chance(l->world, writes ? 0.8 : 0.2)) sim_client_close(c);
     return !l->over && !sim_failed(l->world);
+}
+
+void load_lull(struct load *l) {
+    struct sim_world *w = l->world;
+    l->lull = true;
+    fiber_sleep_ns(sim_between(w, 500, 4000) * NS_PER_MS);
+    sim_broker_take_over(&l->broker);
+    uint64_t until_ns = w->now_ns + LULL_MAX_NS;
+    while (!sim_broker_serves(&l->broker) && w->now_ns < until_ns && !sim_failed(w)) {
+        if (!sim_node_up(sim_broker_node(&l->broker))) (void)sim_broker_trouble(&l->broker);
+        fiber_sleep_ns(100 * NS_PER_MS);
+    }
+    if (sim_chance(w, 0.5)) fiber_sleep_ns(sim_between(w, 0, 8000) * NS_PER_MS);
+    l->lull = false;
 }
 
 void load_pause(struct load *l) {
@@ -57,8 +77,52 @@ uint64_t load_incarnation(const struct load *l, const struct sim_client *c) {
     return sim_broker_incarnation(&l->broker, c);
 }
 
+static bool is_accusation(int16_t code) {
+    static const int16_t codes[] = {
+        KAFKA_OFFSET_OUT_OF_RANGE,
+        KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
+        KAFKA_UNKNOWN_TOPIC_ID,
+        KAFKA_INCONSISTENT_TOPIC_ID,
+        KAFKA_TOPIC_ALREADY_EXISTS,
+        KAFKA_INVALID_PARTITIONS,
+        KAFKA_MESSAGE_TOO_LARGE,
+        KAFKA_INVALID_TIMESTAMP,
+        KAFKA_INVALID_RECORD,
+        KAFKA_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KAFKA_UNKNOWN_PRODUCER_ID,
+        KAFKA_INVALID_PRODUCER_EPOCH,
+        KAFKA_FENCED_LEADER_EPOCH,
+        KAFKA_UNKNOWN_LEADER_EPOCH,
+        KAFKA_DUPLICATE_SEQUENCE_NUMBER,
+        KAFKA_UNKNOWN_MEMBER_ID,
+        KAFKA_ILLEGAL_GENERATION,
+        KAFKA_FENCED_INSTANCE_ID,
+        KAFKA_GROUP_ID_NOT_FOUND,
+        KAFKA_NON_EMPTY_GROUP,
+        KAFKA_GROUP_SUBSCRIBED_TO_TOPIC,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        if (codes[i] == code) return true;
+    }
+    return false;
+}
+
+void load_asks(struct load *l, struct sim_client *c) {
+    c->overtaken = sim_broker_overtaken(&l->broker, c, 0);
+    c->expired = sim_broker_overtaken(&l->broker, c, BROKER_LEASE_NS);
+}
+
+void load_judge(struct load *l, const struct sim_client *c, int16_t api, int16_t code, bool leased) {
+    if (c->overtaken && is_accusation(code))
+        sim_fail(l->world, "an answer to API %d accuses with %s, and its broker had been overtaken before it was asked",
+                 api, kafka_error_name(code));
+    if (c->expired && leased && code == 0)
+        sim_fail(l->world, "API %d is answered by a broker that had been overtaken for longer than its lease", api);
+}
+
 bool load_call(struct load *l, struct sim_client *c, int16_t api, int16_t version, const void *q, struct arena *a,
                void *r) {
+    load_asks(l, c);
     enum err e = sim_client_call(c, api, version, q, LOAD_PATIENCE_NS, a, r);
     if (e == ERR_PROTOCOL)
         sim_fail(l->world, "an answer to API %d version %d that is not one, or not the one whose turn it is", api,
@@ -72,9 +136,10 @@ enum check_outcome load_outcome(bool answered, int16_t code, int16_t refused) {
     return code == 0 ? CHECK_DONE : code == refused ? CHECK_REFUSED : CHECK_UNKNOWN;
 }
 
-static void view_take(struct load *l, struct load_view *v, struct check_name *n,
+static void view_take(struct load *l, const struct sim_client *c, struct load_view *v, struct check_name *n,
                       const struct kafka_metadata_response_topic *t, uint64_t inc, uint64_t asked) {
     bool exists = t->error_code == 0;
+    load_judge(l, c, KAFKA_API_METADATA, t->error_code, false);
     if (!exists && t->error_code != KAFKA_UNKNOWN_TOPIC_OR_PARTITION) return;
     struct check_topic *topic = check_name_seen(l->check, n, inc, asked, exists, &t->topic_id, t->partitions.count);
     v->topics[n->index] = topic;
@@ -105,7 +170,7 @@ bool load_metadata(struct load *l, struct sim_client *c, struct load_view *v) {
     bool good = load_call(l, c, KAFKA_API_METADATA, 12, &q, &a, &r) && r.topics.count == (int32_t)k->name_count;
     memset(v, 0, sizeof(*v));
     for (int32_t i = 0; good && i < r.topics.count; i++)
-        view_take(l, v, &k->names[i], &r.topics.items[i], load_incarnation(l, c), asked);
+        view_take(l, c, v, &k->names[i], &r.topics.items[i], load_incarnation(l, c), asked);
     arena_deinit(&a);
     return good && !sim_failed(l->world);
 }

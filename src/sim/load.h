@@ -30,7 +30,7 @@ struct load {
     struct sim_world *world;
     struct sim_broker broker;
     struct check *check;
-    bool over, audited;
+    bool over, audited, lull;
     /* What takes part. */
     bool deletes, grows, configures, deletes_records, retains, old_formats, drops_offsets, compresses;
     struct load_client clients[LOAD_CLIENTS_MAX];
@@ -44,7 +44,12 @@ void load_destroy(struct load *l);
 struct load_client *load_add(struct load *l, const char *name, unsigned number, fiber_fn *main);
 /* Waits for all clients to end. Suspends. */
 void load_wait(struct load *l);
-bool load_goes_on(const struct load *l);
+/* Whether the load is not over. Waits for the end of a lull, after which the client may have lost its connection, all
+ * the more when it writes: what is written tells a broker that it was overtaken. Suspends. */
+bool load_goes_on(const struct load *l, struct sim_client *c, bool writes);
+/* For a while nobody asks for anything; meanwhile another broker takes over. So the old one, with nothing to write, goes
+ * on without noticing, and some clients go on with it. Suspends. */
+void load_lull(struct load *l);
 void load_pause(struct load *l); /* for a while, as after a failure. Suspends. */
 /* The brokers' clocks, for what retention may do. */
 void load_look_at_clocks(struct load *l);
@@ -61,6 +66,12 @@ uint64_t load_incarnation(const struct load *l, const struct sim_client *c);
 /* An answer that is none is a promise broken. Returns whether there is one. Suspends. */
 bool load_call(struct load *l, struct sim_client *c, int16_t api, int16_t version, const void *q, struct arena *a,
                void *r);
+/* Judges what the answer to the request that was sent last, and that the client waited for, has to do with what is
+ * true now: a broker that had been overtaken before it was asked accuses nobody; and one that had been for longer than a
+ * lease answers no question that is `leased`. */
+void load_judge(struct load *l, const struct sim_client *c, int16_t api, int16_t code, bool leased);
+/* Samples what load_judge goes by; load_call does. */
+void load_asks(struct load *l, struct sim_client *c);
 enum check_outcome load_outcome(bool answered, int16_t code, int16_t refused);
 
 /* Makes all topics, before anything else: for sim_broker_begin. ctx: struct load. */

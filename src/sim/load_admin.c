@@ -25,6 +25,7 @@ static bool call(struct admin *a, int16_t api, int16_t version, const void *q, v
 }
 
 static void note(struct admin *a, const struct check_name *n, const char *what, bool answered, int16_t code) {
+    if (answered) load_judge(a->load, a->client, -1, code, false);
     sim_note(a->load->world, sim_node_of(a->client->env), check_subject(n), "%s %s: %s", what, n->name,
              answered ? kafka_error_name(code) : "no answer");
 }
@@ -212,6 +213,7 @@ bool load_describe(struct load *l, struct sim_client *c, struct check_topic *t) 
     arena_init(&a, c->env->mem);
     uint64_t asked = check_now(l->check);
     bool good = load_call(l, c, KAFKA_API_DESCRIBE_CONFIGS, 1, &q, &a, &r) && r.results.count == 1;
+    if (good) load_judge(l, c, KAFKA_API_DESCRIBE_CONFIGS, r.results.items[0].error_code, false);
     for (int32_t i = 0; good && r.results.items[0].error_code == 0 && i < r.results.items[0].configs.count; i++) {
         const struct kafka_describe_configs_response_config *got = &r.results.items[0].configs.items[i];
         char value[CHECK_VALUE_SIZE];
@@ -262,6 +264,7 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     sim_note(l->world, sim_node_of(a->client->env), check_partition_subject(log),
              "deletes records of %s-%d up to %ld: %s, %ld", n->name, part.partition_index, part.offset,
              good ? kafka_error_name(code) : "no answer", low);
+    if (good) load_judge(l, a->client, KAFKA_API_DELETE_RECORDS, code, false);
     enum check_outcome o = load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
     if (o == CHECK_UNKNOWN) n->loose_change = inc && n->loose_change < inc ? inc : inc ? n->loose_change : UINT64_MAX;
     if (o == CHECK_DONE && check_must_know(t, inc, look.asked, part.partition_index)) {
@@ -314,6 +317,7 @@ static bool drop_offsets(struct admin *a, struct check_name *n) {
         for (int32_t i = 0; good && code == 0 && i < r.topics.items[0].partitions.count; i++)
             code = r.topics.items[0].partitions.items[i].error_code;
     }
+    if (good) load_judge(l, a->client, whole ? KAFKA_API_DELETE_GROUPS : KAFKA_API_OFFSET_DELETE, code, false);
     for (int32_t i = 0; i < (int32_t)CHECK_PARTITIONS_MAX; i++)
         sim_note(l->world, sim_node_of(a->client->env), sim_subject(group, i), "deletes %s of %s: %s",
                  whole ? "all" : n->name, group, good ? kafka_error_name(code) : "no answer");
@@ -347,7 +351,7 @@ void load_admin_main(void *arg) {
     struct admin a = {.load = l, .client = &client};
     sim_client_init(&client, loop_current()->env);
     arena_init(&a.arena, client.env->mem);
-    while (load_goes_on(l)) {
+    while (load_goes_on(l, &client, true)) {
         fiber_sleep_ns(sim_between(l->world, 20, 1500) * NS_PER_MS);
         struct check_name *n = &l->check->names[sim_between(l->world, 0, l->check->name_count - 1)];
         if (n->busy) continue;

@@ -182,6 +182,7 @@ static bool join(struct membership *m, struct kafka_join_group_response *r) {
         q.protocols.items = &p;
         q.protocols.count = 1;
         if (!ask(m, KAFKA_API_JOIN_GROUP, 5, &q, r)) return false;
+        load_judge(m->load, &m->client, KAFKA_API_JOIN_GROUP, r->error_code, true);
         if (r->error_code == KAFKA_MEMBER_ID_REQUIRED || r->error_code == 0) {
             ASSERT(r->member_id.size < MEMBER_ID_MAX);
             memcpy(m->id, r->member_id.data, (size_t)r->member_id.size);
@@ -230,7 +231,9 @@ static bool sync_group(struct membership *m, const struct kafka_join_group_respo
     q.member_id = kafka_string_of(m->id);
     if (kafka_string_equal(joined->leader, joined->member_id)) assign(m, joined, &q);
     /* Without a reset of the arena: the request's strings are of the answer to the join. */
-    if (!load_call(m->load, &m->client, KAFKA_API_SYNC_GROUP, 3, &q, &m->arena, &r) || r.error_code != 0) return false;
+    if (!load_call(m->load, &m->client, KAFKA_API_SYNC_GROUP, 3, &q, &m->arena, &r)) return false;
+    load_judge(m->load, &m->client, KAFKA_API_SYNC_GROUP, r.error_code, true);
+    if (r.error_code != 0) return false;
     note_assignment(m, r.assignment);
     return true;
 }
@@ -254,7 +257,9 @@ static bool find_positions(struct membership *m) {
     q.group_id = group_name(m);
     q.topics.items = &topic;
     q.topics.count = 1;
-    if (!ask(m, KAFKA_API_OFFSET_FETCH, 5, &q, &r) || r.error_code != 0 || r.topics.count != 1) return false;
+    if (!ask(m, KAFKA_API_OFFSET_FETCH, 5, &q, &r)) return false;
+    load_judge(m->load, &m->client, KAFKA_API_OFFSET_FETCH, r.error_code, true);
+    if (r.error_code != 0 || r.topics.count != 1) return false;
     for (int32_t i = 0; i < r.topics.items[0].partitions.count; i++) {
         const struct kafka_offset_fetch_response_partition *p = &r.topics.items[0].partitions.items[i];
         if (p->error_code != 0) return false;
@@ -269,6 +274,7 @@ static bool find_positions(struct membership *m) {
 static bool committed(struct membership *m, int32_t partition, uint64_t asked, bool answered, int16_t code,
                       int32_t newest) {
     struct check *k = m->load->check;
+    if (answered) load_judge(m->load, &m->client, KAFKA_API_OFFSET_COMMIT, code, false);
     check_commit_told(k, LOAD_MEMBERS_GROUP, m->group->topic, partition, m->position[partition],
                       load_incarnation(m->load, &m->client), asked,
                       answered && code != 0 && code != KAFKA_COORDINATOR_NOT_AVAILABLE &&
@@ -330,6 +336,7 @@ static bool heartbeat(struct membership *m) {
     q.generation_id = m->generation;
     q.member_id = kafka_string_of(m->id);
     if (!ask(m, KAFKA_API_HEARTBEAT, 3, &q, &r)) return false;
+    load_judge(m->load, &m->client, KAFKA_API_HEARTBEAT, r.error_code, true);
     if (r.error_code == KAFKA_UNKNOWN_MEMBER_ID) m->id[0] = '\0';
     return r.error_code == 0;
 }
@@ -387,7 +394,7 @@ static bool speak_late(struct membership *m) {
 static void work(struct membership *m) {
     struct load_group *g = m->group;
     if (!find_positions(m)) return;
-    while (load_goes_on(m->load)) {
+    while (load_goes_on(m->load, &m->client, false)) {
         if (!commit(m) || !heartbeat(m)) return;
         if (g->quiet) g->worked++;
         if (!g->quiet && m->generation > 1 && sim_chance(m->load->world, 0.1) && !speak_late(m)) return;
@@ -406,7 +413,7 @@ void load_member_main(void *arg) {
     struct membership m = {.load = l, .group = l->group, .highest_seen = -1};
     sim_client_init(&m.client, loop_current()->env);
     arena_init(&m.arena, loop_current()->env->mem);
-    while (load_goes_on(l)) {
+    while (load_goes_on(l, &m.client, true)) {
         if (!m.client.conn && sim_broker_connect(&l->broker, &m.client, !m.group->quiet) != OK) {
             load_pause(l);
             continue;

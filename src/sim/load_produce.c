@@ -14,6 +14,7 @@ struct sent_batch {
     int32_t sequence;
     struct check_topic *topic;
     struct check_look look; /* as of the last time that it was sent */
+    bool overtaken;         /* its broker, by then */
 };
 
 struct sent_request {
@@ -166,6 +167,7 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         buf_init(&bytes[i], p->client.env->mem);
         check_item_make(k, p->client.env, b->item, p->idempotent ? p->producer_id : -1, b->sequence, &bytes[i]);
         it->sent++;
+        b->overtaken = sim_broker_overtaken(&l->broker, &p->client, 0);
         b->look = check_partition_look(k, &b->topic->logs[it->partition]);
         parts[i] = (struct kafka_produce_request_partition){
             .index = (int32_t)it->partition, .records = {.data = bytes[i].data, .size = (int32_t)bytes[i].size}};
@@ -235,6 +237,8 @@ static bool take_part(struct producer *p, struct sent_batch *b, const struct kaf
     bool known = check_must_know(b->topic, inc, b->look.asked, (int32_t)it->partition);
     sim_note(l->world, sim_node_of(p->client.env), subject, "batch %u is answered %s", b->item,
              kafka_error_name(r->error_code));
+    p->client.overtaken = b->overtaken;
+    load_judge(l, &p->client, KAFKA_API_PRODUCE, r->error_code, false);
     if (r->error_code == KAFKA_UNKNOWN_TOPIC_OR_PARTITION || r->error_code == KAFKA_UNKNOWN_TOPIC_ID) {
         p->view_known = false;
         if (known)
@@ -344,7 +348,7 @@ void load_produce_main(void *arg) {
     p.depth = (unsigned)sim_between(l->world, 1, IN_FLIGHT_MAX);
     sim_client_init(&p.client, loop_current()->env);
     begin_anew(&p);
-    while (load_goes_on(l)) {
+    while (load_goes_on(l, &p.client, true)) {
         if (!p.client.conn) {
             stop(&p);
             load_pause(l);

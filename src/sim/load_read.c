@@ -120,6 +120,7 @@ static bool list_offset(struct follower *r, struct place *p, int64_t time, int64
                 out.topics.items[0].partitions.count == 1;
     const struct kafka_list_offsets_response_partition *got = good ? &out.topics.items[0].partitions.items[0] : NULL;
     uint64_t inc = load_incarnation(l, &r->client);
+    if (good) load_judge(l, &r->client, KAFKA_API_LIST_OFFSETS, got->error_code, true);
     if (good && got->error_code != 0) take_error(r, p, got->error_code, inc);
     good = good && got->error_code == 0 && place_is_certain(r, p, false, inc);
     if (good) {
@@ -163,6 +164,9 @@ static bool ask_epoch_end(struct follower *r, struct place *p, int32_t epoch) {
     uint64_t inc = load_incarnation(l, &r->client);
     if (good) {
         const struct kafka_offset_for_leader_epoch_response_partition *got = &out.topics.items[0].partitions.items[0];
+        load_judge(l, &r->client, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, got->error_code, true);
+        if (got->error_code == 0 && r->client.overtaken)
+            sim_fail(l->world, "where an epoch ends is told by a broker that had been overtaken before it was asked");
         if (got->error_code != 0)
             take_error(r, p, got->error_code, inc);
         else if (place_is_certain(r, p, false, inc))
@@ -362,6 +366,7 @@ static bool take_fetch(struct follower *r, const struct kafka_fetch_response *an
                          got->partition_index);
                 return false;
             }
+            load_judge(r->load, &r->client, KAFKA_API_FETCH, got->error_code, false);
             if (p->next >= 0) good = take_place(r, p, got);
         }
     }
@@ -434,6 +439,7 @@ static bool commit_once(struct follower *r) {
     bool good = load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     int16_t code = good ? out.topics.items[0].partitions.items[0].error_code : -1;
+    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, false);
     check_commit_told(l->check, LOAD_READERS_GROUP, n, partition, offset, load_incarnation(l, &r->client), asked,
                       load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION));
     sim_note(l->world, sim_node_of(r->client.env), sim_subject("readers", partition), "commits %ld for %s-%d: %s",
@@ -470,6 +476,7 @@ bool load_committed(struct load *l, struct sim_client *c, unsigned group, const 
     if (!good) {
         good = load_call(l, c, KAFKA_API_OFFSET_FETCH, 5, &q, &a, &out) && out.error_code == 0 &&
                out.topics.count == q.topics.count;
+        if (good) load_judge(l, c, KAFKA_API_OFFSET_FETCH, 0, true);
         for (int32_t t = 0; good && t < out.topics.count; t++) {
             for (int32_t i = 0; good && i < out.topics.items[t].partitions.count; i++) {
                 const struct kafka_offset_fetch_response_partition *p = &out.topics.items[t].partitions.items[i];
@@ -516,6 +523,11 @@ static bool read_on(struct follower *r) {
         int32_t now = r->view.epochs[p->topic->name->index][p->partition];
         return ask_epoch_end(r, p, (int32_t)sim_between(l->world, 0, (uint64_t)now));
     }
+    /* One that was overtaken is asked for what only the newest knows. */
+    if (r->client.overtaken && sim_chance(l->world, 0.5)) {
+        r->view_known = false;
+        if (r->place_count > 0) r->places[sim_between(l->world, 0, r->place_count - 1)].next = -1;
+    }
     if (sim_chance(l->world, 0.05)) r->view_known = false;
     return true;
 }
@@ -527,7 +539,7 @@ void load_read_main(void *arg) {
     r->load = l;
     r->commits = me->number == 0;
     sim_client_init(&r->client, loop_current()->env);
-    while (load_goes_on(l)) {
+    while (load_goes_on(l, &r->client, false)) {
         if (!r->client.conn) {
             load_pause(l);
             choose_version(r);

@@ -16,6 +16,8 @@
  *  - a topic that was created is there until its deletion is asked for; one that was deleted is gone, with its records
  *    and what groups had committed; partitions only become more; a configuration that was set is told;
  *  - a committed offset that was acknowledged is found, or a later one;
+ *  - a broker that was overtaken accuses nobody who asks it afterwards, and answers nothing about offsets and groups once
+ *    its lease is over; there are lulls in which one is overtaken and does not notice;
  *  - when nothing is broken any more everything is served again within a bound. */
 #include "sim/load.h"
 #include "sim/net.h"
@@ -59,6 +61,10 @@ static void begin(struct load *l) {
 
 static void trouble(struct load *l) {
     struct sim_world *w = l->world;
+    if (l->broker.lulls && sim_broker_serves(&l->broker) && sim_chance(w, 0.3)) {
+        load_lull(l);
+        return;
+    }
     if (!sim_broker_trouble(&l->broker)) return;
     struct sim_node *broker = sim_broker_node(&l->broker);
     if (sim_chance(w, l->broker.crash)) {

@@ -20,6 +20,10 @@ static void trouble(struct load *l) {
     } else if (sim_chance(w, 0.05)) {
         sim_node_pause(c->node, sim_node_pause_ns(w));
     }
+    if (l->broker.lulls && sim_broker_serves(&l->broker) && sim_chance(w, 0.2)) {
+        load_lull(l);
+        return;
+    }
     if (!sim_broker_trouble(&l->broker)) return;
     if (sim_chance(w, l->broker.crash)) {
         sim_net_cut(w, sim_broker_node(&l->broker), c->node, true);

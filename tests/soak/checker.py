@@ -85,10 +85,8 @@ class Checker:
         for offset, producer, number in records:
             self.seen(log, offset, (producer, number), f"read by {reader}")
             due = self.positions.get((reader, log))
-            # What was trimmed may be missing, and nothing else. A reader goes back only where a broker that was overtaken may
-            # have told it that its offset does not exist yet.
-            back = offset < (due or 0) and log[0].partition("/")[0] in self.overtaken
-            if due is not None and offset != due and not due < offset <= found.trim_asked and not back:
+            # What was trimmed may be missing, and nothing else.
+            if due is not None and offset != due and not due < offset <= found.trim_asked:
                 self.say("no gaps", f"{show(log)}: {reader} read offset {offset} where {due} was next")
             self.positions[reader, log] = offset + 1
             if group is not None:

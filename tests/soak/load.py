@@ -131,8 +131,6 @@ class Load:
                 self.record.add("ack", log, name, number, message.offset())
             else:
                 self.record.add("unsure", log, name, number)
-                if self.may_give_up(error):
-                    return
                 # Without a time-out there is no error that would be right: these topics stay, these records are sound.
                 self.record.add("refused", log, name, number, str(error))
         return delivered
@@ -142,24 +140,14 @@ class Load:
         while not self.over.is_set():
             name = self.new_name(f"{topic}-{promise}", promise)
             p = self.producer(promise, rng)
-            try:
-                until, number = time.monotonic() + rng.uniform(3, 40), 0
-                while time.monotonic() < until and not self.over.is_set():
-                    partition = rng.randrange(partitions)
-                    for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING else 0):
-                        self.send(p, topic, self.log(topic, partition), name, number)
-                        number += 1
-                    p.poll(rng.uniform(0.02, 0.4))
-                self.flush(p)
-            except KafkaException as e:
-                if not self.may_give_up(e.args[0]):
-                    raise
-                self.record.add("note", f"{name} gave up: {e}")
-
-    def may_give_up(self, error):
-        """An idempotent producer's fatal error. Allowed where the broker that is asked may have been overtaken and not know it: it says of
-        what follows on records that only its successor has that something is missing."""
-        return len(self.addresses) > 1 and error.code() in (KafkaError._FATAL, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+            until, number = time.monotonic() + rng.uniform(3, 40), 0
+            while time.monotonic() < until and not self.over.is_set():
+                partition = rng.randrange(partitions)
+                for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING else 0):
+                    self.send(p, topic, self.log(topic, partition), name, number)
+                    number += 1
+                p.poll(rng.uniform(0.02, 0.4))
+            self.flush(p)
 
     def send(self, p, topic, log, name, number):
         self.record.add("send", log, name, number)
@@ -392,20 +380,10 @@ class Load:
             logs = [self.log(topic, p, life) for p in range(2)]
             self.born(topic, life, 2)
             name, p = self.new_name("churn", "idempotent"), self.producer("idempotent", rng)
-            try:
-                for n in range(rng.choice([1, 50, 300])):
-                    self.send(p, topic, logs[rng.randrange(2)], name, n)
-                    p.poll(0)
-                sent = self.flush(p)
-            except KafkaException as e:
-                if not self.may_give_up(e.args[0]):
-                    raise
-                # What it sent may still come: this life is not written to its end, and neither deleted nor made again.
-                self.record.add("note", f"{name} gave up: {e}")
-                clean = False
-                life += 1
-                continue
-            if not sent or not self.read_whole(topic, logs, life):
+            for n in range(rng.choice([1, 50, 300])):
+                self.send(p, topic, logs[rng.randrange(2)], name, n)
+                p.poll(0)
+            if not self.flush(p) or not self.read_whole(topic, logs, life):
                 return  # the run is over; what is left is read at its end
             if self.over.is_set():
                 return

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "broker/broker.h"
 #include "broker/conn.h"
 #include "kafka/kafka_messages.h"
 #include "unit/broker/fake_net.h"
@@ -17,6 +18,7 @@
 
 struct gate {
     bool started, append_go, appended, done_go, done, woken, cancelled;
+    bool accuses; /* its answer does */
     struct request *waiting;
 };
 static struct gate gates[IDS];
@@ -40,6 +42,7 @@ static enum request_outcome fake_produce(struct request *r, const void *in, void
     request_append_done(r);
     while (!g->done_go) waitq_wait(&gate_changed);
     g->done = true;
+    r->accuses = g->accuses;
     return acks == 0 ? REQUEST_NO_ANSWER : REQUEST_ANSWER;
 }
 
@@ -465,6 +468,123 @@ static void test_stalled_parts_make_way(void **state) {
     end();
 }
 
+/* --- Freshness. */
+
+static const struct api leased_apis[] = {
+    {KAFKA_API_PRODUCE, 3, 13, API_OVERLAPS, fake_produce},
+    {KAFKA_API_METADATA, 0, 13, API_LEASED, fake_metadata},
+};
+static struct {
+    uint64_t since_ns, known_ns; /* asked for; as of when it is known */
+    unsigned asked;
+    bool go;
+    enum err answer;
+} office;
+
+static bool office_known(void *shard, uint64_t after_ns) {
+    (void)shard;
+    return office.known_ns > after_ns;
+}
+
+static enum err office_confirm(void *shard, uint64_t after_ns) {
+    if (office_known(shard, after_ns)) return OK;
+    office.since_ns = after_ns;
+    office.asked++;
+    while (!office.go) waitq_wait(&gate_changed);
+    return office.answer;
+}
+
+static void office_says(enum err answer) {
+    office.answer = answer;
+    office.go = true;
+    waitq_wake_all(&gate_changed);
+    net_settle(&net);
+    office.go = false;
+}
+
+static void begin_with_office(void) {
+    begin(16 << 20, 0, 100, INT32_MAX);
+    net_pass(&net, 100 * NS_PER_S);
+    memset(&office, 0, sizeof(office));
+    set.o.apis = leased_apis;
+    set.o.api_count = ARRAY_LEN(leased_apis);
+    set.o.office_known = office_known;
+    set.o.confirm_office = office_confirm;
+}
+
+static void test_leased_answers_wait_for_the_office(void **state) {
+    (void)state;
+    begin_with_office();
+    struct env_conn *c = accept_one("10.0.0.1");
+    uint64_t now = env_now_ns(&net.env);
+    send_request(c, KAFKA_API_METADATA, 1, 0);
+    let_finish(1); /* outside any fiber */
+    check_answers(c, 0, 0);
+    assert_int_equal(office.asked, 1);
+    assert_int_equal(office.since_ns, now - BROKER_LEASE_NS);
+    office.known_ns = now;
+    office_says(OK);
+    check_answers(c, 1, 1);
+    send_request(c, KAFKA_API_METADATA, 2, 0); /* now it is known */
+    let_finish(2);
+    check_answers(c, 2, 1);
+    assert_int_equal(office.asked, 1);
+    gates[3].done_go = true; /* answered by the handler itself */
+    net_pass(&net, 2 * BROKER_LEASE_NS);
+    send_request(c, KAFKA_API_METADATA, 3, 0);
+    check_answers(c, 2, 1);
+    assert_int_equal(office.asked, 2);
+    office_says(ERR_UNAVAILABLE); /* nobody said something better */
+    check_answers(c, 2, 1);
+    assert_true(c->closed);
+    end();
+}
+
+static void test_accusations_wait_for_the_office(void **state) {
+    (void)state;
+    begin_with_office();
+    struct env_conn *c = accept_one("10.0.0.1");
+    send_request(c, KAFKA_API_PRODUCE, 1, 1);
+    let_finish(1);
+    check_answers(c, 1, 1);
+    assert_int_equal(office.asked, 0); /* what accuses nobody is not asked about */
+    office.known_ns = env_now_ns(&net.env);
+    net_pass(&net, NS_PER_MS);
+    uint64_t received = env_now_ns(&net.env);
+    gates[2].accuses = true;
+    for (int i = 2; i <= 3; i++) send_request(c, KAFKA_API_PRODUCE, i, 1);
+    let_finish(2);
+    let_finish(3);
+    assert_true(gates[3].done);
+    check_answers(c, 1, 1); /* the next one's turn has not come */
+    assert_int_equal(office.asked, 1);
+    assert_int_equal(office.since_ns, received); /* an earlier look does not count */
+    office_says(OK);
+    check_answers(c, 3, 1);
+    gates[4].accuses = true;
+    send_request(c, KAFKA_API_PRODUCE, 4, 1);
+    let_finish(4);
+    office_says(ERR_FENCED);
+    check_answers(c, 3, 1);
+    assert_true(c->closed);
+    end();
+}
+
+static void test_client_leaves_while_the_office_is_asked(void **state) {
+    (void)state;
+    begin_with_office();
+    struct env_conn *c = accept_one("10.0.0.1");
+    send_request(c, KAFKA_API_METADATA, 1, 0);
+    let_finish(1);
+    assert_int_equal(office.asked, 1);
+    c->events->closed(c->ctx, ERR_CLOSED);
+    net_settle(&net);
+    assert_true(c->closed);
+    assert_false(gates[1].woken);
+    office_says(OK);
+    end();
+}
+
 /* --- Ends. */
 
 static void test_client_leaves_while_waiting(void **state) {
@@ -581,6 +701,9 @@ int main(void) {
         cmocka_unit_test(test_unsent_answers_hold_back),
         cmocka_unit_test(test_too_many_requests_hold_back),
         cmocka_unit_test(test_stalled_parts_make_way),
+        cmocka_unit_test(test_leased_answers_wait_for_the_office),
+        cmocka_unit_test(test_accusations_wait_for_the_office),
+        cmocka_unit_test(test_client_leaves_while_the_office_is_asked),
         cmocka_unit_test(test_client_leaves_while_waiting),
         cmocka_unit_test(test_idle_connections_are_closed),
         cmocka_unit_test(test_waiting_connections_do_not_hold_up_the_loop),

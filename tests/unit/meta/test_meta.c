@@ -389,6 +389,109 @@ static void overtaken(struct sim_run *r) {
     store_close(s);
 }
 
+struct asker {
+    struct meta *meta;
+    struct waitgroup *group;
+    uint64_t after_ns, as_of_ns;
+    enum err result;
+};
+
+static void asker_main(void *arg) {
+    struct asker *x = arg;
+    x->result = meta_confirm(x->meta, x->after_ns, UINT64_MAX, &x->as_of_ns);
+    waitgroup_done(x->group);
+}
+
+static enum err confirm(struct meta *m, uint64_t after_ns, uint64_t *as_of_ns) {
+    return meta_confirm(m, after_ns, env_now_ns(env_here()) + 10 * NS_PER_S, as_of_ns);
+}
+
+static void office(struct sim_run *r) {
+    struct store *s = sim_run_store(r, env_here(), false);
+    struct meta *a = run_open(r, s, 1, NULL);
+    struct uuid id;
+    uint64_t as_of = 0, later = 0, before = env_now_ns(env_here());
+    EXPECT(r, confirm(a, before, &as_of) == OK && as_of >= before && a->proofs_begun == 1);
+    EXPECT(r, confirm(a, as_of - 1, &later) == OK && later == as_of && a->proofs_begun == 1); /* known already */
+    EXPECT(r, confirm(a, env_now_ns(env_here()), &later) == OK && later > as_of && a->proofs_begun == 2);
+    /* One look serves all that wait, but those who come while it is under way. */
+    struct asker askers[10];
+    struct waitgroup g;
+    waitgroup_init(&g);
+    for (unsigned i = 0; i < 10; i++) {
+        askers[i] = (struct asker){.meta = a, .group = &g, .after_ns = env_now_ns(env_here())};
+        waitgroup_add(&g);
+        fiber_spawn(loop_current(), "asker", asker_main, &askers[i]);
+    }
+    waitgroup_wait(&g);
+    for (unsigned i = 0; i < 10; i++) EXPECT(r, askers[i].result == OK && askers[i].as_of_ns >= askers[i].after_ns);
+    EXPECT(r, a->proofs_begun <= 4);
+    /* A commit proves it as well. */
+    before = env_now_ns(env_here());
+    fiber_sleep_ns(NS_PER_MS);
+    EXPECT(r, meta_topic_create(a, "t", 1, 1, NULL, 0, &id) == OK);
+    uint64_t proofs = a->proofs_begun;
+    EXPECT(r, confirm(a, before, &as_of) == OK && as_of > before && a->proofs_begun == proofs);
+    /* The store does not tell. */
+    sim_faults_none(&r->world->faults);
+    r->world->faults.chance[SIM_STORE_UNAVAILABLE] = 1;
+    r->world->faults_off = false;
+    EXPECT(r, confirm(a, env_now_ns(env_here()), &later) == ERR_UNAVAILABLE);
+    EXPECT(r, confirm(a, as_of - 1, &later) == OK); /* an older truth will do */
+    r->world->faults_off = true;
+    EXPECT(r, confirm(a, env_now_ns(env_here()), &as_of) == OK);
+    /* Another is elected. */
+    struct meta *b = run_open(r, s, 2, NULL);
+    EXPECT(r, confirm(b, env_now_ns(env_here()), &later) == OK);
+    EXPECT(r, confirm(a, as_of - 1, &later) == OK && later == as_of);
+    EXPECT(r, confirm(a, env_now_ns(env_here()), &later) == ERR_FENCED);
+    EXPECT(r, confirm(a, as_of - 1, &later) == ERR_FENCED);
+    EXPECT(r, meta_topic_create(a, "later", 1, 1, NULL, 0, &id) == ERR_FENCED);
+    meta_close(a);
+    meta_close(b);
+    store_close(s);
+}
+
+/* Commits and looks at the same time: the number that is looked at may come to be our own. */
+static void office_under_load(struct sim_run *r) {
+    struct store *s = sim_run_store(r, env_here(), false);
+    struct meta *m = run_open(r, s, 1, NULL);
+    sim_faults_none(&r->world->faults);
+    r->world->faults.chance[SIM_STORE_SLOW] = 0.3;
+    r->world->faults_off = false;
+    for (unsigned i = 0; i < 40; i++) {
+        struct job jobs[3] = {0};
+        struct asker askers[3];
+        struct waitgroup g;
+        waitgroup_init(&g);
+        for (unsigned k = 0; k < 3; k++) {
+            snprintf(jobs[k].name, sizeof(jobs[k].name), "t%u", 3 * i + k);
+            askers[k] = (struct asker){.meta = m, .group = &g, .after_ns = env_now_ns(env_here())};
+            waitgroup_add(&g);
+            fiber_spawn(loop_current(), "asker", asker_main, &askers[k]);
+            fiber_sleep_ns(sim_between(r->world, 0, 30) * NS_PER_MS);
+            jobs_start(r, m, &g, &jobs[k], 1);
+            fiber_sleep_ns(sim_between(r->world, 0, 30) * NS_PER_MS);
+        }
+        waitgroup_wait(&g);
+        for (unsigned k = 0; k < 3; k++)
+            EXPECT(r, jobs[k].result == OK && askers[k].result == OK && askers[k].as_of_ns >= askers[k].after_ns);
+    }
+    r->world->faults_off = true;
+    meta_close(m);
+    store_close(s);
+}
+
+/* Nobody else can be elected: that costs nothing. */
+static void office_exclusive(struct sim_run *r) {
+    struct store *s = sim_run_store(r, env_here(), true);
+    struct meta *m = run_open(r, s, 1, NULL);
+    uint64_t as_of, before = env_now_ns(env_here());
+    EXPECT(r, confirm(m, before, &as_of) == OK && env_now_ns(env_here()) == before && m->proofs_begun == 0);
+    meta_close(m);
+    store_close(s);
+}
+
 struct racer {
     struct sim_run *run;
     struct store *store;
@@ -559,6 +662,9 @@ CALM(restarts_shared)
 CALM(restarts_crashing)
 CALM(close_without_store)
 CALM(overtaken)
+CALM(office)
+CALM(office_under_load)
+CALM(office_exclusive)
 CALM(first_start_raced)
 CALM(refused_cluster)
 CALM(refused_record)
@@ -579,6 +685,9 @@ int main(void) {
         cmocka_unit_test(test_restarts_exclusive),
         cmocka_unit_test(test_close_without_store),
         cmocka_unit_test(test_overtaken),
+        cmocka_unit_test(test_office),
+        cmocka_unit_test(test_office_under_load),
+        cmocka_unit_test(test_office_exclusive),
         cmocka_unit_test(test_first_start_raced),
         cmocka_unit_test(test_refused_cluster),
         cmocka_unit_test(test_refused_record),
