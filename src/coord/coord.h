@@ -230,8 +230,7 @@ void coord_delete_offsets(struct coord *c, struct coord_now now, struct kafka_st
                           struct coord_delete_item *items, size_t count, struct coord_reply *reply);
 /* The topic of that name and id is gone: what was committed for it goes from all groups, what was committed for another
  * of that name stays. Nothing depends on it: the offsets of a topic that is gone count no more, stored or not. */
-void coord_topic_deleted(struct coord *c, struct coord_now now, struct kafka_string topic,
-                         const struct kafka_uuid *id);
+void coord_topic_deleted(struct coord *c, struct coord_now now, struct kafka_string topic, const struct kafka_uuid *id);
 /* After coord_loaded, for each name: which topic has it now; NULL: none. What was committed for another goes. What does
  * not say for which (records of older versions) is taken for this one's, and stored anew with its id. */
 void coord_topic_is(struct coord *c, struct coord_now now, struct kafka_string topic, const struct kafka_uuid *id);

@@ -227,9 +227,8 @@ void offset_unload(struct group *g, struct kafka_string topic, int32_t partition
 static bool says_the_same(const struct offset_value *v, const struct coord_commit_item *item, int64_t expire_ms) {
     size_t size = item->metadata.size > 0 ? (size_t)item->metadata.size : 0;
     return v->offset == item->offset && v->leader_epoch == item->leader_epoch &&
-           kafka_uuid_equal(&v->topic_id, &item->topic_id) &&
-           (v->expire_ms >= 0) == (expire_ms >= 0) && (size_t)v->metadata_size == size &&
-           (size == 0 || memcmp(v->metadata, item->metadata.data, size) == 0);
+           kafka_uuid_equal(&v->topic_id, &item->topic_id) && (v->expire_ms >= 0) == (expire_ms >= 0) &&
+           (size_t)v->metadata_size == size && (size == 0 || memcmp(v->metadata, item->metadata.data, size) == 0);
 }
 
 /* Returns the batch that the answer waits for. */

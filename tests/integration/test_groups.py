@@ -339,6 +339,30 @@ def test_offsets_of_a_deleted_topic_go(g, quick, kill):
         assert h.fetch_offsets("x", {"t": [0, 1], "u": [0]})[1] == {("t", 0): (-1, "", 0), ("t", 1): (-1, "", 0), ("u", 0): (7, "", 0)}
 
 
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_topic_made_anew_has_no_offsets(g, quick, kill):
+    """Under its old name, at once; and its own are kept, also those with a retention of their own."""
+    old = g.create("t", 2)[1]
+    g.commit("x", {("t", 0): 5, ("t", 1): 6})
+    w = Writer(True)
+    w.array([0], lambda _: w.string("t").raw(b"\0" * 16).tags()).put("i", 30000).tags()
+    g.call(wire.DELETE_TOPICS, 6, w.out)
+    new = g.create("t", 2)[1]
+    nothing = {("t", 0): (-1, "", 0), ("t", 1): (-1, "", 0)}
+    assert g.fetch_offsets("x", {"t": [0, 1]})[1] == nothing
+    assert g.fetch_offsets("x") == (0, {})
+    assert set(g.commit("x", {("t", 0): 9}, version=10, ids={"t": old}).values()) == {100}
+    assert g.fetch_offsets("x") == (0, {})
+    assert set(g.commit("x", {("t", 1): 3}, version=4, retention=3600_000).values()) == {0}
+    kept = {("t", 0): (-1, "", 0), ("t", 1): (3, "", 0)}
+    assert g.fetch_offsets("x", {"t": [0, 1]})[1] == kept
+    quick.restart(kill=kill)
+    with Group(quick.port) as h:
+        assert h.fetch_offsets("x", {"t": [0, 1]})[1] == kept
+        assert list(h.fetch_offsets("x", {"t": [0, 1]}, version=10, ids={"t": new})[1].values()) == list(kept.values())
+        assert {v[2] for v in h.fetch_offsets("x", {"t": [0, 1]}, version=10, ids={"t": old})[1].values()} == {100}
+
+
 def test_the_internal_topic(g):
     assert g.find("any")[3] == 0
     w = Writer(True)
@@ -398,7 +422,7 @@ def text(data, at):
 def test_records_are_kafkas(g, quick):
     from kafka import KafkaConsumer
     from kafka import TopicPartition as Part
-    g.create("t", 1)
+    topic_id = g.create("t", 1)[1]
     g.commit("simple", {("t", 0): 42}, metadata="note")
     member, generation = alone(g, "members")
     g.commit("members", {("t", 0): 7}, generation, member)
@@ -418,12 +442,14 @@ def test_records_are_kafkas(g, quick):
                 seen.append(("offset gone", group, topic, partition))
                 continue
             v, offset = struct.unpack_from(">hq", m.value)
-            assert v == 3
+            assert v == 4
             epoch = struct.unpack_from(">i", m.value, 10)[0]
-            note, at = text(m.value, 14)
+            at = 14 + m.value[14]  # the length and one, in a byte as long as it is short
+            note = m.value[15:at].decode()
             at_ms = struct.unpack_from(">q", m.value, at)[0]
-            assert abs(at_ms - time.time() * 1000) < 3600_000 and epoch == -1 and at + 8 == len(m.value)
-            seen.append(("offset", group, topic, partition, offset, note))
+            assert abs(at_ms - time.time() * 1000) < 3600_000 and epoch == -1
+            assert m.value[at + 8:at + 11] == b"\1\0\x10"  # one tag, 0, of 16 bytes: the topic's id
+            seen.append(("offset", group, topic, partition, offset, note, m.value[at + 11:]))
         else:
             assert version == 2 and at == len(m.key)
             if m.value is None:
@@ -437,8 +463,8 @@ def test_records_are_kafkas(g, quick):
             _, count = struct.unpack_from(">qi", m.value, at)
             seen.append(("group", group, kind, gen, protocol, leader, count))
     c.close()
-    assert ("offset", "simple", "t", 0, 42, "note") in seen and ("offset gone", "simple", "t", 0) in seen
-    assert ("offset", "members", "t", 0, 7, "") in seen
+    assert ("offset", "simple", "t", 0, 42, "note", topic_id) in seen and ("offset gone", "simple", "t", 0) in seen
+    assert ("offset", "members", "t", 0, 7, "", topic_id) in seen
     assert ("group", "members", "consumer", generation, "range", member, 1) in seen
 
 

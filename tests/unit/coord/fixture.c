@@ -244,11 +244,18 @@ enum err fixture_left(const struct call *c) {
     return r->members.count > 0 ? error_of(r->members.items[0].error_code) : c->reply.error;
 }
 
+struct kafka_uuid fixture_topic_id(uint8_t last) {
+    struct kafka_uuid id = {{0}};
+    id.bytes[15] = last;
+    return id;
+}
+
 struct call *fixture_commit(struct fixture *f, struct commit_spec spec) {
     struct call *c = fixture_call(f);
     struct coord_commit_item *item = ARENA_NEW(&c->arena, struct coord_commit_item);
     *item = (struct coord_commit_item){
         .topic = kafka_string_of(spec.topic ? spec.topic : "t"),
+        .topic_id = fixture_topic_id(spec.topic_id),
         .partition = spec.partition,
         .leader_epoch = spec.leader_epoch ? spec.leader_epoch : -1,
         .offset = spec.offset,

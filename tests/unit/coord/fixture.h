@@ -94,8 +94,10 @@ struct commit_spec {
     const char *group, *member, *instance, *topic, *metadata;
     int generation; /* 0 is -1 */
     int partition, leader_epoch;
+    uint8_t topic_id; /* the last byte of the topic's id; 0: none */
     int64_t offset, retention_ms, timestamp_ms;
 };
+struct kafka_uuid fixture_topic_id(uint8_t last);
 struct call *fixture_commit(struct fixture *f, struct commit_spec spec);
 #define COMMIT(f, ...) fixture_commit(f, (struct commit_spec){__VA_ARGS__})
 enum err fixture_committed(const struct call *c);

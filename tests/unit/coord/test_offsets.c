@@ -244,6 +244,110 @@ static void test_topic_deleted(void **state) {
     assert_string_equal(fixture_state(f, "a"), "Dead");
 }
 
+/* What group g committed for partition 0 of a topic "t" with that id. */
+static int64_t offset_of_topic(struct fixture *f, uint8_t id, uint8_t *found) {
+    struct arena a;
+    arena_init(&a, &f->mem);
+    struct coord_offset_item item = {.topic = kafka_string_of("t"), .topic_id = fixture_topic_id(id)};
+    struct coord_fetch fetch = {.group_id = kafka_string_of("g"), .items = &item, .item_count = 1};
+    assert_int_equal(coord_fetch_offsets(f->coord, &fetch, &a), OK);
+    arena_deinit(&a);
+    if (found) *found = item.topic_id.bytes[15];
+    return item.offset;
+}
+
+static void topic_deleted(struct fixture *f, uint8_t id) {
+    struct kafka_uuid uuid = fixture_topic_id(id);
+    coord_topic_deleted(f->coord, f->now, kafka_string_of("t"), &uuid);
+    fixture_pump(f);
+}
+
+static void topic_is(struct fixture *f, uint8_t id) {
+    struct kafka_uuid uuid = fixture_topic_id(id);
+    coord_topic_is(f->coord, f->now, kafka_string_of("t"), id ? &uuid : NULL);
+    fixture_pump(f);
+}
+
+/* A topic that is made anew has none of the old one's offsets, and keeps its own when those of the old one go. */
+static void test_topic_made_anew(void **state) {
+    struct fixture *f = *state;
+    uint8_t found;
+    COMMIT(f, .group = "g", .topic_id = 1, .offset = 5);
+    assert_int_equal(offset_of_topic(f, 0, &found), 5);
+    assert_int_equal(found, 1);
+    assert_int_equal(offset_of_topic(f, 1, NULL), 5);
+    assert_int_equal(offset_of_topic(f, 2, NULL), -1);
+    /* The tombstone is on its way when the new topic's first offset comes: the same one, and yet another. */
+    f->manual = true;
+    topic_deleted(f, 1);
+    struct call *c = COMMIT(f, .group = "g", .topic_id = 2, .offset = 5);
+    assert_false(c->done);
+    assert_int_equal(offset_of_topic(f, 2, NULL), -1);
+    topic_deleted(f, 1); /* somebody hears of it late */
+    fixture_durable(f, f->count);
+    ASSERT_ANSWER(c, OK);
+    assert_int_equal(offset_of_topic(f, 2, NULL), 5);
+    assert_int_equal(offset_of_topic(f, 1, NULL), -1);
+    f->manual = false;
+    COMMIT(f, .group = "g", .topic_id = 3, .offset = 5); /* without a tombstone in between */
+    assert_int_equal(offset_of_topic(f, 2, NULL), -1);
+    topic_deleted(f, 2);
+    fixture_reload(f);
+    assert_int_equal(offset_of_topic(f, 3, NULL), 5);
+}
+
+/* Nobody could write tombstones down: what is loaded is compared with the topics that there are. */
+static void test_topics_after_a_load(void **state) {
+    struct fixture *f = *state;
+    COMMIT(f, .group = "g", .topic_id = 1, .offset = 5, .retention_ms = DAY_MS);
+    COMMIT(f, .group = "h", .topic = "t", .topic_id = 2, .offset = 6);
+    COMMIT(f, .group = "h", .topic = "u", .topic_id = 1, .offset = 7);
+    fixture_reload(f);
+    topic_is(f, 1);
+    fixture_reload(f);
+    assert_int_equal(offset_of_topic(f, 1, NULL), 5);
+    assert_int_equal(fixture_offset(f, "h", "t", 0), -1);
+    assert_int_equal(fixture_offset(f, "h", "u", 0), 7);
+    topic_is(f, 2);
+    assert_int_equal(fixture_offset(f, "g", "t", 0), -1);
+    fixture_reload(f);
+    assert_int_equal(fixture_offset(f, "g", "t", 0), -1);
+    COMMIT(f, .group = "g", .topic_id = 2, .offset = 8);
+    topic_is(f, 0);
+    assert_int_equal(fixture_offset(f, "g", "t", 0), -1);
+}
+
+/* Older records do not say for which topic: they are taken for the present one's, once. */
+static void test_offsets_without_a_topic(void **state) {
+    struct fixture *f = *state;
+    COMMIT(f, .group = "g", .offset = 5, .metadata = "m", .leader_epoch = 3);
+    COMMIT(f, .group = "h", .offset = 6, .retention_ms = DAY_MS);
+    fixture_reload(f);
+    f->manual = true;
+    topic_is(f, 1);
+    assert_int_equal(f->batches[f->first].count, 2);
+    assert_int_equal(offset_of_topic(f, 1, NULL), 5); /* before it is stored anew */
+    fixture_durable(f, f->count);
+    f->manual = false;
+    fixture_reload(f);
+    assert_int_equal(offset_of_topic(f, 1, NULL), 5);
+    assert_int_equal(offset_of_topic(f, 2, NULL), -1);
+    size_t written = f->written;
+    topic_is(f, 1);
+    assert_int_equal(f->written, written);
+    COMMIT(f, .group = "g", .topic_id = 1, .offset = 5, .metadata = "m", .leader_epoch = 3);
+    assert_int_equal(f->written, written); /* all of it is as it was */
+    fixture_advance(f, 2 * DAY_MS);
+    assert_int_equal(fixture_offset(f, "h", "t", 0), -1); /* its retention too */
+    assert_int_equal(offset_of_topic(f, 1, NULL), 5);
+    topic_is(f, 2);
+    assert_int_equal(fixture_offset(f, "g", "t", 0), -1);
+    /* A topic that goes takes along what does not say whose it is. */
+    COMMIT(f, .group = "g", .offset = 5);
+    topic_deleted(f, 7);
+    assert_int_equal(fixture_offset(f, "g", "t", 0), -1);
+}
+
 /* More than one look may write. */
 static void test_many_expire(void **state) {
     struct fixture *f = *state;
@@ -300,11 +404,19 @@ static void test_much_of_little(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        COORD_TEST(test_shown_when_durable), COORD_TEST(test_who_may_commit),
-        COORD_TEST(test_same_again),         COORD_TEST(test_expiry_of_a_simple_consumer),
-        COORD_TEST(test_expiry_of_a_group),  COORD_TEST(test_delete_offsets),
-        COORD_TEST(test_delete_groups),      COORD_TEST(test_topic_deleted),
-        COORD_TEST(test_many_expire),        COORD_TEST(test_much_of_little),
+        COORD_TEST(test_shown_when_durable),
+        COORD_TEST(test_who_may_commit),
+        COORD_TEST(test_same_again),
+        COORD_TEST(test_expiry_of_a_simple_consumer),
+        COORD_TEST(test_expiry_of_a_group),
+        COORD_TEST(test_delete_offsets),
+        COORD_TEST(test_delete_groups),
+        COORD_TEST(test_topic_deleted),
+        COORD_TEST(test_topic_made_anew),
+        COORD_TEST(test_topics_after_a_load),
+        COORD_TEST(test_offsets_without_a_topic),
+        COORD_TEST(test_many_expire),
+        COORD_TEST(test_much_of_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

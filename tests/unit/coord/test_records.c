@@ -51,6 +51,60 @@ static void test_offset_bytes(void **state) {
     assert_int_equal(f->batches[2].sequence, 3);
 }
 
+/* With the topic's id, and with a retention of the commit's own behind it: in a tagged field that is ours. */
+static void test_offset_bytes_with_id(void **state) {
+    struct fixture *f = *state;
+    f->manual = true;
+    COMMIT(f, .group = "gr", .topic = "top", .topic_id = 9, .offset = 258, .leader_epoch = 7, .metadata = "md");
+    const struct coord_record *r = f->batches[0].records;
+    assert_bytes(r->value, r->value_size,
+                 STR("\0\4"
+                     "\0\0\0\0\0\0\1\2"
+                     "\0\0\0\7"
+                     "\3md"
+                     "\0\0\1\x8b\xcf\xe5\x68\0"
+                     "\1"
+                     "\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x9"));
+    COMMIT(f, .group = "gr", .topic = "top", .topic_id = 9, .offset = 1, .retention_ms = 256);
+    r = f->batches[1].records;
+    assert_bytes(r->value, r->value_size,
+                 STR("\0\4"
+                     "\0\0\0\0\0\0\0\1"
+                     "\xff\xff\xff\xff"
+                     "\1"
+                     "\0\0\1\x8b\xcf\xe5\x68\0"
+                     "\2"
+                     "\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x9"
+                     "\x90\x4e\x8\0\0\1\x8b\xcf\xe5\x69\0"));
+    /* Kafka's own reader finds nothing wrong with it. */
+    struct kafka_offset_commit_value v;
+    struct arena a;
+    arena_init(&a, &f->mem);
+    assert_int_equal(kafka_offset_commit_value_decode(&v, 4, r->value + 2, r->value_size - 2, &a), OK);
+    assert_int_equal(v.topic_id.bytes[15], 9);
+    arena_deinit(&a);
+    /* What is loaded says the same: nothing more is written. Metadata of lengths that take one, two and three bytes. */
+    static char metadata[4097];
+    for (int i = 0; i < 5; i++) {
+        memset(metadata, 'm', sizeof(metadata) - 1);
+        metadata[(const int[]){0, 126, 127, 128, 4096}[i]] = '\0';
+        COMMIT(f, .group = "gr", .topic = "u", .topic_id = 8, .partition = i, .offset = 3, .metadata = metadata,
+               .retention_ms = 1000000);
+    }
+    fixture_durable(f, f->count);
+    struct coord_effects before, after;
+    coord_dump(f->coord, &before);
+    fixture_reload(f);
+    coord_dump(f->coord, &after);
+    assert_int_equal(before.count, 6);
+    assert_int_equal(after.count, 6);
+    for (size_t i = 0; i < 6; i++)
+        assert_bytes(after.records[i].value, after.records[i].value_size, before.records[i].value,
+                     before.records[i].value_size);
+    coord_effects_deinit(&before);
+    coord_effects_deinit(&after);
+}
+
 static void test_group_bytes(void **state) {
     struct fixture *f = *state;
     struct call *c = JOIN(f, .group = "gr", .instance = "in", .client = "cl", .protocols = {"range"}, .metadata = "sub",
@@ -452,8 +506,9 @@ static void test_mutated(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        COORD_TEST(test_offset_bytes),        COORD_TEST(test_group_bytes), COORD_TEST(test_old_versions),
-        COORD_TEST(test_damaged_and_foreign), COORD_TEST(test_inverse),     COORD_TEST(test_mutated),
+        COORD_TEST(test_offset_bytes), COORD_TEST(test_offset_bytes_with_id), COORD_TEST(test_group_bytes),
+        COORD_TEST(test_old_versions), COORD_TEST(test_damaged_and_foreign),  COORD_TEST(test_inverse),
+        COORD_TEST(test_mutated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
