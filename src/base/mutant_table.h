@@ -81,5 +81,7 @@ X(SAME_GENERATION, "same-generation", "group", "a rebalance does not raise the g
 X(TWO_LEADERS, "two-leaders", "group", "every member of a generation is told that it leads")
 X(SYNC_ANY, "sync-any", "group", "SyncGroup gives an assignment to a member that names another generation")
 X(COMMIT_ANY, "commit-any", "group", "offset commits of members that name another generation are taken")
+X(OFFSETS_BY_NAME, "offsets-by-name", "broker",
+  "committed offsets belong to a name: they outlive their topic, and count for the next one of that name")
 X(LOAD_LESS, "load-less", "broker group", "a coordinator that is loaded leaves its newest record out")
 X(FORGET_GROUPS, "forget-groups", "group", "a coordinator that is loaded has offsets and no groups")

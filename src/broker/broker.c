@@ -133,28 +133,10 @@ enum err broker_confirm_office(struct broker *b, uint64_t after_ns) {
     return c.err;
 }
 
-struct deletion {
-    struct list node; /* in broker->deletions */
-    const char *name;
-};
-
-/* Committed offsets are kept by name: a new topic of that name comes when those of the old one have been forgotten, or
- * its own would go with them. Suspends. */
-static void await_deletion(struct broker *b, const char *name) {
-    for (bool found = true; found;) {
-        found = false;
-        LIST_EACH(it, &b->deletions) found |= strcmp(LIST_ENTRY(it, struct deletion, node)->name, name) == 0;
-        if (found) waitq_wait(&b->deleted);
-    }
-}
-
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) {
-    await_deletion(b, wish->name);
     enum err e = broker_checked(b, meta_topic_create(b->meta, wish->name, wish->partition_count,
                                                      wish->replication_factor, wish->configs, wish->config_count, id));
-    if (e != OK) return e;
-    await_deletion(b, wish->name); /* one that came to the log before us, after we had looked */
-    broker_publish_and_wait(b, id);
+    if (e == OK) broker_publish_and_wait(b, id);
     return e;
 }
 
@@ -187,22 +169,10 @@ static void close_stream_there(void *arg) {
     shard_close_stream(c->shard, c->stream);
 }
 
-struct forget_offsets {
-    struct shard *shard;
-    const struct topic_route *topic;
-};
-
-static void forget_offsets_there(void *arg) {
-    const struct forget_offsets *f = arg;
-    coordinators_topic_deleted(f->shard, f->topic->name, f->topic->name_size);
-}
-
 enum err broker_delete_topic(struct broker *b, const struct uuid *id) {
     const struct meta_topic *t = meta_topic_by_id(b->meta, id);
     if (!t) return ERR_UNKNOWN_TOPIC_ID;
     struct topic_route *old = topic_route_create(b->env->mem, t, &b->topic_defaults, b->shard_count);
-    struct deletion d = {.name = old->name};
-    list_push_back(&b->deletions, &d.node);
     enum err e = broker_checked(b, meta_topic_delete(b->meta, id));
     if (e == OK) {
         broker_publish_and_wait(b, id);
@@ -211,13 +181,7 @@ enum err broker_delete_topic(struct broker *b, const struct uuid *id) {
             loop_call(c.shard->loop, close_stream_there, &c);
             streams_drop(b->streams, c.stream);
         }
-        for (unsigned i = 0; i < b->shard_count; i++) {
-            struct forget_offsets f = {&b->shards[i], old};
-            loop_call(f.shard->loop, forget_offsets_there, &f);
-        }
     }
-    list_remove(&d.node);
-    waitq_wake_all(&b->deleted);
     topic_route_unref(old);
     return e;
 }
@@ -593,8 +557,6 @@ enum err broker_start(const struct broker_options *o, struct broker **out, const
                     (uint32_t)o->config->max_connections_per_ip);
     waitgroup_init(&b->background);
     fiber_mutex_init(&b->producer_ids_lock);
-    list_init(&b->deletions);
-    waitq_init(&b->deleted);
     fiber_mutex_init(&b->offsets_topic_lock);
     fiber_mutex_init(&b->configs_lock);
     *why = NULL;

@@ -38,8 +38,6 @@ struct broker {
     struct waitgroup background;
     struct fiber_mutex configs_lock; /* from reading a topic's overrides to committing what was made of them */
     struct fiber_mutex producer_ids_lock;
-    struct list deletions; /* of topics, under way: names that may not be given again yet */
-    struct waitq deleted;
     struct fiber_mutex offsets_topic_lock; /* while __consumer_offsets is made */
     int64_t next_producer_id, producer_ids_end;
 };

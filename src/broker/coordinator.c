@@ -326,20 +326,24 @@ static bool key_topic(const char *key, size_t size, const char **topic, size_t *
     return size >= 6 + group + *topic_size;
 }
 
-/* Offsets of topics that went while nobody could write it down: a crash between the two. */
-static void drop_offsets_of_missing_topics(struct coordinator *c, const struct state_table *table) {
+/* Tells the rules which topics there are: some went, or were made anew, while nobody could write it down. The routes are at
+ * least as new as those by which anything in the table was committed. */
+static void tell_topics(struct coordinator *c, const struct state_table *table) {
     struct shard *s = c->shard;
-    struct mapstr missing;
-    mapstr_init(&missing, s->env->mem);
+    struct mapstr topics;
+    mapstr_init(&topics, s->env->mem);
     const char *key, *topic;
     size_t key_size, topic_size;
     for (size_t cursor = 0; state_table_next(table, &cursor, &key, &key_size) != NULL;) {
-        if (key_topic(key, key_size, &topic, &topic_size) && !routes_by_name(&s->routes, topic, topic_size))
-            mapstr_put(&missing, topic, topic_size, c);
+        if (key_topic(key, key_size, &topic, &topic_size)) mapstr_put(&topics, topic, topic_size, c);
     }
-    for (size_t cursor = 0; mapstr_next(&missing, &cursor, &topic, &topic_size) != NULL;)
-        coord_topic_deleted(c->rules, coordinator_now(c), kafka_string_view(topic, topic_size));
-    mapstr_deinit(&missing);
+    for (size_t cursor = 0; mapstr_next(&topics, &cursor, &topic, &topic_size) != NULL;) {
+        const struct topic_route *route = routes_by_name(&s->routes, topic, topic_size);
+        struct kafka_uuid id = {{0}};
+        if (route) id = uuid_to_kafka(&route->id);
+        coord_topic_is(c->rules, coordinator_now(c), kafka_string_view(topic, topic_size), route ? &id : NULL);
+    }
+    mapstr_deinit(&topics);
 }
 
 /* For MUTANT_LOAD_LESS and MUTANT_FORGET_GROUPS. */
@@ -382,7 +386,7 @@ static void load_rules(struct coordinator *c) {
     c->state = COORDINATOR_ACTIVE;
     metric_gauge_add(s->env->metrics, M_COORDINATORS, 1);
     metric_add(s->env->metrics, M_COORDINATOR_LOADED_RECORDS, 0, state_table_count(table));
-    drop_offsets_of_missing_topics(c, table);
+    tell_topics(c, table);
     struct coord_counts counts;
     coord_counts(c->rules, &counts);
     count_as(c, &counts);
@@ -505,20 +509,17 @@ static void settle(struct shard *s, uint64_t stream, uint64_t deadline_ns) {
     }
 }
 
-void coordinators_topic_deleted(struct shard *s, const char *topic, size_t size) {
-    enum err e = coordinators_load(s);
-    if (e != OK) return; /* who loads later sees that the topic is not there */
-    uint64_t *streams;
-    size_t count = list_streams(s, &streams);
-    for (size_t i = 0; i < count; i++) {
-        struct coordinator *c = map64_get(&s->coordinators, streams[i]);
-        if (!c || c->state != COORDINATOR_ACTIVE) continue;
-        coord_topic_deleted(c->rules, coordinator_now(c), kafka_string_view(topic, size));
-        coordinator_called(c);
-    }
-    uint64_t deadline = env_now_ns(s->env) + STOP_PATIENCE_NS;
-    for (size_t i = 0; i < count; i++) settle(s, streams[i], deadline);
-    mem_free(s->env->mem, streams);
+static void topic_deleted(void *ctx, struct coordinator *c) {
+    const struct topic_route *t = ctx;
+    struct kafka_uuid id = uuid_to_kafka(&t->id);
+    coord_topic_deleted(c->rules, coordinator_now(c), kafka_string_view(t->name, t->name_size), &id);
+    coordinator_called(c);
+}
+
+void coordinators_topic_deleted(struct shard *s, const struct topic_route *t) {
+    CHECK_OBJ(t, TOPIC_ROUTE_MAGIC);
+    if (env_mutant(s->env, MUTANT_OFFSETS_BY_NAME)) return;
+    coordinators_each(s, topic_deleted, (void *)(uintptr_t)t);
 }
 
 void coordinators_stop(struct shard *s) {

@@ -35,8 +35,9 @@ void coordinator_called(struct coordinator *c);
 enum err coordinators_load(struct shard *s) WARN_UNUSED;
 /* Calls fn for each that is loaded; fn must not suspend. */
 void coordinators_each(struct shard *s, void (*fn)(void *ctx, struct coordinator *c), void *ctx);
-/* The topic is gone: its offsets go from all groups of this shard. Suspends until that is durable. */
-void coordinators_topic_deleted(struct shard *s, const char *topic, size_t size);
+/* The topic is gone, and this shard's routes know: what was committed for it goes from all groups of this shard. Does not
+ * suspend and need not become durable: see coord_topic_deleted. A coordinator that is not loaded does the same when it is. */
+void coordinators_topic_deleted(struct shard *s, const struct topic_route *t);
 
 /* The broker stops: takes no more requests, gives pending writes some time, and answers what still waits. Suspends. */
 void coordinators_stop(struct shard *s);

@@ -1,5 +1,6 @@
 /* Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete. Which topics and partitions there are is looked up here;
- * the rest is coord/'s.
+ * the rest is coord/'s. Offsets are committed for a topic, not for its name: what a topic that is gone had committed is
+ * not shown for the one that has its name now.
  *
  * Version 0 of OffsetCommit and OffsetFetch meant ZooKeeper. A Kafka without it refuses both with UNSUPPORTED_VERSION
  * for each partition, and so do we. */
@@ -17,12 +18,18 @@ struct commit {
     struct coord_commit what;
 };
 
-/* A commit of a topic that has been deleted meanwhile: the home shard hears of the deletion before its coordinators
+/* Whether this is the topic of that name, as far as the home shard has heard; a zero id is any. */
+static bool topic_is(const struct group_call *call, struct kafka_string name, const struct kafka_uuid *id) {
+    const struct topic_route *route = routes_by_name(&call->home->routes, name.data, (size_t)name.size);
+    return route && (kafka_uuid_is_zero(id) || memcmp(id->bytes, route->id.bytes, sizeof(id->bytes)) == 0);
+}
+
+/* A commit for a topic that has been deleted meanwhile: the home shard hears of the deletion before its coordinators
  * forget the topic's offsets, so that none comes behind. */
 static void commit_check_again(struct group_call *call, struct coord_commit *what) {
     for (size_t i = 0; i < what->item_count; i++) {
         struct coord_commit_item *item = &what->items[i];
-        if (item->error == OK && !routes_by_name(&call->home->routes, item->topic.data, (size_t)item->topic.size))
+        if (item->error == OK && !topic_is(call, item->topic, &item->topic_id))
             item->error = ERR_UNKNOWN_TOPIC_OR_PARTITION;
     }
 }
@@ -70,6 +77,8 @@ static void commit_topic(struct request *r, const struct kafka_offset_commit_req
     struct kafka_string name = want->name;
     if (by_id && route)
         name = kafka_string_view(arena_strndup(&r->arena, route->name, route->name_size), route->name_size);
+    struct kafka_uuid id = {{0}};
+    if (route && !env_mutant(request_shard(r)->env, MUTANT_OFFSETS_BY_NAME)) id = uuid_to_kafka(&route->id);
     for (int32_t i = 0; i < want->partitions.count; i++) {
         const struct kafka_offset_commit_request_partition *p = &want->partitions.items[i];
         items[i] = (struct coord_commit_item){.topic = name,
@@ -77,6 +86,7 @@ static void commit_topic(struct request *r, const struct kafka_offset_commit_req
                                               .leader_epoch = p->committed_leader_epoch,
                                               .offset = p->committed_offset,
                                               .commit_timestamp_ms = p->commit_timestamp,
+                                              .topic_id = id,
                                               .metadata = p->committed_metadata};
         if (request_version(r) == 0)
             items[i].error = ERR_UNSUPPORTED_VERSION;
@@ -131,10 +141,29 @@ struct fetch {
     size_t topic_count;
 };
 
+/* Only of topics that are there, whether the rules have forgotten the others or not. */
+static void fetch_check(const struct group_call *call, struct coord_fetch *what) {
+    size_t kept = 0;
+    for (size_t i = 0; i < what->item_count; i++) {
+        struct coord_offset_item *item = &what->items[i];
+        bool found = item->error == OK || item->error == ERR_OFFSET_METADATA_TOO_LARGE;
+        bool hide = found && !topic_is(call, item->topic, &item->topic_id);
+        if (hide && what->all) continue;
+        if (hide) {
+            item->error = OK;
+            item->offset = item->leader_epoch = -1;
+            item->metadata = kafka_string_of("");
+        }
+        what->items[kept++] = *item;
+    }
+    what->item_count = kept;
+}
+
 static void fetch_run(struct group_call *call, struct coord *rules, struct coord_now now) {
     (void)now;
     struct fetch *f = call->op;
     call->reply.error = coord_fetch_offsets(rules, &f->what, &call->arena);
+    if (call->reply.error == OK) fetch_check(call, &f->what);
     group_call_done(&call->reply);
 }
 
@@ -146,6 +175,7 @@ static void fetch_fill(struct request *r, struct fetch *f) {
     for (size_t t = 0; t < f->topic_count; t++) {
         for (int32_t p = 0; p < f->topics[t].partitions.count; p++, item++) {
             *item = (struct coord_offset_item){.topic = f->topics[t].name,
+                                               .topic_id = f->topics[t].id,
                                                .partition = f->topics[t].partitions.items[p],
                                                .leader_epoch = -1,
                                                .offset = -1};

@@ -283,7 +283,12 @@ void shard_set_producer_expiration(struct shard *s, int64_t ms) {
 
 void shard_topic_removed(struct shard *s, const struct uuid *id) {
     CHECK_OBJ(s, SHARD_MAGIC);
+    struct topic_route *t = routes_by_id(&s->routes, id->bytes);
+    if (!t) return;
+    topic_route_ref(t);
     routes_remove(&s->routes, id);
+    coordinators_topic_deleted(s, t);
+    topic_route_unref(t);
 }
 
 /* --- Retention, and opening in the background. */

@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "cli/commands.h"
+#include "rt/sanitizer.h"
 
 enum err process_read_file(const char *path, struct buf *out, char *why, size_t why_size) {
     bool standard_input = strcmp(path, "-") == 0;
@@ -76,8 +77,14 @@ static void on_crash(int number) {
     _exit(EXIT_FAILED);
 }
 
-/* There when the process is built with a sanitizer, which ends it in its own way. */
-extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+/* A sanitizer ends the process in its own way. That of addresses calls back; that of undefined behaviour has a library of
+ * its own, whose callback cannot be told from the other's by name, and is asked to abort. */
+#if OXBOW_ASAN
+const char *__ubsan_default_options(void);
+const char *__ubsan_default_options(void) {
+    return "abort_on_error=1";
+}
+#endif
 
 void process_last_words(const char *text) {
     atomic_store(&last_words, text);
@@ -86,7 +93,9 @@ void process_last_words(const char *text) {
     struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK};
     static const int numbers[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) (void)sigaction(numbers[i], &action, NULL);
-    if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(last_words_say);
+#if OXBOW_ASAN
+    __sanitizer_set_death_callback(last_words_say);
+#endif
 }
 
 enum err process_input_open(struct process_input *in, const char *path, char *why, size_t why_size) {

@@ -179,6 +179,7 @@ void coord_leave(struct coord *c, struct coord_now now, int16_t api_version,
 
 struct coord_commit_item {
     struct kafka_string topic;
+    struct kafka_uuid topic_id; /* for which it counts; zero: not known, for any of that name */
     int32_t partition;
     int32_t leader_epoch; /* -1: none */
     int64_t offset;
@@ -200,6 +201,9 @@ void coord_commit_offsets(struct coord *c, struct coord_now now, const struct co
 
 struct coord_offset_item {
     struct kafka_string topic;
+    /* In: of another topic of that name nothing is shown; zero: of any. Out: for which it was committed. It is for the
+     * caller to know whether that is the topic of this name. */
+    struct kafka_uuid topic_id;
     int32_t partition;
     int32_t leader_epoch;         /* out; -1: none */
     int64_t offset;               /* out; -1: nothing committed */
@@ -224,8 +228,13 @@ struct coord_delete_item {
 /* OffsetDelete. An error of the group is in `error` only, and no item is changed. */
 void coord_delete_offsets(struct coord *c, struct coord_now now, struct kafka_string group_id,
                           struct coord_delete_item *items, size_t count, struct coord_reply *reply);
-/* The topic is gone: its offsets go from all groups. */
-void coord_topic_deleted(struct coord *c, struct coord_now now, struct kafka_string topic);
+/* The topic of that name and id is gone: what was committed for it goes from all groups, what was committed for another
+ * of that name stays. Nothing depends on it: the offsets of a topic that is gone count no more, stored or not. */
+void coord_topic_deleted(struct coord *c, struct coord_now now, struct kafka_string topic,
+                         const struct kafka_uuid *id);
+/* After coord_loaded, for each name: which topic has it now; NULL: none. What was committed for another goes. What does
+ * not say for which (records of older versions) is taken for this one's, and stored anew with its id. */
+void coord_topic_is(struct coord *c, struct coord_now now, struct kafka_string topic, const struct kafka_uuid *id);
 
 /* answer.describe, for one group. */
 void coord_describe(struct coord *c, int16_t api_version, struct kafka_string group_id, struct coord_reply *reply);

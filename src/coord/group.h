@@ -106,6 +106,7 @@ struct offset_value {
     int64_t fresh_commit_ms, fresh_expire_ms; /* moved by commits that changed nothing else */
     int32_t leader_epoch;
     bool deleted;
+    struct kafka_uuid topic_id; /* zero: not known */
     int32_t metadata_size;
     char metadata[];
 };
@@ -264,9 +265,9 @@ void sync_arm_timer(struct group *g);
 /* ---- offsets.c ---- */
 
 struct offset_value *offset_newest(const struct offset_entry *e); /* durable or not; NULL: none, or deleted */
-/* From the log. */
+/* From the log. expire_ms -1: by the broker's retention. */
 void offset_load(struct group *g, struct kafka_string topic, int32_t partition,
-                 const struct kafka_offset_commit_value *value);
+                 const struct kafka_offset_commit_value *value, int64_t expire_ms);
 void offset_unload(struct group *g, struct kafka_string topic, int32_t partition);
 void offset_delete(struct offset_entry *e);
 void offset_value_durable(struct coord *c, struct offset_value *v);

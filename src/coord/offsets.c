@@ -3,6 +3,10 @@
  * An entry has a durable value, which is what readers see, and a queue of values on their way to the log. Deletion is such
  * a value too: so an entry is shown until its tombstone is durable.
  *
+ * An offset is committed for a topic, by its id, and not for whatever has that name: a topic that is deleted and made anew
+ * has offsets of its own from the first moment, whether the tombstones of the old ones were written or not. So these
+ * only tidy up. No value in memory is without an id, save where the caller gives none (coord_topic_is).
+ *
  * A commit that says what the newest value says already is answered with it, and only its time is noted. That note is
  * lost with the memory; so a commit is written after all when the stored time lies back by more than a quarter of the
  * retention, and a loaded value counts as if it had been refreshed for that long: nothing expires too early. */
@@ -190,7 +194,7 @@ void offset_delete(struct offset_entry *e) {
 }
 
 void offset_load(struct group *g, struct kafka_string topic, int32_t partition,
-                 const struct kafka_offset_commit_value *value) {
+                 const struct kafka_offset_commit_value *value, int64_t expire_ms) {
     CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     ASSERT(c->phase == COORD_LOADING);
@@ -200,7 +204,8 @@ void offset_load(struct group *g, struct kafka_string topic, int32_t partition,
     v->offset = value->offset;
     v->leader_epoch = value->leader_epoch;
     v->commit_ms = value->commit_timestamp;
-    v->expire_ms = value->expire_timestamp;
+    v->expire_ms = expire_ms;
+    v->topic_id = value->topic_id;
     int64_t slack = slack_ms(c, v->commit_ms, v->expire_ms);
     v->fresh_commit_ms = clamp_ms(v->commit_ms) + slack;
     if (v->expire_ms >= 0) v->fresh_expire_ms = clamp_ms(v->expire_ms) + slack;
@@ -222,6 +227,7 @@ void offset_unload(struct group *g, struct kafka_string topic, int32_t partition
 static bool says_the_same(const struct offset_value *v, const struct coord_commit_item *item, int64_t expire_ms) {
     size_t size = item->metadata.size > 0 ? (size_t)item->metadata.size : 0;
     return v->offset == item->offset && v->leader_epoch == item->leader_epoch &&
+           kafka_uuid_equal(&v->topic_id, &item->topic_id) &&
            (v->expire_ms >= 0) == (expire_ms >= 0) && (size_t)v->metadata_size == size &&
            (size == 0 || memcmp(v->metadata, item->metadata.data, size) == 0);
 }
@@ -245,6 +251,7 @@ static uint64_t commit_item(struct group *g, const struct coord_commit_item *ite
         }
     }
     v = value_create(c, item->metadata);
+    v->topic_id = item->topic_id;
     v->offset = item->offset;
     v->leader_epoch = item->leader_epoch;
     v->commit_ms = v->fresh_commit_ms = commit_ms;
@@ -293,7 +300,7 @@ static size_t commit_bytes(const struct coord_commit *commit) {
     for (size_t i = 0; i < commit->item_count; i++) {
         const struct coord_commit_item *item = &commit->items[i];
         if (item->error || item->topic.size < 0) continue;
-        bytes += (size_t)commit->group_id.size + (size_t)item->topic.size + 64;
+        bytes += (size_t)commit->group_id.size + (size_t)item->topic.size + 96;
         if (item->metadata.size > 0) bytes += (size_t)item->metadata.size;
     }
     return bytes;
@@ -327,6 +334,8 @@ void coord_commit_offsets(struct coord *c, struct coord_now now, const struct co
 /* *left: how many bytes of metadata the answer may still take. A request may name one partition a million times. */
 static void show(const struct offset_entry *e, struct coord_offset_item *item, struct arena *arena, size_t *left) {
     const struct offset_value *v = e ? e->durable : NULL;
+    if (v && !kafka_uuid_is_zero(&item->topic_id) && !kafka_uuid_equal(&v->topic_id, &item->topic_id)) v = NULL;
+    if (v) item->topic_id = v->topic_id;
     if (v && v->metadata_size > 0 && (size_t)v->metadata_size > *left) {
         item->error = ERR_OFFSET_METADATA_TOO_LARGE;
         return;
@@ -426,17 +435,61 @@ void coord_delete_offsets(struct coord *c, struct coord_now now, struct kafka_st
     reply_finish(c, reply, NULL, hold);
 }
 
-void coord_topic_deleted(struct coord *c, struct coord_now now, struct kafka_string topic) {
+/* Stores what is there once more, now that its topic is known. */
+static void adopt(struct offset_entry *e, struct offset_value *old, const struct kafka_uuid *id) {
+    old->topic_id = *id;
+    struct offset_value *v =
+        value_create(e->group->coord, kafka_string_view(old->metadata, (size_t)old->metadata_size));
+    v->topic_id = *id;
+    v->offset = old->offset;
+    v->leader_epoch = old->leader_epoch;
+    v->commit_ms = old->commit_ms;
+    v->expire_ms = old->expire_ms;
+    v->fresh_commit_ms = old->fresh_commit_ms;
+    v->fresh_expire_ms = old->fresh_expire_ms;
+    value_write(e, v);
+}
+
+/* Calls `each` for all that groups have committed under that name. */
+static void each_of_topic(struct coord *c, struct kafka_string topic,
+                          void (*each)(struct offset_entry *e, struct offset_value *v, const struct kafka_uuid *id),
+                          const struct kafka_uuid *id) {
     CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(topic.size >= 0);
-    if (c->phase != COORD_ACTIVE) return;
-    c->now = now;
     struct group *g;
     for (size_t i = 0; (g = mapstr_next(&c->groups, &i, NULL, NULL)) != NULL;) {
         struct offset_topic *t = mapstr_get(&g->topics, topic.data, (size_t)topic.size);
         struct offset_entry *e;
         for (size_t j = 0; t && (e = map64_next(&t->partitions, &j, NULL)) != NULL;) {
-            if (offset_newest(e)) offset_delete(e);
+            struct offset_value *v = offset_newest(e);
+            if (v) each(e, v, id);
         }
     }
+}
+
+static void drop_if_of(struct offset_entry *e, struct offset_value *v, const struct kafka_uuid *id) {
+    if (kafka_uuid_is_zero(&v->topic_id) || kafka_uuid_equal(&v->topic_id, id)) offset_delete(e);
+}
+
+static void keep_if_of(struct offset_entry *e, struct offset_value *v, const struct kafka_uuid *id) {
+    bool known = !kafka_uuid_is_zero(&v->topic_id);
+    if (!id || (known && !kafka_uuid_equal(&v->topic_id, id)))
+        offset_delete(e);
+    else if (!known && !kafka_uuid_is_zero(id))
+        adopt(e, v, id);
+}
+
+void coord_topic_deleted(struct coord *c, struct coord_now now, struct kafka_string topic,
+                         const struct kafka_uuid *id) {
+    CHECK_OBJ(c, COORD_MAGIC);
+    if (c->phase != COORD_ACTIVE) return;
+    c->now = now;
+    each_of_topic(c, topic, drop_if_of, id);
+}
+
+void coord_topic_is(struct coord *c, struct coord_now now, struct kafka_string topic, const struct kafka_uuid *id) {
+    CHECK_OBJ(c, COORD_MAGIC);
+    if (c->phase != COORD_ACTIVE) return;
+    c->now = now;
+    each_of_topic(c, topic, keep_if_of, id);
 }

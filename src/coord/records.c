@@ -1,6 +1,8 @@
 /* The records of __consumer_offsets, in Kafka's own format (schema/group_records.ox), so that Kafka's tools can read
  * them: key and value each begin with their version as an int16, big-endian. Written are the versions that Kafka 3.x and
- * 4.x write: offsets as 3, or 1 when the commit brought a retention of its own; groups as 3. Read are all.
+ * 4.x write: groups as 3; offsets as 4, which has the topic's id. Read are all, and what does not say for which topic it was
+ * committed is what older versions of this file wrote: 3, or 1 when the commit brought a retention of its own. Kafka's version 4
+ * has no place for that: there it is a tagged field of our own, which others skip.
  *
  * Also here: ConsumerProtocol's subscriptions, as far as the coordinator has to understand them (version, topics). */
 #include <stdlib.h>
@@ -11,7 +13,11 @@
 #include "coord/group.h"
 
 enum { KEY_OFFSET_OLD = 0, KEY_OFFSET = 1, KEY_GROUP = 2 };
-enum { VALUE_OFFSET = 3, VALUE_OFFSET_EXPIRES = 1, VALUE_GROUP = 3, VALUE_NEWEST = 4 };
+enum { VALUE_OFFSET = 4, VALUE_OFFSET_NO_ID = 3, VALUE_OFFSET_EXPIRES = 1, VALUE_GROUP = 3, VALUE_NEWEST = 4 };
+
+/* Behind Kafka's tag 0, the topic's id of 16 bytes, in a version 4: tag 10000, a size of 8, the time in ms. */
+static const uint8_t expires_head[] = {0x90, 0x4e, 8};
+enum { TOPIC_ID_TAGS = 1 + 2 + 16, EXPIRES_TAG = sizeof(expires_head) + 8 };
 
 /* ---- writing ---- */
 
@@ -80,6 +86,30 @@ struct kafka_bytes records_offset_key(struct coord *c, const struct offset_entry
     return encode(c, &kafka_offset_commit_key_type, KEY_OFFSET, &key);
 }
 
+/* The value, which ends with a topic's id, and when it expires. */
+static struct kafka_bytes add_expires(struct coord *c, struct kafka_bytes value, int64_t expire_ms) {
+    CHECK_OBJ(c, COORD_MAGIC);
+    uint8_t *data = arena_alloc(&c->scratch, (size_t)value.size + EXPIRES_TAG), *end = data + value.size;
+    memcpy(data, value.data, (size_t)value.size);
+    ASSERT(value.size > TOPIC_ID_TAGS && end[-TOPIC_ID_TAGS] == 1);
+    end[-TOPIC_ID_TAGS] = 2; /* so many tagged fields */
+    memcpy(end, expires_head, sizeof(expires_head));
+    be64_put(end + sizeof(expires_head), (uint64_t)expire_ms);
+    return (struct kafka_bytes){data, value.size + (int32_t)EXPIRES_TAG};
+}
+
+/* Of a value of version 4 that was read: its own retention, as add_expires writes it; -1: none. Nothing but the tags lies behind
+ * what Kafka's fields take. */
+static int64_t read_expires(const struct kafka_offset_commit_value *v, const uint8_t *value, size_t size) {
+    size_t metadata = (size_t)v->metadata.size;
+    size_t length = metadata + 1 < 0x80 ? 1 : metadata + 1 < 0x4000 ? 2 : 3;
+    size_t tags = 2 + 8 + 4 + length + metadata + 8;
+    if (size != tags + TOPIC_ID_TAGS + EXPIRES_TAG || value[tags] != 2) return -1;
+    const uint8_t *tag = value + tags + TOPIC_ID_TAGS;
+    if (memcmp(tag, expires_head, sizeof(expires_head)) != 0) return -1;
+    return (int64_t)be64_get(tag + sizeof(expires_head));
+}
+
 struct kafka_bytes records_offset_value(struct coord *c, const struct offset_value *v) {
     CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(!v->deleted);
@@ -90,7 +120,12 @@ struct kafka_bytes records_offset_value(struct coord *c, const struct offset_val
     value.metadata = kafka_string_view(v->metadata, (size_t)v->metadata_size);
     value.commit_timestamp = v->commit_ms;
     value.expire_timestamp = v->expire_ms;
-    return encode(c, &kafka_offset_commit_value_type, v->expire_ms >= 0 ? VALUE_OFFSET_EXPIRES : VALUE_OFFSET, &value);
+    value.topic_id = v->topic_id;
+    const struct kafka_struct *type = &kafka_offset_commit_value_type;
+    if (kafka_uuid_is_zero(&v->topic_id))
+        return encode(c, type, v->expire_ms >= 0 ? VALUE_OFFSET_EXPIRES : VALUE_OFFSET_NO_ID, &value);
+    struct kafka_bytes bytes = encode(c, type, VALUE_OFFSET, &value);
+    return v->expire_ms >= 0 ? add_expires(c, bytes, v->expire_ms) : bytes;
 }
 
 /* ---- reading ---- */
@@ -112,7 +147,8 @@ static enum err load_offset(struct coord *c, int16_t key_version, struct kafka_b
     if (version > VALUE_NEWEST) return ERR_VERSION;
     e = kafka_offset_commit_value_decode(&v, version, value + 2, value_size - 2, &c->scratch);
     if (e) return e;
-    offset_load(g ? g : group_open(c, k.group), k.topic, k.partition, &v);
+    int64_t expire_ms = version == VALUE_OFFSET ? read_expires(&v, value, value_size) : v.expire_timestamp;
+    offset_load(g ? g : group_open(c, k.group), k.topic, k.partition, &v, expire_ms);
     return OK;
 }
 

@@ -77,6 +77,9 @@ static inline bool kafka_uuid_is_zero(const struct kafka_uuid *u) {
     static const struct kafka_uuid zero;
     return memcmp(u, &zero, sizeof(zero)) == 0;
 }
+static inline bool kafka_uuid_equal(const struct kafka_uuid *a, const struct kafka_uuid *b) {
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
 
 enum kafka_kind {
     KAFKA_BOOL,

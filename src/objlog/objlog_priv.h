@@ -35,10 +35,11 @@ struct objlog {
 
     uint64_t next;
     struct objlog_nonce last;
-    bool last_known;   /* false: `next` is where a walk began, so its predecessor was never read */
-    uint64_t boundary; /* newest checkpoint in the prefix */
-    uint64_t carried;  /* highest boundary that an entry of the prefix carries */
-    bool at_fence;     /* the walk ended at a fence, which lies at `next` */
+    bool last_known;     /* false: `next` is where a walk began, so its predecessor was never read */
+    uint64_t boundary;   /* newest checkpoint in the prefix */
+    uint64_t carried;    /* highest boundary that an entry of the prefix carries */
+    bool at_fence;       /* the walk ended at a fence, which lies at `next` */
+    unsigned lost_races; /* of takeovers that have not succeeded yet, one after the other */
     struct objlog_nonce fence_nonce;
 
     bool writable;      /* made empty, or taken over by an election */

@@ -6,7 +6,8 @@
  * last request lands. The LIST begun afterwards tells: had the number been trimmed, then an entry above carries a
  * boundary above it, and is still there, for it or a newer one is what the log now begins with.
  *
- * A fencer may lose race after race against a writer that is alive and fast. After eight it puts a fence where that
+ * A fencer may lose race after race against a writer that is alive and fast: it finds the number taken, or free because
+ * it has been trimmed meanwhile, which the LIST tells. After eight it puts a fence where that
  * writer cannot have been yet, OBJLOG_DEPTH_MAX beyond the hole, and walks on: the writer comes to an end within that
  * distance. */
 #include <inttypes.h>
@@ -24,7 +25,6 @@ struct takeover {
     struct objlog_nonce made;  /* nonce of the entry put last */
     struct objlog_nonce ahead; /* of the fence put ahead; zero: none */
     uint64_t ahead_number;
-    unsigned lost;      /* races */
     unsigned elections; /* of others, applied since the takeover began */
 };
 
@@ -54,7 +54,7 @@ static const struct objlog_nonce *own_fence(const struct takeover *t) {
 }
 
 static bool fence_ahead_due(const struct takeover *t) {
-    if (t->kind != OBJLOG_FENCE || t->lost < LOST_RACES_MAX) return false;
+    if (t->kind != OBJLOG_FENCE || t->log->lost_races < LOST_RACES_MAX) return false;
     return !own_fence(t) || t->ahead_number < t->log->next; /* a new beginning may have led past the first one */
 }
 
@@ -65,7 +65,7 @@ static enum err fence_ahead(struct takeover *t) {
         t->ahead = t->made;
         t->ahead_number = number;
     }
-    t->lost = 0; /* if the writer is already further than that, the next eight races decide again */
+    t->log->lost_races = 0; /* if the writer is already further than that, the next eight races decide again */
     return e == ERR_EXISTS ? OK : e;
 }
 
@@ -86,7 +86,7 @@ static enum err attempt(struct takeover *t, bool *made, bool *standing) {
         return OK;
     }
     if (e != ERR_EXISTS) return e;
-    t->lost++;
+    l->lost_races++;
     e = objlog_walk(l, t->replay, own_fence(t), &t->elections);
     if (e != ERR_STALE) return e;
     t->replay->reset(t->replay->ctx);
@@ -96,6 +96,7 @@ static enum err attempt(struct takeover *t, bool *made, bool *standing) {
 /* The entry stands: the position moves behind an election, a fence is the end. */
 static void takeover_settle(struct takeover *t, bool made) {
     struct objlog *l = t->log;
+    l->lost_races = 0;
     if (l->boundary > l->carried) l->carried = l->boundary;
     if (t->kind == OBJLOG_ELECTION) {
         ASSERT(made && l->last_known);
@@ -136,7 +137,7 @@ enum err objlog_take_over(struct objlog *l, enum objlog_kind kind, const struct 
         if (e != OK && e != ERR_STALE) return e;
         log_info(l->env->log, "object log takeover begins anew", "prefix=%s number=%" PRIu64 " boundary=%" PRIu64,
                  l->prefix, l->next, boundary);
-        t.lost = 0;
+        l->lost_races++; /* a writer that trims as fast as this walks is as lost a race as one whose entry was there first */
         replay->reset(replay->ctx);
         e = objlog_reload(l, replay, boundary, own_fence(&t), &t.elections);
         if (e != OK) return e;

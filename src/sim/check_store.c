@@ -505,7 +505,7 @@ enum lot {
     LOT_PROBE,
     LOT_FENCE,
     LOT_ELECTION,
-    LOT_LATE,    /* nobody waited for it when it landed */
+    LOT_LATE,    /* it landed after it could be seen that nothing needs it */
     LOT_GARBAGE, /* to be deleted, and not due yet */
     LOT_ORPHAN,
 };
@@ -535,10 +535,10 @@ static enum lot lot_of_data(const struct check *c, const struct sim_object *o, s
     const struct sim_check_options *x = c->options;
     if (kind == OBJLOG_FENCE && !x->exclusive) return LOT_FENCE;
     if (x->settled.v == 0 || id.creator.v > x->settled.v) return LOT_GARBAGE;
-    if (id.creator.v < x->settled.v) return o->late && o->landed_ns >= x->swept_ns ? LOT_LATE : LOT_ORPHAN;
+    if (id.creator.v < x->settled.v) return o->landed_ns >= x->swept_ns ? LOT_LATE : LOT_ORPHAN;
     bool own_entry = id.kind == OBJECT_LEDGER_ENTRY;
     if (own_entry && (x->closed || id.number >= c->settled_boundary)) return LOT_GARBAGE;
-    return o->late ? LOT_LATE : LOT_ORPHAN;
+    return o->again && !x->exclusive ? LOT_LATE : LOT_ORPHAN;
 }
 
 static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o) {
@@ -546,7 +546,7 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
     if (objlog_header_decode(o->data, o->size, &h) != OK) return LOT_ORPHAN;
     bool takeover = h.kind == OBJLOG_ELECTION || h.kind == OBJLOG_FENCE;
     if (takeover && !c->options->exclusive) return LOT_ELECTION;
-    if (o->late && !c->options->exclusive) return LOT_LATE;
+    if (o->again && !c->options->exclusive) return LOT_LATE;
     return c->options->merged ? LOT_ORPHAN : LOT_GARBAGE;
 }
 

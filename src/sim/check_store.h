@@ -13,12 +13,13 @@
  * may be ahead.
  *
  * Of a broker that has had its time (`settled`): nothing lies there that nothing needs. The rules:
- *  - objects of incarnations before it: swept. What landed after the sweep looked is due at the sweep of the next start, so it
- *    is let pass only if nobody waited for it any more when it landed;
+ *  - objects of incarnations before it: swept. What landed after the sweep began is due at the sweep of the next start:
+ *    a request that was on its way for long, or the repetition of one whose sender does not know yet that it was
+ *    overtaken (what it puts lies below its fence, where its successor has read it: nobody is deceived);
  *  - fences stay for ever on a shared store; elections too, in the cluster log. A ledger has one fence that ends it, and those
  *    that a recoverer put ahead of a writer who was quicker, one for eight lost races: SIM_CHECK_FENCES_MAX is plenty;
  *  - its own: what is no longer log and not referred to is deleted. What is still log is bounded by checkpoints;
- *  - entries of the cluster log below its boundary are deleted; one that lands once more after that, late, stays for
+ *  - entries of the cluster log below its boundary are deleted; one that lands once more after that stays for
  *    ever: the next start looks only above what was cleaned, and what would be read for it is not worth some hundred bytes;
  *  - probes of the store's check may stay: another broker may be using what looks left over. */
 #ifndef OXBOW_SIM_CHECK_STORE_H

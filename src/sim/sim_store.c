@@ -27,6 +27,7 @@ struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name) {
     INIT_OBJ(b, SIM_BUCKET_MAGIC);
     b->world = w;
     (void)snprintf(b->name, sizeof(b->name), "%s", name);
+    mapstr_init(&b->gone, &w->heap);
     list_push_back(&w->buckets, &b->link);
     return b;
 }
@@ -41,6 +42,7 @@ void sim_bucket_destroy(struct sim_bucket *b) {
     CHECK_OBJ(b, SIM_BUCKET_MAGIC);
     for (size_t i = 0; i < b->count; i++) object_free(b, b->objects[i]);
     mem_free(&b->world->heap, b->objects);
+    mapstr_deinit(&b->gone);
     list_remove(&b->link);
     b->magic = 0;
     mem_free(&b->world->heap, b);
@@ -64,8 +66,7 @@ const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char 
     return i < b->count && strcmp(b->objects[i]->key, key) == 0 ? b->objects[i] : NULL;
 }
 
-static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only,
-                           bool late) {
+static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t *data, size_t size, bool create_only) {
     struct sim_world *w = b->world;
     size_t i = sim_bucket_from(b, key);
     bool there = i < b->count && strcmp(b->objects[i]->key, key) == 0;
@@ -76,7 +77,7 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
     if (size > 0) memcpy(o->data, data, size);
     o->size = size;
     o->listed_at_ns = o->landed_ns = w->now_ns;
-    o->late = late;
+    o->again = mapstr_get(&b->gone, key, strlen(key)) != NULL;
     if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
     b->created++;
     if (there) {
@@ -94,6 +95,7 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
 static void bucket_delete(struct sim_bucket *b, const char *key) {
     size_t i = sim_bucket_from(b, key);
     if (i == b->count || strcmp(b->objects[i]->key, key) != 0) return;
+    (void)mapstr_put(&b->gone, key, strlen(key), b);
     object_free(b, b->objects[i]);
     b->count--;
     memmove(&b->objects[i], &b->objects[i + 1], (b->count - i) * sizeof(*b->objects));
@@ -169,7 +171,7 @@ static void landing_do(struct landing *x) {
     struct change *c = x->change;
     enum err e = OK;
     if (c->put) {
-        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only, x->request == NULL);
+        e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
     } else {
         bucket_delete(x->bucket, c->key);
         bucket_deleted(x->bucket);

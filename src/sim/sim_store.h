@@ -12,6 +12,7 @@
 #ifndef OXBOW_SIM_SIM_STORE_H
 #define OXBOW_SIM_SIM_STORE_H
 
+#include "base/map.h"
 #include "sim/node.h"
 #include "store/store.h"
 
@@ -23,7 +24,7 @@ struct sim_object {
     size_t size;
     uint64_t listed_at_ns; /* from when LIST shows it */
     uint64_t landed_ns;
-    bool late; /* when it landed nobody waited for it any more */
+    bool again; /* it had been there before, and was deleted */
 };
 
 struct sim_bucket {
@@ -35,6 +36,7 @@ struct sim_bucket {
     size_t count, capacity;
     uint64_t requests, created; /* so far */
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
+    struct mapstr gone;         /* keys of what was deleted */
     /* For checkers, or NULL: a request has just deleted what it was to delete. Must not suspend. */
     void (*deleted)(void *ctx);
     void *deleted_ctx;

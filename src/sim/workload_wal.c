@@ -179,6 +179,7 @@ static void submit_group(struct holder *h) {
     struct wal_life *l = h->life;
     unsigned count = (unsigned)sim_between(t->world, 1, 5);
     struct block *b = NULL;
+    if (l->submitted == RECORDS_MAX) return; /* the life's last groups fill it */
     l->confirmed_before[l->submitted] = l->confirmed;
     for (unsigned i = 0; i < count && l->submitted < RECORDS_MAX; i++) {
         size_t size = sim_between(t->world, 0, t->record_max);

@@ -42,21 +42,12 @@ static void reset(void *ctx) {
     r->any = r->closed = false;
 }
 
-static enum err fence_and_replay_once(struct recovery *r, const char **why) {
+static enum err fence_and_replay_once(struct recovery *r, struct objlog *log, const char **why) {
     struct streams *s = r->s;
-    struct objlog_options o = {.store = s->store,
-                               .prefix = r->prefix,
-                               .depth = 1,
-                               .writer = s->options.incarnation.v,
-                               .purpose = STORE_FOR_LEDGER};
-    struct objlog *log = objlog_create(&o);
     struct objlog_replay replay = {apply, reset, r};
     *why = "the ledger of an earlier start could not be read";
     enum err e = objlog_recover(log, &replay);
-    if (e == OK && env_mutant(s->env, MUTANT_SKIP_FENCE)) {
-        objlog_destroy(log);
-        return OK;
-    }
+    if (e == OK && env_mutant(s->env, MUTANT_SKIP_FENCE)) return OK;
     if (e == OK || e == ERR_NOT_FOUND) {
         /* The fence names the recoverer. */
         uint8_t head_bytes[8];
@@ -68,28 +59,36 @@ static enum err fence_and_replay_once(struct recovery *r, const char **why) {
         e = objlog_take_over(log, OBJLOG_FENCE, &replay, &head, &number, &mine);
         if (e == OK && !mine) log_info(s->env->log, "ledger was fenced before", "incarnation=%" PRIu64, r->dead.v);
     }
-    objlog_destroy(log);
     return e;
 }
 
 /* Whom we take for dead may still run, on a shared store: then it writes checkpoints, and deletes the states that an
  * older one names before we have read them. The newest checkpoint names others. Only beginnings without its progress are
- * counted. */
+ * counted. It is one takeover: the log remembers the races that it has lost against that writer. */
 static enum err fence_and_replay(struct recovery *r, const char **why) {
     object_ledger_prefix(r->prefix, r->s->generation, r->dead);
+    struct objlog_options o = {.store = r->s->store,
+                               .prefix = r->prefix,
+                               .depth = 1,
+                               .writer = r->s->options.incarnation.v,
+                               .purpose = STORE_FOR_LEDGER};
+    struct objlog *log = objlog_create(&o);
     uint64_t furthest = 0;
+    enum err e;
     for (unsigned attempt = 0;;) {
-        enum err e = fence_and_replay_once(r, why);
-        if (e != ERR_TRUNCATED || r->s->store->exclusive) return e;
+        e = fence_and_replay_once(r, log, why);
+        if (e != ERR_TRUNCATED || r->s->store->exclusive) break;
         if (r->looked_at > furthest) {
             furthest = r->looked_at;
             attempt = 0;
         } else if (++attempt > REPLAYS_MAX) {
-            return e;
+            break;
         }
         reset(r);
         env_backoff(r->s->env, attempt, 20 * NS_PER_MS, NS_PER_S);
     }
+    objlog_destroy(log);
+    return e;
 }
 
 /* The dead incarnation's states become ours; its streams are not in our image yet: an incarnation's partitions are

@@ -94,7 +94,10 @@ static void use(struct mem *m, struct coord *c) {
     }
     settle(c, now);
     ASSERT(asked == got);
-    coord_topic_deleted(c, now, kafka_string_of("topic"));
+    struct kafka_uuid id = {{1}};
+    coord_topic_is(c, now, kafka_string_of("topic"), &id);
+    settle(c, now);
+    coord_topic_deleted(c, now, kafka_string_of("topic"), &id);
     for (int i = 0; i < 3; i++) {
         now.mono_ms += 60000;
         now.wall_ms += (int64_t)8 * 24 * 3600 * 1000;

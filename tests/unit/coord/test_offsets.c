@@ -221,7 +221,7 @@ static void test_topic_deleted(void **state) {
         COMMIT(f, .group = "b", .partition = i, .offset = i);
     }
     COMMIT(f, .group = "b", .topic = "u", .offset = 4);
-    coord_topic_deleted(f->coord, f->now, kafka_string_of("t"));
+    coord_topic_deleted(f->coord, f->now, kafka_string_of("t"), &(struct kafka_uuid){{0}});
     fixture_pump(f);
     assert_int_equal(fixture_offset(f, "b", "t", 2), -1);
     struct call *c = fixture_call(f);

@@ -446,7 +446,7 @@ static void operate(struct world *w) {
     case 2:
         if (below(w, 20)) break;
         all_go(w);
-        coord_topic_deleted(w->f.coord, w->f.now, kafka_string_of("t"));
+        coord_topic_deleted(w->f.coord, w->f.now, kafka_string_of("t"), &(struct kafka_uuid){{0}});
         fixture_pump(&w->f);
         break;
     case 3:
