@@ -4,6 +4,7 @@ told. None of them gives up: time-outs are for the requests, and a record waits 
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ import record as records
 from ox import call
 from place import SOAK
 
+# In librdkafka's words: the sequence number that was refused, and the last of the batch that failed before.
+SEQUENCES = re.compile(r"base seq (\d+), idemp state.*last partition error \w+ \(actions [^)]*MsgPossiblyPersisted, base seq \d+\.\.(\d+)")
 OUTSTANDING = 300  # records of one producer that wait for their acknowledgement
 # topic -> (partitions, oxbow.durability). "grouped" is read by groups, "trimmed" loses its beginning, "kcat" and "old" name their clients.
 TOPICS = {"idem-wal": (3, "wal"), "idem-object": (2, "object"), "plain-wal": (2, "wal"), "plain-object": (1, "object"), "grouped": (4, "wal"),
@@ -127,10 +130,14 @@ class Load:
 
     def told(self, log, name, number):
         def delivered(error, message):
-            if error is None:
+            if error is None and message.offset() is None and len(self.addresses) > 1:
+                self.record.add("unsure", log, name, number)  # librdkafka concludes it from a later answer (gave_up)
+            elif error is None:
                 self.record.add("ack", log, name, number, message.offset())
             else:
                 self.record.add("unsure", log, name, number)
+                if len(self.addresses) > 1 and error.code() in (KafkaError._FATAL, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER):
+                    return  # the producer gives up, and why is judged there
                 # Without a time-out there is no error that would be right: these topics stay, these records are sound.
                 self.record.add("refused", log, name, number, str(error))
         return delivered
@@ -140,14 +147,35 @@ class Load:
         while not self.over.is_set():
             name = self.new_name(f"{topic}-{promise}", promise)
             p = self.producer(promise, rng)
-            until, number = time.monotonic() + rng.uniform(3, 40), 0
-            while time.monotonic() < until and not self.over.is_set():
-                partition = rng.randrange(partitions)
-                for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING else 0):
-                    self.send(p, topic, self.log(topic, partition), name, number)
-                    number += 1
-                p.poll(rng.uniform(0.02, 0.4))
-            self.flush(p)
+            try:
+                until, number = time.monotonic() + rng.uniform(3, 40), 0
+                while time.monotonic() < until and not self.over.is_set():
+                    partition = rng.randrange(partitions)
+                    for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING else 0):
+                        self.send(p, topic, self.log(topic, partition), name, number)
+                        number += 1
+                    p.poll(rng.uniform(0.02, 0.4))
+                self.flush(p)
+            except KafkaException as e:
+                self.gave_up(name, p, e)
+
+    def gave_up(self, name, p, e):
+        """After a producer's exception, which is raised again unless it is this: librdkafka (seen in 2.0.2) overtakes itself when a partition
+        moves while a request to its old broker is under way. When that request fails, the next batch may go to the new broker before the
+        failed one is back in the queue. The new broker rightly says that something is missing before it, which librdkafka takes for fatal;
+        or, where it is the producer's first batch that failed, takes the next, for it knows nothing of the producer, and librdkafka concludes
+        that the first was taken, too. It is told from the accusation of a broker that does not know what its successor has by the batch
+        that failed: the one right before the one that was refused."""
+        error = e.args[0]
+        if error.code() == KafkaError._FATAL:
+            try:
+                p.poll(0)  # says more
+            except KafkaException as more:
+                error = more.args[0]
+        found = SEQUENCES.search(str(error))
+        if len(self.addresses) < 2 or not found or int(found[1]) != int(found[2]) + 1:
+            raise e
+        self.record.add("note", f"{name} gave up: {error}")
 
     def send(self, p, topic, log, name, number):
         self.record.add("send", log, name, number)
@@ -380,10 +408,18 @@ class Load:
             logs = [self.log(topic, p, life) for p in range(2)]
             self.born(topic, life, 2)
             name, p = self.new_name("churn", "idempotent"), self.producer("idempotent", rng)
-            for n in range(rng.choice([1, 50, 300])):
-                self.send(p, topic, logs[rng.randrange(2)], name, n)
-                p.poll(0)
-            if not self.flush(p) or not self.read_whole(topic, logs, life):
+            try:
+                for n in range(rng.choice([1, 50, 300])):
+                    self.send(p, topic, logs[rng.randrange(2)], name, n)
+                    p.poll(0)
+                sent = self.flush(p)
+            except KafkaException as e:
+                self.gave_up(name, p, e)
+                # What it sent may still come: this life is not written to its end, and neither deleted nor made again.
+                clean = False
+                life += 1
+                continue
+            if not sent or not self.read_whole(topic, logs, life):
                 return  # the run is over; what is left is read at its end
             if self.over.is_set():
                 return
