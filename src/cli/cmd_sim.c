@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/process.h"
+#include "sim/atlas.h"
 #include "sim/run.h"
 #include "sim/shrink.h"
 
@@ -270,7 +271,8 @@ enum sim_option {
     OPT_LOAD_MS,
     OPT_LIST,
     OPT_LIST_FAULTS,
-    OPT_LIST_MUTANTS
+    OPT_LIST_MUTANTS,
+    OPT_ATLAS
 };
 
 static const struct option_spec specs[] = {
@@ -289,6 +291,7 @@ static const struct option_spec specs[] = {
     [OPT_LIST] = {0, "list", NULL},
     [OPT_LIST_FAULTS] = {0, "list-faults", NULL},
     [OPT_LIST_MUTANTS] = {0, "list-mutants", NULL},
+    [OPT_ATLAS] = {0, "atlas", NULL},
 };
 
 /* The number that the first `size` bytes are. */
@@ -366,6 +369,7 @@ static const char *option_take(struct sim_job *j, enum sim_option option, const 
     case OPT_LIST:
     case OPT_LIST_FAULTS:
     case OPT_LIST_MUTANTS:
+    case OPT_ATLAS:
         break;
     }
     UNREACHABLE();
@@ -375,7 +379,8 @@ static bool option_lists(int option) {
     if (option == OPT_LIST) list_print();
     if (option == OPT_LIST_FAULTS) faults_print("");
     if (option == OPT_LIST_MUTANTS) mutants_print("");
-    return option == OPT_LIST || option == OPT_LIST_FAULTS || option == OPT_LIST_MUTANTS;
+    if (option == OPT_ATLAS) sim_atlas_print(stdout);
+    return option == OPT_LIST || option == OPT_LIST_FAULTS || option == OPT_LIST_MUTANTS || option == OPT_ATLAS;
 }
 
 static int sim_parse(struct sim_job *j, int argc, char **argv) {
@@ -429,7 +434,8 @@ const struct command command_sim = {
     "      --load-ms N       ends the load after that many virtual milliseconds\n"
     "      --list            prints workloads, faults and mutants\n"
     "      --list-faults     a line for each: its name, what it is\n"
-    "      --list-mutants    a line for each: its name, the workloads that must notice it, what it is\n\n"
+    "      --list-mutants    a line for each: its name, the workloads that must notice it, what it is\n"
+    "      --atlas           prints what each durability class promises under each fault, as Markdown\n\n"
     "The first SIGINT or SIGTERM ends it after the seed that runs.\n\n"
     "Exit status: 0 every promise was kept, 1 one was broken or nothing was checked, 2 wrong usage.\n",
     sim_run,
