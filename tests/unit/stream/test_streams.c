@@ -614,6 +614,7 @@ static void a_jumping_wall_clock_forgets_no_producer(void **state) {
     (void)state;
     struct test t = test_begin();
     test_run(t.node, jumping_clock_fiber, &t);
+    sim_world_destroy(t.world);
 }
 
 int main(void) {
