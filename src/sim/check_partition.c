@@ -378,7 +378,7 @@ void check_partition_time(struct check *k, struct check_partition *l, uint64_t i
                  asked, offset, timestamp, it->timestamp < 0 ? -1 : it->timestamp + (offset - base));
     }
     for (int64_t at = l->start.value; at < limit && at < (int64_t)l->capacity; at++) {
-        if (l->shown[at].records == 0) continue;
+        if (l->shown[at].records == 0 || may_be_gone(l, at)) continue;
         const struct check_item *it = &k->items.items[l->shown[at].item];
         int64_t first = it->timestamp >= least ? 0 : least - it->timestamp;
         if (it->timestamp < 0 || first >= it->records || at + first >= limit) continue;

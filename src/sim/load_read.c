@@ -238,6 +238,7 @@ static bool take_set(struct follower *r, struct place *p, const uint8_t *data, s
                 check_partition_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
             if (next < 0) return false;
             p->next = next;
+            p->inside = true; /* a set may have been cut off in the middle of what newer readers get as one batch */
         }
         at += 12 + length;
     }
