@@ -439,7 +439,7 @@ static bool commit_once(struct follower *r) {
     bool good = load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     int16_t code = good ? out.topics.items[0].partitions.items[0].error_code : -1;
-    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, false);
+    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, true);
     check_commit_told(l->check, LOAD_READERS_GROUP, n, partition, offset, load_incarnation(l, &r->client), asked,
                       load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION));
     sim_note(l->world, sim_node_of(r->client.env), sim_subject("readers", partition), "commits %ld for %s-%d: %s",
@@ -515,7 +515,7 @@ static bool read_on(struct follower *r) {
         if (!r->view_known) return true;
     }
     if (!fetch_once(r)) return false;
-    if (r->commits && sim_chance(l->world, 0.2) && !commit_once(r)) return false;
+    if (r->commits && sim_chance(l->world, r->client.overtaken ? 0.6 : 0.2) && !commit_once(r)) return false;
     if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view))
         return false;
     if (r->place_count > 0 && sim_chance(l->world, 0.05)) {
