@@ -357,10 +357,7 @@ void load_admin_main(void *arg) {
         if (n->busy) continue;
         n->busy = true;
         bool good = client.conn || sim_broker_connect(&l->broker, &client, true) == OK;
-        /* One that was overtaken is told at once what to do, or it would notice when it is asked what there is. */
-        bool at_once = good && sim_broker_overtaken(&l->broker, &client, 0) && sim_chance(l->world, 0.7);
-        if (good && !at_once) good = load_metadata(l, &client, &a.view);
-        if (good) good = choose_deed(&a, n)(&a, n);
+        if (good) good = load_metadata(l, &client, &a.view) && choose_deed(&a, n)(&a, n);
         if (!good) sim_client_close(&client);
         n->busy = false;
     }

@@ -515,7 +515,7 @@ static bool read_on(struct follower *r) {
         if (!r->view_known) return true;
     }
     if (!fetch_once(r)) return false;
-    if (r->commits && sim_chance(l->world, r->client.overtaken ? 0.6 : 0.2) && !commit_once(r)) return false;
+    if (r->commits && sim_chance(l->world, 0.2) && !commit_once(r)) return false;
     if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view))
         return false;
     if (r->place_count > 0 && sim_chance(l->world, 0.05)) {
