@@ -120,6 +120,13 @@ void load_judge(struct load *l, const struct sim_client *c, int16_t api, int16_t
         sim_fail(l->world, "API %d is answered by a broker that had been overtaken for longer than its lease", api);
 }
 
+void load_judge_change(struct load *l, const struct sim_client *c, int16_t api, int16_t code) {
+    load_judge(l, c, api, code, false);
+    if (c->overtaken && code == 0)
+        sim_fail(l->world, "a change (API %d) is acknowledged by a broker that had been overtaken before it was asked",
+                 api);
+}
+
 bool load_call(struct load *l, struct sim_client *c, int16_t api, int16_t version, const void *q, struct arena *a,
                void *r) {
     load_asks(l, c);

@@ -70,6 +70,9 @@ bool load_call(struct load *l, struct sim_client *c, int16_t api, int16_t versio
  * true now: a broker that had been overtaken before it was asked accuses nobody; and one that had been for longer than a
  * lease answers no question that is `leased`. */
 void load_judge(struct load *l, const struct sim_client *c, int16_t api, int16_t code, bool leased);
+/* Of a change that somebody asked for: one that had been overtaken does not say either that it is done, not even where
+ * there was nothing to do as far as it knows. */
+void load_judge_change(struct load *l, const struct sim_client *c, int16_t api, int16_t code);
 /* Samples what load_judge goes by; load_call does. */
 void load_asks(struct load *l, struct sim_client *c);
 enum check_outcome load_outcome(bool answered, int16_t code, int16_t refused);

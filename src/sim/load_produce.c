@@ -337,6 +337,8 @@ static bool produce(struct producer *p) {
         load_pause(p->load);
         return true;
     }
+    /* Without patience: the same again over another connection, while the first is being stored. */
+    if (good && p->idempotent && sim_chance(p->load->world, 0.02)) return false;
     return good && take_answer(p);
 }
 
@@ -351,7 +353,8 @@ void load_produce_main(void *arg) {
     while (load_goes_on(l, &p.client, true)) {
         if (!p.client.conn) {
             stop(&p);
-            load_pause(l);
+            /* What comes again at once finds its original on its way still. */
+            if (p.count == 0 || sim_chance(l->world, 0.5)) load_pause(l);
             choose_version(&p);
             p.view_known &= sim_chance(l->world, 0.5);
             if (sim_broker_connect(&l->broker, &p.client, true) != OK) continue;

@@ -440,7 +440,7 @@ static bool commit_once(struct follower *r) {
     bool good = load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     int16_t code = good ? out.topics.items[0].partitions.items[0].error_code : -1;
-    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, false);
+    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, true);
     check_commit_told(l->check, LOAD_READERS_GROUP, n, partition, offset, load_incarnation(l, &r->client), asked,
                       load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION));
     sim_note(l->world, sim_node_of(r->client.env), sim_subject("readers", partition), "commits %ld for %s-%d: %s",
