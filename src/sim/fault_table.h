@@ -24,6 +24,8 @@ X(SIM_STORE_DELETE_UNKNOWN, "store-delete-unknown", 0.1, SURVIVES, SURVIVES, SUR
 X(SIM_STORE_SLOW, "store-slow", 0.05, SURVIVES, SURVIVES, SURVIVES, "a request takes seconds")
 X(SIM_STORE_TAIL, "store-tail", 0.01, SURVIVES, SURVIVES, SURVIVES,
   "a request's latency is drawn from a long tail, up to minutes; what outlasts its time-out may still be done")
+X(SIM_STORE_CUT, "store-cut", 0.001, SURVIVES, SURVIVES, SURVIVES,
+  "for up to two minutes nothing of a machine reaches the store, or nothing of the store reaches it")
 X(SIM_STORE_CRASH_LATE, "store-crash-late", 0.4, SURVIVES, SURVIVES, SURVIVES,
   "a PUT in flight when its node crashes lands later")
 X(SIM_STORE_LIST_LAGS, "store-list-lags", 0, OUTSIDE, OUTSIDE, OUTSIDE,

@@ -68,10 +68,15 @@ static void trouble(struct load *l) {
     if (!sim_broker_trouble(&l->broker)) return;
     struct sim_node *broker = sim_broker_node(&l->broker);
     if (sim_chance(w, l->broker.crash)) {
-        struct sim_node *client = l->clients[sim_between(w, 0, l->client_count - 1)].node;
+        /* From one client, or from all, while it reaches the store; one way or both. */
+        unsigned first = (unsigned)sim_between(w, 0, l->client_count - 1),
+                 count = sim_chance(w, 0.3) ? l->client_count : 1;
         bool to = sim_chance(w, 0.5), from = !to || sim_chance(w, 0.5);
-        if (to) sim_net_cut(w, broker, client, true);
-        if (from) sim_net_cut(w, client, broker, true);
+        for (unsigned i = 0; i < count; i++) {
+            struct sim_node *client = l->clients[(first + i) % l->client_count].node;
+            if (to) sim_net_cut(w, broker, client, true);
+            if (from) sim_net_cut(w, client, broker, true);
+        }
     } else if (sim_chance(w, 0.3)) {
         sim_net_heal(w);
     }
