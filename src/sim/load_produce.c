@@ -94,10 +94,12 @@ static void choose_item(struct producer *p, struct check_item *it) {
     it->timestamp = env_wall_ms(p->client.env);
     if (l->retains && sim_chance(w, 0.3)) it->timestamp -= (int64_t)sim_between(w, 0, 3600000);
     if (p->version < 3) {
-        it->magic = (uint8_t)sim_between(w, 0, 1);
+        it->magic = (uint8_t)sim_between(w, 0, p->version < 2 ? 0 : 1);
         if (it->magic == 0) it->timestamp = -1;
     }
-    if (l->compresses && sim_chance(w, 0.4)) it->codec = (uint8_t)sim_between(w, 1, p->version >= 7 ? 4 : 3);
+    /* Before magic 2 there was no zstd, and readers of that time do not take it. */
+    bool zstd = p->version >= 7 && !l->old_formats;
+    if (l->compresses && sim_chance(w, 0.4)) it->codec = (uint8_t)sim_between(w, 1, zstd ? 4 : 3);
 }
 
 static bool request_has(const struct sent_request *q, const struct check *k, unsigned name, unsigned partition) {
@@ -209,7 +211,8 @@ static void take_ack(struct producer *p, struct sent_batch *b, uint64_t inc,
     int64_t log_start = p->version >= 5 && certain ? r->log_start_offset : -1;
     sim_note(l->world, sim_node_of(p->client.env), check_partition_subject(log), "batch %u is acknowledged at %ld",
              b->item, r->base_offset);
-    check_item_acked(l->check, b->item, certain ? b->topic : NULL, r->base_offset, inc, &b->look, log_start);
+    check_item_acked(l->check, b->item, certain ? b->topic : NULL, r->base_offset,
+                     p->version >= 2 ? r->log_append_time_ms : 0, inc, &b->look, log_start);
     struct lane *lane = &p->lanes[it->name][it->partition];
     if (inc > lane->inc) lane->inc = inc;
 }
@@ -308,7 +311,7 @@ static void choose_version(struct producer *p) {
     p->version = versions[sim_between(w, 0, p->idempotent ? 5 : 7)];
     if (p->idempotent) return;
     p->acks = (int16_t)((int)sim_between(w, 0, 2) - 1);
-    if (p->load->old_formats && sim_chance(w, 0.6)) p->version = 2;
+    if (p->load->old_formats && sim_chance(w, 0.6)) p->version = (int16_t)sim_between(w, 0, 2);
 }
 
 /* Once, the last two requests of the window change places: the later one must be refused. */

@@ -3,6 +3,7 @@
  * commit what they have read to a group. At the end one reads everything once more: the audit. */
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "kafka/compress.h"
 #include "kafka/error.h"
@@ -200,46 +201,70 @@ static bool find_place(struct follower *r, struct place *p) {
 
 /* --- Fetch. */
 
+#define OLD_HEAD 12u /* offset, size */
+#define OLD_MAGIC 16u
+#define OLD_ATTRIBUTES 17u
+#define OLD_STAMPED 8 /* among the attributes: the time is that of the append */
+
+/* A message as it lies there. False: it is none of that magic, or its checksum is wrong. */
+static bool old_message(const uint8_t *m, size_t length, uint8_t magic, struct check_message *out) {
+    size_t key_at = OLD_ATTRIBUTES + 1 + (magic == 1 ? 8 : 0);
+    *out = (struct check_message){.offset = (int64_t)be64_get(m), .timed = magic == 1};
+    if (length < key_at + 8 - OLD_HEAD || m[OLD_MAGIC] != magic) return false;
+    if (be32_get(m + OLD_HEAD) != crc32(0, m + OLD_MAGIC, (uInt)(length - 4))) return false;
+    int32_t key = (int32_t)be32_get(m + key_at);
+    if (key > 0 && (size_t)key > length) return false;
+    size_t value_at = key_at + 8 + (key > 0 ? (size_t)key : 0);
+    if (value_at > OLD_HEAD + length) return false;
+    out->value = m + value_at;
+    out->size = (int32_t)be32_get(m + value_at - 4);
+    out->stamped = magic == 1 && m[OLD_ATTRIBUTES] & OLD_STAMPED;
+    out->timestamp = magic == 1 ? (int64_t)be64_get(m + OLD_ATTRIBUTES + 1) : -1;
+    return out->size >= 0 && value_at + (size_t)out->size == OLD_HEAD + length;
+}
+
 /* A set of old messages; wrappers unfold. False: a promise is broken. */
-static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size, int64_t last,
-                     uint64_t inc) {
+static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size,
+                     const struct check_message *wrapper, uint64_t inc) {
     struct load *l = r->load;
+    uint8_t magic = r->version < 2 ? 0 : 1;
     int64_t inner_last = -1;
-    for (size_t at = 0; last >= 0 && size - at >= 12;) { /* offsets inside count from the first */
+    for (size_t at = 0; wrapper && size - at >= OLD_HEAD;) { /* offsets inside count from the first */
         inner_last = (int64_t)be64_get(data + at);
-        at += 12 + (size_t)be32_get(data + at + 8);
+        at += OLD_HEAD + (size_t)be32_get(data + at + 8);
     }
-    for (size_t at = 0; size - at >= 12 && !sim_failed(l->world);) {
+    for (size_t at = 0; size - at >= OLD_HEAD && !sim_failed(l->world);) {
         size_t length = (size_t)be32_get(data + at + 8);
-        if (length > size - at - 12) break; /* cut off, as old clients expect it */
-        const uint8_t *m = data + at;
-        int64_t offset = (int64_t)be64_get(m) + (last >= 0 ? last - inner_last : 0);
-        bool sound = length >= 22 && m[16] == 1;
-        int32_t key = sound ? (int32_t)be32_get(m + 26) : 0;
-        const uint8_t *value = m + 34 + (key > 0 ? key : 0);
-        int32_t value_size = sound ? (int32_t)be32_get(value - 4) : -1;
-        sound = sound && value_size >= 0 && (size_t)(value - m) + (size_t)value_size == 12 + length;
-        if (!sound) {
+        if (length > size - at - OLD_HEAD) break; /* cut off, as old clients expect it */
+        struct check_message m;
+        if (!old_message(data + at, length, magic, &m)) {
             sim_fail_about(l->world, check_partition_subject(log_of(p)),
-                           "%s-%d: what was fetched is no message of magic 1", p->topic->name->name, p->partition);
+                           "%s-%d: what was fetched is no message of magic %u", p->topic->name->name, p->partition,
+                           magic);
             return false;
         }
-        if (m[17] & BATCH_CODEC_MASK) {
+        if (wrapper && magic == 1) m.offset += wrapper->offset - inner_last;
+        if (wrapper && wrapper->stamped) { /* the time of the wrapper counts */
+            m.stamped = true;
+            m.timestamp = wrapper->timestamp;
+        }
+        uint8_t codec = data[at + OLD_ATTRIBUTES] & BATCH_CODEC_MASK;
+        if (codec) {
             struct buf plain;
             buf_init(&plain, r->client.env->mem);
-            enum err e = kafka_decompress((enum kafka_codec)(m[17] & BATCH_CODEC_MASK), value, (size_t)value_size,
-                                          1u << 24, &plain);
+            enum err e =
+                magic == 0 ? kafka_decompress_magic0((enum kafka_codec)codec, m.value, (size_t)m.size, 1u << 24, &plain)
+                           : kafka_decompress((enum kafka_codec)codec, m.value, (size_t)m.size, 1u << 24, &plain);
             if (e != OK) sim_fail(l->world, "a wrapper that was fetched does not unfold: %s", err_name(e));
-            bool good = e == OK && take_set(r, p, plain.data, plain.size, offset, inc);
+            bool good = e == OK && take_set(r, p, plain.data, plain.size, &m, inc);
             buf_deinit(&plain);
             if (!good) return false;
         } else {
-            int64_t next =
-                check_partition_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
+            int64_t next = check_partition_message(l->check, log_of(p), inc, &p->look, p->next, &m);
             if (next < 0) return false;
             p->next = next;
         }
-        at += 12 + length;
+        at += OLD_HEAD + length;
     }
     return !sim_failed(l->world);
 }
@@ -294,7 +319,7 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
     p->high_watermark = got->high_watermark;
     int64_t before = p->next;
     size_t size = got->records.size > 0 ? (size_t)got->records.size : 0;
-    bool good = r->version < 4 ? take_set(r, p, got->records.data, size, -1, inc)
+    bool good = r->version < 4 ? take_set(r, p, got->records.data, size, NULL, inc)
                                : take_batches(r, p, got->records.data, size, inc);
     p->changed |= p->next != before;
     if (p->next != before)
@@ -317,7 +342,8 @@ static int32_t fill_fetch(struct follower *r, struct kafka_fetch_request_topic *
         kafka_fetch_request_partition_init(&parts[n]);
         parts[n].partition = p->partition;
         parts[n].fetch_offset = p->next;
-        parts[n].partition_max_bytes = 50000;
+        /* Before version 3 a larger batch is not given: it takes readers of that time more to go on. */
+        parts[n].partition_max_bytes = r->version < 3 ? 100000 : 50000;
         if (sim_chance(l->world, 0.3))
             parts[n].current_leader_epoch = r->view.epochs[p->topic->name->index][p->partition];
         if (p->topic != last) {
@@ -500,8 +526,8 @@ static void choose_version(struct follower *r) {
     struct load *l = r->load;
     r->version = versions[sim_between(l->world, 0, ARRAY_LEN(versions) - 1)];
     /* Those before 10 do not take what zstd has packed, those before 4 want it as it was long ago. */
-    if (l->compresses && r->version < 10) r->version = 11;
-    if (l->old_formats && !l->compresses && sim_chance(l->world, 0.3)) r->version = 3;
+    if (l->compresses && !l->old_formats && r->version < 10) r->version = 11;
+    if (l->old_formats && sim_chance(l->world, 0.4)) r->version = (int16_t)sim_between(l->world, 0, 3);
     r->sessions = sim_chance(l->world, 0.5);
     r->session_epoch = 0;
 }

@@ -13,6 +13,8 @@
  *  - high watermark, log start offset and leader epoch never go back; what was deleted is not served again; the log
  *    start moves no further than somebody asked for, or retention allows;
  *  - ListOffsets and OffsetForLeaderEpoch agree with what lies there;
+ *  - a record has the time that its producer gave it; or where the topic says so that of its append, which is told to the
+ *    producer and to every reader alike, and goes back only where a clock did;
  *  - a topic that was created is there until its deletion is asked for; one that was deleted is gone, with its records
  *    and what groups had committed; partitions only become more; a configuration that was set is told;
  *  - a committed offset that was acknowledged is found, or a later one;
@@ -40,6 +42,7 @@ static void choose(struct load *l) {
     l->compresses = sim_chance(w, 0.3);
     for (unsigned i = 0; i < names; i++) {
         struct check_name *n = check_name_add(l->check, (int32_t)sim_between(w, 1, 3));
+        n->append_time = sim_chance(w, 0.25);
         if (!l->retains) continue;
         if (sim_chance(w, 0.6)) n->retention_ms = (int64_t)sim_between(w, 2000, 40000);
         if (sim_chance(w, 0.6)) n->retention_bytes = (int64_t)sim_between(w, 2000, 40000);
