@@ -241,6 +241,15 @@ enum err sim_broker_connect(struct sim_broker *b, struct sim_client *c, bool any
     return e;
 }
 
+void sim_broker_strike(struct sim_broker *b, const struct sim_client *c) {
+    struct sim_world *w = b->world;
+    struct sim_broker_seat *s = &b->seats[b->lives[c->peer].machine];
+    if (s->life != c->peer || !sim_node_up(s->node) || w->faults_off) return;
+    if (b->moves && sim_chance(w, 0.4) && sim_node_lose_machine(s->node)) return;
+    enum sim_crash kind = sim_chance(w, 0.3) ? SIM_KILL : SIM_POWER_CUT;
+    if (sim_fault_allowed(w, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER)) sim_node_crash(s->node, kind);
+}
+
 uint64_t sim_broker_incarnation(const struct sim_broker *b, const struct sim_client *c) {
     return b->lives[c->peer].incarnation;
 }

@@ -57,6 +57,9 @@ X(SIM_NET_SILENT, "net-silent", 0.0005, SURVIVES, SURVIVES, SURVIVES,
   "nothing that one end sends arrives any more, and nobody is told")
 X(SIM_NET_REFUSED, "net-refused", 0.02, SURVIVES, SURVIVES, SURVIVES, "a connection is refused")
 X(SIM_NET_CUT, "net-cut", 0, SURVIVES, SURVIVES, SURVIVES, "nothing from one node reaches another for a while")
+/* Clients. */
+X(SIM_CLIENT_DIES, "client-dies", 0.01, SURVIVES, SURVIVES, SURVIVES,
+  "a client ends in the middle of what it sends; another begins in its place")
 /* Clocks: looked at every few seconds. A look is the occasion. */
 X(SIM_CLOCK_SKEW, "clock-skew", 0.2, SURVIVES, SURVIVES, SURVIVES, "a machine's wall clock is minutes or hours off")
 X(SIM_CLOCK_JUMP, "clock-jump", 0.05, SURVIVES, SURVIVES, SURVIVES,

@@ -1,6 +1,6 @@
 /* Readers: they follow all partitions of all topics, with fetch sessions or without, by name or by id, in new formats or
  * old ones, from the beginning, from somewhere, or from a time; ask where logs begin and end, and where epochs end. Some
- * commit what they have read to a group. At the end one reads everything once more: the audit. */
+ * commit what they have read to a group; some of these die, and another goes on where the group is. At the end one reads everything once more: the audit. */
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -32,6 +32,7 @@ struct follower {
     struct sim_client client;
     struct load_view view;
     bool view_known, commits, sessions;
+    bool resumes; /* it goes on from what is committed, once it knows that */
     int16_t version;
     int32_t session_id, session_epoch; /* epoch 0: a new one */
     struct place places[PLACES_MAX];
@@ -317,11 +318,12 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
     }
     check_partition_ends(l->check, log_of(p), inc, &p->look, got->high_watermark, got->log_start_offset);
     p->high_watermark = got->high_watermark;
-    int64_t before = p->next;
+    int64_t before = p->next, end_before = log_of(p)->end;
     size_t size = got->records.size > 0 ? (size_t)got->records.size : 0;
     bool good = r->version < 4 ? take_set(r, p, got->records.data, size, NULL, inc)
                                : take_batches(r, p, got->records.data, size, inc);
     p->changed |= p->next != before;
+    if (log_of(p)->end > end_before) load_strike(l, &r->client);
     if (p->next != before)
         sim_note(l->world, sim_node_of(r->client.env), check_partition_subject(log_of(p)),
                  "reads %ld to %ld of [%ld, %ld)", before, p->next, got->log_start_offset, got->high_watermark);
@@ -462,7 +464,13 @@ static bool commit_once(struct follower *r) {
     int64_t offset = p->next;
     int32_t partition = p->partition;
     uint64_t asked = check_commit_asked(l->check, LOAD_READERS_GROUP, n, partition, offset);
-    bool good = load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
+    bool dies = sim_fault(l->world, SIM_CLIENT_DIES);
+    if (dies) {
+        sim_client_die(&r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, (unsigned)sim_between(l->world, 0, 1000));
+        r->place_count = 0;
+        r->resumes = true;
+    }
+    bool good = !dies && load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     int16_t code = good ? out.topics.items[0].partitions.items[0].error_code : -1;
     if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, false);
@@ -474,7 +482,8 @@ static bool commit_once(struct follower *r) {
     return good;
 }
 
-bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v) {
+bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v,
+                    int64_t (*found)[CHECK_PARTITIONS_MAX]) {
     struct check *k = l->check;
     struct check_commit *low = mem_alloc(c->env->mem, sizeof(k->commits[group]));
     memcpy(low, k->commits[group], sizeof(k->commits[group]));
@@ -507,6 +516,7 @@ bool load_committed(struct load *l, struct sim_client *c, unsigned group, const 
             for (int32_t i = 0; good && i < out.topics.items[t].partitions.count; i++) {
                 const struct kafka_offset_fetch_response_partition *p = &out.topics.items[t].partitions.items[i];
                 good = p->error_code == 0;
+                if (good && found) found[names[t]->index][p->partition_index] = p->committed_offset;
                 if (good)
                     check_commit_seen(k, group, names[t], p->partition_index,
                                       &low[names[t]->index * CHECK_PARTITIONS_MAX + (unsigned)p->partition_index],
@@ -532,9 +542,26 @@ static void choose_version(struct follower *r) {
     r->session_epoch = 0;
 }
 
+/* Where its predecessor has come to; what nothing is committed for it looks up. False: no answer. Suspends. */
+static bool resume(struct follower *r) {
+    int64_t found[CHECK_NAMES_MAX][CHECK_PARTITIONS_MAX];
+    memset(found, 0xff, sizeof(found));
+    if (!load_committed(r->load, &r->client, LOAD_READERS_GROUP, &r->view, found)) return false;
+    for (size_t i = 0; i < r->place_count; i++) {
+        struct place *p = &r->places[i];
+        p->next = found[p->topic->name->index][p->partition];
+        p->inside = true;
+        sim_note(r->load->world, sim_node_of(r->client.env), check_partition_subject(log_of(p)), "resumes at %ld",
+                 p->next);
+    }
+    r->resumes = false;
+    return true;
+}
+
 static bool read_on(struct follower *r) {
     struct load *l = r->load;
     if (!r->view_known && !look_again(r)) return false;
+    if (r->resumes && !resume(r)) return false;
     for (size_t i = 0; i < r->place_count; i++) {
         if (r->places[i].next >= 0) continue;
         if (!find_place(r, &r->places[i])) return false;
@@ -542,7 +569,7 @@ static bool read_on(struct follower *r) {
     }
     if (!fetch_once(r)) return false;
     if (r->commits && sim_chance(l->world, 0.2) && !commit_once(r)) return false;
-    if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view))
+    if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view, NULL))
         return false;
     if (r->place_count > 0 && sim_chance(l->world, 0.05)) {
         struct place *p = &r->places[sim_between(l->world, 0, r->place_count - 1)];
@@ -594,7 +621,7 @@ static bool audit_step(struct follower *r, bool *good) {
     bool whole = *good && r->view_known;
     for (size_t i = 0; i < r->place_count && whole; i++) whole = r->places[i].next == r->places[i].high_watermark;
     if (!whole) return false;
-    for (unsigned g = 0; g < 2 && *good; g++) *good = load_committed(l, &r->client, g, &r->view);
+    for (unsigned g = 0; g < 2 && *good; g++) *good = load_committed(l, &r->client, g, &r->view, NULL);
     for (unsigned n = 0; n < l->check->name_count && *good; n++) {
         if (r->view.topics[n]) *good = load_describe(l, &r->client, r->view.topics[n]);
     }
