@@ -434,6 +434,14 @@ static bool fetch_once(struct follower *r) {
 
 /* --- Commits, as a simple consumer: no member, no generation. */
 
+/* It has died; the next one knows nothing but what is committed. */
+static void begin_anew(struct follower *r) {
+    sim_client_close(&r->client);
+    r->place_count = 0;
+    r->view_known = false;
+    r->resumes = true;
+}
+
 static bool commit_once(struct follower *r) {
     struct load *l = r->load;
     if (r->place_count == 0) return true;
@@ -467,8 +475,7 @@ static bool commit_once(struct follower *r) {
     bool dies = sim_fault(l->world, SIM_CLIENT_DIES);
     if (dies) {
         sim_client_die(&r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, (unsigned)sim_between(l->world, 0, 1000));
-        r->place_count = 0;
-        r->resumes = true;
+        begin_anew(r);
     }
     bool good = !dies && load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
@@ -601,6 +608,7 @@ void load_read_main(void *arg) {
             if (sim_broker_connect(&l->broker, &r->client, true) != OK) continue;
         }
         if (!read_on(r)) sim_client_close(&r->client);
+        if (r->commits && sim_fault(l->world, SIM_CLIENT_DIES)) begin_anew(r);
         if (sim_chance(l->world, 0.3)) fiber_sleep_ns(sim_between(l->world, 0, 400) * NS_PER_MS);
     }
     sim_client_deinit(&r->client);
