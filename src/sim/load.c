@@ -7,6 +7,7 @@
 #include "kafka/error.h"
 #include "sim/history.h"
 
+#define STRIKES 0.03 /* of the chance of trouble at a look */
 #define LULL_MAX_NS (40 * NS_PER_S)
 
 struct load *load_create(struct sim_run *r) {
@@ -67,6 +68,10 @@ void load_lull(struct load *l) {
 
 void load_pause(struct load *l) {
     fiber_sleep_ns(sim_between(l->world, 10, 1000) * NS_PER_MS);
+}
+
+void load_strike(struct load *l, const struct sim_client *c) {
+    if (!l->over && sim_chance(l->world, l->broker.crash * STRIKES)) sim_broker_strike(&l->broker, c);
 }
 
 void load_look_at_clocks(struct load *l) {

@@ -42,6 +42,11 @@ static int32_t first_configs(struct admin *a, const struct check_name *n,
                {CHECK_RETENTION_MS, n->retention_ms},
                {CHECK_RETENTION_BYTES, n->retention_bytes}};
     int32_t count = 0;
+    if (n->append_time) {
+        kafka_create_topics_request_config_init(&out[count]);
+        out[count].name = kafka_string_of("message.timestamp.type");
+        out[count++].value = kafka_string_of("LogAppendTime");
+    }
     for (size_t i = 0; i < ARRAY_LEN(all) && a->load->retains; i++) {
         if (all[i].value == INT64_MAX) continue;
         kafka_create_topics_request_config_init(&out[count]);
