@@ -20,7 +20,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": s3server.KEY, "AWS_SECRET_ACCESS_KEY": s3server.SEC
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null"}
 SERVES_AGAIN_SECONDS = 90  # after a fault: something is acknowledged. Generous: S3 requests wait 20 s, clients back off, machines are slow
 STARTS_SECONDS = 90
-ENDS_SECONDS = 150         # after the last fault: everything that waits is acknowledged
+STILL_SECONDS = 90         # after the last fault: so long nothing at all is acknowledged or read, and something still waits
 IMAGE_BYTES = 1 << 30
 
 FAULTS = ("kill", "stop", "power", "store", "eio", "enospc", "hang", "twin")
@@ -376,7 +376,7 @@ class Leg:
             end, faults, deck = time.monotonic() + seconds, self.enabled(), []
             time.sleep(1)
             self.serves_again("the start")
-            while faults and time.monotonic() < end:
+            while faults and (time.monotonic() < end or sum(self.count.values()) < self.o.least):
                 if not deck:
                     deck = self.rng.sample(faults, len(faults))
                 fault = deck.pop()
@@ -386,11 +386,7 @@ class Leg:
                 time.sleep(min(max(0, end - time.monotonic()), self.rng.uniform(0, self.o.calm_seconds)))
             self.note("the faults are over")
             self.serves_again("the last fault")
-            if self.load.finish(self.o.patience * ENDS_SECONDS):
-                self.load.read_all(ENDS_SECONDS)
-                self.kill()
-                self.revive()
-                self.load.read_all(ENDS_SECONDS)
+            self.all_is_there()
             self.running()
             self.serving.stop(60)
         except (Failed, AssertionError, OSError) as e:
@@ -400,6 +396,19 @@ class Leg:
             raise
         finally:
             self.take_down()
+
+    def all_is_there(self):
+        """What waits is acknowledged, and everything is read; and again, after a kill."""
+        still = self.o.patience * STILL_SECONDS
+        good = self.load.finish(still) and self.load.read_all(still)
+        if good:
+            self.note("everything was read; once more, after a kill")
+            self.kill()
+            self.revive()
+            good = self.load.read_all(still)
+        self.running()
+        if not good:
+            self.record.add("problem", f"{self.kind}: the end of the log of {self.serving.name}, which serves:\n{self.serving.log()[-3000:]}")
 
     def take_down(self):
         if self.place and self.place.fuse and self.place.fuse.process:
