@@ -26,7 +26,8 @@ from wire import Wire
 
 # In librdkafka's words: the sequence number that was refused, and the last of the batch that failed before.
 SEQUENCES = re.compile(r"base seq (\d+), idemp state.*last partition error \w+ \(actions [^)]*MsgPossiblyPersisted, base seq \d+\.\.(\d+)")
-OUTSTANDING = 300  # records of one producer that wait for their acknowledgement
+OUTSTANDING = {"idempotent": 300, "plain": 300, "ordered": 40}  # records of one producer that wait for their acknowledgement: "ordered" sends
+                                                                # one batch at a time, which may be one record, and may wait for an upload
 # topic -> (partitions, oxbow.durability). "grouped" is read by groups, "trimmed" loses its beginning, "kcat" and "old" name their clients.
 TOPICS = {"idem-wal": (3, "wal"), "idem-object": (2, "object"), "plain-wal": (2, "wal"), "plain-object": (1, "object"), "grouped": (4, "wal"),
           "trimmed": (2, "wal"), "kcat": (2, "wal"), "old": (2, "wal")}
@@ -158,7 +159,7 @@ class Load:
                 until, number = time.monotonic() + rng.uniform(3, 40), 0
                 while time.monotonic() < until and not self.over.is_set():
                     partition = rng.randrange(partitions)
-                    for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING else 0):
+                    for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING[promise] else 0):
                         self.send(p, topic, self.log(topic, partition), name, number)
                         number += 1
                     p.poll(rng.uniform(0.02, 0.4))
@@ -535,9 +536,17 @@ class Load:
             self.record.add("problem", f"{self.name}: after the faults stopped nothing went on for {still:.0f} s, and there still wait: "
                             + ", ".join(late) + self.complaints())
         self.quiet.set()
-        for t in self.threads:
-            t.join(20)
+        self.join(20)
         return not late
+
+    def join(self, seconds):
+        """Waits for the threads, all together for so long. Those that hang in a client are daemons, and end with the process."""
+        end = time.monotonic() + seconds
+        for t in self.threads:
+            t.join(max(0, end - time.monotonic()))
+        late = [f"{t.name} ({self.place_of(t)})" for t in self.threads if t.is_alive()]
+        if late:
+            self.record.add("note", f"{self.name}: these threads do not end: " + ", ".join(late))
 
     def place_of(self, thread):
         """Where it is in these files, innermost first, and with what."""
@@ -575,8 +584,7 @@ class Load:
         for m in self.members:
             m.process.kill()
             m.process.wait()
-        for t in self.threads:
-            t.join(20)
+        self.join(10)
 
 
 class Member:
