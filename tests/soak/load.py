@@ -240,11 +240,14 @@ class Load:
                 self.record.add("send", log, name, n)
             data = b"\n".join(records.value(name, n) for n in range(count)) + b"\n"
             options = ["-X", "enable.idempotence=true", "-X", "message.timeout.ms=0", "-X", f"socket.timeout.ms={int(self.seconds * 1000)}",
-                       "-X", "reconnect.backoff.max.ms=500"]
+                       "-X", "reconnect.backoff.max.ms=500", "-d", "eos,broker,metadata"]  # what it says is shown where it does not end
             p = subprocess.Popen(["kcat", "-P", "-E", "-b", ",".join(self.addresses), "-t", "kcat", "-p", str(log[2]), *options], stdin=subprocess.PIPE,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=harness.die_with_parent)
             try:
-                problems = self.communicate(p, data)
+                problems, said = self.communicate(p, data), b""
+                if problems is None:
+                    p.kill()
+                    said = p.communicate()[1]
             finally:
                 p.kill()
                 p.wait()
@@ -252,7 +255,7 @@ class Load:
             for n in range(count):
                 self.record.add(*(("ack", log, name, n, None) if good else ("unsure", log, name, n)))
             if not good:
-                what = "did not end" if problems is None else f"ended with {p.returncode}: {problems[-300:]}"
+                what = f"did not end:\n{said[-3000:].decode(errors='replace')}" if problems is None else f"ended with {p.returncode}: {problems[-300:]}"
                 self.record.add("problem", f"{name}: kcat {what}")
 
     def communicate(self, p, data):
