@@ -362,6 +362,7 @@ void load_produce_main(void *arg) {
             stop(&p);
             if (!p.impatient) load_pause(l);
             p.impatient = false;
+            if (sim_chance(l->world, 0.05)) begin_anew(&p); /* another one in its place */
             choose_version(&p);
             p.view_known &= sim_chance(l->world, 0.5);
             if (sim_broker_connect(&l->broker, &p.client, true) != OK) continue;
