@@ -55,7 +55,8 @@ struct check_partition {
     struct check_shown *shown; /* by offset; records 0: nothing shown yet */
     size_t capacity;
     int64_t end;                           /* highest shown */
-    struct check_mark hw;                  /* high watermark */
+    struct check_mark hw;                  /* high watermark: at least that, as answers of any kind show */
+    struct check_mark told;                /* ... and as answers name it */
     struct check_mark start;               /* log start offset */
     struct check_mark epoch;               /* leader epoch */
     int64_t delete_asked;                  /* DeleteRecords may have moved the start up to here */

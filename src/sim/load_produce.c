@@ -36,6 +36,7 @@ struct producer {
     struct load_view view;
     bool view_known, idempotent, hopeless; /* hopeless: what is in the window will not be taken */
     bool jumbled;                          /* it has sent requests in the wrong order, and may be told so */
+    bool impatient;                        /* it sends again what it has only just sent */
     int16_t version, acks;
     int64_t producer_id; /* -1: to be asked for */
     uint32_t sender;
@@ -328,6 +329,14 @@ static void jumble(struct producer *p) {
     p->jumbled = true;
 }
 
+/* It closes before an answer can come and sends everything again at once: then the original is often not durable yet. */
+static bool loses_patience(struct producer *p) {
+    struct sim_world *w = p->load->world;
+    p->impatient = p->idempotent && !p->jumbled && sim_chance(w, 0.05);
+    if (p->impatient) fiber_sleep_ns(sim_between(w, 1, 20) * NS_PER_MS);
+    return p->impatient;
+}
+
 /* Sends what is to be sent, takes one answer. False: the connection is of no use. */
 static bool produce(struct producer *p) {
     bool good = true;
@@ -352,9 +361,7 @@ static bool produce(struct producer *p) {
         load_pause(p->load);
         return true;
     }
-    /* Without patience: the same again over another connection, while the first is being stored. */
-    if (good && p->idempotent && sim_chance(p->load->world, 0.02)) return false;
-    return good && take_answer(p);
+    return good && !loses_patience(p) && take_answer(p);
 }
 
 void load_produce_main(void *arg) {
@@ -368,8 +375,9 @@ void load_produce_main(void *arg) {
     while (load_goes_on(l, &p.client, true)) {
         if (!p.client.conn) {
             stop(&p);
-            /* What comes again at once finds its original on its way still. */
-            if (p.count == 0 || sim_chance(l->world, 0.5)) load_pause(l);
+            if (!p.impatient) load_pause(l);
+            p.impatient = false;
+            if (sim_chance(l->world, 0.05)) begin_anew(&p); /* another one in its place */
             choose_version(&p);
             p.view_known &= sim_chance(l->world, 0.5);
             if (sim_broker_connect(&l->broker, &p.client, true) != OK) continue;
