@@ -535,6 +535,26 @@ def test_bucket_without_conditional_create(proxy, brokers, rgw, bucket):
     refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "condition")
 
 
+def test_one_signal_ends_a_start_on_a_dead_store(proxy, brokers, rgw, bucket):
+    """Once it had opened the store a start waits for it as long as that takes; who stops it must not. Nothing of it is in the way of the
+    next one.
+
+    Seen to fail: with a stop that waits for the start, b.wait() gives up."""
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 1)
+    proxy.add("answer", kinds={"CREATE"}, status=503)
+    b.kill9()
+    b.start(wait=False)
+    before = proxy.statuses["CREATE", 503]
+    eventually(lambda: proxy.statuses["CREATE", 503] > before, 60, what="a start that meets the store")
+    b.stop()
+    assert b.lines('msg="stopped while starting" reason=signal') and not b.lines('msg="ready"')
+    proxy.clear()
+    b.start()
+    create(b, None, "more", 1)
+    b.stop()
+
+
 def test_a_start_by_mistake_leaves_the_first_alone(brokers, rgw, bucket):
     """A bucket has no lock, and a start takes the cluster over; but not one that cannot serve, for its port or its log is the first's.
 

@@ -633,6 +633,32 @@ static void a_stop_without_a_store_survives_late_writes(void **state) {
     sim_world_destroy(t.world);
 }
 
+static void jumping_clock_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    start(&e, &t->cluster);
+    append(&e, 3, 100);
+    /* The closing checkpoint writes the state whole; so does the first one of the next start. */
+    t->node->wall_skew_ms += 3 * 86400000;
+    stop(&e);
+    start(&e, &t->cluster);
+    assert_non_null(state_producer_get(&e.live[3], 5));
+    t->node->wall_skew_ms += 3 * 86400000;
+    stop(&e);
+    t->node->wall_skew_ms += 3 * 86400000;
+    start(&e, &t->cluster);
+    assert_non_null(state_producer_get(&e.live[3], 5));
+    stop(&e);
+}
+
+static void a_jumping_wall_clock_forgets_no_producer(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, jumping_clock_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_appended_is_read_from_cache_and_objects),
@@ -646,6 +672,7 @@ int main(void) {
         cmocka_unit_test(dropped_streams_free_their_objects),
         cmocka_unit_test(without_a_wal_the_ledger_acknowledges),
         cmocka_unit_test(a_stop_without_a_store_survives_late_writes),
+        cmocka_unit_test(a_jumping_wall_clock_forgets_no_producer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
