@@ -9,6 +9,7 @@
 #include "sim/disk.h"
 #include "sim/history.h"
 #include "sim/net.h"
+#include "stream/wal.h"
 
 #define DEVICE_PATH_SIZE 24u
 #define DEVICE_BYTES ((uint64_t)16 << 20)
@@ -80,10 +81,18 @@ static bool is_for_good(enum err e) {
 static void next_device(struct sim_broker *b) {
     char path[DEVICE_PATH_SIZE];
     struct sim_file *device = sim_device_create(b->world, DEVICE_BYTES);
+    /* As `oxbow wal init` leaves it. */
+    uint8_t id[16], superblock[WAL_SUPERBLOCK_SIZE];
+    for (unsigned i = 0; i < sizeof(id); i++) id[i] = (uint8_t)sim_between(b->world, 0, 255);
+    struct wal_superblock s = wal_superblock_new(id, DEVICE_BYTES - WAL_RING_START);
+    s.sequence = 1;
+    wal_superblock_encode(&s, superblock);
+    sim_file_poke(device, 0, superblock, sizeof(superblock));
+    ASSERT(b->device_count < SIM_BROKER_DEVICES_MAX);
+    b->devices[b->device_count] = device;
     b->device = ++b->device_count;
     for (unsigned i = 0; i < b->machine_count; i++)
         sim_device_attach(b->seats[i].node, device_path(b->device, path), device);
-    sim_device_unref(device); /* the machines have it */
 }
 
 /* What an operator does who reads why it does not start. */
@@ -93,7 +102,6 @@ static void start_failed(struct sim_broker_seat *s, enum err e, const char *why)
     if (is_for_good(e) && !life_of(s)->rivalled)
         sim_fail(b->world, "a start failed for good: %s (%s)", why, err_name(e));
     if (b->wal != SIM_BROKER_WAL_DEVICE || life_of(s)->device != b->device) return;
-    if (strstr(why, "never used again")) next_device(b);
     if (strstr(why, "give it back")) b->device = b->device % b->device_count + 1;
 }
 
@@ -135,6 +143,9 @@ static void broker_main(void *arg) {
     if (e == OK) {
         life_of(s)->incarnation = broker_incarnation(broker);
         note_overtaken(b);
+        bool without_wal = b->wal == SIM_BROKER_WAL_DEVICE && atomic_load(&env->metrics->gauges[M_WAL_FAILED]) > 0;
+        life_of(s)->without_wal = without_wal;
+        if (without_wal && life_of(s)->device == b->device) next_device(b);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "serves as incarnation %lu", life_of(s)->incarnation);
         while (!s->stop_asked && !sim_failed(b->world)) fiber_sleep_ns(50 * NS_PER_MS);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "stops");
@@ -182,10 +193,35 @@ static void choose_kind(struct sim_broker *b) {
     sim_faults_for(w, classes[b->wal]);
 }
 
+static bool device_is(const struct sim_file *device, const uint8_t wal_id[16]) {
+    struct wal_superblock newest = {0};
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint8_t bytes[WAL_SUPERBLOCK_SIZE];
+        struct wal_superblock s;
+        if (sim_file_peek(device, slot * (uint64_t)ENV_FILE_ALIGN, bytes, sizeof(bytes)) == sizeof(bytes) &&
+            wal_superblock_decode(bytes, sizeof(bytes), &s) == OK && s.sequence > newest.sequence)
+            newest = s;
+    }
+    return memcmp(newest.wal_id, wal_id, sizeof(newest.wal_id)) == 0;
+}
+
+/* The WAL that a partition's owner names may hold records that are nowhere else: nobody begins it anew. */
+static void wal_look(void *ctx, const struct sim_check_stream *s) {
+    static const uint8_t none[16];
+    const struct sim_broker *b = ctx;
+    if (memcmp(s->wal_id, none, sizeof(none)) == 0) return;
+    for (unsigned i = b->device_count; i > 0; i--) {
+        if (device_is(b->devices[i - 1], s->wal_id)) return;
+    }
+    sim_fail(b->world, "%s-%d: its owner %lu names a WAL that lies on no device any more", s->topic, s->partition,
+             s->owner.v);
+}
+
 /* What lies in the bucket, at any moment. */
 static void look(void *arg) {
-    const struct sim_broker *b = arg;
-    struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared};
+    struct sim_broker *b = arg;
+    struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared, .ctx = b};
+    if (b->wal == SIM_BROKER_WAL_DEVICE) o.stream = wal_look;
     (void)sim_check_store(b->world, NULL, &o);
 }
 
@@ -217,6 +253,7 @@ void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
 }
 
 void sim_broker_deinit(struct sim_broker *b) {
+    for (unsigned i = 0; i < b->device_count; i++) sim_device_unref(b->devices[i]);
     mem_free(sim_run_mem(b->run), b->lives);
     b->lives = NULL;
 }
@@ -333,7 +370,8 @@ bool sim_broker_trouble(struct sim_broker *b) {
         start(b, b->at);
         return false;
     }
-    if (sim_chance(w, b->takeover)) {
+    /* One that has not got far yet, and perhaps never does, is what makes an operator start another. */
+    if (sim_chance(w, b->moves && !sim_broker_serves(b) ? 0.4 : b->takeover)) {
         sim_broker_take_over(b);
     } else if (b->moves && sim_chance(w, b->crash / 4)) {
         if (sim_node_lose_machine(n)) sim_note(w, n, SIM_SUBJECT_ALL, "is lost with its disks");
@@ -341,7 +379,7 @@ bool sim_broker_trouble(struct sim_broker *b) {
         sim_run_crash(b->run, n);
     } else if (sim_chance(w, b->crash / 2)) {
         sim_node_pause(n, sim_node_pause_ns(w));
-    } else if (sim_chance(w, b->crash / 2)) {
+    } else if (sim_chance(w, life_of(&b->seats[b->at])->without_wal ? 0.3 : b->crash / 2)) {
         b->seats[b->at].stop_asked = true;
     }
     return true;

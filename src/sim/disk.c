@@ -10,6 +10,7 @@
 #define HANDLE_MAGIC 0x51a0004u
 #define WRITE_MAGIC 0x51a0005u
 #define PIECES_MAX 16u
+#define FRONT_BYTES 16384u /* where superblocks lie */
 
 struct sim_file {
     unsigned magic;
@@ -170,6 +171,10 @@ struct sim_file *sim_disk_find(struct sim_disk *d, const char *path) {
 
 size_t sim_file_peek(const struct sim_file *f, uint64_t position, void *out, size_t size) {
     return medium_read(&f->medium, position, out, size);
+}
+
+void sim_file_poke(struct sim_file *f, uint64_t position, const void *data, size_t size) {
+    medium_write(&f->medium, position, data, size, MEDIUM_SYNCED, 0);
 }
 
 uint64_t sim_file_peek_size(const struct sim_file *f) {
@@ -579,6 +584,13 @@ enum err sim_file_write(struct env_file *h, uint64_t position, const struct env_
         return ERR_IO;
     }
     disk_effect(h->node);
+    /* Between what made it write and the write, a process may stand still: where others write, too, it matters, and most
+     * of all where it says whose all this is. */
+    struct sim_world *w = h->node->world;
+    if (h->file->attached > 1 && !w->faults_off && sim_chance(w, position < FRONT_BYTES ? 0.25 : 0.002)) {
+        sim_node_pause(h->node, sim_node_pause_ns(w));
+        disk_wait(h->node, 1, 10);
+    }
     struct disk_write *x = write_begin(h, position, pieces, count, size);
     sim_op_wait(&x->op);
     enum err e = x->result;
