@@ -70,6 +70,8 @@ X(PRODUCE_EARLY, "produce-early", "broker", "produce requests are answered befor
 X(DUPLICATE_EARLY, "duplicate-early", "broker", "a repetition is answered before its original is durable")
 X(NO_SEQUENCES, "no-sequences", "broker", "sequence numbers are not looked at: a repetition is appended again")
 X(SEQUENCE_GAPS, "sequence-gaps", "broker", "a batch whose sequence number does not follow the last one is appended")
+X(CLIENT_TIME, "client-time", "broker", "records of a topic with LogAppendTime keep the times that producers gave them")
+X(STAMP_AGAIN, "stamp-again", "broker", "a repetition is told the time of its arrival, not that of the append")
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")

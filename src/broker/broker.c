@@ -100,8 +100,7 @@ static void broker_publish_and_wait(struct broker *b, const struct uuid *id) {
     waitgroup_wait(&done);
 }
 
-/* The cluster log has another writer: this broker must not go on. */
-static enum err broker_checked(struct broker *b, enum err e) {
+enum err broker_checked(struct broker *b, enum err e) {
     if (e == ERR_FENCED) b->o.fatal(b->o.ctx, e, "another broker has taken over the cluster log");
     return e;
 }
@@ -453,16 +452,6 @@ static enum err broker_check_alone(struct broker *b, const char **why) {
     return e;
 }
 
-/* In the background: frees what earlier incarnations left, then forgets their registrations. */
-static void sweep_main(void *arg) {
-    struct broker *b = arg;
-    struct incarnation oldest = {0};
-    enum err e = streams_sweep(b->streams, &oldest);
-    if (e == OK) e = broker_checked(b, meta_forget_retired(b->meta, oldest));
-    if (e != OK && e != ERR_CLOSED) log_warn(b->env->log, "sweep of old objects ended early", "err=%s", err_name(e));
-    waitgroup_done(&b->background);
-}
-
 void broker_publish_all(struct broker *b) {
     struct waitgroup done;
     waitgroup_init(&done);
@@ -492,6 +481,7 @@ static void drain_main(void *arg) {
 /* Also what a failed start undoes. Shards drain at the same time. */
 static void broker_close(struct broker *b) {
     atomic_store(&b->ready, false);
+    broker_tidy_stop(b);
     /* What is under way may wait for a store that is gone. */
     if (b->streams) streams_stopping(b->streams);
     if (b->meta) meta_stopping(b->meta);
@@ -540,8 +530,7 @@ static enum err broker_open(struct broker *b, const char **why) {
     e = broker_listen(b, why);
     if (e != OK) return e;
     atomic_store(&b->ready, true);
-    waitgroup_add(&b->background);
-    fiber_spawn(b->o.loop0, "sweep", sweep_main, b);
+    broker_tidy_begin(b);
     return OK;
 }
 
@@ -556,6 +545,7 @@ enum err broker_start(const struct broker_options *o, struct broker **out, const
     conn_quota_init(&b->quota, o->env->mem, (uint32_t)o->config->max_connections,
                     (uint32_t)o->config->max_connections_per_ip);
     waitgroup_init(&b->background);
+    waitq_init(&b->tidy_stop);
     fiber_mutex_init(&b->producer_ids_lock);
     fiber_mutex_init(&b->offsets_topic_lock);
     fiber_mutex_init(&b->configs_lock);

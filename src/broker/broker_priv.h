@@ -36,6 +36,8 @@ struct broker {
     _Atomic uint64_t office_ns; /* by env's clock: nobody had been elected behind this broker */
     /* Loop 0. */
     struct waitgroup background;
+    bool tidy_stopped; /* and tidy.c is to end */
+    struct waitq tidy_stop;
     struct fiber_mutex configs_lock; /* from reading a topic's overrides to committing what was made of them */
     struct fiber_mutex producer_ids_lock;
     struct fiber_mutex offsets_topic_lock; /* while __consumer_offsets is made */
@@ -86,6 +88,11 @@ enum err broker_delete_topic(struct broker *b, const struct uuid *id) WARN_UNUSE
 enum err broker_configure_topic(struct broker *b, const struct uuid *id, const struct meta_config *changes,
                                 size_t count) WARN_UNUSED;
 /* Mails all topics as they are now to all shards; suspends until they have them. */
+/* The cluster log has another writer (ERR_FENCED): this broker must not go on. Gives e back. */
+enum err broker_checked(struct broker *b, enum err e) WARN_UNUSED;
+/* tidy.c: begins when the broker serves; fibers of `background`, which end soon after the stop. Loop 0. */
+void broker_tidy_begin(struct broker *b);
+void broker_tidy_stop(struct broker *b);
 void broker_publish_all(struct broker *b);
 /* What is set of a node's configuration while it runs (META_ALL_BROKERS: of all), and what follows from it. */
 enum err broker_configure_self(struct broker *b, int32_t node_id, const struct meta_config *changes,

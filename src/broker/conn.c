@@ -184,11 +184,12 @@ int16_t request_error(struct request *r, enum err e) {
 
 /* Since when it must be known that this broker is in office; false: it need not be known. */
 static bool request_fresh_since(const struct request *r, uint64_t *since_ns) {
-    bool leased = r->api && (r->api->flags & API_LEASED) && !r->excused;
-    if (!r->conns->o.confirm_office || (!leased && !r->accuses)) return false;
+    unsigned flags = r->api && !r->excused ? r->api->flags : 0;
+    bool certain = r->accuses || (flags & API_CERTAIN);
+    if (!r->conns->o.confirm_office || (!certain && !(flags & API_LEASED))) return false;
     uint64_t now = env_now_ns(r->conns->o.env);
     *since_ns = now > BROKER_LEASE_NS ? now - BROKER_LEASE_NS : 0;
-    if (r->accuses && *since_ns < r->received_ns) *since_ns = r->received_ns;
+    if (certain && *since_ns < r->received_ns) *since_ns = r->received_ns;
     return true;
 }
 

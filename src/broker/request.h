@@ -8,8 +8,8 @@
  *
  * Freshness. Another broker may have taken over while this one stood still. So an answer of an API with API_LEASED leaves
  * only when this broker was in office at most BROKER_LEASE_NS ago; and one that accuses, that is, tells the client that it
- * is wrong about something that another may have moved on (kafka_error_accuses), when it was in office after the request
- * came. request_error notes accusations. A handler may ask before it answers, with request_stands, and say something
+ * is wrong about something that another may have moved on (kafka_error_accuses), or one of an API with API_CERTAIN, when it
+ * was in office after the request came. request_error notes accusations. A handler may ask before it answers, with request_stands, and say something
  * better when that is not to be had; else the connection is closed. All other answers cost nothing.
  *
  * Order (conn.c keeps it): requests of one connection are answered in the order they came, and each starts when all
@@ -41,7 +41,12 @@ enum request_outcome {
 /* in, out: the structs of the API's request and response. May suspend. */
 typedef enum request_outcome request_handler(struct request *r, const void *in, void *out);
 
-enum { API_OVERLAPS = 1, API_LEASED = 2 /* its answers must not be older than the lease (BROKER_LEASE_NS) */ };
+enum {
+    API_OVERLAPS = 1,
+    API_LEASED = 2, /* its answers must not be older than the lease (BROKER_LEASE_NS) */
+    /* They say that something is done, also where there was nothing to do: so they are held to what accusations are. */
+    API_CERTAIN = 4
+};
 
 /* One row of the table of what the broker speaks. */
 struct api {

@@ -19,6 +19,13 @@
 #include "cli/storage.h"
 #include "rt/linux/linux_env.h"
 
+/* Who moves it away from the first says how the process ends. */
+enum serve_phase {
+    SERVE_STARTING,
+    SERVE_STARTED, /* or the start has failed and is undone: a stop goes its orderly way */
+    SERVE_GIVEN_UP /* asked to stop before it had started */
+};
+
 struct serve {
     struct config config;
     struct env *env;
@@ -30,6 +37,7 @@ struct serve {
     int status;
     /* The thread that watches for signals meets the loop here. */
     _Atomic bool stop_wanted, stop_told;
+    _Atomic(enum serve_phase) phase;
     _Atomic(struct loop *) loop0; /* NULL before it runs and after it has ended */
     struct waitq stop;            /* on loop 0 */
 };
@@ -41,11 +49,24 @@ static void stop_arrived(void *arg) {
     waitq_wake_all(&s->stop);
 }
 
-/* On the watching thread; the second signal ends the process there and then (cli/process.h). */
+static bool phase_leave_start(struct serve *s, enum serve_phase to) {
+    enum serve_phase starting = SERVE_STARTING;
+    return atomic_compare_exchange_strong(&s->phase, &starting, to);
+}
+
+/* On the watching thread; the second signal ends the process there and then (cli/process.h).
+ *
+ * A start may wait for a store that does not answer, for as long as that takes. Who asks it to stop need not wait as
+ * well: every start recovers from one that broke off at any point, and what clients were told in its last moments is
+ * kept as it is by a kill. */
 static void stop_signalled(void *ctx) {
     struct serve *s = ctx;
     atomic_store(&s->stop_wanted, true);
     struct loop *l = atomic_load(&s->loop0);
+    if (l && phase_leave_start(s, SERVE_GIVEN_UP)) {
+        log_info(s->env->log, "stopped while starting", "reason=signal");
+        process_end(EXIT_DONE);
+    }
     if (l) loop_spawn(l, "stop", stop_arrived, s);
     atomic_store(&s->stop_told, true);
 }
@@ -148,8 +169,13 @@ static void serve_main(void *arg) {
     struct serve *s = arg;
     waitq_init(&s->stop);
     atomic_store(&s->loop0, loop_current());
-    s->status = serve_start(s);
-    if (s->status == EXIT_DONE) {
+    bool asked = atomic_load(&s->stop_wanted); /* by a signal that found no loop */
+    s->status = asked ? EXIT_DONE : serve_start(s);
+    /* If not, the process is just being ended. */
+    while (!phase_leave_start(s, SERVE_STARTED)) fiber_sleep_ns(NS_PER_S);
+    if (asked) {
+        log_info(s->env->log, "stopped while starting", "reason=signal");
+    } else if (s->status == EXIT_DONE) {
         serve_say_ready(s);
         serve_say_hello(s);
         while (!atomic_load(&s->stop_wanted)) waitq_wait(&s->stop);
@@ -160,7 +186,7 @@ static void serve_main(void *arg) {
     if (s->broker) broker_stop(s->broker);
     if (s->store) store_close(s->store);
     if (s->admin) admin_stop(s->admin);
-    if (s->status == EXIT_DONE)
+    if (s->status == EXIT_DONE && !asked)
         log_info(s->env->log, "stopped", "stop_ms=%" PRIu64, (uint64_t)((env_now_ns(s->env) - began_ns) / NS_PER_MS));
     atomic_store(&s->loop0, NULL);
     /* A signal that came just now may still be on its way to the loop, which must not go before. */
@@ -219,6 +245,7 @@ const struct command command_serve = {
     "usage: oxbow serve [-c FILE] [--set key=value]...\n\n"
     "Runs a broker in the foreground. Without a file and settings it listens on 127.0.0.1:9092 and keeps its\n"
     "data under ./data. `oxbow config` shows all properties. Logs go to stderr, one logfmt line an event.\n"
-    "SIGTERM or SIGINT stops it in order; a second one at once.\n\n" SETTINGS_HELP,
+    "SIGTERM or SIGINT stops it in order; a second one at once. While it is still starting the first one ends it\n"
+    "at once, with status 0.\n\n" SETTINGS_HELP,
     serve_run,
 };

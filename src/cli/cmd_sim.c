@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/process.h"
+#include "sim/atlas.h"
 #include "sim/run.h"
 #include "sim/shrink.h"
 
@@ -97,8 +98,10 @@ static void command_put(struct buf *out, const struct sim_job *j, const struct s
     if (j->options.minutes > 0) buf_printf(out, " --minutes %" PRIu64, j->options.minutes);
     if (j->options.mutant != MUTANT_NONE) buf_printf(out, " --mutant %s", sim_mutant_name(j->options.mutant));
     if (j->plan) buf_printf(out, " --faults %s", j->plan);
-    if (keep) buf_printf(out, " --keep-faults %s", keep->count == 0 ? "none" : "");
-    for (size_t i = 0; keep && i < keep->count; i++) buf_printf(out, "%s%" PRIu64, i ? "," : "", keep->items[i]);
+    if (keep) {
+        buf_printf(out, " --keep-faults ");
+        sim_numbers_put(keep, out);
+    }
     if (load_ns > 0) buf_printf(out, " --load-ms %" PRIu64, (uint64_t)(load_ns / NS_PER_MS));
 }
 
@@ -268,7 +271,8 @@ enum sim_option {
     OPT_LOAD_MS,
     OPT_LIST,
     OPT_LIST_FAULTS,
-    OPT_LIST_MUTANTS
+    OPT_LIST_MUTANTS,
+    OPT_ATLAS
 };
 
 static const struct option_spec specs[] = {
@@ -282,11 +286,12 @@ static const struct option_spec specs[] = {
     [OPT_TRACE] = {0, "trace", NULL},
     [OPT_TOTALS] = {0, "totals", NULL},
     [OPT_NO_SHRINK] = {0, "no-shrink", NULL},
-    [OPT_KEEP_FAULTS] = {0, "keep-faults", "N,N,..."},
+    [OPT_KEEP_FAULTS] = {0, "keep-faults", "N,N-N,..."},
     [OPT_LOAD_MS] = {0, "load-ms", "N"},
     [OPT_LIST] = {0, "list", NULL},
     [OPT_LIST_FAULTS] = {0, "list-faults", NULL},
     [OPT_LIST_MUTANTS] = {0, "list-mutants", NULL},
+    [OPT_ATLAS] = {0, "atlas", NULL},
 };
 
 /* The number that the first `size` bytes are. */
@@ -320,19 +325,6 @@ static bool workloads_parse(const char *text, uint64_t *out) {
     }
 }
 
-/* "none", or rising numbers with commas between. */
-static bool keep_parse(const char *text, struct sim_numbers *out) {
-    out->count = 0;
-    if (strcmp(text, "none") == 0) return true;
-    for (uint64_t min = 0;; min++) {
-        size_t size = strcspn(text, ",");
-        if (!number_parse(text, size, min, &min)) return false;
-        sim_numbers_add(out, min);
-        if (!text[size]) return true;
-        text += size + 1;
-    }
-}
-
 /* NULL, or what was expected. */
 static const char *option_take(struct sim_job *j, enum sim_option option, const char *value) {
     const char *expected = NULL;
@@ -355,7 +347,9 @@ static const char *option_take(struct sim_job *j, enum sim_option option, const 
         return j->options.mutant != MUTANTS ? NULL : "the name of a mutant (see --list-mutants)";
     case OPT_KEEP_FAULTS:
         j->options.keep = &j->keep;
-        return keep_parse(value, &j->keep) ? NULL : "numbers of faults, rising, with commas between, or none";
+        return sim_numbers_parse(&j->keep, value)
+                   ? NULL
+                   : "numbers of faults, rising, like 3,7-12,40 (a million at most), or none";
     case OPT_LOAD_MS:
         if (!options_u64(value, 1, LOAD_MS_MAX, &j->options.load_ns)) return "milliseconds, at least 1";
         j->options.load_ns *= NS_PER_MS;
@@ -375,6 +369,7 @@ static const char *option_take(struct sim_job *j, enum sim_option option, const 
     case OPT_LIST:
     case OPT_LIST_FAULTS:
     case OPT_LIST_MUTANTS:
+    case OPT_ATLAS:
         break;
     }
     UNREACHABLE();
@@ -384,7 +379,8 @@ static bool option_lists(int option) {
     if (option == OPT_LIST) list_print();
     if (option == OPT_LIST_FAULTS) faults_print("");
     if (option == OPT_LIST_MUTANTS) mutants_print("");
-    return option == OPT_LIST || option == OPT_LIST_FAULTS || option == OPT_LIST_MUTANTS;
+    if (option == OPT_ATLAS) sim_atlas_print(stdout);
+    return option == OPT_LIST || option == OPT_LIST_FAULTS || option == OPT_LIST_MUTANTS || option == OPT_ATLAS;
 }
 
 static int sim_parse(struct sim_job *j, int argc, char **argv) {
@@ -434,11 +430,12 @@ const struct command command_sim = {
     "      --trace           prints every event\n"
     "      --totals          prints how often each fault was done\n"
     "      --no-shrink       does not make failed runs smaller (the first three are)\n"
-    "      --keep-faults LIST  does only the faults with these numbers, or none\n"
+    "      --keep-faults LIST  does only the faults with these numbers (3,7-12,40), or none\n"
     "      --load-ms N       ends the load after that many virtual milliseconds\n"
     "      --list            prints workloads, faults and mutants\n"
     "      --list-faults     a line for each: its name, what it is\n"
-    "      --list-mutants    a line for each: its name, the workloads that must notice it, what it is\n\n"
+    "      --list-mutants    a line for each: its name, the workloads that must notice it, what it is\n"
+    "      --atlas           prints what each durability class promises under each fault, as Markdown\n\n"
     "The first SIGINT or SIGTERM ends it after the seed that runs.\n\n"
     "Exit status: 0 every promise was kept, 1 one was broken or nothing was checked, 2 wrong usage.\n",
     sim_run,

@@ -138,7 +138,7 @@ enum err meta_cluster_open(struct meta *m, const char **why) {
         /* Everything rests on conditional creation: before the first object is written it is tried in earnest. */
         unsigned attempt = 0;
         enum err check;
-        while ((check = store_check_conditional_create(m->store, "oxbow", first, why)) != OK &&
+        while ((check = store_check_conditional_create(m->store, META_PROBE_PREFIX, first, why)) != OK &&
                again(m, check, &attempt)) {
         }
         if (check != OK) return check;

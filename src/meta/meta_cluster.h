@@ -6,6 +6,7 @@
 #include "meta/meta.h"
 
 #define META_CLUSTER_KEY "oxbow.cluster"
+#define META_PROBE_PREFIX "oxbow" /* of the keys with which a start checks the store */
 #define META_GENERATION_SIZE 26u
 #define META_CLUSTER_SIZE 56u
 

@@ -351,7 +351,8 @@ static void commit(struct append *a) {
     int64_t max_timestamp = a->check.max_timestamp;
     int16_t attributes = h->attributes;
     if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME) {
-        max_timestamp = a->out->log_append_time_ms = now_ms;
+        a->out->log_append_time_ms = now_ms;
+        if (!env_mutant(p->env, MUTANT_CLIENT_TIME)) max_timestamp = now_ms;
         attributes = (int16_t)(attributes | BATCH_LOG_APPEND_TIME);
     }
     /* Timestamp lookup and retention believe the header, so it has to be right; Kafka corrects it too. */
@@ -415,7 +416,8 @@ static enum err append_in_turn(struct append *a) {
             a->out->base_offset = v.original_base;
             a->out->end_offset = env_mutant(p->env, MUTANT_DUPLICATE_EARLY) ? 0 : v.original_end;
             if (a->config.message_timestamp_type == TOPIC_LOG_APPEND_TIME)
-                a->out->log_append_time_ms = v.original_max_timestamp;
+                a->out->log_append_time_ms =
+                    env_mutant(p->env, MUTANT_STAMP_AGAIN) ? env_wall_ms(p->env) : v.original_max_timestamp;
             return OK;
         }
     }

@@ -61,8 +61,8 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
     env_random(o->env, &seed, sizeof(seed));
     rng_seed(&p->rng, seed);
     partition_draw_jitter(p);
-    p->segment_opened_ms = p->appended_ms = p->expiry_marked_ms = env_wall_ms(p->env);
-    p->expiry_offset = p->expiry_offset_next = p->live.end_offset;
+    p->segment_opened_ms = p->appended_ms = env_wall_ms(p->env);
+    state_expiry_begin(&p->live, &p->expiry, env_now_ns(p->env), p->appended_ms);
     take_durability(p);
     p->opened_start = p->live.start_offset;
     p->opened_end = p->live.end_offset;

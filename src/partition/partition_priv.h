@@ -50,9 +50,7 @@ struct partition {
     int64_t segment_opened_ms; /* wall time at which the active segment began, or the partition was opened */
     int64_t appended_ms;       /* wall time of the last append, or of the opening */
 
-    /* Producers whose newest batch lies below the offset were silent since that wall time at least (retention.c). */
-    int64_t expiry_marked_ms;
-    uint64_t expiry_offset, expiry_offset_next;
+    struct state_expiry expiry; /* of producers (retention.c) */
 
     uint64_t opened_start, opened_end, opened_bytes; /* the first two marks */
     uint64_t bytes_end;                              /* bytes below live.end_offset, counted like the marks */

@@ -7,7 +7,7 @@
  * A batch that is older than the five remembered ones is out of order (45), as with Kafka, although it is most
  * likely a late repetition: clients take
  * DUPLICATE_SEQUENCE_NUMBER (46) for success, and whether that batch was ever written can no longer be proved, since
- * unknown producer state accepts any sequence. */
+ * unknown producer state accepts any sequence (why: docs/reliability.md). */
 #include "base/assert.h"
 #include "partition/partition_priv.h"
 

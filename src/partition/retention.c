@@ -1,4 +1,4 @@
-/* Retention: which segments go, and which producers are forgotten.
+/* Retention: which segments go, and when producers are forgotten (which ones: stream/state.h).
  *
  * Segments are virtual (stream/state.h): deleting them is one trim record, which moves the log start offset once it
  * is durable. As with Kafka, the oldest segments go first,
@@ -55,38 +55,11 @@ void partition_trim(struct partition *p, uint64_t start_offset) {
     ASSERT(p->live.start_offset == start_offset);
 }
 
-/* Forgets producers that were silent for producer.id.expiration.ms. Kafka goes by the timestamps of their records,
- * which the producers choose: one that replays
- * old data would be forgotten while it works. So it must also be true that a producer has appended nothing for so
- * long, as far as this broker has been looking on. */
-static void expire_producers(struct partition *p, int64_t now_ms) {
-    int64_t limit, since;
-    if (p->producer_id_expiration_ms < 0 || __builtin_sub_overflow(now_ms, p->producer_id_expiration_ms, &limit))
-        return;
-    if (__builtin_sub_overflow(now_ms, p->expiry_marked_ms, &since) || since >= p->producer_id_expiration_ms) {
-        /* What was appended before the last mark is old enough now. */
-        p->expiry_offset = p->expiry_offset_next;
-        p->expiry_offset_next = p->live.end_offset;
-        p->expiry_marked_ms = now_ms;
-    }
-    struct map64 *producers = &p->live.producers;
-    if (producers->count == 0) return;
-    uint64_t *gone = NULL, key;
-    size_t gone_count = 0, gone_capacity = 0, cursor = 0;
-    const struct state_producer *known;
-    while ((known = map64_next(producers, &cursor, &key)) != NULL) {
-        if (known->last_timestamp >= limit || known->batches[known->count - 1].end_offset > p->expiry_offset) continue;
-        gone = mem_grow(p->env->mem, gone, gone_count, &gone_capacity, sizeof(*gone));
-        gone[gone_count++] = key;
-    }
-    for (size_t i = 0; i < gone_count; i++) mem_free(p->live.mem, map64_remove(producers, gone[i]));
-    mem_free(p->env->mem, gone);
-}
-
 void partition_retain(struct partition *p, int64_t now_ms) {
     CHECK_OBJ(p, PARTITION_MAGIC);
     if (!partition_enter(p)) return;
-    expire_producers(p, now_ms);
+    if (p->producer_id_expiration_ms >= 0)
+        state_expire_producers(&p->live, &p->expiry, p->producer_id_expiration_ms, env_now_ns(p->env), now_ms);
     if (retained_start(p, now_ms) > p->live.start_offset) {
         struct partition_turn turn;
         partition_turn_take(p, &turn);

@@ -9,6 +9,7 @@
 #include "sim/disk.h"
 #include "sim/history.h"
 #include "sim/net.h"
+#include "sim/sim_store.h"
 #include "stream/wal.h"
 
 #define DEVICE_PATH_SIZE 24u
@@ -277,6 +278,15 @@ enum err sim_broker_connect(struct sim_broker *b, struct sim_client *c, bool any
     return e;
 }
 
+void sim_broker_strike(struct sim_broker *b, const struct sim_client *c) {
+    struct sim_world *w = b->world;
+    struct sim_broker_seat *s = &b->seats[b->lives[c->peer].machine];
+    if (s->life != c->peer || !sim_node_up(s->node) || w->faults_off) return;
+    if (b->moves && sim_chance(w, 0.4) && sim_node_lose_machine(s->node)) return;
+    enum sim_crash kind = sim_chance(w, 0.3) ? SIM_KILL : SIM_POWER_CUT;
+    if (sim_fault_allowed(w, kind == SIM_KILL ? SIM_CRASH_KILL : SIM_CRASH_POWER)) sim_node_crash(s->node, kind);
+}
+
 uint64_t sim_broker_incarnation(const struct sim_broker *b, const struct sim_client *c) {
     return b->lives[c->peer].incarnation;
 }
@@ -326,7 +336,7 @@ void sim_broker_begin(struct sim_broker *b, bool (*first)(void *ctx, struct sim_
     if (!made && !sim_failed(w)) sim_fail(w, "topics cannot be made though nothing is broken");
 }
 
-/* Another machine takes over, while this one stands still or goes on. */
+/* Another machine takes over, while this one stands still, is cut off from the store, or goes on. */
 void sim_broker_take_over(struct sim_broker *b) {
     struct sim_world *w = b->world;
     unsigned next = (b->at + (unsigned)sim_between(w, 1, b->machine_count - 1)) % b->machine_count;
@@ -336,9 +346,11 @@ void sim_broker_take_over(struct sim_broker *b) {
         sim_note(w, b->seats[next].node, SIM_SUBJECT_ALL, "is killed");
         sim_node_crash(b->seats[next].node, SIM_KILL);
     }
-    if (sim_chance(w, 0.6)) {
+    if (sim_chance(w, 0.5)) {
         sim_note(w, old, SIM_SUBJECT_ALL, "stands still");
         sim_node_pause(old, sim_node_pause_ns(w));
+    } else if (sim_chance(w, 0.5)) {
+        (void)sim_store_cut(old); /* its clients still reach it */
     }
     b->at = next;
     start(b, next);
@@ -379,6 +391,8 @@ bool sim_broker_trouble(struct sim_broker *b) {
         sim_run_crash(b->run, n);
     } else if (sim_chance(w, b->crash / 2)) {
         sim_node_pause(n, sim_node_pause_ns(w));
+    } else if (b->shared && sim_chance(w, b->crash / 4)) {
+        (void)sim_store_cut(n);
     } else if (sim_chance(w, life_of(&b->seats[b->at])->without_wal ? 0.3 : b->crash / 2)) {
         b->seats[b->at].stop_asked = true;
     }

@@ -77,6 +77,8 @@ void sim_broker_end(struct sim_broker *b, const bool *done);
 struct sim_node *sim_broker_node(const struct sim_broker *b);
 /* Connects to where it is to be, or, when `any`, perhaps to another machine. Suspends. */
 enum err sim_broker_connect(struct sim_broker *b, struct sim_client *c, bool any) WARN_UNUSED;
+/* The one at the other end ends at once, or its machine is lost: right after it has said something. */
+void sim_broker_strike(struct sim_broker *b, const struct sim_client *c);
 /* Whose answers come over that connection; 0: not known. */
 uint64_t sim_broker_incarnation(const struct sim_broker *b, const struct sim_client *c);
 /* Had it been overtaken by then, `ago_ns` ago or earlier by its own clock? */

@@ -69,6 +69,7 @@ struct check_name {
     /* With which every topic of that name begins; INT64_MAX: without. */
     int32_t partitions;
     int64_t retention_ms, retention_bytes;
+    bool append_time; /* message.timestamp.type=LogAppendTime */
     bool busy; /* an administrator is at work on it: one at a time */
     struct check_topic **topics;
     size_t topic_count, topic_capacity;

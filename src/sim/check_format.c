@@ -243,15 +243,16 @@ static void superblocks_read(struct stored_report *r, const struct sim_file *fil
     struct wal_superblock s[2];
     enum err e[2];
     static const uint8_t zero[WAL_SUPERBLOCK_SIZE];
-    bool blank = true;
+    bool blank = false; /* slot 0, into which the second one goes */
     for (unsigned i = 0; i < 2; i++) {
         uint8_t bytes[WAL_SUPERBLOCK_SIZE] = {0};
         size_t got = sim_file_peek(file, (uint64_t)i * SECTOR, bytes, sizeof(bytes));
         e[i] = wal_superblock_decode(bytes, got, &s[i]);
-        blank = blank && memcmp(bytes, zero, sizeof(zero)) == 0;
+        if (i == 0) blank = memcmp(bytes, zero, sizeof(zero)) == 0;
     }
     if (e[0] != OK && e[1] != OK) {
-        /* The very first one may be torn, and then nothing was ever confirmed: that is for the caller to know. */
+        /* The very first one, in slot 1, may be torn or not there; then nothing was ever confirmed: that is for the
+         * caller to know. */
         if (!blank) stored_bad(r, "neither superblock of the WAL verifies: %s, %s", err_name(e[0]), err_name(e[1]));
         return;
     }

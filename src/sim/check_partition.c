@@ -93,7 +93,7 @@ static uint32_t batch_item(struct check *k, struct mem *m, const struct batch_he
     for (; batch_iterator_next(&it, &r) == OK; count++) {
         uint32_t record, found = value_item(k, r.value, r.value_size, &record);
         bool same = found != CHECK_NOBODY && record == count && (count == 0 || found == id);
-        if (same) {
+        if (same && !(h->attributes & BATCH_LOG_APPEND_TIME)) {
             int64_t told = k->items.items[found].timestamp;
             same = told < 0 ? r.timestamp == -1 : r.timestamp == told + count;
         }
@@ -153,6 +153,7 @@ static bool item_is_in(const struct check_item *it, const struct check_partition
 }
 
 static bool is_old(const struct check *k, const struct check_partition *l, const struct check_item *it) {
+    if (l->topic->name->append_time) return it->appended == 0 || it->appended + l->retention_ms < k->wall_high_ms;
     return it->timestamp < 0 || it->timestamp + it->records - 1 + l->retention_ms < k->wall_high_ms;
 }
 
@@ -189,9 +190,10 @@ void check_partition_ends(struct check *k, struct check_partition *l, uint64_t i
     if (hw >= 0) {
         if (look->hw.inc <= inc && hw < look->hw.value)
             FAIL(k, l, "%s-%d: the high watermark went back from %ld to %ld", name, l->partition, look->hw.value, hw);
-        else if (inc < l->hw.inc && hw > l->hw.value)
+        else if (inc < l->told.inc && hw > l->told.value) /* what its successor acknowledged may lie further below */
             FAIL(k, l, "%s-%d: a broker that was overtaken shows a high watermark of %ld; its successor's is %ld", name,
-                 l->partition, hw, l->hw.value);
+                 l->partition, hw, l->told.value);
+        mark_raise(&l->told, hw, inc);
         mark_raise(&l->hw, hw, inc);
     }
     if (start < 0 || sim_failed(k->world)) return;
@@ -233,8 +235,28 @@ void check_partition_out_of_range(struct check *k, struct check_partition *l, ui
              l->topic->name->name, l->partition, offset, l->start.value);
 }
 
-void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64_t offset, uint64_t inc,
-                      const struct check_look *look, int64_t log_start) {
+/* When a batch was appended, as an answer says. False: that cannot be. */
+static bool judge_appended(struct check *k, struct check_partition *l, uint32_t id, int64_t offset, int64_t appended) {
+    const struct check_item *it = check_item_at(k, id);
+    const struct check_shown *s = offset < (int64_t)l->capacity ? &l->shown[offset] : NULL;
+    const char *name = l->topic->name->name;
+    int64_t before = s && s->records > 0 && s->item == id ? s->appended : 0;
+    if (before == 0 && it->topic == l->topic && it->offset == offset) before = it->appended;
+    if (appended == 0) return true;
+    if ((appended > 0) != l->topic->name->append_time)
+        FAIL(k, l, "%s-%d: batch %u at %ld is said to be from %ld, where the time of %s counts", name, l->partition, id,
+             offset, appended, appended > 0 ? "the producer" : "the append");
+    else if (appended > k->wall_high_ms)
+        FAIL(k, l, "%s-%d: batch %u at %ld is said to be from %ld; no broker's clock was there yet", name, l->partition,
+             id, offset, appended);
+    else if (before != 0 && appended > 0 && appended != before)
+        FAIL(k, l, "%s-%d: batch %u at %ld was appended at %ld, and at %ld before", name, l->partition, id, offset,
+             appended, before);
+    return !sim_failed(k->world);
+}
+
+void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64_t offset, int64_t appended,
+                      uint64_t inc, const struct check_look *look, int64_t log_start) {
     struct check_item *it = check_item_at(k, id);
     k->run->acked++;
     if (!t) return;
@@ -250,17 +272,21 @@ void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64
     if (offset < (int64_t)l->capacity && l->shown[offset].records > 0 && l->shown[offset].item != id)
         FAIL(k, l, "%s-%u: batch %u is acknowledged at %ld, where readers were shown batch %u", t->name->name,
              it->partition, id, offset, l->shown[offset].item);
+    if (once && !judge_appended(k, l, id, offset, appended)) return;
+    if (it->topic != t || it->offset != offset) it->appended = 0;
     it->topic = t;
     it->offset = offset;
     it->acked = true;
+    if (appended > 0) it->appended = appended;
     check_partition_ends(k, l, inc, look, -1, log_start);
     if (inc != 0) mark_raise(&l->hw, offset + it->records, inc);
 }
 
 /* --- What readers are shown. */
 
+/* appended: as for check_item_acked. */
 static bool note_shown(struct check *k, struct check_partition *l, uint32_t id, int64_t base, int32_t epoch,
-                       uint32_t audit) {
+                       int64_t appended, uint32_t audit) {
     struct check_item *it = check_item_at(k, id);
     const char *name = l->topic->name->name;
     if (it->name != l->topic->name->index || it->partition != (uint32_t)l->partition) {
@@ -284,7 +310,9 @@ static bool note_shown(struct check *k, struct check_partition *l, uint32_t id, 
              it->offset);
         return false;
     }
+    if (!judge_appended(k, l, id, base, appended)) return false;
     if (s->records == 0) s->epoch = -1;
+    if (appended > 0) s->appended = appended;
     s->item = id;
     s->records = it->records;
     if (epoch >= 0) s->epoch = epoch;
@@ -293,6 +321,7 @@ static bool note_shown(struct check *k, struct check_partition *l, uint32_t id, 
         it->offset = base;
         it->topic = l->topic;
     }
+    if (appended > 0 && it->topic == l->topic && it->offset == base) it->appended = appended;
     if (base + it->records > l->end) l->end = base + it->records;
     k->run->ops++;
     return true;
@@ -326,12 +355,14 @@ int64_t check_partition_batch(struct check *k, struct mem *m, struct check_parti
         FAIL(k, l, "%s-%d: offset %ld is followed by %ld", name, l->partition, next, h->base_offset);
     }
     if (sim_failed(k->world) || !may_show(k, l, inc, look, end)) return -1;
-    return note_shown(k, l, id, h->base_offset, h->partition_leader_epoch, audit) ? end : -1;
+    int64_t appended = h->attributes & BATCH_LOG_APPEND_TIME ? h->max_timestamp : -1;
+    return note_shown(k, l, id, h->base_offset, h->partition_leader_epoch, appended, audit) ? end : -1;
 }
 
 int64_t check_partition_message(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
-                                int64_t next, int64_t offset, const uint8_t *value, int32_t size) {
-    uint32_t record, id = value_item(k, value, size, &record);
+                                int64_t next, const struct check_message *m) {
+    int64_t offset = m->offset;
+    uint32_t record, id = value_item(k, m->value, m->size, &record);
     if (id == CHECK_NOBODY || offset < record) {
         FAIL(k, l, "%s-%d: at offset %ld lies a message that nobody sent", l->topic->name->name, l->partition, offset);
         return -1;
@@ -342,7 +373,13 @@ int64_t check_partition_message(struct check *k, struct check_partition *l, uint
     }
     int64_t base = offset - record;
     if (!may_show(k, l, inc, look, base + k->items.items[id].records)) return -1;
-    if (!note_shown(k, l, id, base, -1, 0)) return -1;
+    int64_t sent = k->items.items[id].timestamp;
+    if (m->timed && !m->stamped && m->timestamp != (sent < 0 ? -1 : sent + record)) {
+        FAIL(k, l, "%s-%d: the message at %ld has the time %ld, and was sent with %ld", l->topic->name->name,
+             l->partition, offset, m->timestamp, sent < 0 ? -1 : sent + record);
+        return -1;
+    }
+    if (!note_shown(k, l, id, base, -1, !m->timed ? 0 : m->stamped ? m->timestamp : -1, 0)) return -1;
     return offset >= next ? offset + 1 : next;
 }
 
@@ -364,6 +401,14 @@ static const struct check_shown *shown_around(const struct check_partition *l, i
     return NULL;
 }
 
+/* The time of a record of a batch that was shown; -1: it has none, or it is not known. */
+static int64_t shown_time(const struct check *k, const struct check_partition *l, const struct check_shown *s,
+                          int64_t record) {
+    const struct check_item *it = &k->items.items[s->item];
+    if (l->topic->name->append_time) return s->appended > 0 ? s->appended : -1;
+    return it->timestamp < 0 ? -1 : it->timestamp + record;
+}
+
 void check_partition_time(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
                           int64_t asked, int64_t offset, int64_t timestamp) {
     if (inc == 0) return;
@@ -371,20 +416,20 @@ void check_partition_time(struct check *k, struct check_partition *l, uint64_t i
     int64_t base = 0, limit = offset >= 0 && asked >= 0 ? offset : look->hw.inc <= inc ? look->hw.value : 0;
     int64_t least = asked >= 0 ? asked : timestamp + 1;
     const struct check_shown *s = offset >= 0 ? shown_around(l, offset, &base) : NULL;
-    if (s) {
-        const struct check_item *it = &k->items.items[s->item];
-        if (it->timestamp < 0 || it->timestamp + (offset - base) != timestamp || timestamp < asked)
-            FAIL(k, l, "%s-%d: asked for time %ld, told offset %ld with time %ld; its time is %ld", name, l->partition,
-                 asked, offset, timestamp, it->timestamp < 0 ? -1 : it->timestamp + (offset - base));
-    }
+    bool known = s && !(l->topic->name->append_time && s->appended == 0);
+    int64_t time = known ? shown_time(k, l, s, offset - base) : -1;
+    if (known && (time < 0 || time != timestamp || timestamp < asked))
+        FAIL(k, l, "%s-%d: asked for time %ld, told offset %ld with time %ld; its time is %ld", name, l->partition,
+             asked, offset, timestamp, time);
     for (int64_t at = l->start.value; at < limit && at < (int64_t)l->capacity; at++) {
-        if (l->shown[at].records == 0) continue;
-        const struct check_item *it = &k->items.items[l->shown[at].item];
-        int64_t first = it->timestamp >= least ? 0 : least - it->timestamp;
-        if (it->timestamp < 0 || first >= it->records || at + first >= limit) continue;
-        FAIL(k, l, "%s-%d: asked for time %ld, told offset %ld with time %ld; at %ld lies one of %ld", name,
-             l->partition, asked, offset, timestamp, at + first, it->timestamp + first);
-        return;
+        if (may_be_gone(l, at)) continue;
+        s = &l->shown[at];
+        for (int64_t i = 0; i < s->records && at + i < limit; i++) {
+            if (shown_time(k, l, s, i) < 0 || shown_time(k, l, s, i) < least) continue;
+            FAIL(k, l, "%s-%d: asked for time %ld, told offset %ld with time %ld; at %ld lies one of %ld", name,
+                 l->partition, asked, offset, timestamp, at + i, shown_time(k, l, s, i));
+            return;
+        }
     }
     k->run->ops++;
 }
@@ -417,6 +462,7 @@ static void judge_shown(struct check *k, struct check_partition *l, int64_t star
     struct map64 last; /* of each producer: order + 1 */
     map64_init(&last, sim_run_mem(k->run));
     int32_t epoch = -1;
+    int64_t appended = 0; /* the last in that epoch */
     for (int64_t at = 0; at < (int64_t)l->capacity && !sim_failed(k->world); at++) {
         const struct check_shown *s = &l->shown[at];
         if (s->records == 0) continue;
@@ -435,6 +481,12 @@ static void judge_shown(struct check *k, struct check_partition *l, int64_t star
         if (it->idempotent) map64_put(&last, (uint64_t)it->sender + 1, (void *)((uintptr_t)it->order + 1));
         if (s->epoch >= 0 && s->epoch < epoch)
             FAIL(k, l, "%s-%d: epoch %d at offset %ld lies behind epoch %d", name, l->partition, s->epoch, at, epoch);
+        if (s->epoch > epoch) appended = 0;
+        /* An epoch is one process on one machine. */
+        if (s->epoch >= 0 && s->appended > 0 && s->appended < appended && k->world->fault_counts[SIM_CLOCK_JUMP] == 0)
+            FAIL(k, l, "%s-%d: batch %u at %ld was appended at %ld, behind one of %ld, and no clock has jumped", name,
+                 l->partition, s->item, at, s->appended, appended);
+        if (s->epoch >= 0 && s->appended > 0) appended = s->appended;
         if (s->epoch >= 0) epoch = s->epoch;
     }
     map64_deinit(&last);

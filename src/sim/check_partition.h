@@ -26,6 +26,7 @@ struct check_item {
     uint32_t sent;
     const struct check_topic *topic; /* where it was acknowledged, as far as that is certain */
     int64_t offset;                  /* as acknowledged or shown; -1: neither */
+    int64_t appended;                /* when, as was told with that; 0: not told */
     bool acked;
     uint32_t seen; /* by the judge */
 };
@@ -45,6 +46,7 @@ struct check_shown { /* what readers were shown at an offset: the batch that beg
     uint32_t item, records;
     int32_t epoch; /* -1: not told */
     uint32_t audit;
+    int64_t appended; /* when, where topics tell that; 0: not told */
 };
 
 struct check_partition {
@@ -53,7 +55,8 @@ struct check_partition {
     struct check_shown *shown; /* by offset; records 0: nothing shown yet */
     size_t capacity;
     int64_t end;                           /* highest shown */
-    struct check_mark hw;                  /* high watermark */
+    struct check_mark hw;                  /* high watermark: at least that, as answers of any kind show */
+    struct check_mark told;                /* ... and as answers name it */
     struct check_mark start;               /* log start offset */
     struct check_mark epoch;               /* leader epoch */
     int64_t delete_asked;                  /* DeleteRecords may have moved the start up to here */
@@ -72,9 +75,10 @@ struct check_item *check_item_at(struct check *k, uint32_t id);
 /* Appends it as a batch of magic 2 or as a message set. producer -1: none. */
 void check_item_make(struct check *k, struct env *env, uint32_t id, int64_t producer, int32_t sequence,
                      struct buf *out);
-/* Acknowledged at that offset. topic NULL: it is not certain which topic of the name it went to. */
-void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64_t offset, uint64_t inc,
-                      const struct check_look *look, int64_t log_start);
+/* Acknowledged at that offset, as appended at that time (-1: the record's own times count; 0: the answer does not say).
+ * topic NULL: it is not certain which topic of the name it went to. */
+void check_item_acked(struct check *k, uint32_t id, struct check_topic *t, int64_t offset, int64_t appended,
+                      uint64_t inc, const struct check_look *look, int64_t log_start);
 
 struct check_look check_partition_look(struct check *k, const struct check_partition *l);
 uint64_t check_partition_subject(const struct check_partition *l);
@@ -91,8 +95,15 @@ int64_t check_partition_batch(struct check *k, struct mem *m, struct check_parti
                               const struct check_look *look, int64_t next, bool inside, const struct batch_header *h,
                               uint32_t audit);
 /* The same for a message of an old set. */
+struct check_message {
+    int64_t offset;
+    bool timed, stamped; /* it has a timestamp; it is that of the append */
+    int64_t timestamp;
+    const uint8_t *value;
+    int32_t size;
+};
 int64_t check_partition_message(struct check *k, struct check_partition *l, uint64_t inc, const struct check_look *look,
-                                int64_t next, int64_t offset, const uint8_t *value, int32_t size);
+                                int64_t next, const struct check_message *m);
 /* DeleteRecords up to that offset (-1: to the end) is sent; is answered with a low watermark. */
 void check_partition_delete_asked(struct check *k, struct check_partition *l, int64_t offset);
 /* ListOffsets by time. */

@@ -60,7 +60,9 @@ enum err sim_client_open(struct sim_client *c, const char *host, uint16_t port) 
     return OK;
 }
 
-enum err sim_client_send(struct sim_client *c, int16_t api, int16_t version, const void *request) {
+/* Sends that share of the request. */
+static enum err send_share(struct sim_client *c, int16_t api, int16_t version, const void *request,
+                           unsigned thousandths) {
     if (!c->conn || c->ended) return ERR_CLOSED;
     struct outbuf out;
     struct slices slices;
@@ -70,11 +72,31 @@ enum err sim_client_send(struct sim_client *c, int16_t api, int16_t version, con
                                       request, &out);
     ASSERT(e == OK);
     outbuf_finish(&out, &slices);
-    env_conn_send(c->env, c->conn, slices.items, slices.count);
+    size_t total = 0, count = 0;
+    for (size_t i = 0; i < slices.count; i++) total += slices.items[i].size;
+    for (size_t left = total * thousandths / 1000; count < slices.count && left > 0; count++) {
+        struct slice *s = &slices.items[count];
+        if (s->size > left) s->size = left;
+        left -= s->size;
+    }
+    for (size_t i = count; i < slices.count; i++) slice_unref(&slices.items[i]);
+    if (count > 0) env_conn_send(c->env, c->conn, slices.items, count);
     slices.count = 0; /* their references went along */
     outbuf_deinit(&out);
     slices_deinit(&slices);
     return OK;
+}
+
+enum err sim_client_send(struct sim_client *c, int16_t api, int16_t version, const void *request) {
+    return send_share(c, api, version, request, 1000);
+}
+
+void sim_client_die(struct sim_client *c, int16_t api, int16_t version, const void *request, unsigned thousandths) {
+    if (send_share(c, api, version, request, thousandths) == OK) {
+        env_conn_close(c->env, c->conn, false);
+        c->conn = NULL;
+    }
+    sim_client_close(c);
 }
 
 enum err sim_client_receive(struct sim_client *c, int16_t api, int16_t version, uint64_t timeout_ns, struct arena *a,

@@ -28,6 +28,9 @@ void sim_client_deinit(struct sim_client *c);
 enum err sim_client_open(struct sim_client *c, const char *host, uint16_t port) WARN_UNUSED;
 /* Sends; does not suspend. ERR_CLOSED: not connected any more. */
 enum err sim_client_send(struct sim_client *c, int16_t api, int16_t version, const void *request) WARN_UNUSED;
+/* Its process ends while it sends: the first `thousandths` of the request are still delivered, and then the end of the
+ * connection. Does not suspend. */
+void sim_client_die(struct sim_client *c, int16_t api, int16_t version, const void *request, unsigned thousandths);
 /* Waits for the answer to the oldest request that was sent. ERR_TIMEOUT, ERR_CLOSED: the connection is closed then;
  * ERR_PROTOCOL: this is not the answer. The
  * answer borrows from the arena. */

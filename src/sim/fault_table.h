@@ -24,6 +24,8 @@ X(SIM_STORE_DELETE_UNKNOWN, "store-delete-unknown", 0.1, SURVIVES, SURVIVES, SUR
 X(SIM_STORE_SLOW, "store-slow", 0.05, SURVIVES, SURVIVES, SURVIVES, "a request takes seconds")
 X(SIM_STORE_TAIL, "store-tail", 0.01, SURVIVES, SURVIVES, SURVIVES,
   "a request's latency is drawn from a long tail, up to minutes; what outlasts its time-out may still be done")
+X(SIM_STORE_CUT, "store-cut", 0.001, SURVIVES, SURVIVES, SURVIVES,
+  "for up to two minutes nothing of a machine reaches the store, or nothing of the store reaches it")
 X(SIM_STORE_CRASH_LATE, "store-crash-late", 0.4, SURVIVES, SURVIVES, SURVIVES,
   "a PUT in flight when its node crashes lands later")
 X(SIM_STORE_LIST_LAGS, "store-list-lags", 0, OUTSIDE, OUTSIDE, OUTSIDE,
@@ -55,6 +57,9 @@ X(SIM_NET_SILENT, "net-silent", 0.0005, SURVIVES, SURVIVES, SURVIVES,
   "nothing that one end sends arrives any more, and nobody is told")
 X(SIM_NET_REFUSED, "net-refused", 0.02, SURVIVES, SURVIVES, SURVIVES, "a connection is refused")
 X(SIM_NET_CUT, "net-cut", 0, SURVIVES, SURVIVES, SURVIVES, "nothing from one node reaches another for a while")
+/* Clients. */
+X(SIM_CLIENT_DIES, "client-dies", 0.01, SURVIVES, SURVIVES, SURVIVES,
+  "a client ends in the middle of what it sends; another begins in its place")
 /* Clocks: looked at every few seconds. A look is the occasion. */
 X(SIM_CLOCK_SKEW, "clock-skew", 0.2, SURVIVES, SURVIVES, SURVIVES, "a machine's wall clock is minutes or hours off")
 X(SIM_CLOCK_JUMP, "clock-jump", 0.05, SURVIVES, SURVIVES, SURVIVES,

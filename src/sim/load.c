@@ -7,6 +7,7 @@
 #include "kafka/error.h"
 #include "sim/history.h"
 
+#define STRIKES 0.03 /* of the chance of trouble at a look */
 #define LULL_MAX_NS (40 * NS_PER_S)
 
 struct load *load_create(struct sim_run *r) {
@@ -69,6 +70,10 @@ void load_pause(struct load *l) {
     fiber_sleep_ns(sim_between(l->world, 10, 1000) * NS_PER_MS);
 }
 
+void load_strike(struct load *l, const struct sim_client *c) {
+    if (!l->over && sim_chance(l->world, l->broker.crash * STRIKES)) sim_broker_strike(&l->broker, c);
+}
+
 void load_look_at_clocks(struct load *l) {
     for (unsigned i = 0; i < l->broker.machine_count; i++) check_wall(l->check, l->broker.seats[i].node->wall_shown_ms);
 }
@@ -118,6 +123,13 @@ void load_judge(struct load *l, const struct sim_client *c, int16_t api, int16_t
                  api, kafka_error_name(code));
     if (c->expired && leased && code == 0)
         sim_fail(l->world, "API %d is answered by a broker that had been overtaken for longer than its lease", api);
+}
+
+void load_judge_change(struct load *l, const struct sim_client *c, int16_t api, int16_t code) {
+    load_judge(l, c, api, code, false);
+    if (c->overtaken && code == 0)
+        sim_fail(l->world, "a change (API %d) is acknowledged by a broker that had been overtaken before it was asked",
+                 api);
 }
 
 bool load_call(struct load *l, struct sim_client *c, int16_t api, int16_t version, const void *q, struct arena *a,

@@ -51,6 +51,9 @@ bool load_goes_on(const struct load *l, struct sim_client *c, bool writes);
  * on without noticing, and some clients go on with it. Suspends. */
 void load_lull(struct load *l);
 void load_pause(struct load *l); /* for a while, as after a failure. Suspends. */
+/* The broker has just said something new: perhaps that was its last word, and what it promised or showed must be there
+ * all the same. */
+void load_strike(struct load *l, const struct sim_client *c);
 /* The brokers' clocks, for what retention may do. */
 void load_look_at_clocks(struct load *l);
 
@@ -70,6 +73,9 @@ bool load_call(struct load *l, struct sim_client *c, int16_t api, int16_t versio
  * true now: a broker that had been overtaken before it was asked accuses nobody; and one that had been for longer than a
  * lease answers no question that is `leased`. */
 void load_judge(struct load *l, const struct sim_client *c, int16_t api, int16_t code, bool leased);
+/* Of a change that somebody asked for: one that had been overtaken does not say either that it is done, not even where
+ * there was nothing to do as far as it knows. */
+void load_judge_change(struct load *l, const struct sim_client *c, int16_t api, int16_t code);
 /* Samples what load_judge goes by; load_call does. */
 void load_asks(struct load *l, struct sim_client *c);
 enum check_outcome load_outcome(bool answered, int16_t code, int16_t refused);
@@ -84,8 +90,10 @@ void load_member_main(void *arg);
 /* At the end, when nothing is broken: everything is read once more and held against what was promised. arg: struct load. */
 void load_audit_main(void *arg);
 
-/* For the audit: what a group has committed. False: no answer. Suspends. */
-bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v);
+/* What a group has committed, held against the record. found, unless NULL: by name and partition, -1 for nothing.
+ * False: no answer. Suspends. */
+bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v,
+                    int64_t (*found)[CHECK_PARTITIONS_MAX]);
 /* For the audit: what the topic's configurations are. False: no answer. Suspends. */
 bool load_describe(struct load *l, struct sim_client *c, struct check_topic *t);
 

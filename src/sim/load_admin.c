@@ -25,7 +25,7 @@ static bool call(struct admin *a, int16_t api, int16_t version, const void *q, v
 }
 
 static void note(struct admin *a, const struct check_name *n, const char *what, bool answered, int16_t code) {
-    if (answered) load_judge(a->load, a->client, -1, code, false);
+    if (answered) load_judge_change(a->load, a->client, -1, code);
     sim_note(a->load->world, sim_node_of(a->client->env), check_subject(n), "%s %s: %s", what, n->name,
              answered ? kafka_error_name(code) : "no answer");
 }
@@ -42,6 +42,11 @@ static int32_t first_configs(struct admin *a, const struct check_name *n,
                {CHECK_RETENTION_MS, n->retention_ms},
                {CHECK_RETENTION_BYTES, n->retention_bytes}};
     int32_t count = 0;
+    if (n->append_time) {
+        kafka_create_topics_request_config_init(&out[count]);
+        out[count].name = kafka_string_of("message.timestamp.type");
+        out[count++].value = kafka_string_of("LogAppendTime");
+    }
     for (size_t i = 0; i < ARRAY_LEN(all) && a->load->retains; i++) {
         if (all[i].value == INT64_MAX) continue;
         kafka_create_topics_request_config_init(&out[count]);
@@ -264,7 +269,7 @@ static bool delete_records(struct admin *a, struct check_name *n) {
     sim_note(l->world, sim_node_of(a->client->env), check_partition_subject(log),
              "deletes records of %s-%d up to %ld: %s, %ld", n->name, part.partition_index, part.offset,
              good ? kafka_error_name(code) : "no answer", low);
-    if (good) load_judge(l, a->client, KAFKA_API_DELETE_RECORDS, code, false);
+    if (good) load_judge_change(l, a->client, KAFKA_API_DELETE_RECORDS, code);
     enum check_outcome o = load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
     if (o == CHECK_UNKNOWN) n->loose_change = inc && n->loose_change < inc ? inc : inc ? n->loose_change : UINT64_MAX;
     if (o == CHECK_DONE && check_must_know(t, inc, look.asked, part.partition_index)) {
@@ -317,7 +322,7 @@ static bool drop_offsets(struct admin *a, struct check_name *n) {
         for (int32_t i = 0; good && code == 0 && i < r.topics.items[0].partitions.count; i++)
             code = r.topics.items[0].partitions.items[i].error_code;
     }
-    if (good) load_judge(l, a->client, whole ? KAFKA_API_DELETE_GROUPS : KAFKA_API_OFFSET_DELETE, code, false);
+    if (good) load_judge_change(l, a->client, whole ? KAFKA_API_DELETE_GROUPS : KAFKA_API_OFFSET_DELETE, code);
     for (int32_t i = 0; i < (int32_t)CHECK_PARTITIONS_MAX; i++)
         sim_note(l->world, sim_node_of(a->client->env), sim_subject(group, i), "deletes %s of %s: %s",
                  whole ? "all" : n->name, group, good ? kafka_error_name(code) : "no answer");

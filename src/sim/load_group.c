@@ -274,7 +274,7 @@ static bool find_positions(struct membership *m) {
 static bool committed(struct membership *m, int32_t partition, uint64_t asked, bool answered, int16_t code,
                       int32_t newest) {
     struct check *k = m->load->check;
-    if (answered) load_judge(m->load, &m->client, KAFKA_API_OFFSET_COMMIT, code, false);
+    if (answered) load_judge(m->load, &m->client, KAFKA_API_OFFSET_COMMIT, code, true);
     check_commit_told(k, LOAD_MEMBERS_GROUP, m->group->topic, partition, m->position[partition],
                       load_incarnation(m->load, &m->client), asked,
                       answered && code != 0 && code != KAFKA_COORDINATOR_NOT_AVAILABLE &&

@@ -1,5 +1,6 @@
 /* Producers: idempotent ones with several requests in flight, plain ones, some that want no answer; several batches in a
- * request, compressed ones, old message sets. */
+ * request, compressed ones, old message sets. Some die in the middle of a request: what they have sent may be there or
+ * not, and whoever comes next has an id of its own. */
 #include <string.h>
 
 #include "kafka/error.h"
@@ -35,6 +36,7 @@ struct producer {
     struct load_view view;
     bool view_known, idempotent, hopeless; /* hopeless: what is in the window will not be taken */
     bool jumbled;                          /* it has sent requests in the wrong order, and may be told so */
+    bool impatient;                        /* it sends again what it has only just sent */
     int16_t version, acks;
     int64_t producer_id; /* -1: to be asked for */
     uint32_t sender;
@@ -94,10 +96,12 @@ static void choose_item(struct producer *p, struct check_item *it) {
     it->timestamp = env_wall_ms(p->client.env);
     if (l->retains && sim_chance(w, 0.3)) it->timestamp -= (int64_t)sim_between(w, 0, 3600000);
     if (p->version < 3) {
-        it->magic = (uint8_t)sim_between(w, 0, 1);
+        it->magic = (uint8_t)sim_between(w, 0, p->version < 2 ? 0 : 1);
         if (it->magic == 0) it->timestamp = -1;
     }
-    if (l->compresses && sim_chance(w, 0.4)) it->codec = (uint8_t)sim_between(w, 1, p->version >= 7 ? 4 : 3);
+    /* Before magic 2 there was no zstd, and readers of that time do not take it. */
+    bool zstd = p->version >= 7 && !l->old_formats;
+    if (l->compresses && sim_chance(w, 0.4)) it->codec = (uint8_t)sim_between(w, 1, zstd ? 4 : 3);
 }
 
 static bool request_has(const struct sent_request *q, const struct check *k, unsigned name, unsigned partition) {
@@ -152,7 +156,8 @@ static void group_by_topic(const struct check *k, struct sent_request *q) {
     }
 }
 
-static enum err send_request(struct producer *p, struct sent_request *s) {
+/* dies: it ends meanwhile. */
+static enum err send_request(struct producer *p, struct sent_request *s, bool dies) {
     struct load *l = p->load;
     struct check *k = l->check;
     struct kafka_produce_request_partition parts[BATCHES_MAX];
@@ -180,8 +185,9 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
         }
         topics[topic_count - 1].partition_data.count++;
         sim_note(l->world, p->client.env ? sim_node_of(p->client.env) : NULL,
-                 check_partition_subject(&b->topic->logs[it->partition]), "sends batch %u (%u records, sequence %d)%s",
-                 b->item, it->records, b->sequence, it->sent > 1 ? " again" : "");
+                 check_partition_subject(&b->topic->logs[it->partition]),
+                 "sends batch %u (%u records, sequence %d)%s%s", b->item, it->records, b->sequence,
+                 it->sent > 1 ? " again" : "", dies ? " and dies" : "");
     }
     kafka_produce_request_init(&q);
     q.transactional_id = (struct kafka_string){NULL, -1};
@@ -189,7 +195,8 @@ static enum err send_request(struct producer *p, struct sent_request *s) {
     q.timeout_ms = 30000;
     q.topic_data.items = topics;
     q.topic_data.count = topic_count;
-    enum err e = sim_client_send(&p->client, KAFKA_API_PRODUCE, p->version, &q);
+    enum err e = dies ? ERR_CLOSED : sim_client_send(&p->client, KAFKA_API_PRODUCE, p->version, &q);
+    if (dies) sim_client_die(&p->client, KAFKA_API_PRODUCE, p->version, &q, (unsigned)sim_between(l->world, 0, 1000));
     for (unsigned i = 0; i < s->count; i++) buf_deinit(&bytes[i]);
     return e;
 }
@@ -209,9 +216,11 @@ static void take_ack(struct producer *p, struct sent_batch *b, uint64_t inc,
     int64_t log_start = p->version >= 5 && certain ? r->log_start_offset : -1;
     sim_note(l->world, sim_node_of(p->client.env), check_partition_subject(log), "batch %u is acknowledged at %ld",
              b->item, r->base_offset);
-    check_item_acked(l->check, b->item, certain ? b->topic : NULL, r->base_offset, inc, &b->look, log_start);
+    check_item_acked(l->check, b->item, certain ? b->topic : NULL, r->base_offset,
+                     p->version >= 2 ? r->log_append_time_ms : 0, inc, &b->look, log_start);
     struct lane *lane = &p->lanes[it->name][it->partition];
     if (inc > lane->inc) lane->inc = inc;
+    load_strike(l, &p->client);
 }
 
 /* What a producer that did nothing wrong is not told, by anybody who knows what was acknowledged before. */
@@ -308,7 +317,7 @@ static void choose_version(struct producer *p) {
     p->version = versions[sim_between(w, 0, p->idempotent ? 5 : 7)];
     if (p->idempotent) return;
     p->acks = (int16_t)((int)sim_between(w, 0, 2) - 1);
-    if (p->load->old_formats && sim_chance(w, 0.6)) p->version = 2;
+    if (p->load->old_formats && sim_chance(w, 0.6)) p->version = (int16_t)sim_between(w, 0, 2);
 }
 
 /* Once, the last two requests of the window change places: the later one must be refused. */
@@ -318,6 +327,14 @@ static void jumble(struct producer *p) {
     *last = last[-1];
     last[-1] = was;
     p->jumbled = true;
+}
+
+/* It closes before an answer can come and sends everything again at once: then the original is often not durable yet. */
+static bool loses_patience(struct producer *p) {
+    struct sim_world *w = p->load->world;
+    p->impatient = p->idempotent && !p->jumbled && sim_chance(w, 0.05);
+    if (p->impatient) fiber_sleep_ns(sim_between(w, 1, 20) * NS_PER_MS);
+    return p->impatient;
 }
 
 /* Sends what is to be sent, takes one answer. False: the connection is of no use. */
@@ -330,14 +347,21 @@ static bool produce(struct producer *p) {
         return true;
     }
     jumble(p);
-    for (; p->sent < p->count && good; p->sent++) good = send_request(p, &p->window[p->sent]) == OK;
+    for (; p->sent < p->count && good; p->sent++) {
+        if (sim_fault(p->load->world, SIM_CLIENT_DIES)) {
+            (void)send_request(p, &p->window[p->sent], true);
+            begin_anew(p);
+            return false;
+        }
+        good = send_request(p, &p->window[p->sent], false) == OK;
+    }
     if (good && p->acks == 0) {
         p->count = p->sent = 0;
         p->client.next_answer = p->client.next_correlation; /* nobody answers these */
         load_pause(p->load);
         return true;
     }
-    return good && take_answer(p);
+    return good && !loses_patience(p) && take_answer(p);
 }
 
 void load_produce_main(void *arg) {
@@ -351,7 +375,9 @@ void load_produce_main(void *arg) {
     while (load_goes_on(l, &p.client, true)) {
         if (!p.client.conn) {
             stop(&p);
-            load_pause(l);
+            if (!p.impatient) load_pause(l);
+            p.impatient = false;
+            if (sim_chance(l->world, 0.05)) begin_anew(&p); /* another one in its place */
             choose_version(&p);
             p.view_known &= sim_chance(l->world, 0.5);
             if (sim_broker_connect(&l->broker, &p.client, true) != OK) continue;

@@ -1,8 +1,9 @@
 /* Readers: they follow all partitions of all topics, with fetch sessions or without, by name or by id, in new formats or
  * old ones, from the beginning, from somewhere, or from a time; ask where logs begin and end, and where epochs end. Some
- * commit what they have read to a group. At the end one reads everything once more: the audit. */
+ * commit what they have read to a group; some of these die, and another goes on where the group is. At the end one reads everything once more: the audit. */
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "kafka/compress.h"
 #include "kafka/error.h"
@@ -31,6 +32,7 @@ struct follower {
     struct sim_client client;
     struct load_view view;
     bool view_known, commits, sessions;
+    bool resumes; /* it goes on from what is committed, once it knows that */
     int16_t version;
     int32_t session_id, session_epoch; /* epoch 0: a new one */
     struct place places[PLACES_MAX];
@@ -200,46 +202,71 @@ static bool find_place(struct follower *r, struct place *p) {
 
 /* --- Fetch. */
 
+#define OLD_HEAD 12u /* offset, size */
+#define OLD_MAGIC 16u
+#define OLD_ATTRIBUTES 17u
+#define OLD_STAMPED 8 /* among the attributes: the time is that of the append */
+
+/* A message as it lies there. False: it is none of that magic, or its checksum is wrong. */
+static bool old_message(const uint8_t *m, size_t length, uint8_t magic, struct check_message *out) {
+    size_t key_at = OLD_ATTRIBUTES + 1 + (magic == 1 ? 8 : 0);
+    *out = (struct check_message){.offset = (int64_t)be64_get(m), .timed = magic == 1};
+    if (length < key_at + 8 - OLD_HEAD || m[OLD_MAGIC] != magic) return false;
+    if (be32_get(m + OLD_HEAD) != crc32(0, m + OLD_MAGIC, (uInt)(length - 4))) return false;
+    int32_t key = (int32_t)be32_get(m + key_at);
+    if (key > 0 && (size_t)key > length) return false;
+    size_t value_at = key_at + 8 + (key > 0 ? (size_t)key : 0);
+    if (value_at > OLD_HEAD + length) return false;
+    out->value = m + value_at;
+    out->size = (int32_t)be32_get(m + value_at - 4);
+    out->stamped = magic == 1 && m[OLD_ATTRIBUTES] & OLD_STAMPED;
+    out->timestamp = magic == 1 ? (int64_t)be64_get(m + OLD_ATTRIBUTES + 1) : -1;
+    return out->size >= 0 && value_at + (size_t)out->size == OLD_HEAD + length;
+}
+
 /* A set of old messages; wrappers unfold. False: a promise is broken. */
-static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size, int64_t last,
-                     uint64_t inc) {
+static bool take_set(struct follower *r, struct place *p, const uint8_t *data, size_t size,
+                     const struct check_message *wrapper, uint64_t inc) {
     struct load *l = r->load;
+    uint8_t magic = r->version < 2 ? 0 : 1;
     int64_t inner_last = -1;
-    for (size_t at = 0; last >= 0 && size - at >= 12;) { /* offsets inside count from the first */
+    for (size_t at = 0; wrapper && size - at >= OLD_HEAD;) { /* offsets inside count from the first */
         inner_last = (int64_t)be64_get(data + at);
-        at += 12 + (size_t)be32_get(data + at + 8);
+        at += OLD_HEAD + (size_t)be32_get(data + at + 8);
     }
-    for (size_t at = 0; size - at >= 12 && !sim_failed(l->world);) {
+    for (size_t at = 0; size - at >= OLD_HEAD && !sim_failed(l->world);) {
         size_t length = (size_t)be32_get(data + at + 8);
-        if (length > size - at - 12) break; /* cut off, as old clients expect it */
-        const uint8_t *m = data + at;
-        int64_t offset = (int64_t)be64_get(m) + (last >= 0 ? last - inner_last : 0);
-        bool sound = length >= 22 && m[16] == 1;
-        int32_t key = sound ? (int32_t)be32_get(m + 26) : 0;
-        const uint8_t *value = m + 34 + (key > 0 ? key : 0);
-        int32_t value_size = sound ? (int32_t)be32_get(value - 4) : -1;
-        sound = sound && value_size >= 0 && (size_t)(value - m) + (size_t)value_size == 12 + length;
-        if (!sound) {
+        if (length > size - at - OLD_HEAD) break; /* cut off, as old clients expect it */
+        struct check_message m;
+        if (!old_message(data + at, length, magic, &m)) {
             sim_fail_about(l->world, check_partition_subject(log_of(p)),
-                           "%s-%d: what was fetched is no message of magic 1", p->topic->name->name, p->partition);
+                           "%s-%d: what was fetched is no message of magic %u", p->topic->name->name, p->partition,
+                           magic);
             return false;
         }
-        if (m[17] & BATCH_CODEC_MASK) {
+        if (wrapper && magic == 1) m.offset += wrapper->offset - inner_last;
+        if (wrapper && wrapper->stamped) { /* the time of the wrapper counts */
+            m.stamped = true;
+            m.timestamp = wrapper->timestamp;
+        }
+        uint8_t codec = data[at + OLD_ATTRIBUTES] & BATCH_CODEC_MASK;
+        if (codec) {
             struct buf plain;
             buf_init(&plain, r->client.env->mem);
-            enum err e = kafka_decompress((enum kafka_codec)(m[17] & BATCH_CODEC_MASK), value, (size_t)value_size,
-                                          1u << 24, &plain);
+            enum err e =
+                magic == 0 ? kafka_decompress_magic0((enum kafka_codec)codec, m.value, (size_t)m.size, 1u << 24, &plain)
+                           : kafka_decompress((enum kafka_codec)codec, m.value, (size_t)m.size, 1u << 24, &plain);
             if (e != OK) sim_fail(l->world, "a wrapper that was fetched does not unfold: %s", err_name(e));
-            bool good = e == OK && take_set(r, p, plain.data, plain.size, offset, inc);
+            bool good = e == OK && take_set(r, p, plain.data, plain.size, &m, inc);
             buf_deinit(&plain);
             if (!good) return false;
         } else {
-            int64_t next =
-                check_partition_message(l->check, log_of(p), inc, &p->look, p->next, offset, value, value_size);
+            int64_t next = check_partition_message(l->check, log_of(p), inc, &p->look, p->next, &m);
             if (next < 0) return false;
             p->next = next;
+            p->inside = true; /* a set may have been cut off in the middle of what newer readers get as one batch */
         }
-        at += 12 + length;
+        at += OLD_HEAD + length;
     }
     return !sim_failed(l->world);
 }
@@ -292,11 +319,12 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
     }
     check_partition_ends(l->check, log_of(p), inc, &p->look, got->high_watermark, got->log_start_offset);
     p->high_watermark = got->high_watermark;
-    int64_t before = p->next;
+    int64_t before = p->next, end_before = log_of(p)->end;
     size_t size = got->records.size > 0 ? (size_t)got->records.size : 0;
-    bool good = r->version < 4 ? take_set(r, p, got->records.data, size, -1, inc)
+    bool good = r->version < 4 ? take_set(r, p, got->records.data, size, NULL, inc)
                                : take_batches(r, p, got->records.data, size, inc);
     p->changed |= p->next != before;
+    if (log_of(p)->end > end_before) load_strike(l, &r->client);
     if (p->next != before)
         sim_note(l->world, sim_node_of(r->client.env), check_partition_subject(log_of(p)),
                  "reads %ld to %ld of [%ld, %ld)", before, p->next, got->log_start_offset, got->high_watermark);
@@ -317,7 +345,8 @@ static int32_t fill_fetch(struct follower *r, struct kafka_fetch_request_topic *
         kafka_fetch_request_partition_init(&parts[n]);
         parts[n].partition = p->partition;
         parts[n].fetch_offset = p->next;
-        parts[n].partition_max_bytes = 50000;
+        /* Before version 3 a larger batch is not given: it takes readers of that time more to go on. */
+        parts[n].partition_max_bytes = r->version < 3 ? 100000 : 50000;
         if (sim_chance(l->world, 0.3))
             parts[n].current_leader_epoch = r->view.epochs[p->topic->name->index][p->partition];
         if (p->topic != last) {
@@ -406,6 +435,14 @@ static bool fetch_once(struct follower *r) {
 
 /* --- Commits, as a simple consumer: no member, no generation. */
 
+/* It has died; the next one knows nothing but what is committed. */
+static void begin_anew(struct follower *r) {
+    sim_client_close(&r->client);
+    r->place_count = 0;
+    r->view_known = false;
+    r->resumes = true;
+}
+
 static bool commit_once(struct follower *r) {
     struct load *l = r->load;
     if (r->place_count == 0) return true;
@@ -436,10 +473,15 @@ static bool commit_once(struct follower *r) {
     int64_t offset = p->next;
     int32_t partition = p->partition;
     uint64_t asked = check_commit_asked(l->check, LOAD_READERS_GROUP, n, partition, offset);
-    bool good = load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
+    bool dies = sim_fault(l->world, SIM_CLIENT_DIES);
+    if (dies) {
+        sim_client_die(&r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, (unsigned)sim_between(l->world, 0, 1000));
+        begin_anew(r);
+    }
+    bool good = !dies && load_call(l, &r->client, KAFKA_API_OFFSET_COMMIT, 7, &q, &a, &out) && out.topics.count == 1 &&
                 out.topics.items[0].partitions.count == 1;
     int16_t code = good ? out.topics.items[0].partitions.items[0].error_code : -1;
-    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, false);
+    if (good) load_judge(l, &r->client, KAFKA_API_OFFSET_COMMIT, code, true);
     check_commit_told(l->check, LOAD_READERS_GROUP, n, partition, offset, load_incarnation(l, &r->client), asked,
                       load_outcome(good, code, KAFKA_UNKNOWN_TOPIC_OR_PARTITION));
     sim_note(l->world, sim_node_of(r->client.env), sim_subject("readers", partition), "commits %ld for %s-%d: %s",
@@ -448,7 +490,8 @@ static bool commit_once(struct follower *r) {
     return good;
 }
 
-bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v) {
+bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v,
+                    int64_t (*found)[CHECK_PARTITIONS_MAX]) {
     struct check *k = l->check;
     struct check_commit *low = mem_alloc(c->env->mem, sizeof(k->commits[group]));
     memcpy(low, k->commits[group], sizeof(k->commits[group]));
@@ -481,6 +524,7 @@ bool load_committed(struct load *l, struct sim_client *c, unsigned group, const 
             for (int32_t i = 0; good && i < out.topics.items[t].partitions.count; i++) {
                 const struct kafka_offset_fetch_response_partition *p = &out.topics.items[t].partitions.items[i];
                 good = p->error_code == 0;
+                if (good && found) found[names[t]->index][p->partition_index] = p->committed_offset;
                 if (good)
                     check_commit_seen(k, group, names[t], p->partition_index,
                                       &low[names[t]->index * CHECK_PARTITIONS_MAX + (unsigned)p->partition_index],
@@ -500,15 +544,32 @@ static void choose_version(struct follower *r) {
     struct load *l = r->load;
     r->version = versions[sim_between(l->world, 0, ARRAY_LEN(versions) - 1)];
     /* Those before 10 do not take what zstd has packed, those before 4 want it as it was long ago. */
-    if (l->compresses && r->version < 10) r->version = 11;
-    if (l->old_formats && !l->compresses && sim_chance(l->world, 0.3)) r->version = 3;
+    if (l->compresses && !l->old_formats && r->version < 10) r->version = 11;
+    if (l->old_formats && sim_chance(l->world, 0.4)) r->version = (int16_t)sim_between(l->world, 0, 3);
     r->sessions = sim_chance(l->world, 0.5);
     r->session_epoch = 0;
+}
+
+/* Where its predecessor has come to; what nothing is committed for it looks up. False: no answer. Suspends. */
+static bool resume(struct follower *r) {
+    int64_t found[CHECK_NAMES_MAX][CHECK_PARTITIONS_MAX];
+    memset(found, 0xff, sizeof(found));
+    if (!load_committed(r->load, &r->client, LOAD_READERS_GROUP, &r->view, found)) return false;
+    for (size_t i = 0; i < r->place_count; i++) {
+        struct place *p = &r->places[i];
+        p->next = found[p->topic->name->index][p->partition];
+        p->inside = true;
+        sim_note(r->load->world, sim_node_of(r->client.env), check_partition_subject(log_of(p)), "resumes at %ld",
+                 p->next);
+    }
+    r->resumes = false;
+    return true;
 }
 
 static bool read_on(struct follower *r) {
     struct load *l = r->load;
     if (!r->view_known && !look_again(r)) return false;
+    if (r->resumes && !resume(r)) return false;
     for (size_t i = 0; i < r->place_count; i++) {
         if (r->places[i].next >= 0) continue;
         if (!find_place(r, &r->places[i])) return false;
@@ -516,7 +577,7 @@ static bool read_on(struct follower *r) {
     }
     if (!fetch_once(r)) return false;
     if (r->commits && sim_chance(l->world, 0.2) && !commit_once(r)) return false;
-    if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view))
+    if (r->commits && sim_chance(l->world, 0.1) && !load_committed(l, &r->client, LOAD_READERS_GROUP, &r->view, NULL))
         return false;
     if (r->place_count > 0 && sim_chance(l->world, 0.05)) {
         struct place *p = &r->places[sim_between(l->world, 0, r->place_count - 1)];
@@ -548,6 +609,7 @@ void load_read_main(void *arg) {
             if (sim_broker_connect(&l->broker, &r->client, true) != OK) continue;
         }
         if (!read_on(r)) sim_client_close(&r->client);
+        if (r->commits && sim_fault(l->world, SIM_CLIENT_DIES)) begin_anew(r);
         if (sim_chance(l->world, 0.3)) fiber_sleep_ns(sim_between(l->world, 0, 400) * NS_PER_MS);
     }
     sim_client_deinit(&r->client);
@@ -568,7 +630,7 @@ static bool audit_step(struct follower *r, bool *good) {
     bool whole = *good && r->view_known;
     for (size_t i = 0; i < r->place_count && whole; i++) whole = r->places[i].next == r->places[i].high_watermark;
     if (!whole) return false;
-    for (unsigned g = 0; g < 2 && *good; g++) *good = load_committed(l, &r->client, g, &r->view);
+    for (unsigned g = 0; g < 2 && *good; g++) *good = load_committed(l, &r->client, g, &r->view, NULL);
     for (unsigned n = 0; n < l->check->name_count && *good; n++) {
         if (r->view.topics[n]) *good = load_describe(l, &r->client, r->view.topics[n]);
     }

@@ -452,7 +452,7 @@ uint64_t sim_node_pause_ns(struct sim_world *w) {
 
 void sim_node_heal(struct sim_node *n) {
     n->crash_in_steps = n->crash_in_effects = 0;
-    n->paused_until_ns = 0;
+    n->paused_until_ns = n->store_cut_ns = n->store_deaf_ns = 0;
     uint64_t now = n->world->now_ns;
     if (n->up && n->clock.still_until_ns > now) sim_clock_change(&n->clock, now, n->clock.rate, 0);
 }

@@ -56,11 +56,13 @@ struct sim_node {
     void *main_arg;
     struct sim_clock clock; /* monotonic: of different nodes, and of different starts, they have nothing in common */
     int64_t wall_skew_ms;
-    int64_t wall_shown_ms; /* the latest time of day that it was ever told */
+    int64_t wall_shown_ms;  /* the latest time of day that it was ever told */
     uint64_t clock_look_ns; /* when the clocks may be tampered with next */
     bool steady;            /* its clocks are never tampered with: the driver's */
     uint64_t paused_until_ns;
     struct sim_event resume;
+    /* Until then nothing that it sends to the store arrives, or no answer of the store does (sim_store.h). */
+    uint64_t store_cut_ns, store_deaf_ns;
     uint64_t crash_in_steps, crash_in_effects; /* 0: no crash is planned */
     enum sim_crash crash_kind;
     bool crash_now;      /* in the middle of its step: nothing leaves it any more; done after the step */

@@ -1,5 +1,6 @@
 #include "sim/run.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -161,6 +162,46 @@ bool sim_numbers_contain(const struct sim_numbers *n, uint64_t v) {
             high = mid;
     }
     return low < n->count && n->items[low] == v;
+}
+
+void sim_numbers_put(const struct sim_numbers *n, struct buf *out) {
+    if (n->count == 0) buf_printf(out, "none");
+    for (size_t i = 0, next; i < n->count; i = next) {
+        for (next = i + 1; next < n->count && n->items[next] == n->items[next - 1] + 1;) next++;
+        buf_printf(out, "%s%" PRIu64, i ? "," : "", n->items[i]);
+        /* A pair is no shorter as a range. */
+        if (next - i == 2) buf_printf(out, ",%" PRIu64, n->items[i + 1]);
+        if (next - i > 2) buf_printf(out, "-%" PRIu64, n->items[next - 1]);
+    }
+}
+
+/* The number that begins at *text, which then points behind it. */
+static bool number_parse(const char **text, uint64_t *out) {
+    const char *begin = *text;
+    for (*out = 0; **text >= '0' && **text <= '9'; (*text)++) {
+        if (__builtin_mul_overflow(*out, 10, out) || __builtin_add_overflow(*out, (uint64_t)(**text - '0'), out))
+            return false;
+    }
+    return *text > begin;
+}
+
+bool sim_numbers_parse(struct sim_numbers *n, const char *text) {
+    n->count = 0;
+    if (strcmp(text, "none") == 0) return true;
+    for (;; text++) {
+        uint64_t first, last;
+        if (!number_parse(&text, &first)) return false;
+        last = first;
+        if (*text == '-') {
+            text++;
+            if (!number_parse(&text, &last)) return false;
+        }
+        if (last < first || last - first >= SIM_NUMBERS_MAX - n->count) return false;
+        if (n->count > 0 && first <= n->items[n->count - 1]) return false;
+        for (uint64_t i = 0; i <= last - first; i++) sim_numbers_add(n, first + i);
+        if (*text == '\0') return true;
+        if (*text != ',') return false;
+    }
 }
 
 void sim_numbers_copy(struct sim_numbers *to, const struct sim_numbers *from) {

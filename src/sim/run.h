@@ -64,6 +64,11 @@ struct sim_numbers {
 };
 void sim_numbers_add(struct sim_numbers *n, uint64_t v); /* above all that are there */
 bool sim_numbers_contain(const struct sim_numbers *n, uint64_t v);
+/* As text: rising numbers and ranges with commas between ("3,7-12,40"), or "none". */
+void sim_numbers_put(const struct sim_numbers *n, struct buf *out);
+/* Reads that; ranges need not be as long as they could be. False: it is not that, or more than SIM_NUMBERS_MAX. */
+#define SIM_NUMBERS_MAX (1u << 20)
+bool sim_numbers_parse(struct sim_numbers *n, const char *text) WARN_UNUSED;
 void sim_numbers_copy(struct sim_numbers *to, const struct sim_numbers *from);
 void sim_numbers_free(struct sim_numbers *n);
 

@@ -275,6 +275,35 @@ static bool stormy(struct sim_bucket *b) {
     return w->now_ns < b->storm_until_ns && !w->faults_off && sim_chance(w, STORM_REFUSES);
 }
 
+/* --- Machines that are cut off. */
+
+static void cut_off(struct sim_node *n) {
+    struct sim_world *w = n->world;
+    uint64_t until_ns = w->now_ns + sim_between(w, 1000, sim_chance(w, 0.5) ? 10000 : 120000) * NS_PER_MS;
+    *(sim_chance(w, 0.6) ? &n->store_cut_ns : &n->store_deaf_ns) = until_ns;
+}
+
+bool sim_store_cut(struct sim_node *n) {
+    if (n->world->faults_off || !sim_fault_allowed(n->world, SIM_STORE_CUT)) return false;
+    sim_fault_count(n->world, n, SIM_STORE_CUT);
+    cut_off(n);
+    return true;
+}
+
+static uint64_t left_ns(const struct sim_world *w, uint64_t until_ns) {
+    return until_ns > w->now_ns && !w->faults_off ? until_ns - w->now_ns : 0;
+}
+
+/* For how long nothing of what it sends now arrives, and no answer does: when the way is closed, or closes now. */
+static void ways_of(const struct handle *h, uint64_t *there_ns, uint64_t *back_ns) {
+    struct sim_world *w = h->node->world;
+    *there_ns = *back_ns = 0;
+    if (h->options.exclusive) return;
+    if (sim_fault(w, SIM_STORE_CUT)) cut_off(h->node);
+    *there_ns = left_ns(w, h->node->store_cut_ns);
+    *back_ns = left_ns(w, h->node->store_deaf_ns);
+}
+
 static enum err unanswered(struct sim_world *w) {
     uint64_t r = sim_between(w, 0, 9);
     return r == 0 ? ERR_IO : r < 5 ? ERR_UNKNOWN_OUTCOME : ERR_TIMEOUT;
@@ -290,8 +319,17 @@ static struct handle *handle_of(struct store *s) {
 static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) {
     struct sim_world *w = h->bucket->world;
     bool alone = h->options.exclusive;
-    uint64_t lands = latency(w, 1, 60), answer = lands + latency(w, 1, 40),
+    uint64_t there, back;
+    ways_of(h, &there, &back);
+    uint64_t lands = there + latency(w, 1, 60), answer = lands + latency(w, 1, 40),
              timeout = sim_between(w, 500, 10000) * NS_PER_MS;
+    if (answer < back) answer = back;
+    if (there > PUT_PATIENCE_NS || back > PUT_PATIENCE_NS) {
+        /* It may still be on its way when the connection is given up. */
+        if (there <= PUT_PATIENCE_NS || sim_chance(w, 0.5)) landing_at(h->bucket, c, r, w->now_ns + lands);
+        r->answer = unanswered(w);
+        return PUT_PATIENCE_NS;
+    }
     if (stormy(h->bucket)) {
         /* The real client cannot know whether a 503 was said before or after the work. */
         r->answer = !alone && sim_chance(w, 0.8) ? ERR_UNKNOWN_OUTCOME : ERR_UNAVAILABLE;
@@ -348,11 +386,17 @@ static enum err sim_put(struct store *s, const char *key, const struct slice *da
     return e;
 }
 
-/* The failures of requests that change nothing, or are not sent; suspends for the whole of a failed one. */
+/* The failures of requests that change nothing, or are not sent; suspends for the whole of a failed one, and for as long
+ * as a way is closed. */
 static enum err read_fails(struct handle *h) {
     struct sim_world *w = h->bucket->world;
     h->bucket->requests++;
     if (!sim_node_effect(h->node)) sim_node_halt(h->node);
+    uint64_t there, back;
+    ways_of(h, &there, &back);
+    uint64_t closed = there > back ? there : back;
+    if (closed > 0) sim_suspend(h->node, closed < READ_PATIENCE_NS ? closed : READ_PATIENCE_NS);
+    if (closed > READ_PATIENCE_NS) return ERR_TIMEOUT;
     if (stormy(h->bucket) || sim_fault(w, SIM_STORE_UNAVAILABLE)) {
         sim_suspend(h->node, latency(w, 1, 20));
         return ERR_UNAVAILABLE;
@@ -444,9 +488,10 @@ static enum err sim_list(struct store *s, const char *prefix, const char *start_
 static enum err sim_delete(struct store *s, const char *const *keys, size_t count) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
-    enum err e = read_fails(h); /* not done */
-    if (e != OK) return e;
-    bool unknown = sim_fault(w, SIM_STORE_DELETE_UNKNOWN);
+    bool deaf = !h->options.exclusive && left_ns(w, h->node->store_deaf_ns) > 0;
+    enum err e = read_fails(h); /* not done, as long as it was heard */
+    if (e != OK && !deaf) return e;
+    bool unknown = deaf || sim_fault(w, SIM_STORE_DELETE_UNKNOWN);
     sim_suspend(h->node, latency(w, 1, 40));
     for (size_t i = 0; i < count; i++) {
         uint64_t fate = unknown ? sim_between(w, 0, 2) : 0;

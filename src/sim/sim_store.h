@@ -55,6 +55,12 @@ void sim_bucket_destroy(struct sim_bucket *b);
 /* A handle of that node, in its memory; store_close frees it. bucket NULL: the world's own. o NULL: none. */
 struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o);
 
+/* For up to two minutes the machine is cut off from all buckets that it does not hold alone, one way or the other; who
+ * talks to it notices nothing. What it sends waits, and is carried out when the way is open again, whether or not its
+ * sender has given it up, or never; what it has asked before is done, and it does not hear of it. False: the fault is not
+ * allowed. */
+bool sim_store_cut(struct sim_node *n);
+
 /* For checkers, without suspending; what is late does not count. NULL: no such object. */
 const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char *key);
 /* Index of the first key >= `key`; b->count if there is none. */

@@ -13,6 +13,8 @@
  *  - high watermark, log start offset and leader epoch never go back; what was deleted is not served again; the log
  *    start moves no further than somebody asked for, or retention allows;
  *  - ListOffsets and OffsetForLeaderEpoch agree with what lies there;
+ *  - a record has the time that its producer gave it; or where the topic says so that of its append, which is told to the
+ *    producer and to every reader alike, and goes back only where a clock did;
  *  - a topic that was created is there until its deletion is asked for; one that was deleted is gone, with its records
  *    and what groups had committed; partitions only become more; a configuration that was set is told;
  *  - a committed offset that was acknowledged is found, or a later one;
@@ -40,6 +42,7 @@ static void choose(struct load *l) {
     l->compresses = sim_chance(w, 0.3);
     for (unsigned i = 0; i < names; i++) {
         struct check_name *n = check_name_add(l->check, (int32_t)sim_between(w, 1, 3));
+        n->append_time = sim_chance(w, 0.25);
         if (!l->retains) continue;
         if (sim_chance(w, 0.6)) n->retention_ms = (int64_t)sim_between(w, 2000, 40000);
         if (sim_chance(w, 0.6)) n->retention_bytes = (int64_t)sim_between(w, 2000, 40000);
@@ -68,10 +71,15 @@ static void trouble(struct load *l) {
     if (!sim_broker_trouble(&l->broker)) return;
     struct sim_node *broker = sim_broker_node(&l->broker);
     if (sim_chance(w, l->broker.crash)) {
-        struct sim_node *client = l->clients[sim_between(w, 0, l->client_count - 1)].node;
+        /* From one client, or from all, while it reaches the store; one way or both. */
+        unsigned first = (unsigned)sim_between(w, 0, l->client_count - 1),
+                 count = sim_chance(w, 0.3) ? l->client_count : 1;
         bool to = sim_chance(w, 0.5), from = !to || sim_chance(w, 0.5);
-        if (to) sim_net_cut(w, broker, client, true);
-        if (from) sim_net_cut(w, client, broker, true);
+        for (unsigned i = 0; i < count; i++) {
+            struct sim_node *client = l->clients[(first + i) % l->client_count].node;
+            if (to) sim_net_cut(w, broker, client, true);
+            if (from) sim_net_cut(w, client, broker, true);
+        }
     } else if (sim_chance(w, 0.3)) {
         sim_net_heal(w);
     }

@@ -255,7 +255,7 @@ static void hold(struct holder *h) {
             /* The moment when space is being freed and waited for is short, and worth many crashes. */
             if (!t->shared && sim_chance(t->world, 0.02)) sim_run_crash(t->run, t->holder);
             if (!t->shared && sim_chance(t->world, t->trim_cut) && sim_fault_allowed(t->world, SIM_CRASH_POWER))
-                sim_node_crash_in(t->holder, sim_between(t->world, 1, 12), SIM_POWER_CUT);
+                sim_node_crash_in(t->holder, sim_between(t->world, 1, 5), SIM_POWER_CUT);
             if (!waitq_wait_until(&h->changed, env_now_ns(loop_current()->env) + 20 * NS_PER_MS)) trim_some(h, 0);
         }
         if (sim_chance(t->world, t->trim_chance)) trim_some(h, sim_between(t->world, 0, 40));
@@ -382,11 +382,12 @@ void workload_wal(struct sim_run *r) {
     t->shared = sim_chance(w, 0.5);
     t->record_max = sim_chance(w, 0.4) ? 1500 : sim_chance(w, 0.5) ? WAL_SIZE / 150 : WAL_SIZE / 36;
     t->trim_chance = sim_chance(w, 0.5) ? 0 : 0.2;
-    if (sim_chance(w, 0.25)) { /* superblocks are torn, and laps are short */
-        t->trim_cut = 0.1;
+    if (!t->shared && sim_chance(w, 0.4)) { /* superblocks are torn, and laps are short */
+        t->trim_cut = 0.3;
         t->record_max = WAL_SIZE / 36;
         w->faults.chance[SIM_DISK_TEAR] = w->faults.chance[SIM_DISK_TEAR_UNIT] = 1;
     }
+    if (sim_chance(w, 0.4)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.1;
     t->path = t->shared ? "/dev/shared" : "/var/wal/ring.wal";
     t->rots = !t->shared && sim_chance(w, 0.2);
     sim_faults_within(w, t->shared ? SIM_CLASS_WAL_DEVICE : SIM_CLASS_WAL_FILE, t->rots ? SIM_DETECTS : SIM_SURVIVES);

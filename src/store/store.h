@@ -96,5 +96,10 @@ void store_listing_deinit(struct store_listing *l);
 /* At start: creates a probe key twice, and races creates; refuses a store that ignores the condition. Suspends.
  * *why: a sentence for the log. */
 enum err store_check_conditional_create(struct store *s, const char *prefix, bool full, const char **why) WARN_UNUSED;
+/* What such checks left: their DELETE failed, or a PUT landed after it. Whoever else can start on this store may be using
+ * one that is listed: who deletes them waits until nobody can. The first 1000; *out as store_list has it. Suspends. */
+enum err store_check_leftovers(struct store *s, const char *prefix, struct store_listing *out) WARN_UNUSED;
+/* Deletes them. After a failure it may be repeated. Suspends. */
+enum err store_check_forget(struct store *s, const struct store_listing *leftovers) WARN_UNUSED;
 
 #endif

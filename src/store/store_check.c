@@ -16,6 +16,9 @@
 #define RACERS 8u
 #define ATTEMPTS_MAX 6u
 #define PROBE_KEY_MAX 600u
+#define PROBE_NAME "probe-"
+#define LEFTOVERS_MAX 1000u
+#define LEFTOVERS_BATCH 64u
 
 struct probe {
     struct store *store;
@@ -47,7 +50,7 @@ static void race(void *arg) {
 static void probe_name(struct probe *p, const char *prefix) {
     uint64_t random;
     env_random(p->store->env, &random, sizeof(random));
-    int n = snprintf(p->key, sizeof(p->key), "%s/probe-%016" PRIx64, prefix, random);
+    int n = snprintf(p->key, sizeof(p->key), "%s/" PROBE_NAME "%016" PRIx64, prefix, random);
     ASSERT(n > 0 && (size_t)n < sizeof(p->key));
 }
 
@@ -115,7 +118,7 @@ static enum err probe_until_clear(struct store *s, const char *prefix, enum err 
         probe_name(&p, prefix);
         e = run(&p, why);
         const char *key = p.key;
-        /* A probe that stays behind does no harm. */
+        /* A probe that stays behind does no harm; it is a leftover. */
         enum err deleted = store_delete(s, &key, 1, STORE_FOR_OTHER);
         if (deleted != OK) log_warn(s->env->log, "probe object not deleted", "key=%s error=%s", key, err_name(deleted));
         if (e == OK || **why) return e; /* it behaved, or a sentence says how it did not */
@@ -135,5 +138,26 @@ enum err store_check_conditional_create(struct store *s, const char *prefix, boo
     *why = "";
     enum err e = probe_until_clear(s, prefix, probe_twice, why);
     if (e == OK && full) e = probe_until_clear(s, prefix, probe_race, why);
+    return e;
+}
+
+enum err store_check_leftovers(struct store *s, const char *prefix, struct store_listing *out) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    char start[PROBE_KEY_MAX];
+    int n = snprintf(start, sizeof(start), "%s/" PROBE_NAME, prefix);
+    ASSERT(n > 0 && (size_t)n < sizeof(start));
+    return store_list(s, start, NULL, LEFTOVERS_MAX, STORE_FOR_OTHER, out);
+}
+
+enum err store_check_forget(struct store *s, const struct store_listing *leftovers) {
+    const char *keys[LEFTOVERS_BATCH];
+    enum err e = OK;
+    for (size_t at = 0; at < leftovers->count && e == OK;) {
+        size_t n = 0;
+        while (n < LEFTOVERS_BATCH && at < leftovers->count) keys[n++] = leftovers->items[at++].key;
+        e = store_delete(s, keys, n, STORE_FOR_OTHER);
+    }
+    if (e == OK && leftovers->count > 0)
+        log_info(s->env->log, "probes of earlier starts deleted", "count=%zu", leftovers->count);
     return e;
 }

@@ -187,6 +187,8 @@ enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
         buf_deinit(&b);
         e = sweep_prefix(&w, prefix);
     }
+    /* It may have looked at a part only. */
+    if (e == OK && (s->closing || s->fenced)) e = s->fenced ? ERR_FENCED : ERR_CLOSED;
     *oldest = w.oldest;
     if (w.deleted > 0) log_info(s->env->log, "swept objects of earlier incarnations", "deleted=%" PRIu64, w.deleted);
     waitgroup_done(&s->background);

@@ -10,11 +10,12 @@ struct ledger_stream {
     struct stream_id id;
     int32_t epoch;
     struct stream_state state;
-    uint64_t submitted_end; /* of what is in entries that are under way; 0 or below the state's end: none is */
-    bool refused;           /* recovery found a gap: nothing of it is served or changed */
-    bool opened;            /* in this life of the broker */
-    bool dirty;             /* changed since its state was last written whole */
-    bool written;           /* `pointer` says where the last whole state lies */
+    struct state_expiry expiry; /* of its producers */
+    uint64_t submitted_end;     /* of what is in entries that are under way; 0 or below the state's end: none is */
+    bool refused;               /* recovery found a gap: nothing of it is served or changed */
+    bool opened;                /* in this life of the broker */
+    bool dirty;                 /* changed since its state was last written whole */
+    bool written;               /* `pointer` says where the last whole state lies */
     struct object_state_pointer pointer;
 };
 

@@ -3,10 +3,16 @@
 #include "base/assert.h"
 #include "stream/streams_priv.h"
 
+/* Once the shard is stopped, whoever waited for what is in the open block has been told: it goes nowhere any more. The WAL
+ * may be given up, and its last write end after that. */
+static void seal_if_due(struct lane *n) {
+    if (!n->shard->stopped && n->open && n->open->records > 0) lane_seal(n);
+}
+
 static void seal_mail_deliver(struct mail *m) {
     struct lane *n = CONTAINER_OF(m, struct lane, seal_mail);
     n->seal_posted = false;
-    if (n->open && n->open->records > 0) lane_seal(n);
+    seal_if_due(n);
 }
 
 static void durable_mail_deliver(struct mail *m) {
@@ -378,7 +384,7 @@ void lane_on_durable(struct lane *n, uint64_t sequence) {
         if (last->pending == 0) waitq_wake_all(&last->quiet);
         if (last->durable) last->durable(last->ctx);
     }
-    if (n->open && n->open->records > 0 && !n->seal_posted) lane_seal(n);
+    if (!n->seal_posted) seal_if_due(n);
 }
 
 static void add_range(struct stream *s, const struct state_range *r) {

@@ -58,6 +58,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "rt/env.h"
 
 #define STATE_VERSION 1u
 #define STATE_VERSION_TABLE 2u /* with a table; without one the first version is written, as it always was */
@@ -339,12 +340,44 @@ enum err state_replace_ranges(struct stream_state *s, const struct state_range *
     return OK;
 }
 
-void state_expire_producers(struct stream_state *s, int64_t limit_ms) {
+void state_expiry_begin(const struct stream_state *s, struct state_expiry *x, uint64_t now_ns, int64_t wall_ms) {
+    ASSERT(x->next.at_ns == 0 && now_ns > 0);
+    x->old = x->next = (struct state_expiry_mark){now_ns, wall_ms, s->end_offset};
+    if (s->producers.count == 0) return;
+    int64_t newest = INT64_MIN;
+    size_t cursor = 0;
+    const struct state_producer *p;
+    while ((p = map64_next(&s->producers, &cursor, NULL)) != NULL) {
+        if (p->last_timestamp > newest) newest = p->last_timestamp;
+    }
+    if (newest < wall_ms) x->old.wall_ms = newest;
+}
+
+/* What the wall clock showed that long ago, as far as this process can know; INT64_MIN: nothing is that old. */
+static int64_t expiry_limit(const struct stream_state *s, struct state_expiry *x, int64_t expiration_ms,
+                            uint64_t now_ns, int64_t wall_ms) {
+    if (x->next.at_ns == 0) state_expiry_begin(s, x, now_ns, wall_ms);
+    ASSERT(x->next.at_ns <= now_ns);
+    if ((int64_t)((now_ns - x->next.at_ns) / NS_PER_MS) >= expiration_ms) {
+        x->old = x->next;
+        x->next = (struct state_expiry_mark){now_ns, wall_ms, s->end_offset};
+    }
+    int64_t then_ms;
+    if (__builtin_add_overflow(x->old.wall_ms, (int64_t)((now_ns - x->old.at_ns) / NS_PER_MS), &then_ms) ||
+        then_ms > wall_ms)
+        then_ms = wall_ms;
+    return __builtin_sub_overflow(then_ms, expiration_ms, &then_ms) ? INT64_MIN : then_ms;
+}
+
+void state_expire_producers(struct stream_state *s, struct state_expiry *x, int64_t expiration_ms, uint64_t now_ns,
+                            int64_t wall_ms) {
+    ASSERT(expiration_ms >= 0 && !s->delta);
+    int64_t limit_ms = expiry_limit(s, x, expiration_ms, now_ns, wall_ms);
     int64_t *expired = NULL;
     size_t count = 0, capacity = 0, cursor = 0;
     const struct state_producer *p;
     while ((p = map64_next(&s->producers, &cursor, NULL)) != NULL) {
-        if (p->last_timestamp >= limit_ms) continue;
+        if (p->last_timestamp >= limit_ms || p->batches[p->count - 1].end_offset > x->old.end_offset) continue;
         expired = mem_grow(s->mem, expired, count, &capacity, sizeof(*expired));
         expired[count++] = p->producer_id;
     }

@@ -105,8 +105,25 @@ void state_add_range(struct stream_state *s, const struct state_range *r);
 /* Replaces the consecutive ranges that cover exactly [r->first_offset, r->end_offset) (or their remainder above
  * start_offset) by r. ERR_STALE when they do not line up. */
 enum err state_replace_ranges(struct stream_state *s, const struct state_range *r) WARN_UNUSED;
-/* Drops producers whose last_timestamp is below the limit. */
-void state_expire_producers(struct stream_state *s, int64_t limit_ms);
+/* Forgets producers that were silent for producer.id.expiration.ms. last_timestamp alone cannot tell: it is what the
+ * producer chose (one that replays old data would be forgotten while it works) or what some wall clock showed, and wall
+ * clocks jump. So a producer goes only when that long ago, by this process's monotonic clock, (1) the wall clock had
+ * passed its last_timestamp already, and (2) its last batch was there. Before the first look the clocks are taken to
+ * have gone together, and the wall clock to be no further than the newest producer: another machine's clock may have
+ * been right. All of it errs towards keeping, by at most twice the time.
+ *
+ * Each holder of a state keeps a struct state_expiry beside it, zeroed at first: the first call of either is the first
+ * look. now_ns is not 0. */
+struct state_expiry {
+    struct state_expiry_mark {
+        uint64_t at_ns; /* 0: not looked yet */
+        int64_t wall_ms;
+        uint64_t end_offset;
+    } old, next; /* `old` was taken at least the expiration before `next` */
+};
+void state_expiry_begin(const struct stream_state *s, struct state_expiry *x, uint64_t now_ns, int64_t wall_ms);
+void state_expire_producers(struct stream_state *s, struct state_expiry *x, int64_t expiration_ms, uint64_t now_ns,
+                            int64_t wall_ms);
 
 struct state_producer *state_producer_get(const struct stream_state *s, int64_t producer_id); /* or NULL */
 /* First range whose end_offset is above the offset; NULL if none. */

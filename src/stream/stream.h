@@ -77,7 +77,8 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
 enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
 /* In the background once started: deletes what earlier incarnations left and nothing refers to; on a store that is not
  * exclusive not their fences. All of them must be dead and recovered by this incarnation, which is alone. `oldest` = the
- * oldest incarnation that has records left afterwards. Suspends; on the log loop. */
+ * oldest incarnation that has records left afterwards. After a failure it may be called again: it begins anew. Suspends;
+ * on the log loop. */
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) WARN_UNUSED;
 /* Changes options.producer_expiration_ms: from the next checkpoint on. On the log loop; does not suspend. */
 void streams_set_producer_expiration(struct streams *s, int64_t ms);

@@ -477,7 +477,8 @@ static enum err checkpoint_drained(struct streams *s, bool closed) {
         p.refused = c->refused;
         uint64_t committed_end = c->state.end_offset;
         if (write_whole(s, c)) {
-            state_expire_producers(&c->state, env_wall_ms(s->env) - s->options.producer_expiration_ms);
+            state_expire_producers(&c->state, &c->expiry, s->options.producer_expiration_ms, env_now_ns(s->env),
+                                   env_wall_ms(s->env));
             p.entry = OBJECT_THIS_ENTRY;
             p.position = states.size;
             if (env_mutant(s->env, MUTANT_LIVE_CHECKPOINT)) live_end(s, c);

@@ -53,7 +53,22 @@ static bool all_zero(const uint8_t *data, size_t size) {
     return true;
 }
 
-/* The newer of two superblocks that verify. Neither: OK without one if both are zero, else why the file is refused. */
+/* The very first superblock goes into slot 1. Torn there, beside a slot 0 that was never written, it is as good as none:
+ * nothing is confirmed before both are durable. Each byte is what it was to be or still zero; of those that differ from
+ * WAL to WAL it cannot be told, of the others it is. */
+static bool torn_first(const uint8_t *sectors) {
+    enum { SAME_IN_EACH = 24 }; /* magic, version, state, sequence */
+    const uint8_t *torn = sectors + ENV_FILE_ALIGN;
+    uint8_t want[WAL_SUPERBLOCK_SIZE];
+    wal_superblock_encode(&(struct wal_superblock){.sequence = 1}, want);
+    for (size_t i = 0; i < SAME_IN_EACH; i++) {
+        if (torn[i] && torn[i] != want[i]) return false;
+    }
+    return all_zero(sectors, ENV_FILE_ALIGN) && all_zero(torn + sizeof(want), ENV_FILE_ALIGN - sizeof(want));
+}
+
+/* The newer of two superblocks that verify. Neither: OK without one if there never was a whole one, else why the file is
+ * refused. */
 static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const char **why) {
     enum err worst = OK;
     for (unsigned slot = 0; slot < 2; slot++) {
@@ -72,7 +87,7 @@ static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const c
         *why = "the WAL was written by a newer version of Oxbow: start that version, or give another wal.url";
         return ERR_VERSION;
     }
-    if (w->has_superblock || worst == OK) return OK;
+    if (w->has_superblock || worst == OK || torn_first(sectors)) return OK;
     *why =
         worst == ERR_FOREIGN
             ? "the WAL file or device holds something that is not an Oxbow WAL: give another wal.url, or clear it if it is not needed"

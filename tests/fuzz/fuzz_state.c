@@ -44,7 +44,9 @@ static void use(struct mem *m, struct stream_state *s) {
     (void)state_epoch_end(s, 3, &epoch);
     state_apply_trim(s, s->start_offset + (s->end_offset - s->start_offset) / 2);
     if (!s->delta) same_again(m, s);
-    state_expire_producers(s, 1000);
+    struct state_expiry expiry = {0};
+    if (!s->delta)
+        for (uint64_t ms = 1; ms < 20000; ms *= 2) state_expire_producers(s, &expiry, 1000, ms * 1000000, (int64_t)ms);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -54,6 +55,21 @@ def test_stop_in_order_leaves_nothing_to_replay(brokers):
         assert w.produce("t", 0, batch([b"10"]))[:2] == (0, 10)
     b.restart(kill=True)
     assert b.field("wal recovered", "records") == "1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_ends_a_start(brokers, number):
+    """A start that waits for its store is over with the first signal, and says that it was asked. Without that, this one ended when its
+    own patience did, with status 1, for the store could not be opened; and one that had opened it waited for ever (test_s3)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections and never answers
+        keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_EC2_METADATA_DISABLED": "true"}
+        url = f"s3://bucket?endpoint=http://127.0.0.1:{server.getsockname()[1]}&region=us-east-1&path.style=true"
+        b = brokers({"storage.url": url}, env=keys, start=False)
+        b.start(wait=False)
+        server.accept()[0].recv(1)  # it asks
+        os.kill(b.pid, number)
+        assert b.wait() == 0
+        assert len(b.lines('msg="stopped while starting" reason=signal')) == 1 and not b.lines("level=error"), b.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

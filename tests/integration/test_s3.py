@@ -15,6 +15,7 @@ import concurrent.futures
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 
@@ -23,10 +24,12 @@ import pytest
 import harness
 import s3server
 from harness import eventually, oxbow
+from ox import call
 from s3proxy import Proxy
 from test_admin import get, metrics
 from test_data import create, now_ms
 from test_faults import Trickle
+from wire_groups import Group
 
 WALS = ["file", "none"]  # what wal.url is: a file, or "none"
 PREFIX = "some/where"
@@ -532,6 +535,26 @@ def test_bucket_without_conditional_create(proxy, brokers, rgw, bucket):
     refused(brokers({"storage.url": rgw.url(bucket, endpoint=proxy.endpoint)}, env=KEYS, start=False), "condition")
 
 
+def test_one_signal_ends_a_start_on_a_dead_store(proxy, brokers, rgw, bucket):
+    """Once it had opened the store a start waits for it as long as that takes; who stops it must not. Nothing of it is in the way of the
+    next one.
+
+    Seen to fail: with a stop that waits for the start, b.wait() gives up."""
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 1)
+    proxy.add("answer", kinds={"CREATE"}, status=503)
+    b.kill9()
+    b.start(wait=False)
+    before = proxy.statuses["CREATE", 503]
+    eventually(lambda: proxy.statuses["CREATE", 503] > before, 60, what="a start that meets the store")
+    b.stop()
+    assert b.lines('msg="stopped while starting" reason=signal') and not b.lines('msg="ready"')
+    proxy.clear()
+    b.start()
+    create(b, None, "more", 1)
+    b.stop()
+
+
 def test_a_start_by_mistake_leaves_the_first_alone(brokers, rgw, bucket):
     """A bucket has no lock, and a start takes the cluster over; but not one that cannot serve, for its port or its log is the first's.
 
@@ -543,6 +566,37 @@ def test_a_start_by_mistake_leaves_the_first_alone(brokers, rgw, bucket):
         refused(b, word)
         create(first, None, f"after-{b.settings['wal.url'] == 'none'}", 1)  # a write to the cluster log
     first.stop()
+
+
+@pytest.mark.parametrize("what", ["commit", "delete", "config"])
+def test_an_overtaken_broker_says_of_nothing_that_it_is_done(brokers, rgw, bucket, what):
+    """It stood still while another took over, and is asked for what changes nothing as far as it knows: it needs to write nothing for that,
+    so no fence tells it; but what its successor has is something else.
+
+    Seen to fail: with the APIs' flags taken away, each was answered with success."""
+    def set_retention(w, operation, value):
+        config = {"name": "retention.ms", "config_operation": operation, "value": value}
+        asked = {"resources": [{"resource_type": 2, "resource_name": "t", "configs": [config]}], "validate_only": False}
+        return call(w, "IncrementalAlterConfigs", 1, asked)["responses"][0]["error_code"]
+    first = brokers(settings(rgw, bucket, wal="none"), env=KEYS, name="first")
+    create(first, None, "t", 2)
+    with Group(first.port) as old:
+        assert old.commit("g", {("t", 0): 5}) == {("t", 0): 0}
+        os.kill(first.pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        second = brokers(settings(rgw, bucket, wal="none"), env=KEYS, name="second")
+        with Group(second.port) as new:
+            assert new.commit("g", {("t", 0): 3, ("t", 1): 9}) == {("t", 0): 0, ("t", 1): 0}
+            assert set_retention(new, 0, "7") == 0
+            time.sleep(max(0, stopped + 6 - time.monotonic()))  # longer than the lease
+            os.kill(first.pid, signal.SIGCONT)
+            done = {"commit": lambda: old.commit("g", {("t", 0): 5})[("t", 0)],
+                    "delete": lambda: old.delete_offsets("g", {"t": [1]})[0],
+                    "config": lambda: set_retention(old, 1, None)}[what]
+            with contextlib.suppress(ConnectionError):
+                assert done() != 0
+            assert new.fetch_offsets("g")[1] == {("t", 0): (3, "", 0), ("t", 1): (9, "", 0)}
+    assert first.wait() != 0  # it has seen that another is there
 
 
 def test_prefix_of_something_else(brokers, rgw, bucket):

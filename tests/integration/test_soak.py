@@ -15,7 +15,7 @@ import harness
 SOAK = os.path.join(harness.ROOT, "tests", "soak")
 
 
-def soak(tmp_path, *arguments, seconds=600):
+def soak(tmp_path, *arguments, seconds=900):
     command = [sys.executable, os.path.join(SOAK, "soak.py"), "--quick", "--keep", tmp_path / "kept", *arguments]
     status, out, err = harness.run(command, seconds, check=False, env={**os.environ, "OXBOW": harness.OXBOW, "OXBOW_ROOT": harness.ROOT})
     print(out[-20000:] + err[-4000:])
@@ -36,7 +36,7 @@ def test_the_checker():
 
 @pytest.mark.parametrize("leg", ["file", "s3-none"])
 def test_a_short_soak(tmp_path, leg):
-    found, out = soak(tmp_path, "--legs", leg, "--minutes", "0.3", "--seed", "1")
+    found, out = soak(tmp_path, "--legs", leg, "--minutes", "0.2", "--least", "3", "--seed", "1")
     if "SKIPPED s3" in out:
         pytest.skip("no S3 server")
     assert found["failed"] == 0

@@ -20,7 +20,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": s3server.KEY, "AWS_SECRET_ACCESS_KEY": s3server.SEC
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null"}
 SERVES_AGAIN_SECONDS = 90  # after a fault: something is acknowledged. Generous: S3 requests wait 20 s, clients back off, machines are slow
 STARTS_SECONDS = 90
-ENDS_SECONDS = 150         # after the last fault: everything that waits is acknowledged
+STILL_SECONDS = 90         # after the last fault: so long nothing at all is acknowledged or read, and something still waits
 IMAGE_BYTES = 1 << 30
 
 FAULTS = ("kill", "stop", "power", "store", "eio", "enospc", "hang", "twin")
@@ -65,6 +65,7 @@ class Leg:
         self.brokers = []
         self.proxy = self.place = self.load = None
         self.faulty = False     # a window is open: starts may be refused
+        self.met = False        # the start that is under way met one: it may still be refused
 
     def note(self, text):
         self.record.add("note", f"{self.kind}: {text}")
@@ -142,6 +143,13 @@ class Leg:
     def running(self):
         """A broker that ended by itself is a broken promise, but where a fault explains it."""
         b = self.serving
+        if self.met and b.process is not None:
+            if 'msg="ready"' in b.log():
+                self.met = False
+            elif not b.alive():
+                # Also some time after the window: what it asked of a store that said nothing then is answered by its time-out.
+                self.met = False
+                self.end_start()
         if b.process is not None and not b.alive():
             status = b.wait()
             raise Failed(f"the broker ended by itself with {status}: {last_error(b)}; the log:\n{b.log()[-4000:]}")
@@ -165,8 +173,10 @@ class Leg:
         if self.serving.process is None:
             self.revive()
         before, end = self.record.acked, time.monotonic() + self.o.patience * SERVES_AGAIN_SECONDS
-        while self.record.acked < before + 20:
+        while self.record.acked < before + 20 or self.met:
             self.running()
+            if self.serving.process is None:
+                self.revive()
             if time.monotonic() > end:
                 raise Failed(f"within {SERVES_AGAIN_SECONDS} s after {after} almost nothing is acknowledged; the log:\n{self.serving.log()[-3000:]}")
             time.sleep(0.05)
@@ -238,8 +248,7 @@ class Leg:
             time.sleep(seconds - half)
         finally:
             end()
-        if self.serving.process is not None and not self.serving.alive() and also < 0.35:
-            self.end_start()
+        self.met = also < 0.35
         self.faulty = False
 
     def fault_store(self):
@@ -376,7 +385,7 @@ class Leg:
             end, faults, deck = time.monotonic() + seconds, self.enabled(), []
             time.sleep(1)
             self.serves_again("the start")
-            while faults and time.monotonic() < end:
+            while faults and (time.monotonic() < end or sum(self.count.values()) < self.o.least):
                 if not deck:
                     deck = self.rng.sample(faults, len(faults))
                 fault = deck.pop()
@@ -386,11 +395,7 @@ class Leg:
                 time.sleep(min(max(0, end - time.monotonic()), self.rng.uniform(0, self.o.calm_seconds)))
             self.note("the faults are over")
             self.serves_again("the last fault")
-            if self.load.finish(self.o.patience * ENDS_SECONDS):
-                self.load.read_all(ENDS_SECONDS)
-                self.kill()
-                self.revive()
-                self.load.read_all(ENDS_SECONDS)
+            self.all_is_there()
             self.running()
             self.serving.stop(60)
         except (Failed, AssertionError, OSError) as e:
@@ -400,6 +405,19 @@ class Leg:
             raise
         finally:
             self.take_down()
+
+    def all_is_there(self):
+        """What waits is acknowledged, and everything is read; and again, after a kill."""
+        still = self.o.patience * STILL_SECONDS
+        good = self.load.finish(still) and self.load.read_all(still)
+        if good:
+            self.note("everything was read; once more, after a kill")
+            self.kill()
+            self.revive()
+            good = self.load.read_all(still)
+        self.running()
+        if not good:
+            self.record.add("problem", f"{self.kind}: the end of the log of {self.serving.name}, which serves:\n{self.serving.log()[-3000:]}")
 
     def take_down(self):
         if self.place and self.place.fuse and self.place.fuse.process:

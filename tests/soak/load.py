@@ -1,6 +1,7 @@
 """Real clients at work, each a thread (or a process of its own) that notes in the record what it does before it does it and what it was
 told. None of them gives up: time-outs are for the requests, and a record waits for as long as its broker is away."""
 
+import collections
 import json
 import os
 import random
@@ -21,10 +22,12 @@ import harness
 import record as records
 from ox import call
 from place import SOAK
+from wire import Wire
 
 # In librdkafka's words: the sequence number that was refused, and the last of the batch that failed before.
 SEQUENCES = re.compile(r"base seq (\d+), idemp state.*last partition error \w+ \(actions [^)]*MsgPossiblyPersisted, base seq \d+\.\.(\d+)")
-OUTSTANDING = 300  # records of one producer that wait for their acknowledgement
+OUTSTANDING = {"idempotent": 300, "plain": 300, "ordered": 40}  # records of one producer that wait for their acknowledgement: "ordered" sends
+                                                                # one batch at a time, which may be one record, and may wait for an upload
 # topic -> (partitions, oxbow.durability). "grouped" is read by groups, "trimmed" loses its beginning, "kcat" and "old" name their clients.
 TOPICS = {"idem-wal": (3, "wal"), "idem-object": (2, "object"), "plain-wal": (2, "wal"), "plain-object": (1, "object"), "grouped": (4, "wal"),
           "trimmed": (2, "wal"), "kcat": (2, "wal"), "old": (2, "wal")}
@@ -41,6 +44,7 @@ class Load:
         self.lock = threading.Lock()
         self.logs = []         # those that live
         self.committed = set()  # (group, log) that were ever committed
+        self.errors = collections.deque(maxlen=8)  # what clients last complained about, for who reads a failure
         self.number = 0
 
     # --- The threads.
@@ -110,7 +114,11 @@ class Load:
 
     def client(self, **more):
         return {"bootstrap.servers": ",".join(self.addresses), "socket.timeout.ms": int(self.seconds * 1000), "reconnect.backoff.ms": 50,
-                "reconnect.backoff.max.ms": 500, "topic.metadata.refresh.interval.ms": 2000, "log_level": 0, "broker.address.ttl": 100, "client.id": f"soak-{self.name}", **more}
+                "reconnect.backoff.max.ms": 500, "topic.metadata.refresh.interval.ms": 2000, "log_level": 0, "broker.address.ttl": 100, "client.id": f"soak-{self.name}",
+                "error_cb": self.complaint, **more}
+
+    def complaint(self, error):
+        self.errors.append(f"{time.monotonic() - self.record.began:.1f} {threading.current_thread().name}: {error}"[:300])
 
     def consumer(self, port=None, **more):
         found = self.client(**{"group.id": "nobody", "enable.auto.commit": False, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 200, **more})
@@ -151,7 +159,7 @@ class Load:
                 until, number = time.monotonic() + rng.uniform(3, 40), 0
                 while time.monotonic() < until and not self.over.is_set():
                     partition = rng.randrange(partitions)
-                    for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING else 0):
+                    for _ in range(rng.choice([1, 1, 5, 20]) if len(p) < OUTSTANDING[promise] else 0):
                         self.send(p, topic, self.log(topic, partition), name, number)
                         number += 1
                     p.poll(rng.uniform(0.02, 0.4))
@@ -232,11 +240,14 @@ class Load:
                 self.record.add("send", log, name, n)
             data = b"\n".join(records.value(name, n) for n in range(count)) + b"\n"
             options = ["-X", "enable.idempotence=true", "-X", "message.timeout.ms=0", "-X", f"socket.timeout.ms={int(self.seconds * 1000)}",
-                       "-X", "reconnect.backoff.max.ms=500"]
+                       "-X", "reconnect.backoff.max.ms=500", "-d", "eos,broker,metadata"]  # what it says is shown where it does not end
             p = subprocess.Popen(["kcat", "-P", "-E", "-b", ",".join(self.addresses), "-t", "kcat", "-p", str(log[2]), *options], stdin=subprocess.PIPE,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=harness.die_with_parent)
             try:
-                problems = self.communicate(p, data)
+                problems, said = self.communicate(p, data), b""
+                if problems is None:
+                    p.kill()
+                    said = p.communicate()[1]
             finally:
                 p.kill()
                 p.wait()
@@ -244,7 +255,7 @@ class Load:
             for n in range(count):
                 self.record.add(*(("ack", log, name, n, None) if good else ("unsure", log, name, n)))
             if not good:
-                what = "did not end" if problems is None else f"ended with {p.returncode}: {problems[-300:]}"
+                what = f"did not end:\n{said[-3000:].decode(errors='replace')}" if problems is None else f"ended with {p.returncode}: {problems[-300:]}"
                 self.record.add("problem", f"{name}: kcat {what}")
 
     def communicate(self, p, data):
@@ -343,7 +354,8 @@ class Load:
             told = p.error is None
             if told and self.current() == (port, True):
                 self.record.add("found", token, p.offset if p.offset >= 0 else None)
-        except KafkaException:
+        except KafkaException as e:
+            self.complaint(f"{group}, {log}: {e}")
             told = False
         c.close()
         return told
@@ -356,23 +368,29 @@ class Load:
                 log = rng.choice([x for x in self.logs if not x[0].endswith("/churn")])
             self.ends(log)
 
-    def ends(self, log, seconds=None):
-        """(low, high), noted; None when nobody answered."""
+    def ends(self, log):
+        """(low, high), noted; None when nobody answered. Asked without a client: librdkafka's query (before 2.3) ignores its time-out and never
+        returns when its broker does not."""
         port, steady = self.current()
         if not steady:
             return None
-        token, c = self.record.token(), self.consumer(port)
+        token, found = self.record.token(), []
         self.record.add("asking", token, log)
-        found = None
         try:
-            found = c.get_watermark_offsets(TopicPartition(log[0].partition("/")[2], log[2]), timeout=seconds or self.seconds * 2)
-        except KafkaException:
-            pass
-        c.close()
-        if found is None or self.current() != (port, True):
+            with Wire(port, self.seconds * 2) as w:
+                for timestamp in (-2, -1):
+                    answer = call(w, "ListOffsets", 5, {"replica_id": -1, "topics": [{"name": log[0].partition("/")[2], "partitions": [
+                        {"partition_index": log[2], "current_leader_epoch": -1, "timestamp": timestamp}]}]})["topics"][0]["partitions"][0]
+                    if answer["error_code"]:
+                        raise OSError(f"error {answer['error_code']}")
+                    found.append(answer["offset"])
+        except (OSError, EOFError, AssertionError) as e:
+            self.complaint(f"ends of {log}: {e!r}")
+            return None
+        if self.current() != (port, True):
             return None
         self.record.add("ends", token, log, *found)
-        return found
+        return tuple(found)
 
     def trim(self, rng):
         """DeleteRecords, to somewhere in the newest part. A late execution of an earlier request changes nothing."""
@@ -384,8 +402,9 @@ class Load:
             wanted = rng.randint(ends[0], ends[1])
             self.record.add("trim", log, wanted)
             try:
-                answer = call(self.current()[0], "DeleteRecords", 2, {"topics": [{"name": "trimmed", "partitions": [
-                    {"partition_index": log[2], "offset": wanted}]}], "timeout_ms": int(self.seconds * 1000)})
+                with Wire(self.current()[0], self.seconds * 2) as w:
+                    answer = call(w, "DeleteRecords", 2, {"topics": [{"name": "trimmed", "partitions": [
+                        {"partition_index": log[2], "offset": wanted}]}], "timeout_ms": int(self.seconds * 1000)})
             except (OSError, EOFError, AssertionError):
                 continue
             got = answer["topics"][0]["partitions"][0]
@@ -419,7 +438,7 @@ class Load:
                 clean = False
                 life += 1
                 continue
-            if not sent or not self.read_whole(topic, logs, life):
+            if not sent or not self.read_whole(logs):
                 return  # the run is over; what is left is read at its end
             if self.over.is_set():
                 return
@@ -446,68 +465,120 @@ class Load:
             except KafkaException as e:
                 if e.args[0].code() == done and not first:
                     return False
-            except Exception:  # the future's time-out
-                pass
+                self.complaint(e)
+            except Exception as e:  # the future's time-out
+                self.complaint(repr(e))
             first = False
             time.sleep(0.3)
         return None
 
     # --- Reading a whole log.
 
-    def read_whole(self, topic, logs, life=0, seconds=None):
-        """Every record that there is, by a new reader that is `final` for these logs. Nothing may be under way. False: not in time."""
-        end = time.monotonic() + seconds if seconds else None
-
-        def late():
-            return self.quiet.is_set() or end is not None and time.monotonic() > end
-        for log in logs:
-            ends = None
-            while ends is None and not late():
-                ends = self.ends(log)
-            if ends is None:
-                return False
-            reader, c, at = self.reader("whole"), self.consumer(self.current()[0]), ends[0]
-            c.assign([TopicPartition(topic, log[2], at)])
-            while at < ends[1] and not late():
-                batch = [m for m in c.consume(500, 1) if not m.error()]
-                at = self.note_reads(reader, topic, batch, life).get(log[2], at)
-            c.close()
-            if at < ends[1]:
-                return False
-            self.record.add("final", log, reader, *ends)
+    def read_whole(self, logs, still=None):
+        """Every record that there is, by a new reader that is `final` for these logs. Nothing may be under way. False: the run was over first,
+        or for `still` seconds there was no progress. Goes on with a new client when another broker serves, for that one is found by its
+        address alone, and when the client gets nothing for a while."""
+        where = {(log[0].partition("/")[2], log[2]): log for log in logs}
+        lives = {log[0].partition("/")[2]: log[1] for log in logs}
+        reader, ends, at = self.reader("whole"), {}, {}
+        c, port, begun, moved = None, None, 0, time.monotonic()
+        try:
+            while len(ends) < len(where) or any(at[k] < ends[k][1] for k in where):
+                now = time.monotonic()
+                if self.quiet.is_set() or still and now - moved > still:
+                    return False
+                if c is None or self.current()[0] != port or now - max(begun, moved) > self.seconds * 5:
+                    if c:
+                        c.close()
+                    (port, _), begun = self.current(), now
+                    c, assigned = self.consumer(port), None
+                for key in [k for k in where if k not in ends]:
+                    found = self.ends(where[key]) if self.current() == (port, True) else None
+                    if found is None:
+                        time.sleep(0.1)
+                        break
+                    ends[key], at[key], moved = found, found[0], time.monotonic()
+                if len(ends) < len(where):
+                    continue
+                if assigned is None:
+                    assigned = [TopicPartition(*k, at[k]) for k in where if at[k] < ends[k][1]]
+                    c.assign(assigned)
+                batch = collections.defaultdict(list)
+                for m in c.consume(1000, 0.3):
+                    if m.error():
+                        self.complaint(f"{m.topic()} {m.partition()}: {m.error()}")
+                    else:
+                        batch[m.topic()].append(m)
+                for topic, messages in batch.items():
+                    for partition, offset in self.note_reads(reader, topic, messages, lives[topic]).items():
+                        at[topic, partition], moved = offset, time.monotonic()
+        finally:
+            if c:
+                c.close()
+        for key, log in where.items():
+            self.record.add("final", log, reader, *ends[key])
         return True
 
     # --- The end.
 
-    def finish(self, seconds):
-        """Nothing new is begun; what waits is acknowledged within so long. False: it was not, and the record says what."""
+    def finish(self, still):
+        """Nothing new is begun; what waits is acknowledged. False: for `still` seconds nothing went on and something still waited, and the
+        record says what."""
         self.over.set()
-        end = time.monotonic() + seconds
-        for t in self.threads:
-            t.join(max(0.1, end - time.monotonic()))
-        late = [t.name for t in self.threads if t.is_alive()]
+        before, moved = None, time.monotonic()
+        while time.monotonic() - moved < still:
+            alive = [t for t in self.threads if t.is_alive()]
+            if not alive:
+                break
+            state = (len(alive), self.record.acked, self.record.read)
+            if state != before:
+                before, moved = state, time.monotonic()
+            alive[0].join(0.1)
+        late = [f"{t.name} ({self.place_of(t)})" for t in self.threads if t.is_alive()]
         if late:
-            self.record.add("problem", f"{self.name}: {seconds:.0f} s after the faults stopped there still wait: {', '.join(late)}")
+            self.record.add("problem", f"{self.name}: after the faults stopped nothing went on for {still:.0f} s, and there still wait: "
+                            + ", ".join(late) + self.complaints())
         self.quiet.set()
-        for t in self.threads:
-            t.join(20)
+        self.join(20)
         return not late
 
-    def read_all(self, seconds):
-        with self.lock:
-            logs = list(self.logs)
-        self.quiet.clear()
+    def join(self, seconds):
+        """Waits for the threads, all together for so long. Those that hang in a client are daemons, and end with the process."""
         end = time.monotonic() + seconds
-        for log in logs:
-            if not self.read_whole(log[0].partition("/")[2], [log], log[1], max(1.0, end - time.monotonic())):
-                self.record.add("problem", f"{self.name}: {log} could not be read whole within {seconds:.0f} s after the faults stopped")
+        for t in self.threads:
+            t.join(max(0, end - time.monotonic()))
+        late = [f"{t.name} ({self.place_of(t)})" for t in self.threads if t.is_alive()]
+        if late:
+            self.record.add("note", f"{self.name}: these threads do not end: " + ", ".join(late))
+
+    def place_of(self, thread):
+        """Where it is in these files, innermost first, and with what."""
+        found, frame = [], sys._current_frames().get(thread.ident)
+        while frame:
+            if os.path.dirname(frame.f_code.co_filename) == SOAK:
+                known = {k: str(v)[:100] for k, v in frame.f_locals.items() if k in ("name", "log", "logs", "number", "waiting", "topic", "ends", "at")}
+                found.append(f"{frame.f_code.co_name}:{frame.f_lineno} {known}")
+            frame = frame.f_back
+        return ", in ".join(found)
+
+    def complaints(self):
+        return "; the clients' last complaints:" + "".join(f"\n    {x}" for x in self.errors)
+
+    def read_all(self, still):
+        """All that there is, and what the groups committed. False: not, and the record says what."""
         with self.lock:
-            known = sorted(self.committed)
+            logs, known = list(self.logs), sorted(self.committed)
+        self.quiet.clear()
+        if not self.read_whole(logs, still):
+            self.record.add("problem", f"{self.name}: after the faults stopped not everything could be read; nothing went on for {still:.0f} s" + self.complaints())
+            return False
         for group, log in known:
+            end = time.monotonic() + still
             while not self.look_up(group, log):
                 if time.monotonic() > end:
-                    self.record.add("problem", f"{self.name}: group {group} was not told what it had committed on {log}")
-                    break
+                    self.record.add("problem", f"{self.name}: group {group} was not told what it had committed on {log}" + self.complaints())
+                    return False
+        return True
 
     def end(self):
         """Whatever state it is in."""
@@ -516,8 +587,7 @@ class Load:
         for m in self.members:
             m.process.kill()
             m.process.wait()
-        for t in self.threads:
-            t.join(20)
+        self.join(10)
 
 
 class Member:

@@ -4,6 +4,7 @@ The last line is `soak: seconds=N sent=N acked=N read=N faults: kill=N ... skipp
 and something acknowledged and read. What was broken is said above it, with the seed, and the record and the brokers' logs are kept."""
 
 import argparse
+import collections
 import os
 import random
 import shutil
@@ -21,6 +22,8 @@ import checker  # noqa: E402
 import leg as legs  # noqa: E402
 import record as records  # noqa: E402
 
+FEW = 4  # problems printed of one kind and log
+
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -28,6 +31,7 @@ def arguments():
     p.add_argument("--legs", default=os.environ.get("SOAK_LEGS", "file,s3-none,s3"), help="of " + ",".join(legs.KINDS) + "; one after the other")
     p.add_argument("--faults", default=os.environ.get("SOAK_FAULTS", ",".join(legs.FAULTS)), help="of " + ",".join(legs.FAULTS))
     p.add_argument("--without", default="", help="faults to leave out")
+    p.add_argument("--least", type=int, default=0, help="so many faults in each leg, however long they take on a slow machine")
     p.add_argument("--seed", default=os.environ.get("SOAK_SEED"), help="whence the faults are drawn")
     p.add_argument("--quick", action="store_true", help="short time-outs, pauses and windows: for a run of less than a minute")
     p.add_argument("--keep", default=os.environ.get("SOAK_KEEP", "soak-failed"), help="the folder for what is kept when it fails")
@@ -54,6 +58,19 @@ def check_file(path):
     problems = checker.check(records.load(path))
     print("\n".join(problems) or "nothing is wrong with it")
     return 1 if problems else 0
+
+
+def shorten(problems):
+    """A few of each kind and log, for one mistake can show in every record; all of them are in what is kept."""
+    seen = collections.Counter()
+    for text in problems:
+        kind = tuple(text.split()[:1 if text.startswith("checked") else 2])
+        seen[kind] += 1
+        if seen[kind] <= FEW:
+            yield text
+    for kind, count in seen.items():
+        if count > FEW:
+            yield f"{' '.join(kind)} ... {count - FEW} more of these"
 
 
 def keep(o, record, problems):
@@ -110,7 +127,7 @@ def main():
     for what, why in skipped.items():
         print(f"SKIPPED {what}: {why}")
     if problems:
-        print("\n".join(problems))
+        print("\n".join(shorten(problems)))
         print(f"seed {o.seed}; kept in {keep(o, record, problems)}")
     shutil.rmtree(o.folder, ignore_errors=True)
     faults = " ".join(f"{k}={v}" for k, v in counts.items())

@@ -570,6 +570,32 @@ static void test_accusations_wait_for_the_office(void **state) {
     end();
 }
 
+/* What is said to be done, perhaps without a write, is asked for as accusations are: as of after the request. */
+static void test_certain_answers_wait_for_the_office(void **state) {
+    (void)state;
+    static const struct api certain_apis[] = {{KAFKA_API_METADATA, 0, 13, API_CERTAIN, fake_metadata}};
+    begin_with_office();
+    set.o.apis = certain_apis;
+    set.o.api_count = ARRAY_LEN(certain_apis);
+    struct env_conn *c = accept_one("10.0.0.1");
+    office.known_ns = env_now_ns(&net.env);
+    net_pass(&net, NS_PER_MS);
+    uint64_t received = env_now_ns(&net.env);
+    send_request(c, KAFKA_API_METADATA, 1, 0);
+    let_finish(1);
+    check_answers(c, 0, 0);
+    assert_int_equal(office.asked, 1);
+    assert_int_equal(office.since_ns, received);
+    office_says(OK);
+    check_answers(c, 1, 1);
+    gates[2].done_go = true; /* answered by the handler itself */
+    send_request(c, KAFKA_API_METADATA, 2, 0);
+    check_answers(c, 1, 1);
+    office_says(ERR_UNAVAILABLE);
+    assert_true(c->closed);
+    end();
+}
+
 static void test_client_leaves_while_the_office_is_asked(void **state) {
     (void)state;
     begin_with_office();
@@ -702,6 +728,7 @@ int main(void) {
         cmocka_unit_test(test_too_many_requests_hold_back),
         cmocka_unit_test(test_stalled_parts_make_way),
         cmocka_unit_test(test_leased_answers_wait_for_the_office),
+        cmocka_unit_test(test_certain_answers_wait_for_the_office),
         cmocka_unit_test(test_accusations_wait_for_the_office),
         cmocka_unit_test(test_client_leaves_while_the_office_is_asked),
         cmocka_unit_test(test_client_leaves_while_waiting),

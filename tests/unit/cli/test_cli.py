@@ -118,6 +118,17 @@ def case_compatibility_is_current():
             assert f"| {re.split(r'[ .;]', text)[1]} |" in absent, f"{name} refers to what is not there"
 
 
+def case_atlas_is_current():
+    begin, end = "<!-- atlas: begin -->\n\n", "\n<!-- atlas: end -->\n"
+    atlas = oxbow("sim", "--atlas").stdout
+    assert atlas.count("\n| `") > 20, atlas
+    with open(os.path.join(ROOT, "docs/reliability.md"), encoding="utf-8") as f:
+        page = f.read()
+    assert page.count(begin) == 1 and page.count(end) == 1, "docs/reliability.md has no place for the fault atlas, or two"
+    assert page[page.index(begin) + len(begin):page.index(end)] == atlas, \
+        "docs/reliability.md: the fault atlas is old: put what build/oxbow sim --atlas prints between its markers"
+
+
 def main():
     failed = False
     for name, case in sorted(globals().items()):

@@ -178,6 +178,7 @@ enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t m
     ASSERT(limit <= stream_durable_end(s));
     if (cached_only) return ERR_BUSY; /* this one caches nothing */
     fiber_yield();
+    if (s->owner->reading) s->owner->reading(s->owner->reading_ctx);
     if (offset < stream_durable_start(s) || offset > limit) return ERR_OFFSET_OUT_OF_RANGE;
     size_t taken = 0;
     for (size_t i = 0; i < s->owner->durable_count; i++) {

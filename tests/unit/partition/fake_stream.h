@@ -16,10 +16,12 @@ struct streams { /* the "disk": outlives the open stream */
     struct fake_record *records;
     size_t count, capacity;
     size_t durable_count;
-    size_t room;             /* bytes that appends may still take; SIZE_MAX: no limit */
-    enum err refuse_reserve; /* what stream_reserve answers, unless OK */
-    struct stream *open;     /* or NULL */
-    unsigned reads;          /* calls of stream_read and stream_find_timestamp */
+    size_t room;                /* bytes that appends may still take; SIZE_MAX: no limit */
+    enum err refuse_reserve;    /* what stream_reserve answers, unless OK */
+    struct stream *open;        /* or NULL */
+    unsigned reads;             /* calls of stream_read and stream_find_timestamp */
+    void (*reading)(void *ctx); /* what happens while stream_read waits, or NULL; may suspend */
+    void *reading_ctx;
 };
 
 void fake_streams_init(struct streams *s, struct mem *m);

@@ -144,20 +144,52 @@ static bool forgotten(struct fixture *f, int64_t producer_id) {
     return fixture_append(f, &(struct batch_spec){.producer_id = producer_id, .sequence = 500})->result == OK;
 }
 
+/* On all clocks. */
+static void pass(struct fixture *f, int64_t ms) {
+    f->wall_ms += ms;
+    f->now_ns += (uint64_t)ms * NS_PER_MS;
+}
+
+/* A wall clock that jumps says nothing about how long a producer was silent; nor does the one of another machine. */
+static void test_expiry_after_a_jump(void **state) {
+    struct fixture *f = *state;
+    assert_append(f, OK, 0, .producer_id = 7);
+    pass(f, 1000);
+    f->wall_ms += 3 * DAY_MS;
+    fixture_retain(f);
+    assert_false(forgotten(f, 7));
+    pass(f, 3600000);
+    fixture_retain(f);
+    assert_false(forgotten(f, 7));
+    fixture_close(f);
+    fixture_open(f);
+    fixture_retain(f);
+    assert_false(forgotten(f, 7));
+    f->wall_ms -= 3 * DAY_MS;
+    pass(f, 3600000);
+    fixture_retain(f);
+    assert_false(forgotten(f, 7));
+    pass(f, DAY_MS);
+    fixture_retain(f);
+    pass(f, DAY_MS);
+    fixture_retain(f);
+    assert_true(forgotten(f, 7));
+}
+
 static void test_expiry(void **state) {
     struct fixture *f = *state;
     assert_append(f, OK, 0, .producer_id = 7);
     /* One that writes records of long ago is at work nevertheless. */
     assert_append(f, OK, 1, .producer_id = 8, .timestamp = NOW_MS - 50 * DAY_MS);
-    f->wall_ms += 3600000;
+    pass(f, 3600000);
     fixture_retain(f);
     assert_false(forgotten(f, 7));
     assert_false(forgotten(f, 8));
-    f->wall_ms += DAY_MS;
+    pass(f, DAY_MS);
     fixture_retain(f);
     assert_false(forgotten(f, 7));
     assert_false(forgotten(f, 8));
-    f->wall_ms += DAY_MS;
+    pass(f, DAY_MS);
     assert_append(f, OK, 2, .producer_id = 9, .timestamp = f->wall_ms);
     fixture_retain(f);
     assert_true(forgotten(f, 7));
@@ -168,7 +200,7 @@ static void test_expiry(void **state) {
     fixture_open(f);
     fixture_retain(f);
     assert_false(forgotten(f, 9));
-    f->wall_ms += 2 * DAY_MS;
+    pass(f, 2 * DAY_MS);
     fixture_retain(f);
     assert_true(forgotten(f, 9));
 }
@@ -184,6 +216,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_restart_remembers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_append_time_of_a_repetition, setup, teardown),
         cmocka_unit_test_setup_teardown(test_expiry, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_expiry_after_a_jump, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

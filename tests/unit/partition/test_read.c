@@ -56,6 +56,49 @@ static void test_only_durable_is_read(void **state) {
     slices_deinit(&out);
 }
 
+struct meanwhile {
+    struct fixture *f;
+    bool done;
+};
+
+static void delete_main(void *arg) {
+    struct meanwhile *m = arg;
+    int64_t low;
+    assert_int_equal(partition_delete_records(m->f->p, 15, &low), OK);
+    m->done = true;
+}
+
+static void come_and_go(void *ctx) {
+    struct meanwhile *m = ctx;
+    fake_durable(&m->f->streams, SIZE_MAX);
+    fiber_spawn(&m->f->loop, "delete", delete_main, m);
+    while (!m->done) {
+        fiber_yield();
+        fake_durable(&m->f->streams, SIZE_MAX);
+    }
+}
+
+/* Records come, and are deleted beyond what the read began with, while it waits: no log begins behind its end. */
+static void test_ends_are_those_after_the_wait(void **state) {
+    struct fixture *f = *state;
+    assert_append(f, OK, 0, .count = 10);
+    fake_durable(&f->streams, 1);
+    assert_append(f, OK, 10, .count = 10);
+    struct meanwhile m = {.f = f};
+    f->streams.reading = come_and_go;
+    f->streams.reading_ctx = &m;
+    struct slices out;
+    slices_init(&out, &f->mem);
+    struct job *j = read_at(f, 5, -1, -1, 1 << 20, &out);
+    assert_true(j->done && m.done);
+    assert_int_equal(j->result, ERR_OFFSET_OUT_OF_RANGE); /* deleted under its hands */
+    assert_int_equal(j->fetched.log_start_offset, 15);
+    assert_int_equal(j->fetched.high_watermark, 20);
+    assert_int_equal(j->fetched.last_stable_offset, 20);
+    f->streams.reading = NULL;
+    slices_deinit(&out);
+}
+
 static void test_epoch_fencing(void **state) {
     struct fixture *f = *state;
     struct slices out;
@@ -325,6 +368,7 @@ static void test_large_batches_are_searched_on_a_worker(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_only_durable_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ends_are_those_after_the_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_epoch_fencing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_diverging_epochs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watches, setup, teardown),

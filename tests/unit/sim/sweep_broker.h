@@ -25,6 +25,7 @@ struct broker_run {
     const char *wal, *durability, *request_bytes;
     struct broker *broker; /* while it serves */
     fiber_fn *serving;     /* beside it, in a fiber of its own that ends when it stops serving; NULL: nothing */
+    bool shared;           /* the store is not exclusive */
     bool follows;          /* a second connection reads all the time */
     enum broker_phase phase;
     bool must; /* nothing is broken: it has to start */
@@ -81,7 +82,7 @@ static void broker_life(struct broker_run *r, enum broker_phase until) {
     struct config config;
     char why_text[512];
     broker_configure(r, &config, env);
-    struct store *store = sim_sweep_store(sim_store_open(NULL, env, &(struct sim_store_options){.exclusive = true}));
+    struct store *store = sim_sweep_store(sim_store_open(NULL, env, &(struct sim_store_options){.exclusive = !r->shared}));
     struct broker_options o = {.env = env,
                                .loop0 = loop_current(),
                                .store = store,

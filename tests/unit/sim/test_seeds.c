@@ -13,7 +13,9 @@ static const struct {
     {"streams", 2, "what a recovery made superfluous waited for the first upload to be deleted"},
     {"streams", 638, "merged ranges did not count towards a checkpoint: 403 entries of log where 8 ask for one"},
     {"streams", 522, "an object was made for records that the same entry trimmed, and nobody knew it"},
-    {"broker", 431, "a topic that was made anew had the committed offsets of the one before"},
+    {"broker", 20, "a topic that was made anew had the committed offsets of the one before"},
+    {"broker", 3000606, "a WAL write that ended after a stop had given the WAL up handed it another block"},
+    {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
 };
 
 static void seeds_pass(void **state) {

@@ -349,6 +349,50 @@ static void storms_refuse_for_a_while(void **state) {
     sim_world_destroy(w);
 }
 
+/* One way what is sent waits or goes; the other way it is done and nobody hears of it. Nothing of a folder is cut. */
+static void a_machine_is_cut_off(void **state) {
+    (void)state;
+    unsigned late = 0, lost = 0, unheard = 0, short_ones = 0;
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct sim_node *n, *other;
+        struct sim_world *w = world_with(seed, SIM_STORE_CUT, 0, &n);
+        other = sim_node_create(w, "other");
+        assert_true(sim_store_cut(n));
+        assert_int_equal(w->fault_counts[SIM_STORE_CUT], 1);
+        bool cut = n->store_cut_ns > 0;
+        uint64_t until_ns = cut ? n->store_cut_ns : n->store_deaf_ns, closed = until_ns - w->now_ns;
+        struct one_put p = {.text = "x", .create = true}, q = {.text = "x", .create = true, .exclusive = seed % 2 == 0};
+        test_run(n, one_put_main, &p);
+        assert_true((p.result == OK) == (closed <= 14 * NS_PER_S) || closed / NS_PER_S == 14);
+        short_ones += p.result == OK;
+        assert_true(p.result == OK || cut != holds(w, KEY, "x"));
+        unheard += p.result != OK && !cut;
+        test_run(q.exclusive ? n : other, one_put_main, &q); /* whom it does not concern */
+        assert_true(q.result == OK || q.result == ERR_EXISTS);
+        if (p.result != OK && cut) assert_int_equal(q.result, OK);
+        test_pass(w, 130 * NS_PER_S);
+        assert_true(holds(w, KEY, "x"));
+        struct many m = {.count = 3};
+        test_run(n, fill_main, NULL);
+        test_run(n, many_gets_main, &m);
+        assert_int_equal(m.ok, 3); /* it ends by itself */
+        sim_world_destroy(w);
+    }
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(seed, SIM_STORE_CUT, 0, &n);
+        n->store_cut_ns = w->now_ns + 60 * NS_PER_S;
+        struct one_put p = {.text = "x", .create = true};
+        test_run(n, one_put_main, &p);
+        assert_true(p.result != OK && !holds(w, KEY, "x"));
+        test_pass(w, 60 * NS_PER_S);
+        late += holds(w, KEY, "x");
+        lost += !holds(w, KEY, "x");
+        sim_world_destroy(w);
+    }
+    assert_true(late > 10 && lost > 10 && unheard > 3 && short_ones > 10);
+}
+
 static void latencies_have_a_long_tail(void **state) {
     (void)state;
     for (unsigned exclusive = 0; exclusive < 2; exclusive++) {
@@ -514,6 +558,7 @@ int main(void) {
         cmocka_unit_test(unknown_delete_takes_some_now_some_later),
         cmocka_unit_test(list_lags_when_asked_to),
         cmocka_unit_test(storms_refuse_for_a_while),
+        cmocka_unit_test(a_machine_is_cut_off),
         cmocka_unit_test(latencies_have_a_long_tail),
         cmocka_unit_test(a_put_in_the_tail_lands_after_its_time_out),
         cmocka_unit_test(a_conflict_does_nothing),

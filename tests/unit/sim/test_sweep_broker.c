@@ -142,8 +142,96 @@ static void used_up_budgets_make_wait(void **state) {
     assert_true(waited > 10);
 }
 
+/* --- What is tidied up in the background: tried again while the store fails, done once it works, ended by a stop. */
+
+#define LEFT_PROBE "oxbow/probe-00000000000000aa"
+
+struct tidy_run {
+    struct broker_run broker; /* first */
+    char object[OBJECT_KEY_MAX];
+    bool stops; /* while it waits for another attempt */
+    uint64_t stopping_ns;
+};
+
+/* What an incarnation that died may leave: an object that nothing refers to, and a probe. */
+static void leave(void *arg) {
+    struct tidy_run *r = arg;
+    struct env *env = loop_current()->env;
+    const struct sim_bucket *bucket = r->broker.base.world->bucket;
+    const char *key = NULL;
+    char generation[64];
+    for (size_t i = 0; i < bucket->count && !key; i++) {
+        if (strstr(bucket->objects[i]->key, "/ledger/")) key = bucket->objects[i]->key;
+    }
+    assert_non_null(key);
+    (void)snprintf(generation, sizeof(generation), "%.*s", (int)strcspn(key, "/"), key);
+    object_key(r->object, generation, (struct object_id){.creator = {1}, .number = 987654, .kind = OBJECT_DATA});
+    struct store *store = sim_store_open(NULL, env, &(struct sim_store_options){.exclusive = true});
+    struct slice data = slice_borrow("left", 4);
+    assert_int_equal(store_put(store, r->object, &data, 1, false, STORE_FOR_OTHER), OK);
+    assert_int_equal(store_put(store, LEFT_PROBE, &data, 1, false, STORE_FOR_OTHER), OK);
+    store_close(store);
+}
+
+static bool is_left(const struct tidy_run *r, const char *key) {
+    return sim_bucket_find(r->broker.base.world->bucket, key) != NULL;
+}
+
+static void tidy_serving(void *arg) {
+    struct tidy_run *r = arg;
+    struct sim_world *w = r->broker.base.world;
+    w->faults.chance[SIM_STORE_UNAVAILABLE] = 1;
+    fiber_sleep_ns(600 * NS_PER_S);
+    SWEEP_EXPECT(&r->broker, is_left(r, r->object) && is_left(r, LEFT_PROBE),
+                 "it was deleted though the store was away");
+    sim_faults_none(&w->faults);
+    if (!r->stops) {
+        fiber_sleep_ns(3000 * NS_PER_S);
+        SWEEP_EXPECT(&r->broker, !is_left(r, r->object), "what a dead incarnation left was not swept");
+        SWEEP_EXPECT(&r->broker, is_left(r, LEFT_PROBE) == r->broker.shared,
+                     "a probe that another may be using was deleted, or one that nobody can was not");
+        fiber_sleep_ns(3600 * NS_PER_S);
+        SWEEP_EXPECT(&r->broker, !is_left(r, LEFT_PROBE), "the probe was not deleted");
+    }
+    r->stopping_ns = w->now_ns;
+}
+
+static void tidy_life(void *arg) {
+    struct broker_run *r = arg;
+    r->phase = BROKER_AUDITED;
+    broker_life(r, BROKER_AUDITED);
+}
+
+static void what_was_left_goes(bool shared, bool stops) {
+    struct sim_world *w = test_world(11);
+    struct tidy_run *r = test_calloc(1, sizeof(*r));
+    r->broker.base.world = w;
+    r->broker.base.node = sim_node_create(w, "broker");
+    r->broker.must = true;
+    r->broker.shared = shared;
+    r->stops = stops;
+    test_run(r->broker.base.node, tidy_life, r);
+    test_run(sim_node_create(w, "dead"), leave, r);
+    r->broker.serving = tidy_serving;
+    test_run(r->broker.base.node, tidy_life, r);
+    if (sim_failed(w)) print_message("shared=%d stops=%d: %s\n", shared, stops, w->failure);
+    assert_false(sim_failed(w));
+    if (stops) {
+        assert_true(is_left(r, LEFT_PROBE));
+        assert_true(w->now_ns - r->stopping_ns < 20 * NS_PER_S);
+    }
+    sim_world_destroy(w);
+    test_free(r);
+}
+
+static void what_was_left_is_tidied_up_later(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) what_was_left_goes(i & 1, i & 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_left_is_tidied_up_later),
         cmocka_unit_test(with_a_wal),
         cmocka_unit_test(without_a_wal),
         cmocka_unit_test(confirmed_by_the_store),

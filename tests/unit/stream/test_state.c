@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "kafka/batch.h"
+#include "rt/env.h"
 #include "stream/state.h"
 
 static struct mem heap;
@@ -168,15 +169,54 @@ static void test_producers(void **unused) {
     other.producer_id = 0;
     other.max_timestamp = 5;
     state_apply_batch(&s, &other);
-    state_expire_producers(&s, 5);
+    struct state_expiry expiry = {0};
+    uint64_t ms = NS_PER_MS;
+    int64_t newest = state_producer_get(&s, 9)->last_timestamp;
+    assert_true(newest > 6);
+    /* However far the wall clock is: producers are as old as the newest one of them says. */
+    state_expire_producers(&s, &expiry, newest - 5, 1 * ms, INT64_MAX);
     assert_int_equal(s.producers.count, 2);
-    state_expire_producers(&s, 6);
+    state_expire_producers(&s, &expiry, newest - 5, 2 * ms, INT64_MAX);
     assert_null(state_producer_get(&s, 0));
     assert_non_null(state_producer_get(&s, 9));
-    state_expire_producers(&s, INT64_MAX);
+    /* Until this process has looked on for so long itself. */
+    state_expire_producers(&s, &expiry, 100, 100 * ms, INT64_MAX);
+    assert_int_equal(s.producers.count, 1);
+    state_expire_producers(&s, &expiry, 100, 101 * ms, INT64_MAX);
     assert_int_equal(s.producers.count, 0);
     assert_null(s.producers.slots); /* an idle partition gives its memory back */
     state_deinit(&s);
+}
+
+/* A wall clock that is wrong, forward or back, for a while or for ever. */
+static void test_expiry_and_jumping_clocks(void **state) {
+    (void)state;
+    enum { EXPIRATION = 1000 };
+    for (unsigned jump = 0; jump < 4; jump++) {
+        struct stream_state s;
+        state_init(&s, &heap);
+        struct state_batch b = batch_at(0, 10);
+        b.producer_id = 7;
+        b.max_timestamp = 50000;
+        state_apply_batch(&s, &b);
+        struct state_expiry expiry = {0};
+        state_expiry_begin(&s, &expiry, NS_PER_MS, 50000);
+        uint64_t forgotten = 0;
+        for (uint64_t ms = 2; ms < 10000 && forgotten == 0; ms++) {
+            int64_t wall = 50000 + (int64_t)ms;
+            if (jump == 1 && ms > 10) wall += 1000000;
+            if (jump == 2 && ms > 10 && ms < 500) wall += 1000000;
+            if (jump == 3 && ms > 300) wall -= 40000;
+            state_expire_producers(&s, &expiry, EXPIRATION, ms * NS_PER_MS, wall);
+            if (s.producers.count == 0) forgotten = ms;
+        }
+        if (jump == 3) {
+            assert_int_equal(forgotten, 0); /* nothing is old by that clock */
+        } else {
+            assert_in_range(forgotten, EXPIRATION, 2 * EXPIRATION + 10);
+        }
+        state_deinit(&s);
+    }
 }
 
 static void test_gap_changes_nothing(void **unused) {
@@ -663,7 +703,8 @@ static void exercise(struct stream_state *s) {
     int32_t found;
     (void)state_epoch_end(s, 3, &found);
     (void)state_range_find(s, s->start_offset);
-    state_expire_producers(s, 0);
+    struct state_expiry expiry = {0};
+    if (!s->delta) state_expire_producers(s, &expiry, 0, 1, 0);
     if (s->end_offset < INT64_MAX - 20) {
         struct stream_state d;
         state_init_delta(&d, &heap, s->end_offset);
@@ -756,6 +797,7 @@ int main(void) {
         cmocka_unit_test(test_segments_and_trim),
         cmocka_unit_test(test_epochs),
         cmocka_unit_test(test_producers),
+        cmocka_unit_test(test_expiry_and_jumping_clocks),
         cmocka_unit_test(test_gap_changes_nothing),
         cmocka_unit_test(test_range_find),
         cmocka_unit_test(test_replace_ranges),

@@ -312,6 +312,58 @@ static void superblocks_take_turns_and_damage_is_refused(void **state) {
     in_world(superblocks_fiber);
 }
 
+/* A power cut during the first format: the first superblock, in slot 1, is torn, and slot 0 was never written. */
+static void torn_first_fiber(void *arg) {
+    (void)arg;
+    struct wal_run r, back;
+    struct wal_found found;
+    open_new(&r, 5);
+    stop(&r);
+    uint8_t whole[ENV_FILE_ALIGN], torn[ENV_FILE_ALIGN] = {0}, zero[ENV_FILE_ALIGN] = {0};
+    struct wal_superblock first;
+    read_file(ENV_FILE_ALIGN, whole, sizeof(whole));
+    assert_int_equal(wal_superblock_decode(whole, sizeof(whole), &first), OK);
+    assert_int_equal(first.sequence, 1);
+    write_file(0, zero, sizeof(zero));
+    for (size_t cut = 1; cut < WAL_SUPERBLOCK_SIZE; cut++) { /* its beginning, then its end */
+        for (unsigned end = 0; end < 2; end++) {
+            memset(torn, 0, sizeof(torn));
+            memcpy(torn + (end ? cut : 0), whole + (end ? cut : 0), end ? WAL_SUPERBLOCK_SIZE - cut : cut);
+            write_file(ENV_FILE_ALIGN, torn, sizeof(torn));
+            run_init(&r, 0);
+            assert_int_equal(open_wal(&r), OK);
+            assert_null(wal_superblock(r.wal));
+            wal_close(r.wal, false);
+        }
+    }
+    /* What another program put there is left alone, and so is what lies beside a superblock that was once there. */
+    torn[WAL_SUPERBLOCK_SIZE + 5] = 1;
+    write_file(ENV_FILE_ALIGN, torn, sizeof(torn));
+    assert_int_equal(open_wal(&r), ERR_FOREIGN);
+    memcpy(torn, whole, sizeof(torn));
+    torn[16]++; /* the sequence of a later one */
+    write_file(ENV_FILE_ALIGN, torn, sizeof(torn));
+    assert_int_equal(open_wal(&r), ERR_CORRUPT);
+    memcpy(torn, whole, sizeof(torn));
+    torn[90] ^= 1;
+    write_file(ENV_FILE_ALIGN, torn, sizeof(torn));
+    zero[100] = 1;
+    write_file(0, zero, sizeof(zero));
+    assert_int_equal(open_wal(&r), ERR_CORRUPT);
+    /* And it can be used: what is written then is read back. */
+    zero[100] = 0;
+    write_file(0, zero, sizeof(zero));
+    open_new(&r, 6);
+    write_group(&r, 1, 100);
+    stop(&r);
+    read_back(&back, &found);
+    assert_int_equal(back.read, 1);
+}
+static void a_torn_first_superblock_is_none(void **state) {
+    (void)state;
+    in_world(torn_first_fiber);
+}
+
 static void versions_fiber(void *arg) {
     (void)arg;
     struct wal_run r;
@@ -557,6 +609,7 @@ int main(void) {
         cmocka_unit_test(a_group_that_does_not_fit_leaves_a_pad),
         cmocka_unit_test(of_a_torn_group_the_whole_records_are_kept),
         cmocka_unit_test(superblocks_take_turns_and_damage_is_refused),
+        cmocka_unit_test(a_torn_first_superblock_is_none),
         cmocka_unit_test(newer_versions_are_refused),
         cmocka_unit_test(a_truncated_file_is_refused),
         cmocka_unit_test(an_earlier_life_is_not_read),
