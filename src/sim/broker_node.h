@@ -43,6 +43,7 @@ struct sim_broker {
     struct sim_broker_seat seats[SIM_BROKER_MACHINES];
     unsigned machine_count, at;
     enum sim_broker_wal wal;
+    bool races; /* two start at once, and the first stands still just before it begins the device anew */
     bool shared, moves, own_ids; /* own_ids: each machine has a node.id of its own */
     bool lulls;                  /* another machine takes over while nobody asks for anything */
     double takeover;             /* chance that another machine takes over from a live one */

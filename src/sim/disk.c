@@ -570,6 +570,24 @@ static struct disk_write *write_begin(struct env_file *h, uint64_t position, con
     return x;
 }
 
+/* Between what made it write and the write, a process may stand still: where others write, too, it matters, and most of
+ * all where it says whose all this is. */
+static void shared_write_pauses(struct env_file *h, uint64_t position) {
+    struct sim_node *n = h->node;
+    struct sim_world *w = n->world;
+    if (h->file->attached < 2 || w->faults_off) return;
+    uint64_t ns = 0;
+    if (position < FRONT_BYTES && n->front_pause_ns > 0) {
+        ns = n->front_pause_ns;
+        n->front_pause_ns = 0;
+    } else if (sim_chance(w, position < FRONT_BYTES ? 0.05 : 0.002)) {
+        ns = sim_node_pause_ns(w);
+    }
+    if (ns == 0) return;
+    sim_node_pause(n, ns);
+    disk_wait(n, 1, 10);
+}
+
 enum err sim_file_write(struct env_file *h, uint64_t position, const struct env_bytes *pieces, size_t count) {
     CHECK_OBJ(h, HANDLE_MAGIC);
     ASSERT(count <= PIECES_MAX);
@@ -584,13 +602,7 @@ enum err sim_file_write(struct env_file *h, uint64_t position, const struct env_
         return ERR_IO;
     }
     disk_effect(h->node);
-    /* Between what made it write and the write, a process may stand still: where others write, too, it matters, and most
-     * of all where it says whose all this is. */
-    struct sim_world *w = h->node->world;
-    if (h->file->attached > 1 && !w->faults_off && sim_chance(w, position < FRONT_BYTES ? 0.25 : 0.002)) {
-        sim_node_pause(h->node, sim_node_pause_ns(w));
-        disk_wait(h->node, 1, 10);
-    }
+    shared_write_pauses(h, position);
     struct disk_write *x = write_begin(h, position, pieces, count, size);
     sim_op_wait(&x->op);
     enum err e = x->result;
