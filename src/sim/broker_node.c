@@ -184,7 +184,7 @@ static void choose_kind(struct sim_broker *b) {
     b->moves = b->wal != SIM_BROKER_WAL_FILE && b->shared;
     b->machine_count = b->moves ? (unsigned)sim_between(w, 2, SIM_BROKER_MACHINES) : 1;
     b->takeover = b->moves && sim_chance(w, 0.6) ? (sim_chance(w, 0.5) ? 0.2 : 0.05) : 0;
-    b->races = b->wal == SIM_BROKER_WAL_DEVICE && sim_chance(w, 0.5);
+    b->races = b->wal == SIM_BROKER_WAL_DEVICE && sim_chance(w, 0.7);
     b->lulls = b->moves && sim_chance(w, 0.5);
     b->own_ids = sim_chance(w, 0.5);
     static const enum sim_class classes[] = {
@@ -380,7 +380,7 @@ static void race(struct sim_broker *b) {
     if (sim_node_up(first) || sim_failed(w)) return;
     start(b, b->at);
     first->front_pause_ns = sim_between(w, 1, 30) * NS_PER_S;
-    for (unsigned i = 0; i < 200 && first->front_pause_ns > 0 && sim_node_up(first) && !sim_failed(w); i++)
+    for (unsigned i = 0; i < 2000 && first->front_pause_ns > 0 && sim_node_up(first) && !sim_failed(w); i++)
         fiber_sleep_ns(20 * NS_PER_MS);
     unsigned next = (b->at + (unsigned)sim_between(w, 1, b->machine_count - 1)) % b->machine_count;
     if (first->front_pause_ns > 0 || !sim_node_up(first) || sim_node_up(b->seats[next].node)) return;
@@ -404,7 +404,7 @@ bool sim_broker_trouble(struct sim_broker *b) {
     /* One that has not got far yet, and perhaps never does, is what makes an operator start another. */
     if (sim_chance(w, b->takeover > 0 && !sim_broker_serves(b) ? 0.4 : b->takeover)) {
         sim_broker_take_over(b);
-    } else if (b->races && sim_chance(w, 0.2)) {
+    } else if (b->races && b->crash > 0 && sim_chance(w, 0.4)) {
         race(b);
     } else if (b->moves && sim_chance(w, b->crash / 4)) {
         if (sim_node_lose_machine(n)) sim_note(w, n, SIM_SUBJECT_ALL, "is lost with its disks");
@@ -414,7 +414,7 @@ bool sim_broker_trouble(struct sim_broker *b) {
         sim_node_pause(n, sim_node_pause_ns(w));
     } else if (b->shared && sim_chance(w, b->crash / 4)) {
         (void)sim_store_cut(n);
-    } else if (sim_chance(w, life_of(&b->seats[b->at])->without_wal ? 0.3 : b->crash / 2)) {
+    } else if (sim_chance(w, b->crash > 0 && life_of(&b->seats[b->at])->without_wal ? 0.3 : b->crash / 2)) {
         b->seats[b->at].stop_asked = true;
     }
     return true;

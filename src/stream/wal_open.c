@@ -331,6 +331,7 @@ enum err wal_format(struct wal *w, const char *generation, struct incarnation in
     /* Both slots: an old superblock must not come back if the new one is damaged later. */
     e = wal_write_superblock(w, 0, false);
     if (e != OK) return e;
+    metric_set(w->env->metrics, M_WAL_FAILED, 0);
     metric_set(w->env->metrics, M_WAL_SIZE_BYTES, (int64_t)w->ring_size);
     metric_set(w->env->metrics, M_WAL_USED_BYTES, 0);
     wal_prewrite_begin(w);
