@@ -61,7 +61,7 @@ GAUGE(M_GROUP_OFFSETS, "oxbow_group_offsets", METRIC_LABEL_NONE, "Committed offs
 GAUGE(M_WAL_USED_BYTES, "oxbow_wal_used_bytes", METRIC_LABEL_NONE, "Bytes of the WAL not yet trimmed.")
 GAUGE(M_WAL_SIZE_BYTES, "oxbow_wal_size_bytes", METRIC_LABEL_NONE, "Size of the WAL ring.")
 GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
-      "1 while the WAL is out of order and acknowledgements come from the ledger.")
+      "1 while there is a WAL that cannot be used, and acknowledgements come from the ledger.")
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
       "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")

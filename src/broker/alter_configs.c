@@ -33,6 +33,7 @@ struct alter {
     struct broker *broker;
     bool whole; /* AlterConfigs: what is not listed is reset */
     bool validate_only;
+    unsigned *suggestions; /* how many more unknown names are told what is near */
     struct resource *resources;
     size_t count;
 };
@@ -111,7 +112,7 @@ static enum err topic_changes(const struct alter *al, const struct resource *s, 
         bool remove = false;
         value.size = 0;
         e = topic_config_alter(&al->broker->topic_defaults, t->configs, t->config_count, w->op, w->name, w->value,
-                               &value, &remove, why, why_size);
+                               &value, &remove, al->suggestions, why, why_size);
         if (e != OK || (remove && !is_set(t, w->name))) continue;
         struct meta_config *c = &changes[(*count)++];
         c->name = (char *)(uintptr_t)w->name;
@@ -140,7 +141,7 @@ static enum err alter_topic(const struct alter *al, struct resource *s) {
     if (e == OK) {
         const struct meta_config *all = overrides_with(a, t, changes, change_count, &count);
         struct topic_config resolved;
-        e = topic_config_resolve(&b->topic_defaults, all, count, &resolved, why, sizeof(why));
+        e = topic_config_resolve(&b->topic_defaults, all, count, &resolved, al->suggestions, why, sizeof(why));
     }
     if (e != OK) return refuse(s, e, why[0] ? arena_strndup(a, why, strlen(why)) : NULL);
     if (al->validate_only || change_count == 0) return OK;
@@ -306,7 +307,9 @@ static int16_t alter_result(struct request *r, const struct resource *s, struct 
 enum request_outcome handle_incremental_alter_configs(struct request *r, const void *message, void *response) {
     const struct kafka_incremental_alter_configs_request *in = message;
     struct kafka_incremental_alter_configs_response *out = response;
+    unsigned suggestions = TOPIC_CONFIG_SUGGESTIONS;
     struct alter al = {.r = r,
+                       .suggestions = &suggestions,
                        .broker = request_shard(r)->broker,
                        .validate_only = in->validate_only,
                        .count = (size_t)in->resources.count};
@@ -337,7 +340,9 @@ enum request_outcome handle_incremental_alter_configs(struct request *r, const v
 enum request_outcome handle_alter_configs(struct request *r, const void *message, void *response) {
     const struct kafka_alter_configs_request *in = message;
     struct kafka_alter_configs_response *out = response;
+    unsigned suggestions = TOPIC_CONFIG_SUGGESTIONS;
     struct alter al = {.r = r,
+                       .suggestions = &suggestions,
                        .broker = request_shard(r)->broker,
                        .whole = true,
                        .validate_only = in->validate_only,

@@ -113,7 +113,10 @@ CONFIG_STRING(storage_url, "storage.url", "file://./data/store",
               "prefix and parameters may be left out (AWS, region of AWS_REGION or us-east-1). Keys come from the "
               "environment, the shared files, a web identity or the instance, as with AWS's own tools.")
 CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
-              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`; `takeover=lock` or `takeover=mark` chooses how another broker takes it over. "
+              "The write-ahead log: `file://FOLDER-OR-FILE?size=1GiB` or `block:///dev/DEVICE`. `takeover=lock` (the default "
+              "of files): only one machine can reach it at a time. `takeover=mark` (the default of devices): several can; "
+              "unless the store is a folder it then needs `oxbow wal init` before its first use, and again after a start "
+              "that did not end in order, until which records are acknowledged from the object store. "
               "`none`: there is none, and a record is acknowledged when it is in the object store.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")

@@ -267,8 +267,8 @@ static enum err alter_list(const struct broker *b, struct arena *a, int32_t node
     struct buf text;
     buf_init(&text, b->env->mem);
     bool remove;
-    enum err result =
-        topic_config_alter(&b->topic_defaults, &old, set ? 1 : 0, op, row.name, operand, &text, &remove, why, why_size);
+    enum err result = topic_config_alter(&b->topic_defaults, &old, set ? 1 : 0, op, row.name, operand, &text, &remove,
+                                         NULL, why, why_size);
     if (result == OK) *value = copied(a, (const char *)text.data);
     buf_deinit(&text);
     return result;
@@ -335,7 +335,7 @@ enum err broker_properties_check(const struct broker *b, int32_t node_id, const 
                                  size_t count, char *why, size_t why_size) {
     struct topic_config defaults, resolved;
     topic_defaults_make(b, node_id, changes, count, &defaults);
-    enum err e = topic_config_resolve(&defaults, NULL, 0, &resolved, why, why_size);
+    enum err e = topic_config_resolve(&defaults, NULL, 0, &resolved, NULL, why, why_size);
     return e == OK ? OK : ERR_INVALID_REQUEST;
 }
 

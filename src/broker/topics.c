@@ -34,6 +34,7 @@ struct creations {
     size_t count;
     bool validate_only;
     int64_t partitions_total;
+    unsigned suggestions; /* how many more unknown configurations are told what is near */
 };
 
 static enum err refuse(struct creation *c, enum err e, const char *why) {
@@ -145,8 +146,8 @@ static enum err check_configs(struct creations *all, struct creation *c) {
     }
     char why[TOPIC_CONFIG_WHY_SIZE];
     struct topic_config resolved;
-    enum err e =
-        topic_config_resolve(&all->broker->topic_defaults, c->configs, c->config_count, &resolved, why, sizeof(why));
+    enum err e = topic_config_resolve(&all->broker->topic_defaults, c->configs, c->config_count, &resolved,
+                                      &all->suggestions, why, sizeof(why));
     return e == OK ? OK : refuse(c, e, arena_printf(a, "%s", why));
 }
 
@@ -227,7 +228,8 @@ enum request_outcome handle_create_topics(struct request *r, const void *message
     const struct kafka_create_topics_request *in = message;
     struct kafka_create_topics_response *out = response;
     struct broker *b = request_shard(r)->broker;
-    struct creations all = {.r = r, .broker = b, .validate_only = in->validate_only};
+    struct creations all = {
+        .r = r, .broker = b, .validate_only = in->validate_only, .suggestions = TOPIC_CONFIG_SUGGESTIONS};
     all.items = ARENA_ARRAY(&r->arena, struct creation, (size_t)in->topics.count);
     out->topics.items = kafka_new(&kafka_create_topics_response_topic_type, &r->arena, (size_t)in->topics.count);
     creations_from(&all, in, out);

@@ -1,4 +1,4 @@
-/* `oxbow wal inspect`: what lies in a write-ahead log: superblocks, takeover mark, groups, and where and why reading
+/* `oxbow wal init` makes a new WAL, by hand. `oxbow wal inspect`: what lies in a write-ahead log: superblocks, takeover mark, groups, and where and why reading
  * stops. A broker may be writing it: then what is read is a moment of it, and is read again when the superblock has
  * moved meanwhile. */
 #include <inttypes.h>
@@ -19,6 +19,8 @@
 
 struct wal_job {
     char path[URL_PATH_SIZE];
+    uint64_t size_bytes; /* init: of a file */
+    bool init, force;
     bool json, verbose;
     struct inspect *x;
     struct buf out; /* of one attempt */
@@ -270,8 +272,24 @@ static void wal_main(struct inspect *x, void *arg) {
     if (e != OK) inspect_fails(x, j->path, e == ERR_NOT_FOUND ? "there is no such WAL" : why, e);
 }
 
+static void init_main(struct inspect *x, void *arg) {
+    struct wal_job *j = arg;
+    struct wal_options o = {.env = x->env, .path = j->path, .size_bytes = j->size_bytes};
+    uint8_t id[16];
+    env_random(x->env, id, sizeof(id));
+    const char *why = NULL;
+    enum err e = wal_init(&o, id, j->force, &why);
+    if (e != OK) {
+        inspect_fails(x, j->path, why, e);
+        return;
+    }
+    printf("%s holds a new WAL: id ", j->path);
+    for (unsigned i = 0; i < sizeof(id); i++) printf("%02x", id[i]);
+    printf("\n");
+}
+
 static int wal_run(int argc, char **argv) {
-    static const struct option_spec specs[] = {{0, "json", NULL}, {'v', "verbose", NULL}};
+    static const struct option_spec specs[] = {{0, "json", NULL}, {'v', "verbose", NULL}, {0, "force", NULL}};
     struct wal_job j = {0};
     struct inspect x = {0};
     struct options o;
@@ -283,8 +301,11 @@ static int wal_run(int argc, char **argv) {
             j.json = true;
         } else if (i == 1) {
             j.verbose = true;
+        } else if (i == 2) {
+            j.force = true;
         } else if (!verb) {
-            if (strcmp(o.value, "inspect") != 0) return options_refuse(&o, "'inspect'");
+            j.init = strcmp(o.value, "init") == 0;
+            if (!j.init && strcmp(o.value, "inspect") != 0) return options_refuse(&o, "'inspect' or 'init'");
             verb = true;
         } else if (j.path[0]) {
             return options_refuse(&o, "one PATH");
@@ -296,24 +317,35 @@ static int wal_run(int argc, char **argv) {
                 return EXIT_USAGE;
             }
             memcpy(j.path, url.path, sizeof(j.path));
+            j.size_bytes = url.size_bytes;
         } else {
             (void)snprintf(j.path, sizeof(j.path), "%s", o.value);
         }
     }
-    if (!verb || !j.path[0]) return options_refuse(&o, "inspect PATH");
-    return inspect_in_env(&x, "wal", wal_main, &j);
+    if (!verb || !j.path[0]) return options_refuse(&o, "inspect PATH or init PATH");
+    if (j.init ? j.json || j.verbose : j.force)
+        return options_refuse(&o, j.init ? "init PATH [--force]" : "inspect PATH [--json] [-v]");
+    return inspect_in_env(&x, "wal", j.init ? init_main : wal_main, &j);
 }
 
 const struct command command_wal = {
     "wal",
-    "looks into a write-ahead log and verifies its checksums",
-    "usage: oxbow wal inspect PATH [--json] [-v]\n\n"
-    "PATH is a file, a folder (the file oxbow.wal in it), a block device, or a wal.url. Prints superblocks, takeover mark,\n"
+    "looks into a write-ahead log, or makes a new one",
+    "usage: oxbow wal inspect PATH [--json] [-v]\n"
+    "       oxbow wal init PATH [--force]\n\n"
+    "PATH is a file, a folder (the file oxbow.wal in it), a block device, or a wal.url.\n\n"
+    "inspect prints superblocks, takeover mark,\n"
     "how much is there that is not trimmed, where reading it stops and why; verifies every checksum. A broker may be\n"
     "running: nothing is locked or changed.\n\n"
     "  -v, --verbose         every group and record\n"
     "      --json            one JSON object\n\n"
-    "What does not verify is a line BAD with path and position. Exit status: 0 all is well, 1 something is not, 2 wrong\n"
+    "What does not verify is a line BAD with path and position.\n\n"
+    "init makes a new WAL of a device, or of a file of the size that the wal.url says. A WAL that is taken over by mark\n"
+    "needs that once before its first use, and again after a start that was not closed in order: brokers never write to\n"
+    "such a WAL again, for nobody can know whether its last holder still does. You must know: no other machine may write\n"
+    "to it, now or later. What holds something else than a WAL is refused.\n\n"
+    "      --force           also if it was not closed in order: what was in it is gone, unless a broker has recovered it\n\n"
+    "Exit status: 0 all is well, 1 something is not, 2 wrong\n"
     "usage.\n",
     wal_run,
 };

@@ -219,7 +219,10 @@ enum topic_property topic_config_find(const char *name) {
     return (enum topic_property)i;
 }
 
-static enum err unknown(const char *name, char *why, size_t why_size) {
+/* Names are compared with all that there are only as long as *suggestions (NULL: always) is not 0. */
+static enum err unknown(const char *name, unsigned *suggestions, char *why, size_t why_size) {
+    if (suggestions && *suggestions == 0) return fail(why, why_size, "Unknown topic config name: %.128s", name);
+    if (suggestions) --*suggestions;
     struct nearest n;
     nearest_init(&n, name);
     for (size_t i = 0; i < TOPIC_PROPERTIES; i++) nearest_try(&n, rows[i].name);
@@ -228,9 +231,10 @@ static enum err unknown(const char *name, char *why, size_t why_size) {
     return fail(why, why_size, "Unknown topic config name: %.128s (nearest: %s)", name, best);
 }
 
-enum err topic_config_set(struct topic_config *c, const char *name, const char *value, char *why, size_t why_size) {
+static enum err set(struct topic_config *c, const char *name, const char *value, unsigned *suggestions, char *why,
+                    size_t why_size) {
     size_t p = topic_config_find(name);
-    if (p == TOPIC_PROPERTIES) return unknown(name, why, why_size);
+    if (p == TOPIC_PROPERTIES) return unknown(name, suggestions, why, why_size);
     const struct row *r = &rows[p];
     int64_t v = 0;
     enum err e = OK;
@@ -262,6 +266,10 @@ enum err topic_config_set(struct topic_config *c, const char *name, const char *
     return OK;
 }
 
+enum err topic_config_set(struct topic_config *c, const char *name, const char *value, char *why, size_t why_size) {
+    return set(c, name, value, NULL, why, why_size);
+}
+
 static bool is_set(const struct topic_config *c, enum topic_property p) {
     return (c->set >> p & 1) != 0;
 }
@@ -279,12 +287,12 @@ int64_t topic_config_after_max_ms(const struct topic_config *c) {
 }
 
 enum err topic_config_resolve(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
-                              struct topic_config *out, char *why, size_t why_size) {
+                              struct topic_config *out, unsigned *suggestions, char *why, size_t why_size) {
     *out = *defaults;
     out->set = 0;
     for (size_t i = 0; i < count; i++) {
         if (!overrides[i].value) return fail(why, why_size, "%.128s: expected a value, found none", overrides[i].name);
-        enum err e = topic_config_set(out, overrides[i].name, overrides[i].value, why, why_size);
+        enum err e = set(out, overrides[i].name, overrides[i].value, suggestions, why, why_size);
         if (e != OK) return e;
     }
     if (out->min_compaction_lag_ms > out->max_compaction_lag_ms) {
@@ -305,7 +313,8 @@ void topic_config_apply(const struct topic_config *defaults, const struct meta_c
          * comes here for each property. */
         if (!overrides[i].value || topic_config_find(overrides[i].name) == TOPIC_PROPERTIES) continue;
         /* A failure leaves the value as it was, which is what the contract says. */
-        enum err ignored = topic_config_set(out, overrides[i].name, overrides[i].value, why, sizeof(why));
+        unsigned none = 0;
+        enum err ignored = set(out, overrides[i].name, overrides[i].value, &none, why, sizeof(why));
         (void)ignored;
     }
 }
@@ -374,15 +383,15 @@ static void list_add(struct buf *out, size_t start, struct piece p) {
 }
 
 enum err topic_config_alter(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
-                            int op, const char *name, const char *operand, struct buf *value, bool *remove, char *why,
-                            size_t why_size) {
+                            int op, const char *name, const char *operand, struct buf *value, bool *remove,
+                            unsigned *suggestions, char *why, size_t why_size) {
     *remove = false;
     if (op == TOPIC_CONFIG_DELETE) { /* also one that is not known: tools clean up what older releases had */
         *remove = true;
         return OK;
     }
     size_t property = topic_config_find(name);
-    if (property == TOPIC_PROPERTIES) return unknown(name, why, why_size);
+    if (property == TOPIC_PROPERTIES) return unknown(name, suggestions, why, why_size);
     const struct row *r = &rows[property];
     if (op < TOPIC_CONFIG_SET || op > TOPIC_CONFIG_SUBTRACT || !operand) {
         (void)fail(why, why_size,
@@ -412,7 +421,7 @@ enum err topic_config_alter(const struct topic_config *defaults, const struct me
     }
     buf_u8(value, 0);
     struct topic_config scratch = *defaults;
-    enum err e = topic_config_set(&scratch, name, (const char *)value->data + start, why, why_size);
+    enum err e = set(&scratch, name, (const char *)value->data + start, NULL, why, why_size);
     if (e != OK) value->size = start;
     return e;
 }

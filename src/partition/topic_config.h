@@ -79,9 +79,11 @@ int64_t topic_config_after_max_ms(const struct topic_config *c);
 
 /* The overrides laid over the defaults, and checked together: for CreateTopics, and before a change is committed.
  * ERR_INVALID_CONFIG: *why tells; out is then
- * undefined. A NULL value is an error here. */
+ * undefined. A NULL value is an error here. *suggestions: for how many more unknown names the nearest known one is looked
+ * for, which costs about as much as a small request; NULL: for this one. */
+#define TOPIC_CONFIG_SUGGESTIONS 8u /* in answer to one request */
 enum err topic_config_resolve(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
-                              struct topic_config *out, char *why, size_t why_size) WARN_UNUSED;
+                              struct topic_config *out, unsigned *suggestions, char *why, size_t why_size) WARN_UNUSED;
 /* The same for overrides that are committed already: what is unknown or wrong (a newer version may have written it)
  * is skipped. */
 void topic_config_apply(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
@@ -98,10 +100,10 @@ enum topic_config_op {
  * override goes. operand is NULL or borrowed. The caller
  * then checks all changes together with topic_config_resolve, and commits them with meta_topic_configure.
  * ERR_INVALID_CONFIG, ERR_INVALID_REQUEST (no such
- * operation, or no operand). */
+ * operation, or no operand). *suggestions as above. */
 enum err topic_config_alter(const struct topic_config *defaults, const struct meta_config *overrides, size_t count,
-                            int op, const char *name, const char *operand, struct buf *value, bool *remove, char *why,
-                            size_t why_size) WARN_UNUSED;
+                            int op, const char *name, const char *operand, struct buf *value, bool *remove,
+                            unsigned *suggestions, char *why, size_t why_size) WARN_UNUSED;
 
 /* Kafka protocol: DescribeConfigs, ConfigSource. */
 enum topic_config_source { TOPIC_SOURCE_TOPIC = 1, TOPIC_SOURCE_BROKER = 4, TOPIC_SOURCE_DEFAULT = 5 };

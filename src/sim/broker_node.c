@@ -10,6 +10,7 @@
 #include "sim/history.h"
 #include "sim/net.h"
 #include "sim/sim_store.h"
+#include "stream/wal.h"
 
 #define DEVICE_PATH_SIZE 24u
 #define DEVICE_BYTES ((uint64_t)16 << 20)
@@ -81,10 +82,18 @@ static bool is_for_good(enum err e) {
 static void next_device(struct sim_broker *b) {
     char path[DEVICE_PATH_SIZE];
     struct sim_file *device = sim_device_create(b->world, DEVICE_BYTES);
+    /* As `oxbow wal init` leaves it. */
+    uint8_t id[16], superblock[WAL_SUPERBLOCK_SIZE];
+    for (unsigned i = 0; i < sizeof(id); i++) id[i] = (uint8_t)sim_between(b->world, 0, 255);
+    struct wal_superblock s = wal_superblock_new(id, DEVICE_BYTES - WAL_RING_START);
+    s.sequence = 1;
+    wal_superblock_encode(&s, superblock);
+    sim_file_poke(device, 0, superblock, sizeof(superblock));
+    ASSERT(b->device_count < SIM_BROKER_DEVICES_MAX);
+    b->devices[b->device_count] = device;
     b->device = ++b->device_count;
     for (unsigned i = 0; i < b->machine_count; i++)
         sim_device_attach(b->seats[i].node, device_path(b->device, path), device);
-    sim_device_unref(device); /* the machines have it */
 }
 
 /* What an operator does who reads why it does not start. */
@@ -94,7 +103,6 @@ static void start_failed(struct sim_broker_seat *s, enum err e, const char *why)
     if (is_for_good(e) && !life_of(s)->rivalled)
         sim_fail(b->world, "a start failed for good: %s (%s)", why, err_name(e));
     if (b->wal != SIM_BROKER_WAL_DEVICE || life_of(s)->device != b->device) return;
-    if (strstr(why, "never used again")) next_device(b);
     if (strstr(why, "give it back")) b->device = b->device % b->device_count + 1;
 }
 
@@ -136,6 +144,9 @@ static void broker_main(void *arg) {
     if (e == OK) {
         life_of(s)->incarnation = broker_incarnation(broker);
         note_overtaken(b);
+        bool without_wal = b->wal == SIM_BROKER_WAL_DEVICE && atomic_load(&env->metrics->gauges[M_WAL_FAILED]) > 0;
+        life_of(s)->without_wal = without_wal;
+        if (without_wal && life_of(s)->device == b->device) next_device(b);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "serves as incarnation %lu", life_of(s)->incarnation);
         while (!s->stop_asked && !sim_failed(b->world)) fiber_sleep_ns(50 * NS_PER_MS);
         sim_note(b->world, s->node, SIM_SUBJECT_ALL, "stops");
@@ -173,6 +184,7 @@ static void choose_kind(struct sim_broker *b) {
     b->moves = b->wal != SIM_BROKER_WAL_FILE && b->shared;
     b->machine_count = b->moves ? (unsigned)sim_between(w, 2, SIM_BROKER_MACHINES) : 1;
     b->takeover = b->moves && sim_chance(w, 0.6) ? (sim_chance(w, 0.5) ? 0.2 : 0.05) : 0;
+    b->races = b->wal == SIM_BROKER_WAL_DEVICE && sim_chance(w, 0.7);
     b->lulls = b->moves && sim_chance(w, 0.5);
     b->own_ids = sim_chance(w, 0.5);
     static const enum sim_class classes[] = {
@@ -183,10 +195,35 @@ static void choose_kind(struct sim_broker *b) {
     sim_faults_for(w, classes[b->wal]);
 }
 
+static bool device_is(const struct sim_file *device, const uint8_t wal_id[16]) {
+    struct wal_superblock newest = {0};
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint8_t bytes[WAL_SUPERBLOCK_SIZE];
+        struct wal_superblock s;
+        if (sim_file_peek(device, slot * (uint64_t)ENV_FILE_ALIGN, bytes, sizeof(bytes)) == sizeof(bytes) &&
+            wal_superblock_decode(bytes, sizeof(bytes), &s) == OK && s.sequence > newest.sequence)
+            newest = s;
+    }
+    return memcmp(newest.wal_id, wal_id, sizeof(newest.wal_id)) == 0;
+}
+
+/* The WAL that a partition's owner names may hold records that are nowhere else: nobody begins it anew. */
+static void wal_look(void *ctx, const struct sim_check_stream *s) {
+    static const uint8_t none[16];
+    const struct sim_broker *b = ctx;
+    if (memcmp(s->wal_id, none, sizeof(none)) == 0) return;
+    for (unsigned i = b->device_count; i > 0; i--) {
+        if (device_is(b->devices[i - 1], s->wal_id)) return;
+    }
+    sim_fail(b->world, "%s-%d: its owner %lu names a WAL that lies on no device any more", s->topic, s->partition,
+             s->owner.v);
+}
+
 /* What lies in the bucket, at any moment. */
 static void look(void *arg) {
-    const struct sim_broker *b = arg;
-    struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared};
+    struct sim_broker *b = arg;
+    struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared, .ctx = b};
+    if (b->wal == SIM_BROKER_WAL_DEVICE) o.stream = wal_look;
     (void)sim_check_store(b->world, NULL, &o);
 }
 
@@ -218,6 +255,7 @@ void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
 }
 
 void sim_broker_deinit(struct sim_broker *b) {
+    for (unsigned i = 0; i < b->device_count; i++) sim_device_unref(b->devices[i]);
     mem_free(sim_run_mem(b->run), b->lives);
     b->lives = NULL;
 }
@@ -332,6 +370,24 @@ static void follow_newest(struct sim_broker *b) {
     }
 }
 
+/* It is stopped in order, so that the device can be used again, and started. When it is about to write that the device is
+ * its own it stands still, and another starts. */
+static void race(struct sim_broker *b) {
+    struct sim_world *w = b->world;
+    struct sim_node *first = sim_broker_node(b);
+    b->seats[b->at].stop_asked = true;
+    for (unsigned i = 0; i < 1000 && sim_node_up(first) && !sim_failed(w); i++) fiber_sleep_ns(50 * NS_PER_MS);
+    if (sim_node_up(first) || sim_failed(w)) return;
+    start(b, b->at);
+    first->front_pause_ns = sim_between(w, 1, 30) * NS_PER_S;
+    for (unsigned i = 0; i < 2000 && first->front_pause_ns > 0 && sim_node_up(first) && !sim_failed(w); i++)
+        fiber_sleep_ns(20 * NS_PER_MS);
+    unsigned next = (b->at + (unsigned)sim_between(w, 1, b->machine_count - 1)) % b->machine_count;
+    if (first->front_pause_ns > 0 || !sim_node_up(first) || sim_node_up(b->seats[next].node)) return;
+    b->at = next;
+    start(b, next);
+}
+
 bool sim_broker_trouble(struct sim_broker *b) {
     struct sim_world *w = b->world;
     follow_newest(b);
@@ -345,8 +401,11 @@ bool sim_broker_trouble(struct sim_broker *b) {
         start(b, b->at);
         return false;
     }
-    if (sim_chance(w, b->takeover)) {
+    /* One that has not got far yet, and perhaps never does, is what makes an operator start another. */
+    if (sim_chance(w, b->takeover > 0 && !sim_broker_serves(b) ? 0.4 : b->takeover)) {
         sim_broker_take_over(b);
+    } else if (b->races && b->crash > 0 && sim_chance(w, 0.4)) {
+        race(b);
     } else if (b->moves && sim_chance(w, b->crash / 4)) {
         if (sim_node_lose_machine(n)) sim_note(w, n, SIM_SUBJECT_ALL, "is lost with its disks");
     } else if (sim_chance(w, b->crash)) {
@@ -355,7 +414,7 @@ bool sim_broker_trouble(struct sim_broker *b) {
         sim_node_pause(n, sim_node_pause_ns(w));
     } else if (b->shared && sim_chance(w, b->crash / 4)) {
         (void)sim_store_cut(n);
-    } else if (sim_chance(w, b->crash / 2)) {
+    } else if (sim_chance(w, b->crash > 0 && life_of(&b->seats[b->at])->without_wal ? 0.3 : b->crash / 2)) {
         b->seats[b->at].stop_asked = true;
     }
     return true;

@@ -12,6 +12,7 @@
 #define SIM_BROKER_PORT 9092u
 #define SIM_BROKER_MACHINES 4u
 #define SIM_BROKER_VALUE 40u
+#define SIM_BROKER_DEVICES_MAX 128u
 
 enum sim_broker_wal {
     SIM_BROKER_WAL_NONE,
@@ -24,6 +25,7 @@ struct sim_broker_life {
     unsigned machine, device;
     uint64_t incarnation; /* 0: not known (yet) */
     bool rivalled;        /* another broker was up at the same time */
+    bool without_wal;     /* its device is not to be used again: the next start has another one */
     bool overtaken;       /* a later incarnation has served, first when this one's clock showed this: */
     uint64_t overtaken_ns;
 };
@@ -41,13 +43,15 @@ struct sim_broker {
     struct sim_broker_seat seats[SIM_BROKER_MACHINES];
     unsigned machine_count, at;
     enum sim_broker_wal wal;
+    bool races; /* two start at once, and the first stands still just before it begins the device anew */
     bool shared, moves, own_ids; /* own_ids: each machine has a node.id of its own */
     bool lulls;                  /* another machine takes over while nobody asks for anything */
     double takeover;             /* chance that another machine takes over from a live one */
-    /* The device that is the WAL now. One that was taken over is never used again: who recovered it does not start, and
-     * is given a new one. When two start at once, the recovery of one may fail though its ring was marked: then an
-     * earlier one is asked for again. */
+    /* The device that is the WAL now. One that was not closed in order is never used again: who recovered it goes on
+     * without a WAL, and the next start is given a new device. When two start at once, an earlier one may be asked for
+     * again. */
     unsigned device, device_count;
+    struct sim_file *devices[SIM_BROKER_DEVICES_MAX]; /* [device - 1] */
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
     double crash;                  /* chance of trouble at each look */

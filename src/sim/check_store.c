@@ -11,6 +11,7 @@
 #include "meta/meta_cluster.h"
 #include "meta/meta_image.h"
 #include "stream/object.h"
+#include "stream/wal_claim.h"
 
 /* --- What was seen before. */
 
@@ -550,6 +551,18 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
     return c->options->merged ? LOT_ORPHAN : LOT_GARBAGE;
 }
 
+/* A WAL id is claimed once, for ever: whoever read it, however long ago, must find that it is taken. */
+static enum lot lot_of_claim(struct check *c, const struct sim_object *o) {
+    struct wal_claim claim;
+    char key[OBJECT_KEY_MAX] = "";
+    enum err e = wal_claim_decode(o->data, o->size, &claim);
+    if (e == OK) wal_claim_key(key, sizeof(key), c->generation, claim.wal_id);
+    if (e != OK || strcmp(key, o->key) != 0)
+        stored_bad(c->report, "%s: it is no claim of that WAL: %s", o->key, err_name(e));
+    c->found->claims++;
+    return LOT_NEEDED;
+}
+
 static enum lot lot_of(struct check *c, size_t i) {
     const struct sim_object *o = c->bucket->objects[i];
     size_t n = strlen(c->generation);
@@ -562,6 +575,7 @@ static enum lot lot_of(struct check *c, size_t i) {
     if (data) return lot_of_data(c, o, id, kind);
     if (ours && strncmp(o->key + n, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
     if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
+    if (ours && strncmp(o->key + n, "/wal/", 5) == 0) return lot_of_claim(c, o);
     stored_bad(c->report, "%s: nobody knows such an object", o->key);
     return LOT_ORPHAN;
 }

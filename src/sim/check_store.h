@@ -16,7 +16,7 @@
  *  - objects of incarnations before it: swept. What landed after the sweep began is due at the sweep of the next start:
  *    a request that was on its way for long, or the repetition of one whose sender does not know yet that it was
  *    overtaken (what it puts lies below its fence, where its successor has read it: nobody is deceived);
- *  - fences stay for ever on a shared store; elections too, in the cluster log. A ledger has one fence that ends it, and those
+ *  - claims of WALs stay for ever, and so do fences on a shared store; elections too, in the cluster log. A ledger has one fence that ends it, and those
  *    that a recoverer put ahead of a writer who was quicker, one for eight lost races: SIM_CHECK_FENCES_MAX is plenty;
  *  - its own: what is no longer log and not referred to is deleted. What is still log is bounded by checkpoints;
  *  - entries of the cluster log below its boundary are deleted; one that lands once more after that stays for
@@ -60,7 +60,7 @@ struct sim_check_options {
 
 struct sim_check_found { /* for tests and for totals */
     struct stored_report report;
-    uint64_t objects, needed, fences, elections, late, garbage, probes;
+    uint64_t objects, needed, fences, elections, late, garbage, probes, claims;
 };
 /* False: *out says what is wrong. */
 bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct sim_check_options *o,

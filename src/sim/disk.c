@@ -10,6 +10,7 @@
 #define HANDLE_MAGIC 0x51a0004u
 #define WRITE_MAGIC 0x51a0005u
 #define PIECES_MAX 16u
+#define FRONT_BYTES 16384u /* where superblocks lie */
 
 struct sim_file {
     unsigned magic;
@@ -170,6 +171,10 @@ struct sim_file *sim_disk_find(struct sim_disk *d, const char *path) {
 
 size_t sim_file_peek(const struct sim_file *f, uint64_t position, void *out, size_t size) {
     return medium_read(&f->medium, position, out, size);
+}
+
+void sim_file_poke(struct sim_file *f, uint64_t position, const void *data, size_t size) {
+    medium_write(&f->medium, position, data, size, MEDIUM_SYNCED, 0);
 }
 
 uint64_t sim_file_peek_size(const struct sim_file *f) {
@@ -565,6 +570,24 @@ static struct disk_write *write_begin(struct env_file *h, uint64_t position, con
     return x;
 }
 
+/* Between what made it write and the write, a process may stand still: where others write, too, it matters, and most of
+ * all where it says whose all this is. */
+static void shared_write_pauses(struct env_file *h, uint64_t position) {
+    struct sim_node *n = h->node;
+    struct sim_world *w = n->world;
+    if (h->file->attached < 2 || w->faults_off) return;
+    uint64_t ns = 0;
+    if (position < FRONT_BYTES && n->front_pause_ns > 0) {
+        ns = n->front_pause_ns;
+        n->front_pause_ns = 0;
+    } else if (sim_chance(w, position < FRONT_BYTES ? 0.05 : 0.002)) {
+        ns = sim_node_pause_ns(w);
+    }
+    if (ns == 0) return;
+    sim_node_pause(n, ns);
+    disk_wait(n, 1, 10);
+}
+
 enum err sim_file_write(struct env_file *h, uint64_t position, const struct env_bytes *pieces, size_t count) {
     CHECK_OBJ(h, HANDLE_MAGIC);
     ASSERT(count <= PIECES_MAX);
@@ -579,6 +602,7 @@ enum err sim_file_write(struct env_file *h, uint64_t position, const struct env_
         return ERR_IO;
     }
     disk_effect(h->node);
+    shared_write_pauses(h, position);
     struct disk_write *x = write_begin(h, position, pieces, count, size);
     sim_op_wait(&x->op);
     enum err e = x->result;

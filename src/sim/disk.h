@@ -46,6 +46,8 @@ void sim_device_detach(struct sim_node *n, struct sim_file *f);
  * copied. */
 struct sim_file *sim_disk_find(struct sim_disk *d, const char *path);
 size_t sim_file_peek(const struct sim_file *f, uint64_t position, void *out, size_t size);
+/* What was there before anything began: writes it, durably. The file or device is long enough. */
+void sim_file_poke(struct sim_file *f, uint64_t position, const void *data, size_t size);
 uint64_t sim_file_peek_size(const struct sim_file *f);
 uint64_t sim_file_dirty_sectors(const struct sim_file *f);
 

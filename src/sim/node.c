@@ -342,7 +342,7 @@ void sim_node_start(struct sim_node *n, fiber_fn *main_fn, void *arg) {
     n->main_arg = arg;
     n->crash_in_steps = n->crash_in_effects = 0;
     n->crash_now = false;
-    n->paused_until_ns = 0;
+    n->paused_until_ns = n->front_pause_ns = 0;
     bool drifts = !n->steady && sim_fault(n->world, SIM_CLOCK_DRIFT);
     n->clock = (struct sim_clock){.world_ns = n->world->now_ns,
                                   .shown_ns = n->world->now_ns + sim_between(n->world, NS_PER_S, 1000 * NS_PER_S),

@@ -60,6 +60,8 @@ struct sim_node {
     uint64_t clock_look_ns; /* when the clocks may be tampered with next */
     bool steady;            /* its clocks are never tampered with: the driver's */
     uint64_t paused_until_ns;
+    uint64_t
+        front_pause_ns; /* not 0: so long it is to stand still just before it says on a shared device whose it is */
     struct sim_event resume;
     /* Until then nothing that it sends to the store arrives, or no answer of the store does (sim_store.h). */
     uint64_t store_cut_ns, store_deaf_ns;

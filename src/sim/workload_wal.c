@@ -267,7 +267,6 @@ static struct wal_options options_of(struct wal_test *t, struct holder *h) {
                                 .path = t->path,
                                 .size_bytes = WAL_SIZE,
                                 .takeover_mark = t->shared,
-                                .no_lock = t->shared,
                                 .confirmed = confirmed,
                                 .failed = failed,
                                 .ctx = h};

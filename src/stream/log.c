@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "stream/streams_priv.h"
+#include "stream/wal_claim.h"
 
 #define CLOSE_PATIENCE_NS (10 * NS_PER_S)
 
@@ -179,8 +180,23 @@ static bool wal_is_shared(const struct streams_options *o) {
     return o->wal_takeover_mark && !o->store->exclusive;
 }
 
+static const char wal_is_nobodys[] =
+    "the file or device has no WAL yet, and with takeover=mark it must have one, with an id that one start alone can "
+    "claim: run `oxbow wal init` on it once; or say takeover=lock in wal.url if only one machine can ever reach it";
+
 enum err streams_check_wal(const struct streams_options *o, const char **why) {
-    return o->wal_path && !wal_is_shared(o) ? wal_check_free(o->env, o->wal_path, why) : OK;
+    if (!o->wal_path) return OK;
+    enum err e = wal_check_free(o->env, o->wal_path, why);
+    if (e != OK || !wal_is_shared(o)) return e;
+    struct wal_options look = {.env = o->env, .path = o->wal_path, .read_only = true};
+    struct wal *w;
+    if (wal_open(&look, &w, why) != OK) return OK; /* said again when it is opened in earnest */
+    if (!wal_superblock(w)) {
+        e = ERR_NOT_FOUND;
+        *why = wal_is_nobodys;
+    }
+    wal_close(w, false);
+    return e;
 }
 
 static enum err open_wal(struct streams *s, const char **why) {
@@ -189,7 +205,6 @@ static enum err open_wal(struct streams *s, const char **why) {
                               .path = o->wal_path,
                               .size_bytes = o->wal_size_bytes,
                               .takeover_mark = o->wal_takeover_mark,
-                              .no_lock = wal_is_shared(o),
                               .depth = WAL_DEPTH,
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,
@@ -244,6 +259,33 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     return OK;
 }
 
+/* A ring that others reach, whom nothing shuts out: may we begin it anew? ERR_FENCED: nobody may (wal.h, rule 7). */
+static enum err claim_wal(struct streams *s, const uint8_t next_id[16], const char **why) {
+    const struct wal_superblock *before = wal_superblock(s->wal);
+    if (!before) {
+        *why = wal_is_nobodys;
+        return ERR_NOT_FOUND;
+    }
+    if (before->generation[0] && strcmp(before->generation, s->generation) != 0) {
+        *why =
+            "wal.url holds the WAL of another cluster, whose brokers may still use it: give another wal.url, or make it "
+            "new with `oxbow wal init` when no machine writes to it any more";
+        return ERR_FOREIGN;
+    }
+    struct incarnation taken;
+    *why = "the takeover mark of the WAL could not be read";
+    enum err e = wal_read_mark(s->wal, &taken);
+    if (e != ERR_NOT_FOUND) return e == OK ? ERR_FENCED : e;
+    if (!before->closed) return ERR_FENCED;
+    if (env_mutant(s->env, MUTANT_NO_WAL_CLAIM)) return OK;
+    struct wal_claim claim = {.claimant = s->options.incarnation};
+    memcpy(claim.wal_id, before->wal_id, sizeof(claim.wal_id));
+    memcpy(claim.next_id, next_id, sizeof(claim.next_id));
+    *why = "the claim of the WAL could not be written to the object store";
+    e = wal_claim_take(s->store, s->generation, &claim, &s->closing);
+    return e == ERR_EXISTS ? ERR_FENCED : e;
+}
+
 static enum err format_wal(struct streams *s, const char **why) {
     const struct wal_superblock *before = wal_superblock(s->wal);
     if (before && !before->closed && strcmp(before->generation, s->generation) != 0) {
@@ -253,21 +295,42 @@ static enum err format_wal(struct streams *s, const char **why) {
     }
     uint8_t wal_id[16];
     env_random(s->env, wal_id, sizeof(wal_id));
+    if (wal_is_shared(&s->options)) {
+        enum err e = claim_wal(s, wal_id, why);
+        if (e != OK) return e;
+    }
     *why = "the WAL could not be formatted";
     enum err e = wal_format(s->wal, s->generation, s->options.incarnation, wal_id);
-    if (e == ERR_FENCED)
-        *why =
-            "the WAL was taken over by another broker and is never used again: clear the file or device, or give another wal.url";
     /* From the next entry on our ledger names the WAL that a recovery has to ask for; before it is durable nothing is
      * acknowledged. */
     if (e == OK) memcpy(s->wal_id, wal_id, sizeof(wal_id));
     return e;
 }
 
+/* What the ring held has been recovered. Whoever wrote to it last may still do so, and nobody can tell: so we go on
+ * without it. */
+static void wal_left_alone(struct streams *s) {
+    char path[300];
+    log_error(
+        s->env->log,
+        "the WAL was not closed in order, or another start has claimed it: it is never written to again, and "
+        "records are acknowledged from the object store. All that it held is there. To have a WAL again: make it new "
+        "with `oxbow wal init --force` when no other machine writes to it any more, or give another wal.url; then "
+        "start again",
+        "path=%s", log_quote(path, sizeof(path), wal_path(s->wal), strlen(wal_path(s->wal))));
+    wal_close(s->wal, false);
+    s->wal = NULL;
+    metric_set(s->env->metrics, M_WAL_FAILED, 1);
+}
+
 enum err streams_start(struct streams *s, const char **why) {
     CHECK_OBJ(s, STREAMS_MAGIC);
     ASSERT(!s->started);
     enum err e = s->wal ? format_wal(s, why) : OK;
+    if (e == ERR_FENCED && wal_is_shared(&s->options)) {
+        wal_left_alone(s);
+        e = OK;
+    }
     if (e != OK) return e;
     *why = "the first entry of the ledger could not be written";
     e = upload_announce(s);

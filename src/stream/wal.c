@@ -39,7 +39,7 @@ enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed
 
 static void fail(struct wal *w, enum err why) {
     if (!w->failed) {
-        w->failed = true;
+        w->failed = w->ever_failed = true;
         w->failed_why = why;
         metric_add(w->env->metrics, M_WAL_ERRORS, (unsigned)why, 1);
         metric_set(w->env->metrics, M_WAL_FAILED, 1);

@@ -25,7 +25,10 @@
  *     owned by the caller, and accepts none until wal_restart.
  *  6. Takeover: the lock (of the operating system) proves the earlier holder dead; or, with `takeover_mark`, the
  *     survivor writes the mark, durably, and only then reads; a holder
- *     reads the mark after a group is durable and before it confirms it. A marked ring is never used again. */
+ *     reads the mark after a group is durable and before it confirms it. A marked ring is never used again.
+ *  7. Where the lock proves nothing a ring is begun anew only when it says that it was closed in order, after which
+ *     nothing of its holder is on its way, and by who has claimed its id (wal_claim.h). It says so only if no write of
+ *     that holder ever failed. Otherwise an operator makes it new (wal_init), who knows that nobody else writes to it. */
 #ifndef OXBOW_STREAM_WAL_H
 #define OXBOW_STREAM_WAL_H
 
@@ -53,7 +56,6 @@ struct wal_options {
     uint64_t size_bytes; /* of a file */
     bool takeover_mark;
     bool read_only; /* inspect: no lock, no change */
-    bool no_lock;   /* a device shared with a holder that may live (takeover by mark) */
     unsigned depth; /* writes in flight; 0: 4 */
     /* On the log loop; must not suspend. Called in order of submission. */
     void (*confirmed)(void *ctx, struct block *b);
@@ -107,6 +109,13 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *ctx, const struct re
  * the ring carries a mark. Suspends. */
 enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation,
                     const uint8_t wal_id[16]) WARN_UNUSED;
+/* Makes a new WAL of a file or device that is empty, or holds a WAL that is given up: superblocks that are closed, of no
+ * cluster, with this id, and no mark. For operators: nobody else may have it open, nor write to it later.
+ * ERR_EXISTS, unless `force`: it holds a WAL that was not closed in order, whose records may be nowhere else. *why: a
+ * sentence. Suspends. */
+enum err wal_init(const struct wal_options *o, const uint8_t wal_id[16], bool force, const char **why) WARN_UNUSED;
+/* The superblock that it writes. */
+struct wal_superblock wal_superblock_new(const uint8_t wal_id[16], uint64_t ring_size);
 /* After failed(): tries to use the WAL again, at a higher position; everything before must be in the ledger.
  * Suspends. */
 enum err wal_restart(struct wal *w) WARN_UNUSED;

@@ -146,7 +146,7 @@ static const char wal_in_use[] = "another process uses this WAL: is another brok
 static enum err open_file(struct wal *w, const char **why) {
     const struct wal_options *o = &w->options;
     unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_CREATE | ENV_FILE_DSYNC);
-    if (!o->read_only && !o->no_lock) flags |= ENV_FILE_LOCK;
+    if (!o->read_only) flags |= ENV_FILE_LOCK;
     if (env_mutant(w->env, MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
     enum err e = env_file_open(w->env, w->path, flags, &w->file);
     if (e == OK) return OK;
@@ -236,7 +236,8 @@ void wal_abandon(struct wal *w, struct list *left) {
 
 void wal_close(struct wal *w, bool in_order) {
     while (w->writers > 0) waitq_wait(&w->idle);
-    if (in_order && !w->failed && w->has_superblock && !w->options.read_only) {
+    bool quiet = !w->failed && !(w->ever_failed && w->options.takeover_mark);
+    if (in_order && quiet && w->has_superblock && !w->options.read_only) {
         ASSERT(wal_idle(w));
         if (wal_write_superblock(w, w->head, true) != OK) {
             log_warn(w->env->log, "wal not closed in order", "path=%s", w->path);
@@ -253,17 +254,25 @@ const char *wal_path(const struct wal *w) {
     return w->path;
 }
 
-enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation taker) {
+/* OK with `data` there; `data` is MARK_SIZE bytes, or NULL: none. */
+static enum err write_mark(struct wal *w, const uint8_t *data) {
     uint8_t *sector = mem_aligned(w->env->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     memset(sector, 0, ENV_FILE_ALIGN);
-    memcpy(sector, MARK_MAGIC, 8);
-    le32_put(sector + 8, MARK_VERSION);
-    le64_put(sector + 16, taken.v);
-    le64_put(sector + 24, taker.v);
-    le32_put(sector + MARK_SIZE - 4, crc32c(0, sector, MARK_SIZE - 4));
+    if (data) memcpy(sector, data, MARK_SIZE);
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
     enum err e = env_file_write(w->env, w->file, 2 * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
     mem_free(w->env->mem, sector);
+    return e;
+}
+
+enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation taker) {
+    uint8_t mark[MARK_SIZE] = {0};
+    memcpy(mark, MARK_MAGIC, 8);
+    le32_put(mark + 8, MARK_VERSION);
+    le64_put(mark + 16, taken.v);
+    le64_put(mark + 24, taker.v);
+    le32_put(mark + MARK_SIZE - 4, crc32c(0, mark, MARK_SIZE - 4));
+    enum err e = write_mark(w, mark);
     const char *why;
     return e == OK ? read_superblocks(w, &why) : e;
 }
@@ -322,10 +331,46 @@ enum err wal_format(struct wal *w, const char *generation, struct incarnation in
     /* Both slots: an old superblock must not come back if the new one is damaged later. */
     e = wal_write_superblock(w, 0, false);
     if (e != OK) return e;
+    metric_set(w->env->metrics, M_WAL_FAILED, 0);
     metric_set(w->env->metrics, M_WAL_SIZE_BYTES, (int64_t)w->ring_size);
     metric_set(w->env->metrics, M_WAL_USED_BYTES, 0);
     wal_prewrite_begin(w);
     return OK;
+}
+
+struct wal_superblock wal_superblock_new(const uint8_t wal_id[16], uint64_t ring_size) {
+    struct wal_superblock s = {.ring_size = ring_size, .closed = true};
+    memcpy(s.wal_id, wal_id, 16);
+    return s;
+}
+
+/* Superblocks first: with the old mark the new id is not used yet. */
+static enum err make_new(struct wal *w, const uint8_t wal_id[16]) {
+    uint64_t sequence = w->has_superblock ? w->superblock.sequence : 0;
+    if (w->has_superblock && w->superblock.initialised > w->initialised && w->superblock.ring_size == w->ring_size)
+        w->initialised = w->superblock.initialised;
+    w->superblock = wal_superblock_new(wal_id, w->ring_size);
+    w->superblock.sequence = sequence;
+    enum err e = make_durable(w);
+    for (unsigned slot = 0; slot < 2 && e == OK; slot++) e = wal_write_superblock(w, 0, true);
+    return e == OK ? write_mark(w, NULL) : e;
+}
+
+enum err wal_init(const struct wal_options *o, const uint8_t wal_id[16], bool force, const char **why) {
+    struct wal *w;
+    enum err e = wal_open(o, &w, why);
+    if (e != OK) return e;
+    if (w->has_superblock && !w->superblock.closed && !force) {
+        *why =
+            "it holds a WAL that was not closed in order: what is in it may be nowhere else. A broker whose wal.url it "
+            "is recovers it first, and says so; then --force gives it up";
+        e = ERR_EXISTS;
+    } else {
+        *why = "the superblocks could not be written";
+        e = make_new(w, wal_id);
+    }
+    wal_close(w, false);
+    return e;
 }
 
 /* ---- reading ---- */

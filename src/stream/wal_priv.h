@@ -27,6 +27,7 @@ struct wal {
     unsigned writers; /* fibers under way: writers, pre-writer, trimmer */
     bool prewriting, trimming, advancing;
     bool failed, reported;
+    bool ever_failed; /* then a write of ours may land at any time */
     enum err failed_why;
 };
 

@@ -59,7 +59,8 @@ static void change(struct mem *m, struct feed *f, const struct topic_config *def
     struct buf value;
     buf_init(&value, m);
     bool remove = false;
-    enum err e = topic_config_alter(defaults, o->items, o->count, op, name, operand, &value, &remove, why, sizeof(why));
+    enum err e =
+        topic_config_alter(defaults, o->items, o->count, op, name, operand, &value, &remove, NULL, why, sizeof(why));
     if (e != OK) {
         ASSERT(e == ERR_INVALID_CONFIG || e == ERR_INVALID_REQUEST);
         ASSERT(why[0]);
@@ -71,7 +72,7 @@ static void change(struct mem *m, struct feed *f, const struct topic_config *def
         ASSERT(value.size > 0 && value.data[value.size - 1] == '\0');
         if (with.count < OVERRIDES_MAX) {
             with.items[with.count++] = (struct meta_config){.name = name, .value = (char *)value.data};
-            e = topic_config_resolve(defaults, with.items, with.count, &c, why, sizeof(why));
+            e = topic_config_resolve(defaults, with.items, with.count, &c, NULL, why, sizeof(why));
             ASSERT(e == OK || (e == ERR_INVALID_CONFIG && why[0]));
             if (e == OK) put(m, o, name, (const char *)value.data);
         }

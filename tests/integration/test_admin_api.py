@@ -290,6 +290,23 @@ def test_incremental_alter_configs_errors(w):
     assert alter(w, [(METRICS, "m", [("interval.ms", 0, "1")])])[0][0] == 42
 
 
+def test_few_unknown_names_are_told_what_is_near(w):
+    """Comparing a name with all that there are takes long, on the loop that all administration waits for."""
+    names = [f"t{i}" for i in range(30)]
+    topics = [{"name": n, "num_partitions": 1, "replication_factor": 1, "assignments": [], "configs": [{"name": "flush.sm", "value": "1"}]} for n in names]
+
+    def told(messages):
+        assert all(m.startswith("Unknown topic config name: flush.sm") for m in messages), messages
+        return ["(nearest: flush.ms)" in m for m in messages]
+    few = [True] * 8 + [False] * 22
+    answer = call(w, "CreateTopics", 5, {"topics": topics, "timeout_ms": 10000, "validate_only": False})
+    assert told([t["error_message"] for t in answer["topics"]]) == few
+    for n in names:
+        w.create(n)
+    assert told([m for _, m in alter(w, [(TOPIC, n, [("flush.sm", 0, "1")]) for n in names])]) == few
+    assert told([m for _, m in replace(w, [(TOPIC, n, {"flush.sm": "1"}) for n in names])]) == few
+
+
 def test_broker_configs_are_described(w):
     error, found = describe(w, BROKER, "1")
     assert error == 0

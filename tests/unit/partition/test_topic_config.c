@@ -158,23 +158,44 @@ static void test_overrides(void **state) {
     assert_int_equal(set(&defaults, "retention.ms", "5000"), OK);
     const struct meta_config good[] = {OVERRIDE("retention.bytes", "77"), OVERRIDE("cleanup.policy", "compact"),
                                        OVERRIDE("preallocate", "true")};
-    assert_int_equal(topic_config_resolve(&defaults, good, 3, &c, why, sizeof(why)), OK);
+    assert_int_equal(topic_config_resolve(&defaults, good, 3, &c, NULL, why, sizeof(why)), OK);
     assert_int_equal(c.retention_ms, 5000);
     assert_int_equal(c.retention_bytes, 77);
     assert_int_equal(c.cleanup_policy, TOPIC_CLEANUP_COMPACT);
     const struct meta_config bad[] = {OVERRIDE("retention.bytes", "77"), OVERRIDE("nonsense.of.tomorrow", "1"),
                                       OVERRIDE("segment.ms", "x"), OVERRIDE("segment.bytes", "99")};
-    assert_int_equal(topic_config_resolve(&defaults, bad, 4, &c, why, sizeof(why)), ERR_INVALID_CONFIG);
+    assert_int_equal(topic_config_resolve(&defaults, bad, 4, &c, NULL, why, sizeof(why)), ERR_INVALID_CONFIG);
     topic_config_apply(&defaults, bad, 4, &c);
     assert_int_equal(c.retention_bytes, 77);
     assert_int_equal(c.segment_ms, 604800000);
     assert_int_equal(c.segment_bytes, 99);
     const struct meta_config none[] = {OVERRIDE("retention.ms", NULL)};
-    assert_int_equal(topic_config_resolve(&defaults, none, 1, &c, why, sizeof(why)), ERR_INVALID_CONFIG);
+    assert_int_equal(topic_config_resolve(&defaults, none, 1, &c, NULL, why, sizeof(why)), ERR_INVALID_CONFIG);
     topic_config_apply(&defaults, none, 1, &c);
     const struct meta_config lags[] = {OVERRIDE("min.compaction.lag.ms", "10"), OVERRIDE("max.compaction.lag.ms", "9")};
-    assert_int_equal(topic_config_resolve(&defaults, lags, 2, &c, why, sizeof(why)), ERR_INVALID_CONFIG);
-    assert_int_equal(topic_config_resolve(&defaults, lags, 1, &c, why, sizeof(why)), OK);
+    assert_int_equal(topic_config_resolve(&defaults, lags, 2, &c, NULL, why, sizeof(why)), ERR_INVALID_CONFIG);
+    assert_int_equal(topic_config_resolve(&defaults, lags, 1, &c, NULL, why, sizeof(why)), OK);
+}
+
+static void test_few_suggestions(void **state) {
+    (void)state;
+    struct topic_config defaults, c;
+    topic_config_init(&defaults);
+    const struct meta_config wrong[] = {OVERRIDE("retention.sm", "1")};
+    struct buf value;
+    bool remove;
+    buf_init(&value, NULL);
+    unsigned suggestions = 2, told = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        enum err e = i % 2 ? topic_config_resolve(&defaults, wrong, 1, &c, &suggestions, why, sizeof(why))
+                           : topic_config_alter(&defaults, NULL, 0, TOPIC_CONFIG_SET, "retention.sm", "1", &value,
+                                                &remove, &suggestions, why, sizeof(why));
+        assert_int_equal(e, ERR_INVALID_CONFIG);
+        assert_memory_equal(why, "Unknown topic config name: retention.sm", 39);
+        told += strstr(why, "nearest") != NULL;
+    }
+    assert_int_equal(told, 2);
+    assert_int_equal(suggestions, 0);
 }
 
 /* The old limit for timestamps gives way to the newer two where the topic has those; what the broker has as their
@@ -193,7 +214,7 @@ static void test_old_timestamp_limit(void **state) {
     topic_config_apply(&defaults, overrides, 1, &c);
     assert_int_equal(topic_config_before_max_ms(&c), 7);
     assert_int_equal(topic_config_after_max_ms(&c), 7);
-    assert_int_equal(topic_config_resolve(&defaults, overrides, 2, &c, why, sizeof(why)), OK);
+    assert_int_equal(topic_config_resolve(&defaults, overrides, 2, &c, NULL, why, sizeof(why)), OK);
     assert_int_equal(topic_config_before_max_ms(&c), 7);
     assert_int_equal(topic_config_after_max_ms(&c), 9);
 }
@@ -207,7 +228,8 @@ static const char *alter(struct mem *m, int op, const char *name, const char *op
     struct buf value;
     buf_init(&value, m);
     bool remove;
-    enum err e = topic_config_alter(&defaults, overrides, 2, op, name, operand, &value, &remove, why, sizeof(why));
+    enum err e =
+        topic_config_alter(&defaults, overrides, 2, op, name, operand, &value, &remove, NULL, why, sizeof(why));
     if (e != expected) fail_msg("%d %s %s: %s (%s)", op, name, operand ? operand : "(null)", err_name(e), why);
     text[0] = '\0';
     if (e == OK && remove) {
@@ -299,8 +321,13 @@ static void test_describe(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults_are_kafkas), cmocka_unit_test(test_values), cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_overrides),           cmocka_unit_test(test_alter),  cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_defaults_are_kafkas),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_few_suggestions),
+        cmocka_unit_test(test_alter),
+        cmocka_unit_test(test_describe),
         cmocka_unit_test(test_old_timestamp_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

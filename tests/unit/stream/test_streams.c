@@ -10,6 +10,7 @@
 #include "kafka/batch.h"
 #include "sim/disk.h"
 #include "stream/stream.h"
+#include "stream/wal.h"
 
 #define STREAMS 3u
 
@@ -314,6 +315,122 @@ static void a_device_read_with_a_mark_is_used_again(void **state) {
     test_run(t.node, device_fiber, &t);
     assert_int_equal(t.cluster.incarnation, 5);
     sim_world_destroy(t.world);
+}
+
+/* Two start on one device that both reach, the second while the first stands between looking at it and beginning it. */
+struct racers {
+    struct cluster cluster;
+    bool first_looked, second_serves, first_over;
+    enum err second_left;
+    int64_t first_without, second_without;
+};
+
+static void race_options(struct engine *e) {
+    options_init(e);
+    e->options.wal_path = "/dev/wal";
+    e->options.wal_takeover_mark = true;
+}
+
+static void racer_open(struct engine *e, struct racers *t) {
+    struct loop *loop = loop_current();
+    struct streams_options *o = &e->options;
+    e->env = loop->env;
+    e->store = sim_store_open(NULL, e->env, &(struct sim_store_options){.exclusive = false});
+    *o = (struct streams_options){.env = e->env, .store = e->store, .generation = "gen"};
+    struct engine defaults;
+    race_options(&defaults);
+    o->wal_path = defaults.options.wal_path;
+    o->wal_takeover_mark = true;
+    o->cache_log_bytes = defaults.options.cache_log_bytes;
+    o->cache_block_bytes = defaults.options.cache_block_bytes;
+    o->upload_bytes = defaults.options.upload_bytes;
+    o->upload_interval_ms = 60000; /* nothing is trimmed meanwhile */
+    o->checkpoint_entries = defaults.options.checkpoint_entries;
+    o->producer_expiration_ms = defaults.options.producer_expiration_ms;
+    o->incarnation.v = ++t->cluster.incarnation;
+    o->shards = MEM_NEW(e->env->mem, struct loop *);
+    o->shards[0] = loop;
+    o->shard_count = 1;
+    o->log_loop = loop;
+    o->fatal = on_fatal;
+    o->ctx = e;
+    const char *why = NULL;
+    assert_int_equal(streams_check_wal(o, &why), OK);
+    assert_int_equal(streams_open(o, &e->streams, &why), OK);
+}
+
+static void racer_close(struct engine *e) {
+    struct loop **shards = e->options.shards;
+    stop(e);
+    mem_free(loop_current()->env->mem, shards);
+}
+
+static void first_fiber(void *arg) {
+    struct racers *t = arg;
+    struct engine e = {0};
+    racer_open(&e, t);
+    t->first_looked = true;
+    while (!t->second_serves) fiber_sleep_ns(NS_PER_MS);
+    const char *why = NULL;
+    assert_int_equal(streams_start(e.streams, &why), OK);
+    t->first_without = atomic_load(&e.env->metrics->gauges[M_WAL_FAILED]);
+    racer_close(&e);
+    t->first_over = true;
+}
+
+static void second_fiber(void *arg) {
+    struct racers *t = arg;
+    struct engine e = {0};
+    while (!t->first_looked) fiber_sleep_ns(NS_PER_MS);
+    racer_open(&e, t);
+    const char *why = NULL;
+    assert_int_equal(streams_start(e.streams, &why), OK);
+    assert_int_equal(stream_open(e.streams, (struct stream_id){1}, 1, on_durable, &e, &e.live[1], &e.open[1]), OK);
+    append(&e, 1, 100);
+    t->second_without = atomic_load(&e.env->metrics->gauges[M_WAL_FAILED]);
+    t->second_serves = true;
+    while (!t->first_over) fiber_sleep_ns(NS_PER_MS);
+    /* What was acknowledged is in the ring still, and nowhere else. */
+    struct wal_options look = {.env = e.env, .path = "/dev/wal", .read_only = true};
+    struct wal *w;
+    t->second_left = wal_open(&look, &w, &why);
+    if (t->second_left == OK) {
+        if (wal_superblock(w)->incarnation.v != e.options.incarnation.v) t->second_left = ERR_STALE;
+        wal_close(w, false);
+    }
+    racer_close(&e);
+}
+
+static void race_for_a_device(enum mutant mutant, struct racers *t) {
+    struct sim_world *w = test_world(3);
+    struct sim_node *first = sim_node_create(w, "first"), *second = sim_node_create(w, "second");
+    sim_node_env(first)->mutant = sim_node_env(second)->mutant = mutant;
+    struct sim_file *device = sim_device_create(w, 17u << 20);
+    uint8_t superblock[WAL_SUPERBLOCK_SIZE];
+    struct wal_superblock s = wal_superblock_new((const uint8_t *)"made by hand ...", (17u << 20) - WAL_RING_START);
+    s.sequence = 1;
+    wal_superblock_encode(&s, superblock);
+    sim_file_poke(device, 0, superblock, sizeof(superblock));
+    sim_device_attach(first, "/dev/wal", device);
+    sim_device_attach(second, "/dev/wal", device);
+    sim_device_unref(device);
+    *t = (struct racers){0};
+    sim_node_start(first, first_fiber, t);
+    sim_node_start(second, second_fiber, t);
+    test_until_down(first);
+    test_until_down(second);
+    sim_world_destroy(w);
+}
+
+static void one_start_alone_begins_a_shared_device(void **state) {
+    (void)state;
+    struct racers t;
+    race_for_a_device(MUTANT_NONE, &t);
+    assert_int_equal(t.second_left, OK);
+    assert_int_equal(t.second_without, 0);
+    assert_int_equal(t.first_without, 1);
+    race_for_a_device(MUTANT_NO_WAL_CLAIM, &t); /* so the test is known to be able to fail */
+    assert_int_equal(t.second_left, ERR_STALE);
 }
 
 struct appender {
@@ -667,6 +784,7 @@ int main(void) {
         cmocka_unit_test(a_wal_with_records_is_asked_for),
         cmocka_unit_test(streams_of_two_durabilities_share_a_broker),
         cmocka_unit_test(a_device_read_with_a_mark_is_used_again),
+        cmocka_unit_test(one_start_alone_begins_a_shared_device),
         cmocka_unit_test(restarts_leave_a_bounded_number_of_objects),
         cmocka_unit_test(small_ranges_are_merged_and_old_checkpoints_go),
         cmocka_unit_test(dropped_streams_free_their_objects),

@@ -7,6 +7,7 @@
 #include "base/crc32c.h"
 #include "sim/disk.h"
 #include "stream/wal.h"
+#include "stream/wal_claim.h"
 
 #define WAL_PATH "/var/ring.wal"
 #define WAL_SIZE ((17u << 20))
@@ -486,46 +487,153 @@ static void one_writer_and_any_number_of_onlookers(void **state) {
     in_world(locks_fiber);
 }
 
-static void marked_fiber(void *arg) {
-    (void)arg;
-    struct wal_run r, survivor;
-    run_init(&r, 5);
-    struct wal_options o = options_of(&r);
-    o.takeover_mark = o.no_lock = true;
-    const char *why;
-    static const uint8_t id[16] = {1};
-    assert_int_equal(wal_open(&o, &r.wal, &why), OK);
-    assert_int_equal(wal_format(r.wal, "gen", r.incarnation, id), OK);
-    write_group(&r, 1, 100);
+struct taken_over {
+    struct wal_options options;
+    struct wal_run holder;
+    bool opened, trimmed, over;
+};
+
+static void survivor_fiber(void *arg) {
+    struct taken_over *t = arg;
+    struct wal_run survivor;
     run_init(&survivor, 0);
+    struct wal_options o = t->options;
+    o.env = loop_current()->env;
     o.ctx = &survivor;
+    const char *why;
     assert_int_equal(wal_open(&o, &survivor.wal, &why), OK);
-    /* The holder goes on and trims; the mark brings the survivor's idea of it up to date. */
-    write_group(&r, 1, 100);
-    trim_to(&r, 1);
-    fiber_sleep_ns(NS_PER_S);
+    t->opened = true;
+    while (!t->trimmed) fiber_sleep_ns(NS_PER_MS);
     struct incarnation taken = {0};
     assert_int_equal(wal_read_mark(survivor.wal, &taken), ERR_NOT_FOUND);
     assert_int_equal(wal_mark(survivor.wal, (struct incarnation){5}, (struct incarnation){9}), OK);
-    assert_int_equal(wal_read_mark(r.wal, &taken), OK);
-    assert_int_equal(taken.v, 5);
+    /* The mark has brought the idea of where it begins up to date. */
     struct wal_found found;
     assert_int_equal(wal_replay(survivor.wal, read_record, &survivor, &found), OK);
     assert_int_equal(survivor.first_read, 1);
     assert_int_equal(survivor.read, 1);
-    /* From now on nothing is confirmed, and the ring is never used again. */
-    uint64_t before = r.confirmed;
-    write_group(&r, 1, 100);
-    assert_int_equal(r.confirmed, before);
-    assert_true(r.failed && r.why == ERR_FENCED);
-    assert_int_equal(wal_restart(r.wal), ERR_FENCED);
+    static const uint8_t id[16] = {2};
     assert_int_equal(wal_format(survivor.wal, "gen", (struct incarnation){9}, id), ERR_FENCED);
     wal_close(survivor.wal, false);
-    stop(&r);
+    t->over = true;
+}
+
+static void marked_fiber(void *arg) {
+    struct taken_over *t = arg;
+    struct wal_run *r = &t->holder, again;
+    run_init(r, 5);
+    t->options = options_of(r);
+    t->options.path = "/dev/wal";
+    t->options.takeover_mark = true;
+    const char *why;
+    static const uint8_t id[16] = {1};
+    assert_int_equal(wal_open(&t->options, &r->wal, &why), OK);
+    assert_int_equal(wal_format(r->wal, "gen", r->incarnation, id), OK);
+    assert_int_equal(wal_open(&t->options, &again.wal, &why), ERR_LOCKED); /* on the same machine */
+    write_group(r, 1, 100);
+    while (!t->opened) fiber_sleep_ns(NS_PER_MS);
+    /* The holder goes on and trims. */
+    write_group(r, 1, 100);
+    trim_to(r, 1);
+    fiber_sleep_ns(NS_PER_S);
+    t->trimmed = true;
+    while (!t->over) fiber_sleep_ns(NS_PER_MS);
+    struct incarnation taken = {0};
+    assert_int_equal(wal_read_mark(r->wal, &taken), OK);
+    assert_int_equal(taken.v, 5);
+    /* From now on nothing is confirmed, and the ring is never used again. */
+    uint64_t before = r->confirmed;
+    write_group(r, 1, 100);
+    assert_int_equal(r->confirmed, before);
+    assert_true(r->failed && r->why == ERR_FENCED);
+    assert_int_equal(wal_restart(r->wal), ERR_FENCED);
+    stop(r);
 }
 static void a_marked_ring_confirms_nothing(void **state) {
     (void)state;
-    in_world(marked_fiber);
+    struct taken_over t = {.opened = false};
+    struct sim_world *w = test_world(1);
+    struct sim_node *holder = sim_node_create(w, "holder"), *survivor = sim_node_create(w, "survivor");
+    struct sim_file *device = sim_device_create(w, WAL_SIZE);
+    sim_device_attach(holder, "/dev/wal", device);
+    sim_device_attach(survivor, "/dev/wal", device);
+    sim_device_unref(device);
+    sim_node_start(holder, marked_fiber, &t);
+    test_pass(w, NS_PER_S);
+    sim_node_start(survivor, survivor_fiber, &t);
+    test_until_down(survivor);
+    test_until_down(holder);
+    sim_world_destroy(w);
+}
+
+static void init_fiber(void *arg) {
+    (void)arg;
+    static const uint8_t id[16] = "a new identity .";
+    struct wal_run r;
+    run_init(&r, 5);
+    struct wal_options o = options_of(&r);
+    const char *why;
+    assert_int_equal(wal_init(&o, id, false, &why), OK);
+    assert_int_equal(open_wal(&r), OK);
+    const struct wal_superblock *s = wal_superblock(r.wal);
+    assert_true(s && s->closed && s->generation[0] == '\0' && s->incarnation.v == 0);
+    assert_memory_equal(s->wal_id, id, 16);
+    assert_int_equal(wal_init(&o, id, true, &why), ERR_LOCKED);
+    /* In use: only by force; and what was in it is not there for the next one. */
+    assert_int_equal(wal_format(r.wal, "gen", r.incarnation, (const uint8_t *)"another identity"), OK);
+    write_group(&r, 1, 100);
+    assert_int_equal(wal_mark(r.wal, (struct incarnation){5}, (struct incarnation){9}), OK);
+    stop(&r);
+    assert_int_equal(wal_init(&o, id, false, &why), ERR_EXISTS);
+    assert_non_null(strstr(why, "--force"));
+    run_init(&r, 6);
+    assert_int_equal(open_wal(&r), OK);
+    assert_memory_equal(wal_superblock(r.wal)->wal_id, "another identity", 16);
+    uint64_t sequence = wal_superblock(r.wal)->sequence;
+    wal_close(r.wal, false);
+    assert_int_equal(wal_init(&o, id, true, &why), OK);
+    run_init(&r, 6);
+    assert_int_equal(open_wal(&r), OK);
+    assert_memory_equal(wal_superblock(r.wal)->wal_id, id, 16);
+    assert_true(wal_superblock(r.wal)->sequence > sequence);
+    struct incarnation taken;
+    assert_int_equal(wal_read_mark(r.wal, &taken), ERR_NOT_FOUND);
+    wal_close(r.wal, false);
+    /* Both slots say so. */
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint8_t bytes[WAL_SUPERBLOCK_SIZE];
+        struct wal_superblock got;
+        read_file(slot * (uint64_t)ENV_FILE_ALIGN, bytes, sizeof(bytes));
+        assert_int_equal(wal_superblock_decode(bytes, sizeof(bytes), &got), OK);
+        assert_memory_equal(got.wal_id, id, 16);
+    }
+}
+static void a_wal_is_made_new_by_hand(void **state) {
+    (void)state;
+    in_world(init_fiber);
+}
+
+static void golden_claim(void **state) {
+    (void)state;
+    struct wal_claim c = {.claimant = {0x400001}}, got;
+    memset(c.wal_id, 0xcd, sizeof(c.wal_id));
+    memset(c.next_id, 0xef, sizeof(c.next_id));
+    uint8_t bytes[WAL_CLAIM_SIZE];
+    wal_claim_encode(&c, bytes);
+    golden_check("claim", "4f5857434c41494d 0100*7 cd*16 ef*16 01004000*9 92772354", bytes, sizeof(bytes));
+    assert_int_equal(wal_claim_decode(bytes, sizeof(bytes), &got), OK);
+    assert_memory_equal(got.wal_id, c.wal_id, 16);
+    assert_memory_equal(got.next_id, c.next_id, 16);
+    assert_int_equal(got.claimant.v, 0x400001);
+    for (unsigned bit = 0; bit < 8 * sizeof(bytes); bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_int_not_equal(wal_claim_decode(bytes, sizeof(bytes), &got), OK);
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    assert_int_equal(wal_claim_decode(bytes, sizeof(bytes) - 1, &got), ERR_TRUNCATED);
+    char key[100];
+    wal_claim_key(key, sizeof(key), "gen", c.wal_id);
+    assert_string_equal(key, "gen/wal/cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd");
 }
 
 static void fails_fiber(void *arg) {
@@ -618,6 +726,8 @@ int main(void) {
         cmocka_unit_test(after_a_failure_it_goes_on_behind),
         cmocka_unit_test(golden_superblock),
         cmocka_unit_test(golden_mark),
+        cmocka_unit_test(a_wal_is_made_new_by_hand),
+        cmocka_unit_test(golden_claim),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
