@@ -138,7 +138,12 @@ void check_create_told(struct check *k, struct check_topic *t, uint64_t inc, uin
         later(&n->loose_create, known_or_ever(inc));
     } else if (o == CHECK_DONE) {
         k->run->acked++;
-        if (t->gone) return; /* somebody else's turn came in between */
+        if (t->gone) {
+            /* Somebody else's turn came in between: it saw that the one of that name, when this was asked for, has gone.
+             * What was made is a new one then, unless it is gone as well. */
+            if (!topic_by_id(n, id)) later(&n->loose_create, known_or_ever(inc));
+            return;
+        }
         if (t->id_known && memcmp(&t->id, id, sizeof(*id)) != 0 && !t->leaving && n->loose_delete == 0) {
             FAIL(k, n, "%s is created, and another topic of that name is there", n->name);
             return;
