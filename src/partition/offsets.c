@@ -71,11 +71,11 @@ static enum err find_record(struct partition *p, int64_t timestamp, int64_t *off
 }
 
 /* The largest timestamp below the high watermark. What the state says may be of a record that is not durable yet, or
- * is trimmed: then search downwards, in growing steps, and
- * upwards again by halves. "Some batch is not older than t" is all that has to be asked. Suspends. ERR_NOT_FOUND: no
- * record has a timestamp. */
+ * is trimmed: then search downwards, in growing steps, and upwards again by halves. "Some batch is not older than t" is
+ * all that has to be asked. While a trim is not durable, what it takes away is still shown, and the state no longer knows
+ * its times: then the search begins above them all. Suspends. ERR_NOT_FOUND: no record has a timestamp. */
 static enum err find_max_timestamp(struct partition *p, int64_t *out) {
-    int64_t high = -1;
+    int64_t high = p->live.start_offset > stream_durable_start(p->stream) ? INT64_MAX : -1;
     for (size_t i = 0; i < p->live.segment_count; i++) {
         if (p->live.segments[i].max_timestamp > high) high = p->live.segments[i].max_timestamp;
     }

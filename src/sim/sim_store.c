@@ -485,6 +485,13 @@ static enum err sim_list(struct store *s, const char *prefix, const char *start_
     return OK;
 }
 
+/* The client's patience: it ends before the answer comes. */
+static bool loses_patience(const struct handle *h, uint64_t *ns) {
+    if (h->options.exclusive || *ns <= READ_PATIENCE_NS) return false;
+    *ns = READ_PATIENCE_NS;
+    return true;
+}
+
 static enum err sim_delete(struct store *s, const char *const *keys, size_t count) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
@@ -492,7 +499,9 @@ static enum err sim_delete(struct store *s, const char *const *keys, size_t coun
     enum err e = read_fails(h); /* not done, as long as it was heard */
     if (e != OK && !deaf) return e;
     bool unknown = deaf || sim_fault(w, SIM_STORE_DELETE_UNKNOWN);
-    sim_suspend(h->node, latency(w, 1, 40));
+    uint64_t there = latency(w, 1, 40);
+    unknown |= loses_patience(h, &there);
+    sim_suspend(h->node, there);
     for (size_t i = 0; i < count; i++) {
         uint64_t fate = unknown ? sim_between(w, 0, 2) : 0;
         if (fate == 0) {
@@ -505,7 +514,9 @@ static enum err sim_delete(struct store *s, const char *const *keys, size_t coun
         sim_trace(w, h->node, "delete", keys[i], fate, 0);
     }
     bucket_deleted(h->bucket);
-    sim_suspend(h->node, latency(w, 1, 40));
+    uint64_t back = latency(w, 1, 40);
+    unknown |= loses_patience(h, &back);
+    sim_suspend(h->node, back);
     return unknown ? unanswered(w) : OK;
 }
 

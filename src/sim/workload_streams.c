@@ -836,6 +836,8 @@ static void look(void *arg) {
 static void settle(struct broker_life *l) {
     struct streams_test *t = l->test;
     struct incarnation oldest, me = meta_incarnation(l->meta);
+    /* Of before that there may be a deletion under way, and the next one waits for its answer. */
+    if (!t->over) fiber_sleep_ns(SIM_STORE_SLOWEST_NS);
     uint64_t swept_ns = t->world->now_ns;
     enum err e = streams_sweep(l->streams, &oldest);
     if (l->fatal || l->side->superseded) return;

@@ -76,6 +76,27 @@ static void test_delete_records(void **state) {
     assert_offset(f, -1, 16, -1);
 }
 
+/* What a deletion takes away is shown until it is durable: its times count as well. */
+static void test_largest_time_beside_a_deletion(void **state) {
+    struct fixture *f = *state;
+    fixture_set(f, "segment.bytes", "100");
+    static const int64_t times[] = {1000, 2000, 3000, 1500};
+    for (int i = 0; i < 4; i++) assert_append(f, OK, i, .timestamp = times[i]);
+    fake_durable(&f->streams, SIZE_MAX);
+    struct deletion some, all;
+    delete_start(&some, f, 3);
+    assert_offset(f, -3, 2, 3000);
+    delete_start(&all, f, -1);
+    assert_offset(f, -3, 2, 3000);
+    fake_durable(&f->streams, 1);
+    fixture_settle(f);
+    assert_offset(f, -3, 3, 1500);
+    fake_durable(&f->streams, SIZE_MAX);
+    fixture_settle(f);
+    assert_true(some.done && all.done);
+    assert_offset(f, -3, -1, -1);
+}
+
 static void test_delete_only_what_is_durable(void **state) {
     struct fixture *f = *state;
     assert_append(f, OK, 0, .count = 3);
@@ -171,6 +192,7 @@ static void test_producers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_delete_records, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_largest_time_beside_a_deletion, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delete_only_what_is_durable, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delete_policy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delete_of_unknown_outcome, setup, teardown),
