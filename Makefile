@@ -6,11 +6,13 @@
 #   make deps     only installs what is missing (Debian packages; the lists are in tools/deps)
 #   make sim      runs the simulator for SIM_MINUTES (30) on all processors; make test runs SEEDS (1..1200) of it
 #   make soak     the release binary under real clients and real faults for SOAK_MINUTES; see tests/soak
+#   make guard    instructions of fixed work beside the stored figures (make test does it, too); make guard-update stores them
 #   make fmt lint clean install bench fuzz
 
 BUILD      ?= build
 BUILD_TEST ?= build-test
 BUILD_FUZZ ?= build-fuzz
+BUILD_GUARD ?= build-guard
 PREFIX     ?= /usr/local
 DESTDIR    ?=
 JOBS       ?= $(shell nproc)
@@ -27,7 +29,7 @@ MESON_FILES := meson.build meson_options.txt $(wildcard src/meson.build src/*/me
 	tests/*/meson.build tests/unit/*/meson.build)
 FORMATTED = $(shell find src tests bench -name '*.[ch]' 2>/dev/null)
 
-.PHONY: all deps run test test-build fuzz-build sim fuzz soak bench bench-object fmt lint clean install
+.PHONY: all deps run test test-build fuzz-build guard-build guard guard-update sim fuzz soak bench bench-object fmt lint clean install
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -54,11 +56,21 @@ $(BUILD_FUZZ)/build.ninja: $(MESON_FILES)
 		|| { cat $(BUILD_FUZZ).log; rm -f $(BUILD_FUZZ).log; exit 1; }
 	@rm -f $(BUILD_FUZZ).log; touch $@
 
+# The release's optimisation, file by file: with LTO the linker would hide which function is which (tests/perf/README.md).
+$(BUILD_GUARD)/build.ninja: $(MESON_FILES)
+	@$(MESON) setup $(if $(wildcard $(BUILD_GUARD)/build.ninja),--reconfigure) $(BUILD_GUARD) \
+		--buildtype=debugoptimized -Dtests=true >$(BUILD_GUARD).log 2>&1 \
+		|| { cat $(BUILD_GUARD).log; rm -f $(BUILD_GUARD).log; exit 1; }
+	@rm -f $(BUILD_GUARD).log; touch $@
+
 test-build: $(BUILD_TEST)/build.ninja
 	@ninja -C $(BUILD_TEST) -j $(JOBS)
 
 fuzz-build: $(BUILD_FUZZ)/build.ninja
 	@ninja -C $(BUILD_FUZZ) -j $(JOBS)
+
+guard-build: $(BUILD_GUARD)/build.ninja
+	@ninja -C $(BUILD_GUARD) -j $(JOBS) tests/guard_work
 
 deps:
 	@tools/deps build run test
@@ -70,8 +82,12 @@ run:
 
 test:
 	@tools/deps build run test
-	@$(MAKE) --no-print-directory test-build fuzz-build
-	@BUILD_TEST=$(BUILD_TEST) BUILD_FUZZ=$(BUILD_FUZZ) tools/run-tests $(SUITES)
+	@$(MAKE) --no-print-directory test-build fuzz-build guard-build
+	@BUILD_TEST=$(BUILD_TEST) BUILD_FUZZ=$(BUILD_FUZZ) BUILD_GUARD=$(BUILD_GUARD) tools/run-tests $(SUITES)
+
+guard guard-update: guard-build
+	@tools/deps build test
+	@BUILD_GUARD=$(BUILD_GUARD) tests/perf/guard.py $(if $(filter guard-update,$@),--update)
 
 # Runs long: new seeds on all processors, and at the end how often each fault was done.
 sim: test-build
@@ -107,4 +123,4 @@ install: all
 	install -D -m 755 -s $(BUILD)/oxbow $(DESTDIR)$(PREFIX)/bin/oxbow
 
 clean:
-	rm -rf $(BUILD) $(BUILD_TEST) $(BUILD_FUZZ)
+	rm -rf $(BUILD) $(BUILD_TEST) $(BUILD_FUZZ) $(BUILD_GUARD)
