@@ -31,8 +31,8 @@
 #define TOPIC "perf"
 #define TIMEOUT_NS (60 * NS_PER_S)
 #define STEPS_MAX 50000000u
-#define UPLOAD_AGE "600000"
-#define UPLOAD_WAIT_NS (700 * NS_PER_S)
+#define UPLOAD_AGE "60000"
+#define UPLOAD_WAIT_NS (90 * NS_PER_S)
 #define START_WORKS_NS (200 * NS_PER_S)
 #define FETCH_VERSION 12
 #define PRODUCE_VERSION 9
@@ -110,7 +110,7 @@ static void broker_main(void *arg) {
     enum err e = broker_start(&o, &broker, &why);
     if (e == OK) {
         w->serves = true;
-        while (!w->stop_asked) fiber_sleep_ns(500 * NS_PER_MS);
+        while (!w->stop_asked) fiber_sleep_ns(5 * NS_PER_S);
         w->serves = false;
         broker_stop(broker);
     } else {
