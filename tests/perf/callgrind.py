@@ -3,7 +3,8 @@
 The counted program runs a broker in the simulator (work_log.c), so a step of the broker's loop holds some of the simulator's
 instructions: carrying bytes over its network, keeping its disks, filling fresh memory with a pattern. Taken off are
   - functions of src/sim and tests/perf themselves;
-  - what those call in libraries and in src/base (copies, allocations, hashes).
+  - libc's allocator, where memory comes from the simulator;
+  - what those call in libraries and in src/base (copies, hashes).
 What they call elsewhere is the broker's: a socket's events, a fiber that is woken. The broker's own calls into libraries count,
 but its memory comes from the simulator: an allocation counts as the call alone, and is counted apart."""
 
@@ -22,10 +23,7 @@ class Function:
         self.name, self.file, self.object = name, file, thing
         self.self_cost = 0
         self.calls = {}  # of another Function -> [calls, instructions in and below it]
-
-    @property
-    def simulated(self):
-        return self.object.endswith(MAIN_OBJECT) and OURS_NOT.search(self.file) is not None
+        self.simulated = False
 
     @property
     def helper(self):
@@ -42,6 +40,10 @@ class Dump:
         with open(path, encoding="utf-8", errors="replace") as f:
             self.read(f)
         self.functions = list(self.by_id.values())
+        in_simulator = any(f.name == ALLOCATOR for f in self.functions)
+        for f in self.functions:
+            ours = f.object.endswith(MAIN_OBJECT)
+            f.simulated = OURS_NOT.search(f.file) is not None if ours else in_simulator and f.file.endswith("/malloc.c")
 
     def named(self, kind, number, text):
         table = self.names[kind]
