@@ -275,7 +275,7 @@ static void counted(const struct work *w, const char *name) {
     count_end(text, w->records, "records");
 }
 
-/* Until what a start does in the background is over. */
+/* Makes the topic, and waits until what a start does in the background is over. */
 static void warm_up(struct work *w) {
     if (!sim_broker_make_topic(&w->client, TOPIC, PARTITIONS)) must(w, ERR_INVALID, 0, "make the topic");
     fiber_sleep_ns(START_WORKS_NS);
