@@ -165,6 +165,16 @@ static void costs_print(const struct bench_result *r, struct buf *out) {
                (double)r->broker_after.peak_bytes / 1e6);
 }
 
+static void whole_print(const struct bench_result *r, struct buf *out) {
+    const struct bench_settings *s = r->settings;
+    const struct bench_counts *c = &r->whole;
+    if (s->producers + s->consumers == 0) return;
+    buf_printf(out, "in all, with what was not measured:");
+    if (s->producers) buf_printf(out, " %" PRIu64 " records %s", c->in_records, s->acks == 0 ? "sent" : "acknowledged");
+    if (s->consumers) buf_printf(out, "%s %" PRIu64 " read", s->producers ? "," : "", c->out_records);
+    buf_printf(out, "\n");
+}
+
 static void warnings_print(const struct bench_result *r, struct buf *out) {
     const struct bench_counts *c = &r->whole;
     for (size_t i = 0; i < BENCH_CODES; i++) {
@@ -184,11 +194,12 @@ void bench_report_table(const struct bench_result *r, struct mem *m, struct buf 
         buf_printf(out, "\n");
     }
     buf_printf(out, "measured: %.2f s\n", seconds(r->measured_ns));
-    flows_print(r, m, out);
+    if (r->settings->producers + r->settings->consumers) flows_print(r, m, out);
     latencies_print(r, m, out);
     buf_printf(out, "\n");
     if (r->settings->connections) buf_printf(out, "idle connections: %" PRIu64 "\n", r->idle_open);
     backlog_print(r, out);
+    whole_print(r, out);
     costs_print(r, out);
     warnings_print(r, out);
 }
