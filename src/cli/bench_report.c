@@ -181,6 +181,9 @@ static void warnings_print(const struct bench_result *r, struct buf *out) {
         char number[32];
         if (c->errors[i]) buf_printf(out, "errors: %s, %" PRIu64 " times\n", code_name(i, number), c->errors[i]);
     }
+    /* A few are under way at any moment; many mean that the timetable was not kept. */
+    if (r->late_records > c->in_records / 100)
+        buf_printf(out, "due, but not acknowledged when the measuring ended: %" PRIu64 " records\n", r->late_records);
     if (c->retries) buf_printf(out, "batches sent again: %" PRIu64 "\n", c->retries);
     if (c->gaps) buf_printf(out, "offsets without a record between those that were read: %" PRIu64 "\n", c->gaps);
     if (missing(r)) buf_printf(out, "not read: %" PRIu64 " of %" PRIu64 " records\n", missing(r), r->expected_records);
@@ -288,6 +291,7 @@ static void totals_json(const struct bench_result *r, struct json *j) {
     number(j, "bytes_acked_per_s", per_second(c->in_bytes, r->measured_ns));
     number(j, "records_consumed_per_s", per_second(c->out_records, r->measured_ns));
     number(j, "bytes_consumed_per_s", per_second(c->out_bytes, r->measured_ns));
+    if (r->settings->rate) number(j, "records_due_not_acked", r->late_records);
     json_close(j, '}');
     json_open(j, "whole_run", '{');
     counts_json(j, &r->whole);

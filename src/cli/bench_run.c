@@ -313,7 +313,8 @@ struct look {
     uint64_t in_records, out_records, out_bytes, backlog_out; /* not taken yet */
     uint64_t idle_open;
     size_t partitions; /* that consumers have */
-    bool ready, done, at_end, failed;
+    bool ready, done, at_end;
+    const struct bench_thread *failed; /* NULL: none; its client.why stays as it is */
 };
 
 static void thread_look(void *arg) {
@@ -330,7 +331,7 @@ static void thread_look(void *arg) {
         k->at_end = k->at_end && bench_consumer_at_end(t->consumers[i]);
         k->partitions += bench_consumer_partitions(t->consumers[i]);
     }
-    k->failed = k->failed || t->failed;
+    if (t->failed && !k->failed) k->failed = t;
     if (k->take) {
         bench_counts_merge(k->take, &t->counts);
         memset(&t->counts, 0, sizeof(t->counts));
@@ -350,12 +351,9 @@ static struct look look_all(struct bench_run *r, struct bench_counts *take) {
     return k;
 }
 
-/* Some thread has failed: its sentence becomes the client's. */
-static enum err failure_take(struct bench_run *r) {
-    for (uint64_t i = 0; i < r->settings->threads; i++) {
-        if (r->threads[i].failed) return client_fail(r->client, ERR_INVALID_REQUEST, "%s", r->threads[i].client.why);
-    }
-    return ERR_INVALID_REQUEST;
+/* A thread's sentence becomes the client's. */
+static enum err failure_take(struct bench_run *r, const struct look *k) {
+    return client_fail(r->client, ERR_INVALID_REQUEST, "%s", k->failed->client.why);
 }
 
 /* --- Phases. */
@@ -365,7 +363,7 @@ static enum err phase_ready(struct bench_run *r) {
     const struct bench_settings *s = r->settings;
     for (;;) {
         struct look k = look_all(r, NULL);
-        if (k.failed) return failure_take(r);
+        if (k.failed) return failure_take(r, &k);
         /* Members come one after the other: each must have its part. */
         if (k.ready && (!s->group || k.partitions == r->partition_count)) return OK;
         if (c->stopping) return client_fail(c, ERR_CLOSED, "interrupted before it began");
@@ -389,7 +387,7 @@ static enum err phase_backlog(struct bench_run *r, struct bench_result *out, str
     out->backlog_records = counts->in_records;
     out->backlog_bytes = counts->in_bytes;
     bench_counts_merge(&out->whole, counts);
-    return k.failed ? failure_take(r) : OK;
+    return k.failed ? failure_take(r, &k) : OK;
 }
 
 static void row_take(struct bench_run *r, struct bench_result *out, struct bench_counts *counts, uint64_t second,
@@ -437,6 +435,13 @@ static void usage_take(const struct bench_settings *s, struct process_usage *own
     if (s->broker_pid && process_usage(s->broker_pid, broker) != OK) *broker = (struct process_usage){0};
 }
 
+/* How many records of the timetable were due by then. */
+static uint64_t records_due(const struct bench_settings *s, uint64_t elapsed_ns) {
+    uint64_t units = elapsed_ns / NS_PER_S * s->rate + elapsed_ns % NS_PER_S * s->rate / NS_PER_S;
+    uint64_t due = units / s->rate_unit + 1, limit = record_limit(s);
+    return due < limit ? due : limit;
+}
+
 static enum err phase_load(struct bench_run *r, struct bench_result *out, struct bench_counts *counts) {
     struct client *c = r->client;
     const struct bench_settings *s = r->settings;
@@ -454,19 +459,19 @@ static enum err phase_load(struct bench_run *r, struct bench_result *out, struct
                                 .schedule = {start_ns, s->rate, s->rate_unit, 0, s->producers},
                                 .records = record_limit(s),
                                 .stamped = true});
-    bool over = false, failed = false;
-    while (!over && !failed) {
+    struct look k = {0};
+    bool over = false;
+    while (!over && !k.failed) {
         uint64_t now_ns = env_now_ns(env), due_ns = start_ns + (row + 1) * ROW_NS;
         if (now_ns < due_ns) fiber_sleep_ns(due_ns - now_ns < POLL_NS ? due_ns - now_ns : POLL_NS);
-        struct look k = look_all(r, NULL);
+        k = look_all(r, NULL);
         now_ns = env_now_ns(env);
-        failed = k.failed;
         over = load_over(r, out, &k) || c->stopping;
         out->interrupted = c->stopping;
         if (out->caught_up_ns == 0 && out->backlog_records > 0 &&
             out->whole.backlog_out + k.backlog_out >= out->backlog_records * factor)
             out->caught_up_ns = now_ns - start_ns;
-        if (now_ns < due_ns && !over && !failed) continue;
+        if (now_ns < due_ns && !over && !k.failed) continue;
         row_take(r, out, counts, row, now_ns - row_ns, row >= warm_rows);
         row_ns = now_ns;
         row++;
@@ -479,7 +484,10 @@ static enum err phase_load(struct bench_run *r, struct bench_result *out, struct
     usage_take(s, &own_after, &out->broker_after);
     out->measured_ns = row > warm_rows ? row_ns - measured_ns : 0;
     out->own_cpu_ns = own_after.cpu_ns - own_before.cpu_ns;
-    return failed ? failure_take(r) : OK;
+    uint64_t due = s->rate ? records_due(s, row_ns - start_ns) : 0;
+    uint64_t acked = out->whole.in_records - out->backlog_records;
+    out->late_records = due > acked ? due - acked : 0;
+    return k.failed ? failure_take(r, &k) : OK;
 }
 
 /* Delivers what was made, reads what was written. */
@@ -518,7 +526,7 @@ static enum err phase_drain(struct bench_run *r, struct bench_result *out, struc
     (void)look_all(r, counts);
     bench_counts_merge(&out->whole, counts);
     if (s->producers && s->consumers) out->expected_records = out->whole.in_records * (s->each_all ? s->consumers : 1);
-    return k.failed ? failure_take(r) : OK;
+    return k.failed ? failure_take(r, &k) : OK;
 }
 
 static enum err phases(struct bench_run *r, struct bench_result *out) {

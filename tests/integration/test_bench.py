@@ -110,7 +110,8 @@ def test_any_cluster(any_bench):
                "retention.ms=3600000")
     all_read(r, 3000)
     assert r["whole_run"]["bytes_acked"] == 3000 * 1024 > r["whole_run"]["batch_bytes_acked"]
-    assert r["latency"]["produce_from"] == "sent" and r["latency"]["end_to_end"]["count"] > 0 and r["errors"] == {}
+    assert r["latency"]["produce_from"] == "sent" and r["latency"]["end_to_end"]["count"] > 0
+    assert set(r["errors"]) <= {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"}  # a Kafka that has just started
     again = b.json("-t", "one", "--producers", 0, "--consumers", 3, "--from-beginning")["whole_run"]
     assert (again["records_consumed"], again["bytes_consumed"], again["gaps"]) == (3000, 3000 * 1024, 0)
     assert again["batch_bytes_consumed"] == r["whole_run"]["batch_bytes_acked"]
@@ -150,6 +151,9 @@ def test_timetable(bench):
     start = time.monotonic()
     r = bench.json("-t", "t", "--rate", "100kB", "--record-size", 1000, "--records", 150)
     assert r["whole_run"]["records_acked"] == 150 and time.monotonic() - start >= 1.49
+    assert r["totals"]["records_due_not_acked"] == 0
+    over = bench.json("-t", "t", "--rate", 10 ** 9, "--record-size", 8, "--duration", 1)["totals"]
+    assert over["records_due_not_acked"] > 10 ** 8  # what nobody can keep is not hidden
     assert r["settings"]["rate_bytes"] == 100000 and r["totals"]["measured_ns"] >= 1.49e9
 
 
