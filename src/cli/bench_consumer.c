@@ -19,6 +19,7 @@
 #define UNPACKED_BYTES_MAX ((size_t)1 << 30)
 #define LOOK_NS (100 * NS_PER_MS) /* how often a member looks whether a heartbeat or a commit is due */
 #define OFFSET_UNKNOWN ((int64_t)-1)
+#define OFFSET_GONE ((int64_t)-3) /* what was to be read next has been removed */
 #define NO_PLACE UINT32_MAX
 
 struct tap;
@@ -137,7 +138,7 @@ static void place_answered(struct bench_consumer *x, struct tap *t, struct place
         bench_count_error(c, r->error_code);
         (void)client_fail_code(&x->client, subject, r->error_code, (struct kafka_string){NULL, -1});
         if (r->error_code == KAFKA_OFFSET_OUT_OF_RANGE) {
-            p->offset = OFFSET_UNKNOWN;
+            p->offset = OFFSET_GONE;
         } else if (!client_code_retriable(r->error_code)) {
             bench_thread_fail(x->thread, x->client.why);
             return;
@@ -339,13 +340,13 @@ static enum err leaders_learn(struct bench_consumer *x) {
     return e;
 }
 
-/* Offsets that are not known: the ends or the beginnings of the partitions. */
-static enum err offsets_learn(struct bench_consumer *x, int64_t timestamp) {
+/* Places whose offset is `which` go on at the ends or the beginnings of their partitions. */
+static enum err offsets_learn(struct bench_consumer *x, int64_t which, int64_t timestamp) {
     struct client_offset *items = mem_zalloc(&x->thread->mem, (x->place_count + 1) * sizeof(*items));
     size_t count = 0;
     for (size_t i = 0; i < x->place_count; i++) {
         const struct place *p = &x->places[i];
-        if (p->offset != OFFSET_UNKNOWN) continue;
+        if (p->offset != which) continue;
         items[count++] = (struct client_offset){
             .topic = kafka_string_of(p->topic->name), .partition = p->partition, .timestamp = timestamp};
     }
@@ -353,7 +354,7 @@ static enum err offsets_learn(struct bench_consumer *x, int64_t timestamp) {
     count = 0;
     for (size_t i = 0; e == OK && i < x->place_count; i++) {
         struct place *p = &x->places[i];
-        if (p->offset != OFFSET_UNKNOWN) continue;
+        if (p->offset != which) continue;
         if (items[count].code == 0) {
             p->offset = items[count].offset;
         } else {
@@ -372,7 +373,8 @@ static enum err offsets_learn(struct bench_consumer *x, int64_t timestamp) {
 static enum err taps_open(struct bench_consumer *x) {
     taps_close(x);
     enum err e = leaders_learn(x);
-    if (e == OK) e = offsets_learn(x, x->settings->from_beginning || x->ready ? CLIENT_EARLIEST : CLIENT_LATEST);
+    if (e == OK) e = offsets_learn(x, OFFSET_UNKNOWN, x->settings->from_beginning ? CLIENT_EARLIEST : CLIENT_LATEST);
+    if (e == OK) e = offsets_learn(x, OFFSET_GONE, CLIENT_EARLIEST);
     if (e != OK) return e;
     for (size_t i = 0; i < x->place_count; i++) {
         struct place *p = &x->places[i];

@@ -123,6 +123,8 @@ static enum err lane_close(struct bench_producer *p, struct lane *l) {
     ASSERT(b && b->count > 0);
     l->open = NULL;
     list_remove(&l->open_node);
+    /* Records without a key go to the next lane with the next batch, full or not, as Kafka's clients do. */
+    if (l == &p->lanes[p->sticky]) p->sticky = (p->sticky + 1) % p->lane_count;
     bool sequenced = p->settings->idempotence;
     size_t before = b->size;
     enum err e = bench_batch_finish(b, p->producer_id, p->producer_epoch, sequenced ? l->next_sequence : -1);
@@ -175,10 +177,7 @@ static bool record_place(struct bench_producer *p, uint64_t due_ns, int64_t wall
     if (l->open && !bench_batch_fits(l->open, key_size, (size_t)s->record_size)) {
         if (lane_close(p, l) != OK) return false;
         lane_ready(l);
-        if (!keyed) {
-            p->sticky = (p->sticky + 1) % p->lane_count;
-            l = &p->lanes[p->sticky];
-        }
+        if (!keyed) l = &p->lanes[p->sticky];
     }
     record_make(p, l, keyed ? key : NULL, due_ns, wall_ms);
     return true;
@@ -618,15 +617,18 @@ static void lanes_move(struct bench_producer *p) {
     }
 }
 
-/* Opens what is needed and not open. Suspends. */
-static void outlets_open(struct bench_producer *p) {
+/* Opens what is needed and not open; false when that failed somewhere. Suspends. */
+static bool outlets_open(struct bench_producer *p) {
+    bool all = true;
     LIST_EACH(n, &p->outlets) {
         struct outlet *o = LIST_ENTRY(n, struct outlet, node);
         if (bench_conn_usable(&o->conn) || list_empty(&o->lanes) || p->ending) continue;
         bench_conn_close(&o->conn);
-        if (bench_conn_open(&o->conn, &p->client, NULL, o->node_id, &outlet_events, o) != OK)
-            bench_count_error(&p->thread->counts, BENCH_CODE_LOST);
+        if (bench_conn_open(&o->conn, &p->client, NULL, o->node_id, &outlet_events, o) == OK) continue;
+        bench_count_error(&p->thread->counts, BENCH_CODE_LOST);
+        all = false;
     }
+    return all;
 }
 
 /* Lanes that can go on do; false when some cannot. */
@@ -663,22 +665,21 @@ static void producer_repair(struct bench_producer *p) {
         return;
     }
     if (p->ready) env_backoff(c->env, p->attempt++, 20 * NS_PER_MS, NS_PER_S);
-    enum err e = leaders_learn(p);
-    if (e == OK) {
+    bool all = leaders_learn(p) == OK;
+    if (all) {
         lanes_move(p);
-        outlets_open(p);
+        all = outlets_open(p);
         client_drop_idle(c);
     }
-    bool all = lanes_unblock(p) && e == OK;
+    all = lanes_unblock(p) && all;
     if (!all && !p->trouble) {
         /* Also before the first success, so that a cluster that is starting is not asked without end. */
         if (!p->ready) env_backoff(c->env, p->attempt++, 20 * NS_PER_MS, NS_PER_S);
         p->trouble = true;
     }
-    if (all && !p->ready) {
-        p->ready = true;
-        p->failing_since_ns = 0;
-    }
+    /* With something to be repeated, only its acknowledgement is the end of the failure. */
+    if (all && p->waiting == 0 && p->flying == 0) p->failing_since_ns = 0;
+    if (all) p->ready = true;
     producer_pump(p);
 }
 

@@ -299,6 +299,7 @@ static void totals_json(const struct bench_result *r, struct json *j) {
     number(j, "records_missing", missing(r));
     number(j, "idle_connections", r->idle_open);
     number(j, "idle_connections_lost", r->whole.idle_lost);
+    json_bool(j, "drained", r->drained);
     json_bool(j, "interrupted", r->interrupted);
     json_close(j, '}');
 }

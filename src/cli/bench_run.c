@@ -20,6 +20,7 @@
 #define ROW_NS NS_PER_S
 #define OPENERS 32u
 #define LATE_NS NS_PER_S /* how long records that are not there yet are waited for, without acknowledgements 5 times */
+#define STRANGERS_NS (4 * NS_PER_S) /* a group that stays without all partitions so long has other members */
 #define SUBJECT_SIZE 400u
 
 /* --- Counting. */
@@ -361,11 +362,20 @@ static enum err failure_take(struct bench_run *r, const struct look *k) {
 static enum err phase_ready(struct bench_run *r) {
     struct client *c = r->client;
     const struct bench_settings *s = r->settings;
+    uint64_t since_ns = 0; /* when all had a part of the group's partitions, but not all of them */
     for (;;) {
         struct look k = look_all(r, NULL);
         if (k.failed) return failure_take(r, &k);
-        /* Members come one after the other: each must have its part. */
-        if (k.ready && (!s->group || k.partitions == r->partition_count)) return OK;
+        /* Members come one after the other: together they must have everything, unless others are in the group too. */
+        if (!k.ready) {
+            since_ns = 0;
+        } else if (!s->group || k.partitions == r->partition_count) {
+            return OK;
+        } else if (since_ns == 0) {
+            since_ns = env_now_ns(c->env);
+        } else if (env_now_ns(c->env) - since_ns > STRANGERS_NS) {
+            return OK;
+        }
         if (c->stopping) return client_fail(c, ERR_CLOSED, "interrupted before it began");
         fiber_sleep_ns(POLL_NS);
     }

@@ -148,6 +148,8 @@ def test_timetable(bench):
     # What was due before the last row ended was made, or is made a moment later; what is due later is not.
     assert 500 * took - 250 <= w["records_acked"] <= 500 * (took + 1) and w["records_missing"] == 0
     assert r["totals"]["records_acked"] <= w["records_acked"] - r["series"][0]["records_acked"]
+    partitions = [p for p, _, _, _ in bench.kcat("t")]
+    assert all(partitions.count(i) > len(partitions) / 8 for i in range(4))  # also thin traffic goes everywhere
     start = time.monotonic()
     r = bench.json("-t", "t", "--rate", "100kB", "--record-size", 1000, "--records", 150)
     assert r["whole_run"]["records_acked"] == 150 and time.monotonic() - start >= 1.49
@@ -217,6 +219,42 @@ def test_broker_dies(brokers):
     assert r["errors"]["connection lost"] >= 2 and w["batches_sent_again"] > 0
     seen = b.kcat("t")
     assert len(seen) == len(set(seen)) == w["records_acked"]
+
+
+def test_broker_is_away(brokers):
+    """Hardly anything is under way when the broker goes, and it stays away for a while: connections come back all the same."""
+    broker = brokers()
+    b = Bench(broker.address)
+    p = b.start("-t", "t", "-p", 2, "--rate", 5, "--duration", 7, "--consumers", 1, "--json")
+    eventually(lambda: subprocess.run([OXBOW, "topic", "list", "--bootstrap-server", b.address], capture_output=True, text=True, check=False).stdout.count("t "))
+    time.sleep(1.05)
+    broker.stop()
+    time.sleep(1.5)
+    broker.start()
+    out, err = p.communicate(timeout=SECONDS)
+    assert p.returncode == 0, err
+    r = check(json.loads(out))
+    w = r["whole_run"]
+    assert w["records_acked"] >= 30 and w["records_consumed"] >= w["records_acked"] and w["gaps"] == 0, (w, r["errors"])
+    assert r["errors"]["connection lost"] >= 2 and r["series"][-1]["records_acked"] > 0
+
+
+def test_two_in_one_group(bench):
+    """Members of a second process join and leave again: what one does not read the other does."""
+    common = ["-t", "t", "-g", "team", "--producers", 0, "--consumers", 2, "--json"]
+    bench.json("-t", "t", "-p", 6, "--records", 6)
+    first = bench.start(*common, "--duration", 14)
+    time.sleep(1)
+    second = bench.start(*common, "--duration", 4)
+    time.sleep(6)  # it waits until it is sure that the rest belongs to others
+    written = bench.json("-t", "t", "--rate", 400, "--duration", 2, "--linger-ms", 1)["whole_run"]["records_acked"]
+    parts = []
+    for p in (second, first):
+        out, err = p.communicate(timeout=SECONDS)
+        assert p.returncode == 0, err
+        parts.append(json.loads(out)["whole_run"])
+    read = sum(w["records_consumed"] for w in parts)
+    assert all(w["records_consumed"] > 0 for w in parts) and written <= read <= 2 * written, (written, parts)
 
 
 def test_interrupt(bench):
