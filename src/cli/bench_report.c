@@ -385,9 +385,13 @@ static void subtitle_make(const struct bench_settings *s, char out[TITLE_SIZE]) 
     if (s->rate)
         (void)snprintf(rate, sizeof(rate), "%" PRIu64 " %s/s", s->rate, s->rate_unit > 1 ? "bytes" : "records");
     (void)snprintf(out, TITLE_SIZE,
-                   "%" PRIu64 " producers, %s, %" PRIu64 " bytes a record, acks %d, %s; %" PRIu64
-                   " consumers; topic %.100s",
-                   s->producers, rate, s->record_size, s->acks, kafka_codec_name(s->codec), s->consumers, s->topic);
+                   "topic %.100s; producers %" PRIu64 ", %s, %" PRIu64
+                   " bytes a record, acks %s, %s; consumers %" PRIu64,
+                   s->topic, s->producers, rate, s->record_size,
+                   s->acks < 0 ? "all"
+                   : s->acks   ? "1"
+                               : "0",
+                   kafka_codec_name(s->codec), s->consumers);
 }
 
 enum err bench_file_write(struct client *c, const char *path, const struct buf *b) {
@@ -448,10 +452,11 @@ enum err bench_report_svg(struct client *c, const struct bench_result *r, const 
     buf_init(&b, &c->mem);
     subtitle_make(r->settings, subtitle);
     double *x = ARENA_ARRAY(&a, double, r->row_count + 1);
-    for (size_t i = 0; i < r->row_count; i++) x[i] = (double)r->rows[i].second;
+    for (size_t i = 0; i < r->row_count; i++) x[i] = (double)r->rows[i].second + 0.5;
     struct svg_chart over_time = {.title = "Latency over time",
                                   .subtitle = subtitle,
                                   .x_name = "second",
+                                  .x_whole = true,
                                   .y_name = "microseconds",
                                   .y_log = true,
                                   .y_least = 10,
@@ -478,6 +483,7 @@ enum err bench_report_svg(struct client *c, const struct bench_result *r, const 
     struct svg_chart flow = {.title = "Throughput over time",
                              .subtitle = subtitle,
                              .x_name = "second",
+                             .x_whole = true,
                              .y_name = "MB/s of keys and values",
                              .shade_to = seconds(r->settings->warm_up_ns),
                              .line_count = 2,

@@ -86,14 +86,13 @@ static double y_at(const struct scales *s, double y) {
 static struct scales scales_of(const struct svg_chart *c) {
     struct scales s = {.y_log = c->y_log, .y_low = c->y_log ? c->y_least : 0};
     double y_high = s.y_low;
-    bool any = false;
+    s.x_low = s.x_high = c->x_least;
     for (size_t i = 0; i < c->line_count; i++) {
         const struct svg_line *l = &c->lines[i];
         for (size_t k = 0; k < l->count; k++) {
-            if (!any || l->x[k] < s.x_low) s.x_low = l->x[k];
-            if (!any || l->x[k] > s.x_high) s.x_high = l->x[k];
+            if (l->x[k] < s.x_low) s.x_low = l->x[k];
+            if (l->x[k] > s.x_high) s.x_high = l->x[k];
             if (l->y[k] > y_high) y_high = l->y[k];
-            any = true;
         }
     }
     for (size_t i = 0; i < c->mark_count; i++) {
@@ -151,6 +150,7 @@ static void axes_draw(const struct svg_chart *c, const struct scales *s, struct 
     }
     if (c->mark_count == 0) {
         double step = svg_step(s->x_high - s->x_low, 5), first = s->x_low;
+        if (c->x_whole && step < 1) step = 1;
         if (first > 0) first = (double)(long long)(first / step) * step;
         for (double v = first; v <= s->x_high * 1.0001; v += step) {
             char text[32];
@@ -166,6 +166,13 @@ static void axes_draw(const struct svg_chart *c, const struct scales *s, struct 
                (TOP + HEIGHT - BOTTOM) / 2);
     svg_text_put(out, c->y_name);
     buf_printf(out, "</text>\n");
+}
+
+static bool line_drawable(const struct svg_line *l) {
+    for (size_t k = 0; k < l->count; k++) {
+        if (l->y[k] >= 0) return true;
+    }
+    return false;
 }
 
 static void line_draw(const struct svg_line *l, const struct scales *s, const char *colour, struct buf *out) {
@@ -207,6 +214,7 @@ void svg_chart_draw(const struct svg_chart *c, struct buf *out) {
     axes_draw(c, &s, out);
     double x = LEFT;
     for (size_t i = 0; i < c->line_count; i++) {
+        if (!line_drawable(&c->lines[i])) continue;
         line_draw(&c->lines[i], &s, colours[i], out);
         buf_printf(out, "<rect x=\"%.1f\" y=\"53\" width=\"18\" height=\"4\" fill=\"%s\"/>\n", x, colours[i]);
         text_draw(out, x + 24, 60, "start", "", c->lines[i].name);

@@ -13,7 +13,7 @@
 struct svg_line {
     const char *name;
     const double *x, *y; /* borrowed; `count` of each; y below 0: no point, the line is interrupted */
-    size_t count;
+    size_t count;        /* a line without any point is left out */
 };
 
 struct svg_mark { /* of the x axis */
@@ -27,6 +27,8 @@ struct svg_chart {
     double y_least;               /* of a logarithmic axis: > 0 */
     const struct svg_mark *marks; /* NULL: round numbers */
     size_t mark_count;
+    double x_least;              /* where the x axis begins, unless the lines begin before */
+    bool x_whole;                /* only whole numbers along it */
     double shade_from, shade_to; /* of x, greyed: the warm-up; equal: none */
     struct svg_line lines[SVG_LINES_MAX];
     size_t line_count;
