@@ -257,6 +257,26 @@ def test_two_in_one_group(bench):
     assert all(w["records_consumed"] > 0 for w in parts) and written <= read <= 2 * written, (written, parts)
 
 
+@pytest.mark.parametrize("version", [release(v) for v in kafka_server.versions.KAFKAS[:1]])
+def test_kafkas_own_perf_tests(bench, version):
+    """What Kafka's producer-perf-test writes is what we count, and its consumer-perf-test counts what we write."""
+    maven = kafka_server.maven
+    classpath = maven.classpath(maven.delivered(maven.kafka(version)))
+
+    def tool(name, *arguments):
+        return harness.run([*maven.JAVA, "-Xmx256m", "-cp", classpath, f"org.apache.kafka.tools.{name}", *map(str, arguments)], SECONDS)[1]
+    subprocess.run([OXBOW, "topic", "create", "t", "--partitions", "3", "--bootstrap-server", bench.address], capture_output=True, check=True)
+    said = tool("ProducerPerformance", "--topic", "t", "--num-records", 5000, "--record-size", 300, "--throughput", -1, "--producer-props",
+                f"bootstrap.servers={bench.address}")
+    assert "5000 records sent" in said, said
+    w = bench.json("-t", "t", "--producers", 0, "--consumers", 2, "--from-beginning")["whole_run"]
+    assert (w["records_consumed"], w["bytes_consumed"]) == (5000, 5000 * 300)
+    all_read(bench.json("-t", "u", "-p", 3, "--records", 4000, "--record-size", 250, "--consumers", 1, "--idempotence"), 4000)
+    said = tool("ConsumerPerformance", "--bootstrap-server", bench.address, "--topic", "u", "--messages", 4000, "--timeout", 60000)
+    fields = [x.strip() for x in said.strip().splitlines()[-1].split(",")]
+    assert fields[4] == "4000" and abs(float(fields[2]) - 4000 * 250 / 2 ** 20) < 0.01, said
+
+
 def test_interrupt(bench):
     p = bench.start("-t", "t", "--rate", 300, "--duration", 600, "--consumers", 1)
     time.sleep(2.5)
