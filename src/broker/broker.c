@@ -423,11 +423,6 @@ static enum err broker_listen(struct broker *b, const char **why) {
     return OK;
 }
 
-static void nobody_accepts(void *ctx, struct env_conn *c) {
-    (void)ctx, (void)c;
-    UNREACHABLE(); /* its listener is closed before the loop goes on */
-}
-
 /* Opening the cluster log takes the cluster away from whoever holds it. What this start needs and another process has
  * is noticed before that: a broker that is started twice by mistake must not end the one that serves. */
 static enum err broker_check_alone(struct broker *b, const char **why) {
@@ -443,7 +438,7 @@ static enum err broker_check_alone(struct broker *b, const char **why) {
         const struct listener *l = &b->listeners[i];
         struct env_listener *probe;
         struct env_address bound;
-        e = env_listen(b->env, l->host, l->port, false, nobody_accepts, NULL, &probe, &bound);
+        e = env_listen(b->env, l->host, l->port, false, NULL, NULL, &probe, &bound);
         if (e == OK)
             env_listener_close(b->env, probe);
         else

@@ -150,6 +150,9 @@ static void entry_done(struct objlog *l, const struct objlog_header *h) {
     slot->done = true;
     slot->checkpoint = h->kind == OBJLOG_CHECKPOINT;
     slot->boundary = h->boundary;
+    /* Those who waited have been told that it is not known: the prefix does not move over them any more, or who comes
+     * behind would wait for their answers. */
+    if (l->stopped) return;
     while (l->durable < l->next && l->durable < l->fenced_at) {
         slot = &l->window[l->durable % OBJLOG_DEPTH_MAX];
         if (!slot->done) break;

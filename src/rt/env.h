@@ -94,7 +94,8 @@ struct env_ops {
     /* Sockets. None of these suspends. Each belongs to the loop it was made on. */
     /* Listens on the current loop; port 0 = any, *bound tells which. With several loops listening on one port
      * (reuse_port) the kernel spreads the connections. accepted() runs on the loop, outside any fiber. host "" or
-     * "0.0.0.0": all addresses; names are resolved. */
+     * "0.0.0.0": all addresses; names are resolved. accepted NULL: only takes the address, which shows that it is to be
+     * had; who connects is refused. */
     enum err (*listen)(struct env *e, const char *host, uint16_t port, bool reuse_port,
                        void (*accepted)(void *ctx, struct env_conn *c), void *ctx, struct env_listener **out,
                        struct env_address *bound);

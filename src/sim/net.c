@@ -260,7 +260,8 @@ enum err sim_net_listen(struct env *e, const char *host, uint16_t port, bool reu
     l->port = port;
     l->accepted = accepted;
     l->ctx = ctx;
-    list_push_back(&n->world->listeners, &l->link);
+    list_init(&l->link);
+    if (accepted) list_push_back(&n->world->listeners, &l->link);
     sim_net_address(n, bound->host, sizeof(bound->host));
     bound->port = port;
     *out = l;

@@ -201,7 +201,7 @@ static enum err change_lane(struct stream *s) {
         upload_want(h->engine);
         waitq_wait(&h->moved);
     }
-    return OK;
+    return h->stopped ? h->stop_reason : OK; /* while we waited another may have changed the lane, and the stop come */
 }
 
 void stream_set_durability(struct stream *s, enum stream_durability durability) {

@@ -152,7 +152,7 @@ static void listener_ready(struct poll_source *s, uint32_t events) {
 
 /* --- Listening. */
 
-static int listen_on(const struct sockaddr_storage *a, socklen_t size, bool reuse_port, bool dual) {
+static int listen_on(const struct sockaddr_storage *a, socklen_t size, bool reuse_port, bool dual, bool listens) {
     int fd = socket(a->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     int on = 1, only_six = !dual;
@@ -162,7 +162,7 @@ static int listen_on(const struct sockaddr_storage *a, socklen_t size, bool reus
         rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_six, sizeof(only_six));
     }
     if (rc == 0) rc = bind(fd, (const struct sockaddr *)a, size);
-    if (rc == 0) rc = listen(fd, BACKLOG);
+    if (rc == 0 && listens) rc = listen(fd, BACKLOG);
     if (rc == 0) return fd;
     int why = errno;
     close(fd);
@@ -179,7 +179,7 @@ static enum err listener_open(struct env_listener *l, struct addresses *to, bool
     enum err err = ERR_INVALID;
     for (unsigned i = 0; i < to->count; i++) {
         if (port) address_set_port(&to->items[i], port); /* the first one's choice is everybody's */
-        int fd = listen_on(&to->items[i], to->sizes[i], reuse_port, dual);
+        int fd = listen_on(&to->items[i], to->sizes[i], reuse_port, dual, l->accepted != NULL);
         if (fd < 0) {
             err = listen_err(-fd);
             if (err == ERR_INVALID) continue;
@@ -236,7 +236,7 @@ enum err linux_listen(struct env *env, const char *host, uint16_t port, bool reu
         return err;
     }
     list_push_back(&l->loop->listeners, &l->node);
-    listener_watch(l);
+    if (accepted) listener_watch(l);
     if (bound) {
         address_format(&a, bound);
         if (all) memcpy(bound->host, "0.0.0.0", sizeof("0.0.0.0"));
@@ -248,7 +248,7 @@ enum err linux_listen(struct env *env, const char *host, uint16_t port, bool reu
 void linux_listener_close(struct env_listener *l) {
     CHECK_OBJ(l, ENV_LISTENER_MAGIC);
     ASSERT(!l->closed && l->loop == linux_loop_current());
-    if (!timer_armed(&l->pause)) listener_unwatch(l);
+    if (l->accepted && !timer_armed(&l->pause)) listener_unwatch(l);
     timer_disarm(&l->pause);
     l->closed = true;
     for (unsigned i = 0; i < l->count; i++) close(l->sockets[i].fd);

@@ -266,6 +266,22 @@ static void test_stop(void **state) {
     calls_end(all);
 }
 
+/* When it is stopped, 1 has been done and waits for 0; 0 and 2 are done later. Nobody waits for who has gone. */
+static void test_stop_in_the_middle(void **state) {
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    struct calls *all = calls_create(f, 4, 4);
+    fixture_plan(f, STORE_CREATE, 0, (struct plan){.delay_ms = 200});
+    fixture_plan(f, STORE_CREATE, 1, (struct plan){.delay_ms = 1});
+    fixture_plan(f, STORE_CREATE, 2, (struct plan){.delay_ms = 300});
+    fixture_plan(f, STORE_CREATE, 3, (struct plan){.delay_ms = 150});
+    fixture_spawn(f, stop_soon, all->log);
+    fixture_run(f, calls_run, all);
+    expect(all, 0, 4, ERR_CANCELLED);
+    assert_int_equal(objlog_durable(all->log), 0);
+    calls_end(all);
+}
+
 /* A checkpoint is the boundary of what is sent after it is durable, and of nothing sent before; deleting waits for an
  * entry that carries it. */
 static void test_boundary(void **state) {
@@ -347,6 +363,7 @@ int main(void) {
         cmocka_unit_test(test_fenced_by_damage),
         cmocka_unit_test(test_two_fences),
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_in_the_middle),
         cmocka_unit_test(test_boundary),
         cmocka_unit_test(test_deletable_waits),
         cmocka_unit_test(test_many_pieces),

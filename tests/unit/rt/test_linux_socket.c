@@ -423,9 +423,14 @@ static void refusals_are_errors(struct linux_fixture *x) {
     assert_null(l);
     assert_int_equal(env_listen(x->env, "192.0.2.1", 0, false, server_accepted, &s, &l, &at), ERR_INVALID);
     assert_int_equal(env_listen(x->env, "no-such-host.invalid", 0, false, server_accepted, &s, &l, &at) == OK, 0);
+    /* Taken and not listened on: nobody else has it, and nobody gets in. */
+    assert_int_equal(env_listen(x->env, "127.0.0.1", s.at.port, false, NULL, NULL, &l, &at), ERR_UNAVAILABLE);
+    assert_int_equal(env_listen(x->env, "127.0.0.1", 0, false, NULL, NULL, &l, &at), OK);
+    struct env_conn *c = NULL;
+    assert_int_equal(env_connect(x->env, "127.0.0.1", at.port, &c) == OK, 0);
+    env_listener_close(x->env, l);
     env_listener_close(x->env, s.listener);
     s.listener = NULL;
-    struct env_conn *c = NULL;
     assert_int_equal(env_connect(x->env, "127.0.0.1", s.at.port, &c), ERR_UNAVAILABLE);
     assert_int_equal(env_connect(x->env, "localhost", s.at.port, &c), ERR_UNAVAILABLE);
     assert_null(c);

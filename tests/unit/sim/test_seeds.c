@@ -15,6 +15,11 @@ static const struct {
     {"streams", 522, "an object was made for records that the same entry trimmed, and nobody knew it"},
     {"broker", 20, "a topic that was made anew had the committed offsets of the one before"},
     {"broker", 3000606, "a WAL write that ended after a stop had given the WAL up handed it another block"},
+    {"broker", 5511708, "an append went on in a shard that had been stopped while it waited for another lane"},
+    {"broker", 5505681, "an append that had been given up at a stop was waited for by the one behind it"},
+    {"rivals", 5506592, "the same, in a broker that did not stop any more"},
+    {"broker", 5009095,
+     "the checker took a commit by name, made after its topic was made anew, for a promise about the new one"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
 };
 
