@@ -257,6 +257,32 @@ def test_two_in_one_group(bench):
     assert all(w["records_consumed"] > 0 for w in parts) and written <= read <= 2 * written, (written, parts)
 
 
+def test_topic_goes(bench):
+    """A code that may pass is repeated, with new metadata: until the topic is there again, or else until the time-out."""
+    def topic(verb, *arguments):
+        subprocess.run([OXBOW, "topic", verb, "t", *arguments, "--bootstrap-server", bench.address], capture_output=True, check=True)
+
+    def there():
+        out = subprocess.run([OXBOW, "topic", "describe", "t", "--json", "--bootstrap-server", bench.address], capture_output=True, text=True, check=False)
+        return out.returncode == 0 and sum(p["latest"] for p in json.loads(out.stdout)[0]["partitions"]) > 5
+    p = bench.start("-t", "t", "-p", 2, "--rate", 50, "--duration", 5, "--json")
+    eventually(there)
+    topic("delete")
+    time.sleep(0.5)
+    topic("create", "--partitions", "2")
+    out, err = p.communicate(timeout=SECONDS)
+    assert p.returncode == 0, err
+    r = check(json.loads(out))
+    assert r["errors"]["UNKNOWN_TOPIC_OR_PARTITION"] > 0 and r["whole_run"]["batches_sent_again"] > 0
+    assert r["series"][-1]["records_acked"] > 0 and r["whole_run"]["records_acked"] >= 225
+    p = bench.start("-t", "t", "-p", 2, "--rate", 50, "--duration", 600, "--timeout-ms", 2000)
+    time.sleep(1)
+    topic("delete")
+    out, err = p.communicate(timeout=SECONDS)
+    assert p.returncode == 1 and out == "" and err.count("\n") == 1
+    assert "nothing was acknowledged for 2000 ms" in err and "UNKNOWN_TOPIC_OR_PARTITION" in err, err
+
+
 @pytest.mark.parametrize("version", [release(v) for v in kafka_server.versions.KAFKAS[:1]])
 def test_kafkas_own_perf_tests(bench, version):
     """What Kafka's producer-perf-test writes is what we count, and its consumer-perf-test counts what we write."""
