@@ -10,6 +10,7 @@
 #include "cli/bench_svg.h"
 #include "cli/output.h"
 
+#define BUSY_PERCENT 85u
 #define TITLE_SIZE 400u
 
 static const struct percentile {
@@ -32,6 +33,12 @@ static uint64_t cpu_per_gb(uint64_t cpu_ns, uint64_t bytes) {
 
 static uint64_t broker_cpu_ns(const struct bench_result *r) {
     return r->broker_after.cpu_ns > r->broker_before.cpu_ns ? r->broker_after.cpu_ns - r->broker_before.cpu_ns : 0;
+}
+
+/* How much of its threads' time this client has used, in percent: near 100 it is the client that is measured. */
+static uint64_t busy_percent(const struct bench_result *r) {
+    uint64_t had_ns = r->measured_ns * r->settings->threads;
+    return had_ns ? (uint64_t)((double)r->own_cpu_ns * 100 / (double)had_ns) : 0;
 }
 
 static uint64_t missing(const struct bench_result *r) {
@@ -150,9 +157,12 @@ static void backlog_print(const struct bench_result *r, struct buf *out) {
 static void costs_print(const struct bench_result *r, struct buf *out) {
     const struct bench_counts *c = &r->measured;
     uint64_t bytes = c->in_bytes + c->out_bytes;
-    buf_printf(out, "this client: %.2f s of processor time", seconds(r->own_cpu_ns));
+    buf_printf(out, "this client: %.2f s of processor time, %" PRIu64 " %% of its threads' time",
+               seconds(r->own_cpu_ns), busy_percent(r));
     if (bytes) buf_printf(out, ", %.3f s per GB in and out", seconds(cpu_per_gb(r->own_cpu_ns, bytes)));
     buf_printf(out, "\n");
+    if (busy_percent(r) >= BUSY_PERCENT)
+        buf_printf(out, "this client was busy nearly all the time: it may be what limits; see --threads\n");
     if (!r->settings->broker_pid) return;
     buf_printf(out, "broker, process %" PRIu64 ": %.2f s of processor time", r->settings->broker_pid,
                seconds(broker_cpu_ns(r)));
@@ -309,6 +319,7 @@ static void cost_json(const struct bench_result *r, struct json *j) {
     json_open(j, "client", '{');
     number(j, "cpu_ns", r->own_cpu_ns);
     number(j, "cpu_ns_per_gb", cpu_per_gb(r->own_cpu_ns, c->in_bytes + c->out_bytes));
+    number(j, "busy_percent", busy_percent(r));
     json_close(j, '}');
     if (!r->settings->broker_pid) return;
     json_open(j, "broker", '{');
