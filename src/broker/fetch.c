@@ -20,6 +20,10 @@
 #include "kafka/kafka_messages.h"
 
 #define STORE_READS_MAX 16u /* at once, for one request and shard */
+/* So long the store is asked for what fits into one answer; then what is there goes out. Many small objects on a slow
+ * store would else take longer than clients wait, who would ask for the same again and never come on. (Kafka:
+ * remote.fetch.max.wait.ms.) */
+#define STORE_READS_NS (500 * NS_PER_MS)
 #define CONVERTED_BYTES_MAX                                                                                            \
     ((size_t)16 << 20) /* the most that an answer in an old format carries: it is memory of its own */
 #define CONGESTED_BYTES ((size_t)1 << 20) /* the most that an answer carries while too many bytes wait to be sent */
@@ -68,6 +72,7 @@ struct fetch {
     int16_t version;
     /* Of one reading. Groups read one after another, so that these are touched by one loop at a time. */
     size_t bytes, budget;
+    uint64_t store_until_ns;
     /* Of the waiting. */
     struct timer timer;
     bool watching, triggered, cancelled;
@@ -122,6 +127,7 @@ static void item_read(struct fetch *f, struct shard *s, struct fetch_item *item,
         .max_bytes = granted,
         .whole_first = fetch_is_hard(f) ? granted > 0 : whole_first,
         .cached_only = cached_only,
+        .until_ns = f->store_until_ns,
     };
     item->err = item_check_format(f, slot_partition(slot));
     if (item->err == OK) item->err = partition_read(slot_partition(slot), &how, &item->fetched, &item->records);
@@ -149,7 +155,8 @@ struct store_read {
 static void store_read_one(void *ctx, size_t i) {
     const struct store_read *s = ctx;
     struct fetch *f = s->group->fetch;
-    if (f->budget == 0 && f->bytes > 0) return; /* its turn comes with the next request */
+    /* Its turn comes with the next request. */
+    if (f->bytes > 0 && (f->budget == 0 || env_now_ns(f->env) >= f->store_until_ns)) return;
     item_read(f, s->group->shard, s->busy[i], false);
 }
 
@@ -186,6 +193,7 @@ static void fetch_drop_records(struct fetch *f) {
 static void fetch_read(struct fetch *f) {
     fetch_drop_records(f);
     f->budget = f->max_bytes;
+    f->store_until_ns = env_now_ns(f->env) + STORE_READS_NS;
     for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_read_cached, &f->groups[i]);
     for (size_t i = 0; i < f->group_count; i++) {
         if (group_is_busy(&f->groups[i])) loop_call(f->groups[i].shard->loop, group_read_store, &f->groups[i]);

@@ -70,6 +70,7 @@ struct partition_fetch {
     int32_t last_fetched_epoch;   /* -1: not checked (v12 and later: diverging epoch) */
     size_t max_bytes;
     bool whole_first; /* return one whole batch even above max_bytes */
+    uint64_t until_ns; /* from then on the store is not asked for more once there is something; 0: always */
     bool cached_only; /* do not suspend for the store: ERR_BUSY if it would have to */
 };
 struct partition_fetched {

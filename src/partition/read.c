@@ -47,7 +47,8 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     if (f->offset >= high_watermark) return p->closing ? ERR_NOT_LEADER : OK;
     if (!partition_enter(p)) return ERR_NOT_LEADER;
     size_t before = out->size_bytes;
-    e = stream_read(p->stream, f->offset, high_watermark, f->max_bytes, f->whole_first, f->cached_only, out);
+    e = stream_read(p->stream, f->offset, high_watermark, f->max_bytes, f->whole_first, f->cached_only,
+                    f->until_ns ? f->until_ns : UINT64_MAX, out);
     ASSERT(out->size_bytes >= before);
     p->counters.bytes_out += out->size_bytes - before;
     /* Both may have risen meanwhile, and the one never above the other. */

@@ -354,7 +354,8 @@ static bool read_some(struct part *p, bool everything) {
     while (offset < end && ok && !sim_failed(t->world)) {
         struct slices got;
         slices_init(&got, l->env->mem);
-        enum err e = stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, &got);
+        enum err e =
+            stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, UINT64_MAX, &got);
         if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
             slices_deinit(&got);
             return false;

@@ -10,6 +10,7 @@ struct read {
     uint64_t offset, limit;
     size_t max_bytes, taken;
     bool whole_first, cached_only, full;
+    uint64_t until_ns;
     struct slices *out;
 };
 
@@ -95,10 +96,15 @@ static enum err take_block(struct read *r, struct slice block) {
     return OK;
 }
 
+/* Only what is in memory may still come. */
+static bool without_store(const struct read *r) {
+    return r->cached_only || (r->taken > 0 && env_now_ns(r->s->shard->engine->env) >= r->until_ns);
+}
+
 /* Everything that is wanted of one piece. */
 static enum err from_piece(struct read *r, const struct state_range *piece) {
     struct read_cache *cache = r->s->shard->blocks;
-    if (r->cached_only && !read_cache_has_index(cache, piece)) return ERR_BUSY;
+    if (!read_cache_has_index(cache, piece) && without_store(r)) return ERR_BUSY;
     const struct object_block *blocks;
     struct slice hold;
     enum err e = read_cache_index(cache, piece, &blocks, &hold);
@@ -107,7 +113,7 @@ static enum err from_piece(struct read *r, const struct state_range *piece) {
     size_t window = window_of(r->s, from);
     uint32_t i = block_of(blocks, piece->block_count, r->offset);
     while (e == OK && i < piece->block_count && !r->full) {
-        if (r->cached_only && !read_cache_has(cache, piece, &blocks[i])) {
+        if (!read_cache_has(cache, piece, &blocks[i]) && without_store(r)) {
             e = ERR_BUSY;
             break;
         }
@@ -148,7 +154,7 @@ static enum err read_on(struct read *r) {
 }
 
 enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
-                     bool cached_only, struct slices *out) {
+                     bool cached_only, uint64_t until_ns, struct slices *out) {
     CHECK_OBJ(s, STREAM_MAGIC);
     ASSERT(limit <= stream_durable_end(s) || env_mutant(s->shard->engine->env, MUTANT_FETCH_AHEAD));
     ASSERT(loop_current() == s->shard->loop);
@@ -159,6 +165,7 @@ enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t m
                      .max_bytes = max_bytes,
                      .whole_first = whole_first,
                      .cached_only = cached_only,
+                     .until_ns = until_ns,
                      .out = out};
     s->readers++;
     enum err e = read_on(&r);

@@ -135,13 +135,14 @@ uint64_t stream_durable_end(const struct stream *s); /* = high watermark */
 /* The log start offset that is durable (shown to clients); trims move it once durable. */
 uint64_t stream_durable_start(const struct stream *s);
 
-/* Reads whole batches from the one that holds `offset` on, of those wholly below `limit` (<= durable_end), until
+/* until_ns: from then on nothing more is asked of the store once there is something: slow reads of many small objects
+ * come in parts. UINT64_MAX: all that fits. Reads whole batches from the one that holds `offset` on, of those wholly below `limit` (<= durable_end), until
  * max_bytes would be passed; the first batch comes whatever its
  * size when `whole_first`. Appends slices to out (one batch or a run of batches each). An offset == limit gives
  * nothing. ERR_OFFSET_OUT_OF_RANGE. Suspends when it has to go to the store
  * (`cached_only`: stops there instead, with what it has; ERR_BUSY if that is nothing). */
 enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
-                     bool cached_only, struct slices *out) WARN_UNUSED;
+                     bool cached_only, uint64_t until_ns, struct slices *out) WARN_UNUSED;
 /* The first batch at or above `from` and wholly below `limit` whose max timestamp is >= timestamp; ERR_NOT_FOUND.
  * Suspends. */
 enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp,

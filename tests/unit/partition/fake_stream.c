@@ -173,7 +173,8 @@ static struct slice payload_slice(const struct streams *s, const struct stream_r
 }
 
 enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
-                     bool cached_only, struct slices *out) {
+                     bool cached_only, uint64_t until_ns, struct slices *out) {
+    (void)until_ns;
     s->owner->reads++;
     ASSERT(limit <= stream_durable_end(s));
     if (cached_only) return ERR_BUSY; /* this one caches nothing */

@@ -216,7 +216,7 @@ static void read_all(struct part *p) {
     for (unsigned tries = 0; offset < end && tries < 100 && !stops(e);) {
         struct slices got;
         slices_init(&got, e->env->mem);
-        err = stream_read(p->stream, offset, end, 30000, true, false, &got);
+        err = stream_read(p->stream, offset, end, 30000, true, false, UINT64_MAX, &got);
         EXPECT(e, err == OK || !e->run->must, "partition %u: %lu cannot be read: %s", p->index, offset, err_name(err));
         EXPECT(e, err != ERR_CORRUPT && err != ERR_TRUNCATED && err != ERR_NOT_FOUND && err != ERR_OFFSET_OUT_OF_RANGE,
                "partition %u: reading %lu: %s", p->index, offset, err_name(err));

@@ -151,7 +151,7 @@ static void read_all(struct engine *e, uint64_t id, uint64_t from) {
     while (offset < end) {
         struct slices got;
         slices_init(&got, e->env->mem);
-        assert_int_equal(stream_read(s, offset, end, 300000, true, false, &got), OK);
+        assert_int_equal(stream_read(s, offset, end, 300000, true, false, UINT64_MAX, &got), OK);
         assert_true(got.count > 0);
         for (size_t i = 0; i < got.count; i++) {
             for (size_t at = 0; at < got.items[i].size;) {
@@ -213,14 +213,15 @@ static void reads_fiber(void *arg) {
     /* Limits. */
     struct slices got;
     slices_init(&got, e.env->mem);
-    assert_int_equal(stream_read(e.open[1], 200, 200, 1000, true, false, &got), OK);
+    assert_int_equal(stream_read(e.open[1], 200, 200, 1000, true, false, UINT64_MAX, &got), OK);
     assert_int_equal(got.count, 0);
-    assert_int_equal(stream_read(e.open[1], 10, 20, 1, false, false, &got), OK); /* nothing fits */
+    assert_int_equal(stream_read(e.open[1], 10, 20, 1, false, false, UINT64_MAX, &got), OK); /* nothing fits */
     assert_int_equal(got.count, 0);
-    assert_int_equal(stream_read(e.open[1], 10, 20, 1, true, false, &got), OK); /* the first one all the same */
+    assert_int_equal(stream_read(e.open[1], 10, 20, 1, true, false, UINT64_MAX, &got),
+                     OK); /* the first one all the same */
     assert_int_equal(got.count, 1);
-    assert_int_equal(stream_read(e.open[1], 0, 20, 1u << 20, true, true, &got), ERR_BUSY); /* not cached */
-    assert_int_equal(stream_read(e.open[1], 150, 20, 1, true, false, &got), ERR_OFFSET_OUT_OF_RANGE);
+    assert_int_equal(stream_read(e.open[1], 0, 20, 1u << 20, true, true, UINT64_MAX, &got), ERR_BUSY); /* not cached */
+    assert_int_equal(stream_read(e.open[1], 150, 20, 1, true, false, UINT64_MAX, &got), ERR_OFFSET_OUT_OF_RANGE);
     slices_deinit(&got);
     /* By timestamp, in objects and in the cache. */
     static const uint64_t wanted[] = {0, 3, 150, 199};
@@ -241,6 +242,51 @@ static void what_is_appended_is_read_from_cache_and_objects(void **state) {
     (void)state;
     struct test t = test_begin();
     test_run(t.node, reads_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+/* Many small objects on a slow store: a read brings what there is in time, and goes on from there. */
+static void slow_reads_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine *e = MEM_NEW(loop_current()->env->mem, struct engine);
+    e->node = t->node;
+    options_init(e);
+    start(e, &t->cluster);
+    for (unsigned i = 0; i < 6; i++) {
+        append(e, 1, 5000);
+        fiber_sleep_ns(1500 * NS_PER_MS); /* each in an upload of its own */
+    }
+    stop(e);
+    start(e, &t->cluster);
+    t->world->faults.chance[SIM_STORE_SLOW] = 1; /* a request takes seconds */
+    uint64_t end = stream_durable_end(e->open[1]), offset = 0, reads = 0;
+    while (offset < end) {
+        struct slices got;
+        slices_init(&got, e->env->mem);
+        uint64_t until = env_now_ns(e->env) + 500 * NS_PER_MS;
+        assert_int_equal(stream_read(e->open[1], offset, end, 1u << 20, true, false, until, &got), OK);
+        assert_true(got.count > 0);
+        for (size_t i = 0; i < got.count; i++) {
+            for (size_t at = 0; at < got.items[i].size; offset++) {
+                struct batch_header h;
+                assert_int_equal(batch_parse(got.items[i].data + at, got.items[i].size - at, &h), OK);
+                assert_int_equal(h.base_offset, offset);
+                at += h.size;
+            }
+        }
+        slices_deinit(&got);
+        reads++;
+    }
+    assert_int_equal(offset, 6);
+    assert_true(reads > 1);
+    sim_faults_none(&t->world->faults);
+    stop(e);
+    mem_free(loop_current()->env->mem, e);
+}
+static void slow_reads_come_in_parts(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, slow_reads_fiber, &t);
     sim_world_destroy(t.world);
 }
 
@@ -779,6 +825,7 @@ static void a_jumping_wall_clock_forgets_no_producer(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_appended_is_read_from_cache_and_objects),
+        cmocka_unit_test(slow_reads_come_in_parts),
         cmocka_unit_test(a_power_cut_loses_nothing),
         cmocka_unit_test(without_a_wal_the_ledger_confirms),
         cmocka_unit_test(a_wal_with_records_is_asked_for),
