@@ -117,6 +117,28 @@ int client_run(const char *command, const struct client_options *o, int (*run)(s
     return c.status;
 }
 
+void client_init_beside(struct client *c, const struct client *like) {
+    *c = (struct client){.env = like->env,
+                         .command = like->command,
+                         .timeout_ns = like->timeout_ns,
+                         .json = like->json,
+                         .bootstrap_count = like->bootstrap_count,
+                         .controller_id = -1};
+    memcpy(c->bootstrap, like->bootstrap, sizeof(c->bootstrap));
+    mem_init_heap(&c->mem);
+    list_init(&c->conns);
+    list_init(&c->attempts);
+    waitq_init(&c->stopped);
+}
+
+void client_end_beside(struct client *c, struct client *to) {
+    client_attempts_move(c, to);
+    LIST_EACH_SAFE(n, &c->conns) client_drop(LIST_ENTRY(n, struct client_conn, node));
+    mem_free(&c->mem, c->brokers);
+    c->brokers = NULL;
+    c->broker_count = 0;
+}
+
 static void on_signal(void *arg, unsigned count) {
     struct client *c = arg;
     c->stopping = true;

@@ -114,6 +114,20 @@ enum err client_call(struct client_conn *cc, int16_t api_key, int16_t cap, const
 enum err client_forget(struct client_conn *cc) WARN_UNUSED;
 /* Closes one, whatever it is doing; client_await is not under way. */
 void client_drop(struct client_conn *cc);
+/* Closes all on which nothing is under way. */
+void client_drop_idle(struct client *c);
+/* A new connection for whoever wants to do more with it than one request at a time: versions are learnt, then every
+ * event of the socket goes to `events`, and *raw is for env_conn_send. The calls above never choose it, and only
+ * client_version, client_conn_name and client_drop may be used with it. `to` NULL: where node_id is by the last
+ * metadata. */
+enum err client_hand_over(struct client *c, const struct client_address *to, int32_t node_id,
+                          const struct env_conn_events *events, void *ctx, struct client_conn **out,
+                          struct env_conn **raw) WARN_UNUSED;
+/* A client of the same cluster on the loop that calls, with connections and failures of its own: for several workers in
+ * one process. Its end closes what is open and leaves abandoned attempts to connect to `to`, which must wait meanwhile.
+ */
+void client_init_beside(struct client *c, const struct client *like);
+void client_end_beside(struct client *c, struct client *to);
 
 /* --- What every subcommand asks (client_ask.c). */
 

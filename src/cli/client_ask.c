@@ -80,7 +80,11 @@ const struct kafka_metadata_response_topic *client_find_topic(const struct kafka
 
 const struct kafka_metadata_response_partition *client_find_partition(const struct kafka_metadata_response_topic *t,
                                                                       int32_t index) {
-    for (int32_t i = 0; t && i < t->partitions.count; i++) {
+    if (!t) return NULL;
+    /* In order and complete, as a rule: a topic may have a hundred thousand. */
+    if (index >= 0 && index < t->partitions.count && t->partitions.items[index].partition_index == index)
+        return &t->partitions.items[index];
+    for (int32_t i = 0; i < t->partitions.count; i++) {
         if (t->partitions.items[i].partition_index == index) return &t->partitions.items[i];
     }
     return NULL;
@@ -241,16 +245,20 @@ static enum err offsets_ask(struct client *c, int32_t node, const int32_t *leade
     }
     e = client_call(cc, KAFKA_API_LIST_OFFSETS, CLIENT_ANY_VERSION, &q, a, &r);
     if (e != OK) return e;
+    size_t next = 0; /* brokers answer in the order of the request, as a rule */
     for (int32_t k = 0; k < r.topics.count; k++) {
         const struct kafka_list_offsets_response_topic *t = &r.topics.items[k];
         for (int32_t m = 0; m < t->partitions.count; m++) {
             const struct kafka_list_offsets_response_partition *p = &t->partitions.items[m];
-            for (size_t i = 0; i < count; i++) {
-                if (items[i].partition != p->partition_index || leaders[i] != node) continue;
+            for (size_t n = 0; n < count; n++) {
+                size_t i = (next + n) % count;
+                if (items[i].partition != p->partition_index || leaders[i] != node || items[i].done) continue;
                 if (!kafka_string_equal(items[i].topic, t->name)) continue;
                 items[i].code = p->error_code;
                 items[i].offset = p->offset;
                 items[i].done = !client_code_retriable(p->error_code);
+                next = i + 1;
+                break;
             }
         }
     }

@@ -25,25 +25,37 @@ struct attempt {
 
 static struct env_bytes conn_room(void *ctx) {
     struct client_conn *cc = ctx;
+    if (cc->owner_events) return cc->owner_events->room(cc->owner_ctx);
     buf_reserve(&cc->in, READ_BYTES);
     return (struct env_bytes){cc->in.data + cc->in.size, cc->in.capacity - cc->in.size};
 }
 
 static void conn_received(void *ctx, size_t size) {
     struct client_conn *cc = ctx;
+    if (cc->owner_events) {
+        cc->owner_events->received(cc->owner_ctx, size);
+        return;
+    }
     cc->in.size += size;
     waitq_wake_all(&cc->arrived);
 }
 
 static void conn_sent(void *ctx, size_t queued_bytes) {
     struct client_conn *cc = ctx;
-    (void)queued_bytes;
+    if (cc->owner_events) {
+        cc->owner_events->sent(cc->owner_ctx, queued_bytes);
+        return;
+    }
     waitq_wake_all(&cc->arrived);
 }
 
 static void conn_closed(void *ctx, enum err why) {
     struct client_conn *cc = ctx;
     cc->broken = why == OK ? ERR_CLOSED : why;
+    if (cc->owner_events) {
+        cc->owner_events->closed(cc->owner_ctx, cc->broken);
+        return;
+    }
     waitq_wake_all(&cc->arrived);
 }
 
@@ -68,6 +80,11 @@ void client_attempts_free(struct client *c) {
         list_remove(n);
         mem_free(&c->mem, LIST_ENTRY(n, struct attempt, node));
     }
+}
+
+void client_attempts_move(struct client *from, struct client *to) {
+    LIST_EACH(n, &from->attempts) LIST_ENTRY(n, struct attempt, node)->client = to;
+    list_splice_back(&to->attempts, &from->attempts);
 }
 
 static enum err connect_in_time(struct client_conn *cc, uint64_t deadline_ns) {
@@ -196,6 +213,13 @@ static void broken_drop(struct client *c) {
     }
 }
 
+void client_drop_idle(struct client *c) {
+    LIST_EACH_SAFE(n, &c->conns) {
+        struct client_conn *cc = LIST_ENTRY(n, struct client_conn, node);
+        if (!cc->waiting) client_drop(cc);
+    }
+}
+
 enum err client_any(struct client *c, struct client_conn **out) {
     broken_drop(c);
     LIST_EACH(n, &c->conns) {
@@ -241,6 +265,33 @@ enum err client_node(struct client *c, int32_t node_id, struct client_conn **out
     }
     struct client_address to = b->address;
     return conn_make(c, &to, node_id, out);
+}
+
+enum err client_hand_over(struct client *c, const struct client_address *to, int32_t node_id,
+                          const struct env_conn_events *events, void *ctx, struct client_conn **out,
+                          struct env_conn **raw) {
+    struct client_address address;
+    const struct client_broker *b = NULL;
+    for (size_t i = 0; !to && i < c->broker_count && !b; i++) {
+        if (c->brokers[i].node_id == node_id) b = &c->brokers[i];
+    }
+    if (!to && !b) {
+        return client_fail(c, ERR_UNAVAILABLE, "the cluster does not say where its broker %d is", (int)node_id);
+    }
+    address = to ? *to : b->address;
+    enum err e = conn_make(c, &address, node_id, out);
+    if (e != OK) return e;
+    struct client_conn *cc = *out;
+    cc->waiting = true; /* for ever: nobody else takes it */
+    cc->owner_events = events;
+    cc->owner_ctx = ctx;
+    buf_deinit(&cc->in);
+    buf_init(&cc->in, &c->mem);
+    *raw = cc->raw;
+    if (cc->broken == OK) return OK;
+    e = client_fail(c, cc->broken, "the broker at %s closed the connection", cc->name);
+    client_drop(cc);
+    return e;
 }
 
 const char *client_conn_name(const struct client_conn *cc) {

@@ -14,6 +14,8 @@ struct client_conn {
     struct buf in;   /* what has arrived of the answer */
     struct waitq arrived;
     enum err broken;
+    const struct env_conn_events *owner_events; /* of one that was handed over; NULL: our own */
+    void *owner_ctx;
     /* The request under way. */
     bool waiting;
     int32_t correlation_id;
@@ -26,6 +28,7 @@ struct client_conn {
 
 /* Frees what abandoned attempts to connect have left. After the environment's end. */
 void client_attempts_free(struct client *c);
+void client_attempts_move(struct client *from, struct client *to);
 /* Fills c->bootstrap. False when the text makes no sense. */
 bool client_bootstrap_parse(struct client *c, const char *text);
 

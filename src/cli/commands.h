@@ -26,5 +26,6 @@ extern const struct command command_topic;
 extern const struct command command_group;
 extern const struct command command_produce;
 extern const struct command command_consume;
+extern const struct command command_bench;
 
 #endif

@@ -14,6 +14,7 @@ static const struct command *const commands[] = {
     &command_group,
     &command_produce,
     &command_consume,
+    &command_bench,
     &command_wal,
     &command_ledger,
     &command_object,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -48,6 +49,58 @@ enum err process_read_file(const char *path, struct buf *out, char *why, size_t 
 
 const char *process_environment(const char *name) {
     return getenv(name);
+}
+
+/* Behind "name:" in /proc/PID/status, in bytes; 0 when it is not there. */
+static uint64_t status_bytes(const char *text, const char *name) {
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + strlen(name), NULL, 10) * 1024 : 0;
+}
+
+enum err process_usage(uint64_t pid, struct process_usage *out) {
+    char path[64], why[256];
+    struct mem m;
+    struct buf text;
+    *out = (struct process_usage){0};
+    mem_init_heap(&m);
+    buf_init(&text, &m);
+    if (pid == 0) pid = (uint64_t)getpid();
+    (void)snprintf(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)pid);
+    enum err e = process_read_file(path, &text, why, sizeof(why));
+    if (e == OK) {
+        buf_u8(&text, 0);
+        /* The name may hold anything; behind its last bracket user and system time are the 12th and 13th field. */
+        const char *at = strrchr((const char *)text.data, ')');
+        unsigned long long user = 0, system = 0;
+        if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+            e = ERR_CORRUPT;
+        long ticks = sysconf(_SC_CLK_TCK);
+        out->cpu_ns = (user + system) * (1000000000ull / (uint64_t)(ticks > 0 ? ticks : 100));
+    }
+    text.size = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%llu/status", (unsigned long long)pid);
+    if (e == OK) e = process_read_file(path, &text, why, sizeof(why));
+    if (e == OK) {
+        buf_u8(&text, 0);
+        out->resident_bytes = status_bytes((const char *)text.data, "VmRSS:");
+        out->peak_bytes = status_bytes((const char *)text.data, "VmHWM:");
+    }
+    buf_deinit(&text);
+    struct rusage own;
+    if (e == OK && pid == (uint64_t)getpid() && getrusage(RUSAGE_SELF, &own) == 0) {
+        /* Finer than the ticks of /proc. */
+        out->cpu_ns = ((uint64_t)own.ru_utime.tv_sec + (uint64_t)own.ru_stime.tv_sec) * 1000000000ull +
+                      ((uint64_t)own.ru_utime.tv_usec + (uint64_t)own.ru_stime.tv_usec) * 1000ull;
+    }
+    return e;
+}
+
+uint64_t process_files_allow(void) {
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0) return 1024;
+    l.rlim_cur = l.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &l);
+    return getrlimit(RLIMIT_NOFILE, &l) == 0 ? (uint64_t)l.rlim_cur : 1024;
 }
 
 void process_end(int status) {

@@ -4,6 +4,7 @@
 #define OXBOW_CLI_PROCESS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/bytes.h"
 #include "base/err.h"
@@ -15,6 +16,17 @@ enum err process_read_file(const char *path, struct buf *out, char *why, size_t 
 
 /* A variable of the process's environment; NULL when it is not set. Borrowed. */
 const char *process_environment(const char *name);
+
+/* What the kernel has counted for a process: processor time of user and system together, memory now and at its peak.
+ * pid 0: this one. ERR_NOT_FOUND: there is no such process. */
+struct process_usage {
+    uint64_t cpu_ns;
+    uint64_t resident_bytes, peak_bytes;
+};
+enum err process_usage(uint64_t pid, struct process_usage *out) WARN_UNUSED;
+
+/* Allows as many open files as the system lets this process have; returns how many. */
+uint64_t process_files_allow(void);
 
 /* Ends the process at once: nothing is written out or freed. */
 _Noreturn void process_end(int status);

@@ -1,4 +1,4 @@
-/* Reading a configuration file; the first signal asks, the second ends. */
+/* Reading a configuration file; the first signal asks, the second ends; what a process has used. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,8 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -91,10 +93,53 @@ static void test_signals(void **state) {
     }
 }
 
+/* A child that has worked: what /proc says of another process is what getrusage says of it in the end. Its name has a
+ * bracket and a blank in it, as a name may. */
+static void test_usage(void **state) {
+    (void)state;
+    struct process_usage own, other;
+    assert_int_equal(process_usage(0, &own), OK);
+    assert_true(own.cpu_ns > 0 && own.resident_bytes > 100000 && own.peak_bytes >= own.resident_bytes);
+    int ready[2], end[2];
+    assert_int_equal(pipe(ready) | pipe(end), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        char c = 0;
+        struct process_usage u = {0};
+        (void)prctl(PR_SET_NAME, ") S 1 (");
+        close(end[1]);
+        while (u.cpu_ns < 150000000) {
+            if (process_usage(0, &u) != OK) _exit(1);
+        }
+        if (write(ready[1], &c, 1) != 1) _exit(1);
+        _exit(read(end[0], &c, 1) == 0 ? 0 : 1);
+    }
+    char c;
+    int status;
+    close(end[0]);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    assert_int_equal(process_usage((uint64_t)child, &other), OK);
+    assert_in_range(other.cpu_ns, 100000000, 60000000000ull);
+    assert_true(other.resident_bytes > 100000);
+    close(end[1]);
+    struct rusage used;
+    assert_int_equal(wait4(child, &status, 0, &used), child);
+    assert_int_equal(status, 0);
+    uint64_t in_the_end = (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000000u +
+                          (uint64_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1000u;
+    assert_true(other.cpu_ns <= in_the_end + 30000000);
+    assert_int_equal(process_usage((uint64_t)child, &other), ERR_NOT_FOUND);
+    assert_int_equal(other.cpu_ns, 0);
+    close(ready[0]);
+    close(ready[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read_file),
         cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
