@@ -167,7 +167,7 @@ struct bench_result {
     struct process_usage broker_before, broker_after;                  /* around the measured time */
     uint64_t backlog_records, backlog_bytes, backlog_ns, caught_up_ns; /* caught_up_ns 0: not */
     uint64_t expected_records; /* that consumers should have read; UINT64_MAX: not known */
-    uint64_t late_records; /* due and not acknowledged when the measured time ended */
+    uint64_t late_records;     /* due and not acknowledged when the measured time ended */
     uint64_t idle_open;
     bool interrupted, drained;
 };
