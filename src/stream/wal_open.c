@@ -59,12 +59,13 @@ static bool all_zero(const uint8_t *data, size_t size) {
 static bool torn_first(const uint8_t *sectors) {
     enum { SAME_IN_EACH = 24 }; /* magic, version, state, sequence */
     const uint8_t *torn = sectors + ENV_FILE_ALIGN;
-    uint8_t want[WAL_SUPERBLOCK_SIZE];
-    wal_superblock_encode(&(struct wal_superblock){.sequence = 1}, want);
+    uint8_t format[WAL_SUPERBLOCK_SIZE], init[WAL_SUPERBLOCK_SIZE]; /* open, and closed */
+    wal_superblock_encode(&(struct wal_superblock){.sequence = 1}, format);
+    wal_superblock_encode(&(struct wal_superblock){.sequence = 1, .closed = true}, init);
     for (size_t i = 0; i < SAME_IN_EACH; i++) {
-        if (torn[i] && torn[i] != want[i]) return false;
+        if (torn[i] && torn[i] != format[i] && torn[i] != init[i]) return false;
     }
-    return all_zero(sectors, ENV_FILE_ALIGN) && all_zero(torn + sizeof(want), ENV_FILE_ALIGN - sizeof(want));
+    return all_zero(sectors, ENV_FILE_ALIGN) && all_zero(torn + sizeof(format), ENV_FILE_ALIGN - sizeof(format));
 }
 
 /* The newer of two superblocks that verify. Neither: OK without one if there never was a whole one, else why the file is

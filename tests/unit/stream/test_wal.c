@@ -314,12 +314,18 @@ static void superblocks_take_turns_and_damage_is_refused(void **state) {
 }
 
 /* A power cut during the first format: the first superblock, in slot 1, is torn, and slot 0 was never written. */
-static void torn_first_fiber(void *arg) {
-    (void)arg;
+static void torn_first(bool init) {
     struct wal_run r, back;
     struct wal_found found;
-    open_new(&r, 5);
-    stop(&r);
+    if (init) {
+        run_init(&r, 5);
+        struct wal_options o = options_of(&r);
+        const char *why;
+        assert_int_equal(wal_init(&o, (const uint8_t *)"sixteen bytes ..", false, &why), OK);
+    } else {
+        open_new(&r, 5);
+        stop(&r);
+    }
     uint8_t whole[ENV_FILE_ALIGN], torn[ENV_FILE_ALIGN] = {0}, zero[ENV_FILE_ALIGN] = {0};
     struct wal_superblock first;
     read_file(ENV_FILE_ALIGN, whole, sizeof(whole));
@@ -360,9 +366,18 @@ static void torn_first_fiber(void *arg) {
     read_back(&back, &found);
     assert_int_equal(back.read, 1);
 }
+static void torn_first_fiber(void *arg) {
+    (void)arg;
+    torn_first(false);
+}
+static void torn_init_fiber(void *arg) {
+    (void)arg;
+    torn_first(true);
+}
 static void a_torn_first_superblock_is_none(void **state) {
     (void)state;
     in_world(torn_first_fiber);
+    in_world(torn_init_fiber);
 }
 
 static void versions_fiber(void *arg) {
