@@ -15,6 +15,7 @@ static const struct {
     {"streams", 522, "an object was made for records that the same entry trimmed, and nobody knew it"},
     {"broker", 20, "a topic that was made anew had the committed offsets of the one before"},
     {"broker", 3000606, "a WAL write that ended after a stop had given the WAL up handed it another block"},
+    {"wal", 70003327, "the checker wanted back what a restart of the WAL had given up, when its superblock had rotted"},
     {"broker", 5511708, "an append went on in a shard that had been stopped while it waited for another lane"},
     {"broker", 5505681, "an append that had been given up at a stop was waited for by the one behind it"},
     {"rivals", 5506592, "the same, in a broker that did not stop any more"},
