@@ -72,7 +72,7 @@ struct fetch {
     int16_t version;
     /* Of one reading. Groups read one after another, so that these are touched by one loop at a time. */
     size_t bytes, budget;
-    uint64_t store_until_ns;
+    uint64_t store_until_ns; /* 0: nothing has to come from the store yet */
     /* Of the waiting. */
     struct timer timer;
     bool watching, triggered, cancelled;
@@ -193,10 +193,12 @@ static void fetch_drop_records(struct fetch *f) {
 static void fetch_read(struct fetch *f) {
     fetch_drop_records(f);
     f->budget = f->max_bytes;
-    f->store_until_ns = env_now_ns(f->env) + STORE_READS_NS;
+    f->store_until_ns = 0;
     for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_read_cached, &f->groups[i]);
     for (size_t i = 0; i < f->group_count; i++) {
-        if (group_is_busy(&f->groups[i])) loop_call(f->groups[i].shard->loop, group_read_store, &f->groups[i]);
+        if (!group_is_busy(&f->groups[i])) continue;
+        if (f->store_until_ns == 0) f->store_until_ns = env_now_ns(f->env) + STORE_READS_NS;
+        loop_call(f->groups[i].shard->loop, group_read_store, &f->groups[i]);
     }
 }
 

@@ -14,16 +14,11 @@
 _Static_assert(sizeof(struct kafka_string) == sizeof(struct kafka_bytes), "strings and bytes are handled alike");
 _Static_assert(sizeof(double) == 8, "float64");
 
-static inline bool has(struct kafka_versions v, int16_t version) {
-    return v.min <= version && version <= v.max;
-}
-
 static bool known_version(const struct kafka_struct *type, int16_t version) {
     return version >= type->first_version && version <= type->last_version;
 }
 
-/* Size in C of one value of a field, or of one element of an array. */
-static size_t value_size(const struct kafka_field *f) {
+size_t kafka_field_size(const struct kafka_field *f) {
     switch ((enum kafka_kind)f->kind) {
     case KAFKA_BOOL:
     case KAFKA_INT8:
@@ -82,7 +77,7 @@ static void set_default(const struct kafka_field *f, void *p) {
     case KAFKA_FLOAT64:
     case KAFKA_UUID:
     case KAFKA_STRUCT_POINTER:
-        memset(p, 0, value_size(f));
+        memset(p, 0, kafka_field_size(f));
         return;
     case KAFKA_STRING: {
         const char *s = f->default_string ? f->default_string : "";
@@ -215,7 +210,7 @@ static bool take_length(struct decoder *d, const struct kafka_field *f, bool wid
         *out = wide ? (int32_t)be32_get(p) : (int16_t)be16_get(p);
         if (*out < -1) return false;
     }
-    return *out >= 0 || has(f->nullable, d->version);
+    return *out >= 0 || kafka_versions_have(f->nullable, d->version);
 }
 
 static enum err decode_struct(struct decoder *d, const struct kafka_struct *type, void *message);
@@ -236,7 +231,7 @@ static enum err decode_pointer(struct decoder *d, const struct kafka_field *f, v
     void *inner = NULL;
     enum err e = OK;
     if ((int8_t)*present < 0) {
-        if (!has(f->nullable, d->version)) return ERR_PROTOCOL;
+        if (!kafka_versions_have(f->nullable, d->version)) return ERR_PROTOCOL;
     } else {
         /* Bounded like an array of one. */
         if (unclaimed(d) < f->of->min_size[d->version - f->of->first_version]) return ERR_PROTOCOL;
@@ -315,7 +310,7 @@ static size_t element_min(const struct decoder *d, const struct kafka_field *f) 
     case KAFKA_STRUCT_POINTER:
         return 1;
     default:
-        return value_size(f);
+        return kafka_field_size(f);
     }
 }
 
@@ -323,7 +318,7 @@ static enum err decode_array(struct decoder *d, const struct kafka_field *f, voi
     struct kafka_array a = {NULL, 0};
     if (!take_length(d, f, true, &a.count)) return ERR_PROTOCOL;
     if (a.count > 0) {
-        size_t min = element_min(d, f), size = value_size(f);
+        size_t min = element_min(d, f), size = kafka_field_size(f);
         /* A struct that has no bytes at some version would make this bound void. */
         if (min == 0 || (size_t)a.count > unclaimed(d) / min) return ERR_PROTOCOL;
         a.items = arena_try_alloc(d->arena, (size_t)a.count * size);
@@ -348,7 +343,7 @@ static enum err decode_field(struct decoder *d, const struct kafka_field *f, voi
 static const struct kafka_field *find_tag(const struct kafka_struct *type, int16_t version, uint32_t tag) {
     for (unsigned i = 0; i < type->field_count; i++) {
         const struct kafka_field *f = &type->fields[i];
-        if (f->tag >= 0 && (uint32_t)f->tag == tag && has(f->tagged, version)) return f;
+        if (f->tag >= 0 && (uint32_t)f->tag == tag && kafka_versions_have(f->tagged, version)) return f;
     }
     return NULL;
 }
@@ -379,7 +374,7 @@ static enum err decode_tagged(struct decoder *d, const struct kafka_struct *type
 static enum err decode_struct(struct decoder *d, const struct kafka_struct *type, void *message) {
     const struct kafka_field *f = type->fields, *end = f + type->field_count;
     for (; f < end; f++) {
-        if (!has(f->versions, d->version) || has(f->tagged, d->version)) {
+        if (!kafka_versions_have(f->versions, d->version) || kafka_versions_have(f->tagged, d->version)) {
             set_default(f, (uint8_t *)message + f->offset);
             continue;
         }
@@ -433,7 +428,7 @@ static void give_uvarint(struct sink *s, uint32_t v) {
 
 /* length -1: null. */
 static enum err give_length(struct sink *s, const struct kafka_field *f, bool wide, int32_t length) {
-    if (length < 0 && !has(f->nullable, s->version)) return ERR_INVALID;
+    if (length < 0 && !kafka_versions_have(f->nullable, s->version)) return ERR_INVALID;
     if (s->flexible && !(f->flags & KAFKA_FIELD_INFLEXIBLE)) {
         if (length == INT32_MAX) return ERR_TOO_LARGE;
         give_uvarint(s, (uint32_t)(length < 0 ? 0 : length + 1));
@@ -475,7 +470,7 @@ static enum err encode_records(struct sink *s, const struct kafka_field *f, cons
 static enum err encode_pointer(struct sink *s, const struct kafka_field *f, const void *p) {
     const void *inner;
     memcpy(&inner, p, sizeof(inner));
-    if (!inner && !has(f->nullable, s->version)) return ERR_INVALID;
+    if (!inner && !kafka_versions_have(f->nullable, s->version)) return ERR_INVALID;
     uint8_t *b = give(s, 1);
     if (b) *b = inner ? 1 : 0xff;
     return inner ? encode_struct(s, f->of, inner) : OK;
@@ -527,7 +522,7 @@ static enum err encode_field(struct sink *s, const struct kafka_field *f, const 
     if (!(f->flags & KAFKA_FIELD_ARRAY)) return encode_value(s, f, p);
     struct kafka_array a;
     memcpy(&a, p, sizeof(a));
-    size_t size = value_size(f);
+    size_t size = kafka_field_size(f);
     enum err e = give_length(s, f, true, a.count);
     const uint8_t *item = a.items;
     for (int32_t i = 0; e == OK && i < a.count; i++, item += size) e = encode_value(s, f, item);
@@ -536,7 +531,7 @@ static enum err encode_field(struct sink *s, const struct kafka_field *f, const 
 
 /* Only fields that differ from their default are written. */
 static bool tag_is_set(const struct sink *s, const struct kafka_field *f, const void *message) {
-    return has(f->tagged, s->version) && !is_default(f, (const uint8_t *)message + f->offset);
+    return kafka_versions_have(f->tagged, s->version) && !is_default(f, (const uint8_t *)message + f->offset);
 }
 
 static enum err encode_tagged(struct sink *s, const struct kafka_struct *type, const void *message) {
@@ -567,8 +562,8 @@ static enum err encode_tagged(struct sink *s, const struct kafka_struct *type, c
 static enum err encode_struct(struct sink *s, const struct kafka_struct *type, const void *message) {
     const struct kafka_field *f = type->fields, *end = f + type->field_count;
     for (; f < end; f++) {
-        if (has(f->versions, s->version)) {
-            if (has(f->tagged, s->version)) continue;
+        if (kafka_versions_have(f->versions, s->version)) {
+            if (kafka_versions_have(f->tagged, s->version)) continue;
             enum err e = encode_field(s, f, message);
             if (OX_UNLIKELY(e != OK)) return e;
         } else if (!(f->flags & KAFKA_FIELD_IGNORABLE) && !is_default(f, (const uint8_t *)message + f->offset)) {

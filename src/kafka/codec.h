@@ -107,6 +107,9 @@ enum kafka_kind {
 struct kafka_versions {
     int8_t min, max;
 };
+static inline bool kafka_versions_have(struct kafka_versions v, int16_t version) {
+    return v.min <= version && version <= v.max;
+}
 
 struct kafka_struct;
 
@@ -147,6 +150,8 @@ static inline size_t kafka_decode_bound(size_t frame_size) {
     return 2 * (KAFKA_DECODE_RATIO + 8) * frame_size + ARENA_CHUNK_MAX;
 }
 
+/* Size in C of one value of a field, or of one element of an array. */
+size_t kafka_field_size(const struct kafka_field *f);
 /* Sets every field to its default. `message` has type->size bytes. */
 void kafka_init(const struct kafka_struct *type, void *message);
 /* `count` messages with their defaults. */

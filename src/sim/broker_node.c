@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/broker.h"
 #include "kafka/error.h"
 #include "sim/atlas.h"
 #include "sim/disk.h"
@@ -33,16 +32,37 @@ static void on_fatal(void *ctx, enum err why, const char *what) {
     sim_node_crash(s->node, SIM_KILL);
 }
 
-static void set(struct config *c, const char *name, const char *value) {
+void sim_broker_set(struct config *c, const char *name, const char *value) {
     char why[CONFIG_WHY_SIZE];
     enum err e = config_set(c, name, value, why, sizeof(why));
     ASSERT(e == OK);
 }
 
+void sim_broker_listen(struct config *c, struct sim_node *n) {
+    char address[64], listener[96];
+    sim_net_address(n, address, sizeof(address));
+    (void)snprintf(listener, sizeof(listener), "PLAINTEXT://%s:%u", address, SIM_BROKER_PORT);
+    sim_broker_set(c, "listeners", listener);
+}
+
+struct broker_options sim_broker_options(struct store *store, const struct config *config, char *why_text,
+                                         size_t why_size, void (*fatal)(void *ctx, enum err why, const char *what),
+                                         void *ctx) {
+    return (struct broker_options){.env = loop_current()->env,
+                                   .loop0 = loop_current(),
+                                   .store = store,
+                                   .config = config,
+                                   .why_text = why_text,
+                                   .why_size = why_size,
+                                   .processors = 2,
+                                   .fatal = fatal,
+                                   .ctx = ctx};
+}
+
 static void set_number(struct config *c, const char *name, unsigned value) {
     char text[24];
     (void)snprintf(text, sizeof(text), "%u", value);
-    set(c, name, text);
+    sim_broker_set(c, name, text);
 }
 
 static const char *device_path(unsigned device, char *out) {
@@ -56,22 +76,19 @@ static void configure(const struct sim_broker_seat *s, struct config *config) {
     if (b->wal == SIM_BROKER_WAL_FILE) (void)snprintf(url, sizeof(url), "file:///var/wal?size=16MiB");
     if (b->wal == SIM_BROKER_WAL_DEVICE)
         (void)snprintf(url, sizeof(url), "block://%s?takeover=mark", device_path(life_of(s)->device, path));
-    char address[64], listener[96];
-    sim_net_address(s->node, address, sizeof(address));
-    (void)snprintf(listener, sizeof(listener), "PLAINTEXT://%s:%u", address, SIM_BROKER_PORT);
-    set(config, "listeners", listener);
+    sim_broker_listen(config, s->node);
     set_number(config, "node.id", b->own_ids ? (unsigned)(s - b->seats) + 1 : 1);
-    set(config, "wal.url", url);
-    set(config, "upload.bytes", b->upload_bytes);
-    set(config, "upload.interval.ms", b->upload_interval);
-    set(config, "object.flush.interval.ms", b->flush_interval);
-    set(config, "checkpoint.interval.ms", b->checkpoint_interval);
-    set(config, "log.retention.check.interval.ms", b->retention_interval);
-    set(config, "oxbow.durability", b->durability);
-    set(config, "log.message.timestamp.after.max.ms", "9223372036854775807"); /* clocks are hours off */
-    set(config, "shards", b->shards);
-    set(config, "offsets.topic.num.partitions", "2");
-    set(config, "group.initial.rebalance.delay.ms", "300");
+    sim_broker_set(config, "wal.url", url);
+    sim_broker_set(config, "upload.bytes", b->upload_bytes);
+    sim_broker_set(config, "upload.interval.ms", b->upload_interval);
+    sim_broker_set(config, "object.flush.interval.ms", b->flush_interval);
+    sim_broker_set(config, "checkpoint.interval.ms", b->checkpoint_interval);
+    sim_broker_set(config, "log.retention.check.interval.ms", b->retention_interval);
+    sim_broker_set(config, "oxbow.durability", b->durability);
+    sim_broker_set(config, "log.message.timestamp.after.max.ms", "9223372036854775807"); /* clocks are hours off */
+    sim_broker_set(config, "shards", b->shards);
+    sim_broker_set(config, "offsets.topic.num.partitions", "2");
+    sim_broker_set(config, "group.initial.rebalance.delay.ms", "300");
 }
 
 /* Nothing on disk or in the store may be such that no start can succeed. */
@@ -89,7 +106,8 @@ static void next_device(struct sim_broker *b) {
     s.sequence = 1;
     wal_superblock_encode(&s, superblock);
     sim_file_poke(device, 0, superblock, sizeof(superblock));
-    ASSERT(b->device_count < SIM_BROKER_DEVICES_MAX);
+    b->devices =
+        mem_grow(sim_run_mem(b->run), b->devices, b->device_count, &b->device_capacity, sizeof(struct sim_file *));
     b->devices[b->device_count] = device;
     b->device = ++b->device_count;
     for (unsigned i = 0; i < b->machine_count; i++)
@@ -129,15 +147,7 @@ static void broker_main(void *arg) {
     configure(s, &config);
     char why_text[512];
     struct store *store = sim_run_store(b->run, env, !b->shared);
-    struct broker_options o = {.env = env,
-                               .loop0 = loop_current(),
-                               .store = store,
-                               .config = &config,
-                               .why_text = why_text,
-                               .why_size = sizeof(why_text),
-                               .processors = 2,
-                               .fatal = on_fatal,
-                               .ctx = s};
+    struct broker_options o = sim_broker_options(store, &config, why_text, sizeof(why_text), on_fatal, s);
     struct broker *broker = NULL;
     const char *why = NULL;
     enum err e = broker_start(&o, &broker, &why);
@@ -256,6 +266,7 @@ void sim_broker_init(struct sim_broker *b, struct sim_run *r) {
 
 void sim_broker_deinit(struct sim_broker *b) {
     for (unsigned i = 0; i < b->device_count; i++) sim_device_unref(b->devices[i]);
+    mem_free(sim_run_mem(b->run), b->devices);
     mem_free(sim_run_mem(b->run), b->lives);
     b->lives = NULL;
 }

@@ -5,6 +5,7 @@
 #ifndef OXBOW_SIM_BROKER_NODE_H
 #define OXBOW_SIM_BROKER_NODE_H
 
+#include "broker/broker.h"
 #include "sim/check_store.h"
 #include "sim/client.h"
 #include "sim/run.h"
@@ -12,7 +13,6 @@
 #define SIM_BROKER_PORT 9092u
 #define SIM_BROKER_MACHINES 4u
 #define SIM_BROKER_VALUE 40u
-#define SIM_BROKER_DEVICES_MAX 128u
 
 enum sim_broker_wal {
     SIM_BROKER_WAL_NONE,
@@ -51,7 +51,8 @@ struct sim_broker {
      * without a WAL, and the next start is given a new device. When two start at once, an earlier one may be asked for
      * again. */
     unsigned device, device_count;
-    struct sim_file *devices[SIM_BROKER_DEVICES_MAX]; /* [device - 1] */
+    struct sim_file **devices; /* [device - 1] */
+    size_t device_capacity;
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
     double crash;                  /* chance of trouble at each look */
@@ -59,6 +60,15 @@ struct sim_broker {
     size_t life_count, life_capacity;
     struct sim_check_memory *memory; /* of what was seen in the bucket */
 };
+
+/* A property whose value is right. */
+void sim_broker_set(struct config *c, const char *name, const char *value);
+/* The broker on this node is found at the node's own address. */
+void sim_broker_listen(struct config *c, struct sim_node *n);
+/* Of a broker on the node whose loop is current. All are borrowed until it has stopped. */
+struct broker_options sim_broker_options(struct store *store, const struct config *config, char *why_text,
+                                         size_t why_size, void (*fatal)(void *ctx, enum err why, const char *what),
+                                         void *ctx);
 
 /* Draws what it is like, and makes its machines. */
 void sim_broker_init(struct sim_broker *b, struct sim_run *r);

@@ -1,7 +1,8 @@
 /* Many small ranges of a stream become one. Each start and each quiet hour leaves a small piece of a partition in an
  * object; without this, objects would grow in number with restarts.
- * Once a stream has SMALL_RANGES adjacent small ranges they are read, checked, and written again as one; the ledger
- * entry that says so replaces them atomically. */
+ * Once a stream has SMALL_RANGES adjacent small ranges they, and all small ones that follow, are read, checked, and
+ * written again as one; the ledger entry that says so replaces them atomically. All at once: what has been merged is
+ * mostly small itself, and would be read and written again with each few that are added. */
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -27,18 +28,20 @@ struct compaction {
     uint64_t bytes;
 };
 
-/* The first run of small ranges that is long enough; the active end of a stream included. */
+/* The first run of small ranges that is long enough, as far as one entry takes it; the active end of a stream included. */
 static bool find_run(const struct ledger_stream *c, size_t *first, size_t *count) {
-    size_t run = 0;
-    for (size_t i = 0; i < c->state.range_count; i++) {
-        run = c->state.ranges[i].size_bytes < SMALL_BYTES ? run + 1 : 0;
-        if (run == SMALL_RANGES) {
-            *first = i + 1 - run;
-            *count = run;
-            return true;
-        }
+    size_t run = 0, i = 0;
+    uint64_t bytes = 0;
+    for (; i < c->state.range_count; i++) {
+        uint64_t size = c->state.ranges[i].size_bytes;
+        bool small = size < SMALL_BYTES;
+        if (run >= SMALL_RANGES && (!small || bytes + size > REPLACE_ENTRY_BYTES)) break;
+        run = small ? run + 1 : 0;
+        bytes = small ? bytes + size : 0;
     }
-    return false;
+    *first = i - run;
+    *count = run;
+    return run >= SMALL_RANGES;
 }
 
 static void choose(struct compaction *k) {

@@ -190,13 +190,13 @@ enum err streams_check_wal(const struct streams_options *o, const char **why) {
     if (e != OK || !wal_is_shared(o)) return e;
     struct wal_options look = {.env = o->env, .path = o->wal_path, .read_only = true};
     struct wal *w;
-    if (wal_open(&look, &w, why) != OK) return OK; /* said again when it is opened in earnest */
-    if (!wal_superblock(w)) {
-        e = ERR_NOT_FOUND;
-        *why = wal_is_nobodys;
-    }
-    wal_close(w, false);
-    return e;
+    e = wal_open(&look, &w, why);
+    if (e != OK && e != ERR_NOT_FOUND) return OK; /* said again when it is opened in earnest */
+    bool is_one = e == OK && wal_superblock(w);
+    if (e == OK) wal_close(w, false);
+    if (is_one) return OK;
+    *why = wal_is_nobodys;
+    return ERR_NOT_FOUND;
 }
 
 static enum err open_wal(struct streams *s, const char **why) {

@@ -36,7 +36,8 @@ struct streams_options {
     /* file, folder (then "<folder>/oxbow.wal") or block device; NULL: no WAL, the ledger confirms everything */
     const char *wal_path;
     uint64_t wal_size_bytes; /* of a file; ignored for a block device */
-    /* read the takeover mark after each group commit (a device that cannot be revoked); else a lock */
+    /* several machines may reach it, and none can be shut out: the takeover mark is read after each group commit, and a
+     * ring is begun anew only by who has claimed it (wal_claim.h); else the lock is proof enough */
     bool wal_takeover_mark;
     uint64_t cache_log_bytes, cache_block_bytes;
     uint64_t upload_bytes;       /* upload once this much waits */
@@ -58,8 +59,9 @@ struct streams_options {
     void *ctx;
 };
 
-/* Before an incarnation is taken, which ends the one before it: ERR_LOCKED if another process uses the WAL that these
- * options name, else OK. `env`, `store` and the WAL's options are looked at. Changes nothing. Suspends. */
+/* Before an incarnation is taken, which ends the one before it: ERR_LOCKED if another process on this machine uses the
+ * WAL that these options name, ERR_NOT_FOUND if several machines may reach it and it has no id yet, else OK. `env`,
+ * `store` and the WAL's options are looked at. Changes nothing. Suspends. */
 enum err streams_check_wal(const struct streams_options *o, const char **why) WARN_UNUSED;
 /* Suspends; on the log loop. Opens and locks the WAL (not yet formatted) and begins an empty ledger. *why: a
  * sentence for the operator. */
@@ -72,8 +74,8 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
 enum err streams_recover(struct streams *s, struct incarnation dead,
                          bool (*is_current)(void *ctx, struct stream_id id, int32_t *epoch), void *ctx,
                          uint64_t *state_entry, const char **why) WARN_UNUSED;
-/* After the recoveries have been committed: formats the WAL for this incarnation and begins to take appends.
- * Suspends; on the log loop. */
+/* After the recoveries have been committed: formats the WAL for this incarnation and begins to take appends; without a
+ * WAL, and says so, where it is one that this start may not write to (wal.h, rule 7). Suspends; on the log loop. */
 enum err streams_start(struct streams *s, const char **why) WARN_UNUSED;
 /* In the background once started: deletes what earlier incarnations left and nothing refers to; on a store that is not
  * exclusive not their fences. All of them must be dead and recovered by this incarnation, which is alone. `oldest` = the

@@ -36,28 +36,7 @@ static struct subject subject_of(size_t i) {
     return (struct subject){request ? api->request : api->response, api, request};
 }
 
-static bool has(struct kafka_versions v, int16_t version) {
-    return v.min <= version && version <= v.max;
-}
-
 /* --- A message of the input. */
-
-static size_t value_size(const struct kafka_field *f) {
-    static const uint8_t sizes[] = {[KAFKA_BOOL] = 1,
-                                    [KAFKA_INT8] = 1,
-                                    [KAFKA_INT16] = 2,
-                                    [KAFKA_UINT16] = 2,
-                                    [KAFKA_INT32] = 4,
-                                    [KAFKA_UINT32] = 4,
-                                    [KAFKA_INT64] = 8,
-                                    [KAFKA_FLOAT64] = 8,
-                                    [KAFKA_UUID] = 16,
-                                    [KAFKA_STRING] = sizeof(struct kafka_string),
-                                    [KAFKA_BYTES] = sizeof(struct kafka_bytes),
-                                    [KAFKA_RECORDS] = sizeof(struct kafka_records),
-                                    [KAFKA_STRUCT_POINTER] = sizeof(void *)};
-    return f->kind == KAFKA_STRUCT ? f->of->size : sizes[f->kind];
-}
 
 static void fill(struct feed *f, struct arena *a, const struct kafka_struct *type, int16_t version, void *message);
 
@@ -98,8 +77,8 @@ static void fill_value(struct feed *f, struct arena *a, const struct kafka_field
         return;
     }
     default: {
-        const uint8_t *bytes = feed_bytes(f, value_size(field), &got);
-        memset(p, 0, value_size(field));
+        const uint8_t *bytes = feed_bytes(f, kafka_field_size(field), &got);
+        memset(p, 0, kafka_field_size(field));
         memcpy(p, bytes, got);
         return;
     }
@@ -110,9 +89,9 @@ static void fill(struct feed *f, struct arena *a, const struct kafka_struct *typ
     for (unsigned i = 0; i < type->field_count; i++) {
         const struct kafka_field *field = &type->fields[i];
         void *p = (uint8_t *)message + field->offset;
-        if (!has(field->versions, version)) continue;
-        if (has(field->tagged, version) && !(feed_u8(f) & 1)) continue; /* keeps its default */
-        bool null = has(field->nullable, version);
+        if (!kafka_versions_have(field->versions, version)) continue;
+        if (kafka_versions_have(field->tagged, version) && !(feed_u8(f) & 1)) continue; /* keeps its default */
+        bool null = kafka_versions_have(field->nullable, version);
         if (!(field->flags & KAFKA_FIELD_ARRAY)) {
             fill_value(f, a, field, version, null, p);
             continue;
@@ -120,9 +99,9 @@ static void fill(struct feed *f, struct arena *a, const struct kafka_struct *typ
         uint8_t n = feed_u8(f);
         struct kafka_array array = {NULL, null && n == 0 ? -1 : n & 3};
         if (array.count > 0) {
-            array.items = arena_zalloc(a, (size_t)array.count * value_size(field));
+            array.items = arena_zalloc(a, (size_t)array.count * kafka_field_size(field));
             for (int32_t k = 0; k < array.count; k++) {
-                uint8_t *item = (uint8_t *)array.items + (size_t)k * value_size(field);
+                uint8_t *item = (uint8_t *)array.items + (size_t)k * kafka_field_size(field);
                 if (field->kind == KAFKA_STRUCT) kafka_init(field->of, item);
                 fill_value(f, a, field, version, false, item);
             }
@@ -155,7 +134,7 @@ static bool same_value(const struct kafka_field *field, const void *a, const voi
         return x && y ? same(field->of, x, y) : x == y;
     }
     default:
-        return memcmp(a, b, value_size(field)) == 0;
+        return memcmp(a, b, kafka_field_size(field)) == 0;
     }
 }
 
@@ -172,7 +151,7 @@ static bool same(const struct kafka_struct *type, const void *a, const void *b) 
         memcpy(&y, q, sizeof(y));
         if (x.count != y.count) return false;
         for (int32_t k = 0; k < x.count; k++) {
-            size_t at = (size_t)k * value_size(field);
+            size_t at = (size_t)k * kafka_field_size(field);
             if (!same_value(field, (uint8_t *)x.items + at, (uint8_t *)y.items + at)) return false;
         }
     }

@@ -19,27 +19,6 @@
 
 static uint8_t some_bytes[RECORDS_SIZE];
 
-static bool has(struct kafka_versions v, int16_t version) {
-    return v.min <= version && version <= v.max;
-}
-
-static size_t value_size(const struct kafka_field *f) {
-    static const uint8_t sizes[] = {[KAFKA_BOOL] = 1,
-                                    [KAFKA_INT8] = 1,
-                                    [KAFKA_INT16] = 2,
-                                    [KAFKA_UINT16] = 2,
-                                    [KAFKA_INT32] = 4,
-                                    [KAFKA_UINT32] = 4,
-                                    [KAFKA_INT64] = 8,
-                                    [KAFKA_FLOAT64] = 8,
-                                    [KAFKA_UUID] = 16,
-                                    [KAFKA_STRING] = sizeof(struct kafka_string),
-                                    [KAFKA_BYTES] = sizeof(struct kafka_bytes),
-                                    [KAFKA_RECORDS] = sizeof(struct kafka_records),
-                                    [KAFKA_STRUCT_POINTER] = sizeof(void *)};
-    return f->kind == KAFKA_STRUCT ? f->of->size : sizes[f->kind];
-}
-
 static void fill(struct arena *a, const struct kafka_struct *type, int16_t version, void *message);
 
 static void fill_value(struct arena *a, const struct kafka_field *f, int16_t version, void *p) {
@@ -63,7 +42,7 @@ static void fill_value(struct arena *a, const struct kafka_field *f, int16_t ver
         return;
     }
     default:
-        memset(p, 1, value_size(f));
+        memset(p, 1, kafka_field_size(f));
     }
 }
 
@@ -71,14 +50,14 @@ static void fill(struct arena *a, const struct kafka_struct *type, int16_t versi
     for (unsigned i = 0; i < type->field_count; i++) {
         const struct kafka_field *f = &type->fields[i];
         uint8_t *p = (uint8_t *)message + f->offset;
-        if (!has(f->versions, version)) continue;
+        if (!kafka_versions_have(f->versions, version)) continue;
         if (!(f->flags & KAFKA_FIELD_ARRAY)) {
             fill_value(a, f, version, p);
             continue;
         }
-        struct kafka_array array = {arena_zalloc(a, value_size(f) * ELEMENTS), ELEMENTS};
+        struct kafka_array array = {arena_zalloc(a, kafka_field_size(f) * ELEMENTS), ELEMENTS};
         for (unsigned n = 0; n < ELEMENTS; n++) {
-            uint8_t *item = (uint8_t *)array.items + n * value_size(f);
+            uint8_t *item = (uint8_t *)array.items + n * kafka_field_size(f);
             if (f->kind == KAFKA_STRUCT) kafka_init(f->of, item);
             fill_value(a, f, version, item);
         }

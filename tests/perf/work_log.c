@@ -65,26 +65,17 @@ static void on_fatal(void *ctx, enum err why, const char *what) {
     sim_fail(w->world, "the broker gave up: %s (%s)", what, err_name(why));
 }
 
-static void set(struct config *c, const char *name, const char *value) {
-    char why[CONFIG_WHY_SIZE];
-    enum err e = config_set(c, name, value, why, sizeof(why));
-    ASSERT(e == OK);
-}
-
 static void configure(const struct work *w, struct config *c) {
-    char address[64], listener[96];
-    sim_net_address(w->broker, address, sizeof(address));
-    (void)snprintf(listener, sizeof(listener), "PLAINTEXT://%s:%u", address, SIM_BROKER_PORT);
-    set(c, "listeners", listener);
-    set(c, "wal.url", w->shape->wal_url);
+    sim_broker_listen(c, w->broker);
+    sim_broker_set(c, "wal.url", w->shape->wal_url);
     /* Uploads are by age alone; what goes by the clock beside them does not fall into what is counted. */
-    set(c, "upload.bytes", "67108864");
-    set(c, "upload.wal.percent", "90");
-    set(c, "upload.interval.ms", UPLOAD_AGE);
-    set(c, "checkpoint.interval.ms", "36000000");
-    set(c, "log.retention.check.interval.ms", "36000000");
-    set(c, "connections.max.idle.ms", "-1");
-    set(c, "shards", "1");
+    sim_broker_set(c, "upload.bytes", "67108864");
+    sim_broker_set(c, "upload.wal.percent", "90");
+    sim_broker_set(c, "upload.interval.ms", UPLOAD_AGE);
+    sim_broker_set(c, "checkpoint.interval.ms", "36000000");
+    sim_broker_set(c, "log.retention.check.interval.ms", "36000000");
+    sim_broker_set(c, "connections.max.idle.ms", "-1");
+    sim_broker_set(c, "shards", "1");
 }
 
 static void broker_main(void *arg) {
@@ -96,15 +87,7 @@ static void broker_main(void *arg) {
     char why_text[512];
     const struct sim_store_options so = {.exclusive = true};
     struct store *store = sim_store_open(NULL, env, &so);
-    struct broker_options o = {.env = env,
-                               .loop0 = loop_current(),
-                               .store = store,
-                               .config = &config,
-                               .why_text = why_text,
-                               .why_size = sizeof(why_text),
-                               .processors = 1,
-                               .fatal = on_fatal,
-                               .ctx = w};
+    struct broker_options o = sim_broker_options(store, &config, why_text, sizeof(why_text), on_fatal, w);
     struct broker *broker = NULL;
     const char *why = NULL;
     enum err e = broker_start(&o, &broker, &why);

@@ -86,24 +86,6 @@ static inline void dump_value(struct buf *out, const struct kafka_field *f, cons
     }
 }
 
-static inline size_t test_value_size(const struct kafka_field *f) {
-    static const size_t sizes[] = {1,
-                                   1,
-                                   2,
-                                   2,
-                                   4,
-                                   4,
-                                   8,
-                                   8,
-                                   16,
-                                   sizeof(struct kafka_string),
-                                   sizeof(struct kafka_bytes),
-                                   sizeof(struct kafka_records),
-                                   0,
-                                   sizeof(void *)};
-    return f->kind == KAFKA_STRUCT ? f->of->size : sizes[f->kind];
-}
-
 static inline void dump_struct(struct buf *out, const struct kafka_struct *type, const void *message) {
     buf_printf(out, "{");
     for (unsigned i = 0; i < type->field_count; i++) {
@@ -120,7 +102,7 @@ static inline void dump_struct(struct buf *out, const struct kafka_struct *type,
         if (a.count >= 0) buf_printf(out, "[");
         for (int32_t k = 0; k < a.count; k++) {
             if (k) buf_printf(out, " ");
-            dump_value(out, f, (const uint8_t *)a.items + (size_t)k * test_value_size(f));
+            dump_value(out, f, (const uint8_t *)a.items + (size_t)k * kafka_field_size(f));
         }
         if (a.count >= 0) buf_printf(out, "]");
     }
@@ -171,7 +153,7 @@ static inline void fill_value(struct rng *r, struct arena *a, const struct kafka
         break;
     }
     default:
-        rng_fill(r, p, test_value_size(f));
+        rng_fill(r, p, kafka_field_size(f));
     }
 }
 
@@ -192,9 +174,9 @@ static inline void fill_struct(struct rng *r, struct arena *a, const struct kafk
         }
         struct kafka_array array = {
             NULL, nullable && rng_chance(r, 0.2) ? -1 : (int32_t)rng_below(r, rng_chance(r, 0.05) ? 150 : 4)};
-        if (array.count > 0) array.items = arena_zalloc(a, (size_t)array.count * test_value_size(f));
+        if (array.count > 0) array.items = arena_zalloc(a, (size_t)array.count * kafka_field_size(f));
         for (int32_t k = 0; k < array.count; k++) {
-            fill_value(r, a, f, version, (uint8_t *)array.items + (size_t)k * test_value_size(f));
+            fill_value(r, a, f, version, (uint8_t *)array.items + (size_t)k * kafka_field_size(f));
         }
         memcpy(p, &array, sizeof(array));
     }

@@ -6,13 +6,12 @@
 #include "sweep_run.h"
 
 #include "base/bytes.h"
-#include "broker/broker.h"
 #include "kafka/batch.h"
 #include "kafka/error.h"
+#include "sim/broker_node.h"
 #include "sim/client.h"
 #include "sim/net.h"
 
-#define BROKER_PORT 9092u
 #define BROKER_TOPIC "t"
 #define BROKER_GROUP "g"
 #define BROKER_TOLD 64u
@@ -45,25 +44,16 @@ static void broker_fatal(void *ctx, enum err why, const char *what) {
     SWEEP_EXPECT(r, false, "the only broker gave up: %s (%s)", what, err_name(why));
 }
 
-static void broker_set(struct config *c, const char *name, const char *value) {
-    char why[CONFIG_WHY_SIZE];
-    enum err e = config_set(c, name, value, why, sizeof(why));
-    ASSERT(e == OK);
-}
-
 static void broker_configure(struct broker_run *r, struct config *config, struct env *env) {
-    char address[64], listener[96];
     config_init_defaults(config, env->mem);
-    sim_net_address(sim_node_of(env), address, sizeof(address));
-    (void)snprintf(listener, sizeof(listener), "PLAINTEXT://%s:%u", address, BROKER_PORT);
-    broker_set(config, "listeners", listener);
-    broker_set(config, "wal.url", r->wal ? r->wal : "file:///var/wal?size=16MiB");
-    broker_set(config, "upload.bytes", "65536");
-    broker_set(config, "upload.interval.ms", "300");
-    broker_set(config, "oxbow.durability", r->durability ? r->durability : "wal");
-    broker_set(config, "shards", "2");
-    broker_set(config, "offsets.topic.num.partitions", "1");
-    if (r->request_bytes) broker_set(config, "queued.max.request.bytes", r->request_bytes);
+    sim_broker_listen(config, sim_node_of(env));
+    sim_broker_set(config, "wal.url", r->wal ? r->wal : "file:///var/wal?size=16MiB");
+    sim_broker_set(config, "upload.bytes", "65536");
+    sim_broker_set(config, "upload.interval.ms", "300");
+    sim_broker_set(config, "oxbow.durability", r->durability ? r->durability : "wal");
+    sim_broker_set(config, "shards", "2");
+    sim_broker_set(config, "offsets.topic.num.partitions", "1");
+    if (r->request_bytes) sim_broker_set(config, "queued.max.request.bytes", r->request_bytes);
 }
 
 struct broker_beside {
@@ -82,16 +72,9 @@ static void broker_life(struct broker_run *r, enum broker_phase until) {
     struct config config;
     char why_text[512];
     broker_configure(r, &config, env);
-    struct store *store = sim_sweep_store(sim_store_open(NULL, env, &(struct sim_store_options){.exclusive = !r->shared}));
-    struct broker_options o = {.env = env,
-                               .loop0 = loop_current(),
-                               .store = store,
-                               .config = &config,
-                               .why_text = why_text,
-                               .why_size = sizeof(why_text),
-                               .processors = 2,
-                               .fatal = broker_fatal,
-                               .ctx = r};
+    struct store *store =
+        sim_sweep_store(sim_store_open(NULL, env, &(struct sim_store_options){.exclusive = !r->shared}));
+    struct broker_options o = sim_broker_options(store, &config, why_text, sizeof(why_text), broker_fatal, r);
     struct broker *b = NULL;
     const char *why = NULL;
     enum err e = broker_start(&o, &b, &why);
@@ -347,7 +330,7 @@ static void broker_follower(void *arg) {
     int64_t next = 0, high = 0;
     while (r->phase == BROKER_LOADS && !sim_failed(r->base.world)) {
         fiber_sleep_ns(3 * NS_PER_MS);
-        if (!r->broker || (!t.client.conn && sim_client_open(&t.client, host, BROKER_PORT) != OK)) continue;
+        if (!r->broker || (!t.client.conn && sim_client_open(&t.client, host, SIM_BROKER_PORT) != OK)) continue;
         arena_init(&t.arena, t.client.env->mem);
         if (!talk_fetch(&t, &next, &high) && !t.client.conn) next = 0;
         arena_deinit(&t.arena);
@@ -367,7 +350,7 @@ static void broker_client(void *arg) {
         bool loads = r->phase == BROKER_LOADS, audits = r->phase == BROKER_AUDITS;
         fiber_sleep_ns(50 * NS_PER_MS);
         if (!r->broker || (!loads && !audits)) continue;
-        if (!t.client.conn && sim_client_open(&t.client, host, BROKER_PORT) != OK) continue;
+        if (!t.client.conn && sim_client_open(&t.client, host, SIM_BROKER_PORT) != OK) continue;
         arena_init(&t.arena, t.client.env->mem);
         bool good = loads ? talk_load(&t) : talk_audit(&t);
         arena_deinit(&t.arena);

@@ -687,6 +687,36 @@ static void small_ranges_are_merged_and_old_checkpoints_go(void **state) {
     sim_world_destroy(t.world);
 }
 
+/* While the store could not be read, many small ranges came together: they are merged in one go, each read once. */
+static void many_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    start(&e, &t->cluster);
+    _Atomic uint64_t *gets =
+        &e.env->metrics->counters[M_STORE_REQUESTS][STORE_GET * STORE_PURPOSES + STORE_FOR_COMPACTION];
+    t->world->faults.chance[SIM_STORE_READ_FAILS] = 1;
+    for (unsigned i = 0; i < 90; i++) {
+        append(&e, 1, 100);
+        fiber_sleep_ns(1500 * NS_PER_MS); /* each in an upload of its own */
+    }
+    sim_faults_none(&t->world->faults);
+    fiber_sleep_ns(120 * NS_PER_S); /* what is under way has failed */
+    uint64_t before = atomic_load(gets);
+    append(&e, 1, 100);
+    fiber_sleep_ns(20 * NS_PER_S);
+    uint64_t reads = atomic_load(gets) - before;
+    assert_true(reads >= 90 && reads <= 91);
+    read_all(&e, 1, 0);
+    stop(&e);
+}
+static void many_small_ranges_are_merged_in_one_go(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, many_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
 static void drop_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
@@ -834,6 +864,7 @@ int main(void) {
         cmocka_unit_test(one_start_alone_begins_a_shared_device),
         cmocka_unit_test(restarts_leave_a_bounded_number_of_objects),
         cmocka_unit_test(small_ranges_are_merged_and_old_checkpoints_go),
+        cmocka_unit_test(many_small_ranges_are_merged_in_one_go),
         cmocka_unit_test(dropped_streams_free_their_objects),
         cmocka_unit_test(without_a_wal_the_ledger_acknowledges),
         cmocka_unit_test(a_stop_without_a_store_survives_late_writes),
