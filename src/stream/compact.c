@@ -204,7 +204,8 @@ out:
     return e;
 }
 
-#define LOG_EVERY_MS 10000
+/* After a failure, whether or not entries follow: nothing here is urgent, and the store may be in trouble. */
+#define COMPACT_RETRY_NS (10 * NS_PER_S)
 
 static void compact(void *arg) {
     struct streams *s = arg;
@@ -212,10 +213,11 @@ static void compact(void *arg) {
     choose(&k);
     enum err e = k.count > 0 ? read_all(&k) : ERR_NOT_FOUND;
     if (e == OK) e = write_entry(&k);
-    /* Tried again behind every entry: while the store is in trouble, that is many times a second. */
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED &&
-        log_due(&s->compact_warned_ms, env_wall_ms(s->env), LOG_EVERY_MS))
-        log_warn(s->env->log, "small ranges were not merged", "error=%s", err_name(e));
+    if (e != OK && e != ERR_NOT_FOUND && !s->closing && !s->fenced) {
+        log_warn(s->env->log, "small ranges were not merged", "error=%s retry_s=%d", err_name(e),
+                 (int)(COMPACT_RETRY_NS / NS_PER_S));
+        timer_arm(&s->compact_timer, env_now_ns(s->env) + COMPACT_RETRY_NS);
+    }
     for (size_t n = 0; n < k.count; n++) {
         object_piece_deinit(&k.items[n].piece);
         mem_free(s->mem, k.items[n].old);
@@ -229,8 +231,12 @@ static void compact(void *arg) {
     waitgroup_done(&s->background);
 }
 
+void compact_due(struct timer *t) {
+    compact_poke(CONTAINER_OF(t, struct streams, compact_timer));
+}
+
 void compact_poke(struct streams *s) {
-    if (s->compacting || s->closing || s->fenced) return;
+    if (s->compacting || timer_armed(&s->compact_timer) || s->closing || s->fenced) return;
     size_t cursor = 0;
     struct ledger_stream *c;
     size_t first, count;

@@ -232,6 +232,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     waitq_init(&s->upload_wake);
     waitgroup_init(&s->background);
     timer_init(&s->checkpoint_timer, upload_checkpoint_due);
+    timer_init(&s->compact_timer, compact_due);
     timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
@@ -373,6 +374,7 @@ void streams_close(struct streams *s) {
     objlog_stop(s->log);
     upload_wake_everybody(s);
     waitgroup_wait(&s->background);
+    timer_disarm(&s->compact_timer);
     timer_disarm(&s->checkpoint_timer); /* an entry that ended only now may have armed it */
     if (s->wal) {
         in_order = in_order && s->wal_mode == WAL_MODE_ON;

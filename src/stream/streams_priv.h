@@ -173,7 +173,7 @@ struct streams {
     uint64_t flush_sent_ns;                                  /* when the newest acknowledging entry was taken */
     uint64_t flush_latency_ns;                               /* how long they take, smoothed */
     uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
-    struct timer checkpoint_timer, close_timer;
+    struct timer checkpoint_timer, compact_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
     bool close_begun;    /* by streams_close: no stream is open any more */
     bool upload_wanted;  /* by a shard without room */
@@ -185,7 +185,6 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
-    int64_t compact_warned_ms;
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
@@ -248,6 +247,7 @@ void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
 
 /* compact.c: many small ranges of a stream become one */
 void compact_poke(struct streams *s);
+void compact_due(struct timer *t);
 
 /* collect.c: deletes what nothing needs */
 void collect_poke(struct streams *s);
