@@ -471,6 +471,18 @@ static enum request_outcome fetch_wait(struct fetch *f, int32_t max_wait_ms) {
 
 /* --- The beginning. */
 
+/* Borrowed until the next suspension. `last`: what came before, mostly of the same topic; or NULL. */
+static struct topic_route *item_topic(const struct fetch *f, const struct routes *routes, const struct fetch_want *w,
+                                      const struct fetch_item *last) {
+    if (f->plan.by_id) {
+        if (last && last->route && memcmp(&last->want->id, &w->id, sizeof(w->id)) == 0) return last->route;
+        return routes_by_id(routes, w->id.bytes);
+    }
+    if (last && last->route && last->want->name.data == w->name.data) return last->route;
+    return routes_by_name(routes, w->name.data, (size_t)w->name.size);
+}
+
+/* Suspends now and then. */
 static void fetch_resolve(struct fetch *f) {
     struct request *r = f->r;
     struct shard *s = request_shard(r);
@@ -484,8 +496,8 @@ static void fetch_resolve(struct fetch *f) {
         item->want = w;
         item->fetched.diverging_epoch = -1;
         slices_init(&item->records, f->env->mem);
-        struct topic_route *t = f->plan.by_id ? routes_by_id(&s->routes, w->id.bytes)
-                                              : routes_by_name(&s->routes, w->name.data, (size_t)w->name.size);
+        let_others_run(i);
+        struct topic_route *t = item_topic(f, &s->routes, w, i > 0 ? item - 1 : NULL);
         if (!t || w->index < 0 || w->index >= t->partition_count) {
             item->err = !t && f->plan.by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC_OR_PARTITION;
             continue;
