@@ -89,8 +89,7 @@ void batch_set_attributes(uint8_t *data, int16_t attributes, int64_t max_timesta
     be16_put(data + AT_ATTRIBUTES, (uint16_t)attributes);
     be64_put(data + AT_MAX_TIMESTAMP, (uint64_t)max_timestamp);
     uint32_t after = crc32c(0, data + AT_ATTRIBUTES, part);
-    uint32_t change = crc32c_combine(before, 0, rest) ^ crc32c_combine(after, 0, rest);
-    be32_put(data + AT_CRC, be32_get(data + AT_CRC) ^ change);
+    be32_put(data + AT_CRC, crc32c_combine(before ^ after, be32_get(data + AT_CRC), rest));
 }
 
 /* ---- Records ---- */
