@@ -185,6 +185,7 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
+    struct list crowded; /* ledger streams that may have small ranges to merge: all that have are in it, once started */
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
@@ -258,6 +259,8 @@ void upload_post_mails(struct streams *s, struct commit_mail **mails);
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
 
 /* compact.c: many small ranges of a stream become one */
+void compact_begin(struct streams *s);                         /* at the start: looks at every stream */
+void compact_note(struct streams *s, struct ledger_stream *c); /* it has got a range more */
 void compact_poke(struct streams *s);
 void compact_due(struct timer *t);
 

@@ -302,6 +302,7 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     enum err e = state_merge(&c->state, &t->delta);
     ASSERT(e == OK);
     c->dirty = true;
+    compact_note(s, c);
     struct commit_item *item = upload_mail_item(s, mails, t->stream);
     item->start_offset = c->state.start_offset;
     item->end_offset = c->state.end_offset;
