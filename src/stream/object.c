@@ -102,10 +102,10 @@ static struct object_block *open_block(struct object_piece *p, uint64_t first_of
     return b;
 }
 
-/* As much again as the piece has so far: an entry may be of 100,000 pieces with one small batch each. */
+/* Some times of what the piece has so far: an entry may be of 100,000 pieces with one small batch each. */
 static size_t staging_size(const struct object_piece *p, size_t need) {
     size_t size = STAGING_FIRST;
-    while (size < STAGING_SIZE && (size < p->parts.size_bytes || size < need)) size *= 2;
+    while (size < STAGING_SIZE && (size < 4 * p->parts.size_bytes || size < need)) size *= 2;
     return size;
 }
 

@@ -8,6 +8,7 @@
 #define COMMIT_SLAB_SIZE (64u << 10)
 #define BLOCK_SIZE_MAX (32u << 10)
 #define UPLOAD_ENTRY_MAX (128u << 10)
+#define UPLOAD_SECTIONS_MAX 3u
 #define UPLOAD_RECOVERY_MAX (64u << 10)
 #define RECOVERY_UPLOADS 3u
 #define FLUSH_ENTRY_MIN (8u << 10)
@@ -33,6 +34,7 @@
     (1u                                                                                                                \
      << 20) /* a commit block is sealed when it has reached this; a larger record has a block, and slab, of its own */
 #define UPLOAD_ENTRY_MAX (64u << 20)     /* of records in one ledger entry */
+#define UPLOAD_SECTIONS_MAX 8192u        /* streams in one ledger entry: then no block is added any more */
 #define UPLOAD_RECOVERY_MAX (32u << 20)  /* the same during recovery, which has to copy them; */
 #define RECOVERY_UPLOADS 3u              /* and so many entries under way meanwhile */
 #define FLUSH_ENTRY_MIN (1u << 20)       /* of records that wait to be confirmed by the ledger, that go at once; */

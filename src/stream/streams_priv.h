@@ -79,6 +79,17 @@ struct cache_entry {
 };
 
 #define STREAM_CURSORS 4
+/* Where a reader of objects goes on. */
+struct read_cursor {
+    uint64_t next_offset;
+    uint64_t used; /* larger: more recent; 0: never */
+    size_t window_bytes;
+    /* Where next_offset lies, if that is in the middle of a block: at this byte of the one that begins there. */
+    struct object_id object;
+    uint64_t block_position;
+    uint32_t at; /* 0: not known */
+};
+
 struct stream {
     unsigned magic;
     struct stream_shard *shard;
@@ -99,11 +110,7 @@ struct stream {
     struct waitq durable_waiters, quiet;
     void (*durable)(void *ctx);
     void *ctx;
-    struct read_cursor {
-        uint64_t next_offset;
-        uint64_t used; /* larger: more recent */
-        size_t window_bytes;
-    } cursors[STREAM_CURSORS];
+    struct read_cursor *cursors; /* STREAM_CURSORS; NULL until something is read from objects */
     uint64_t cursor_clock;
 };
 

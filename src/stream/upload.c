@@ -343,22 +343,20 @@ static void commit_entry(struct upload *u) {
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
 
-/* Does not suspend: what the next entry says begins where this one ends. */
-static enum err upload_build(struct upload *u) {
-    LIST_EACH(it, &u->blocks) {
-        struct block *b = LIST_ENTRY(it, struct block, node);
-        size_t position = 0;
-        struct record_header h;
-        const uint8_t *payload;
-        while (block_next(b, &position, &h, &payload)) {
-            enum err e = add_record(u, b, &h, payload);
-            if (e != OK) return e;
-        }
-    }
+static enum err add_block(struct upload *u, struct block *b) {
+    size_t position = 0;
+    struct record_header h;
+    const uint8_t *payload;
+    enum err e = OK;
+    while (e == OK && block_next(b, &position, &h, &payload)) e = add_record(u, b, &h, payload);
+    return e;
+}
+
+/* From the first block on to here nothing suspends: what the next entry says begins where this one ends. */
+static void finish_entry(struct upload *u) {
     finish_sections(u);
     encode_head(u);
     for (size_t i = 0; i < u->count; i++) u->sections[i]->committed->submitted_end = u->sections[i]->delta.end_offset;
-    return OK;
 }
 
 static enum err upload_append(struct upload *u) {
@@ -573,18 +571,23 @@ void upload_entry_made(struct streams *s) {
 
 /* ---- one upload ---- */
 
-static void take_blocks(struct upload *u, uint64_t limit) {
+/* The first blocks of its queue, and what is in them: as many bytes as that, or as many streams as the loop can do without
+ * keeping others waiting. */
+static enum err take_blocks(struct upload *u, uint64_t limit) {
     struct block_queue *q = &u->s->queues[u->kind];
     uint64_t taken = 0;
-    while (!list_empty(&q->blocks)) {
+    enum err e = OK;
+    while (!list_empty(&q->blocks) && e == OK) {
         struct block *b = LIST_ENTRY(q->blocks.next, struct block, node);
-        if (taken > 0 && taken + b->size > limit) break;
+        if (taken > 0 && (taken + b->size > limit || u->count >= UPLOAD_SECTIONS_MAX)) break;
         taken += b->size;
         list_remove(&b->node);
         list_push_back(&u->blocks, &b->node);
+        e = add_block(u, b);
     }
     ASSERT(q->bytes >= taken);
     q->bytes -= taken;
+    return e;
 }
 
 /* In a fiber of its own. */
@@ -633,17 +636,17 @@ static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t n
     struct upload *u = mem_alloc(s->mem, sizeof(*u));
     upload_init(u, s, kind, NULL);
     bool ledger_in_use = s->ledger_queue_used_ns != 0 && now_ns - s->ledger_queue_used_ns < LEDGER_IN_USE_NS;
-    take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
+    e = take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
     ASSERT(!list_empty(&u->blocks));
     if (kind == QUEUE_PENDING || list_empty(&s->queues[QUEUE_PENDING].blocks)) s->upload_wanted = false;
     if (kind != QUEUE_PENDING) s->flush_sent_ns = now_ns;
-    e = upload_build(u);
     if (e != OK) {
         upload_deinit(u);
         mem_free(s->mem, u);
         ledger_leave(s);
         return e;
     }
+    finish_entry(u);
     u->ticket = s->ticket_next++;
     s->queues[kind].under_way++;
     waitgroup_add(&s->background);
@@ -679,13 +682,16 @@ enum err upload_recovered_add(struct upload_recovered *r, struct list *blocks) {
     struct upload *u = mem_alloc(s->mem, sizeof(*u));
     upload_init(u, s, QUEUE_PENDING, r);
     list_splice_back(&u->blocks, blocks);
-    e = upload_build(u);
+    LIST_EACH(it, &u->blocks) {
+        if (e == OK) e = add_block(u, LIST_ENTRY(it, struct block, node));
+    }
     if (e != OK) {
         upload_deinit(u);
         mem_free(s->mem, u);
         ledger_leave(s);
         return e;
     }
+    finish_entry(u);
     u->ticket = s->ticket_next++;
     r->under_way++;
     fiber_spawn(loop_current(), "upload-recovered", upload_recovered_run, u);
@@ -804,6 +810,7 @@ static void uploader(void *arg) {
         if (kind != QUEUE_KINDS) {
             enum err e = upload_begin(s, kind, now_ns);
             if (e != OK && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
+            fiber_yield(); /* an entry of very many streams takes the loop long enough */
             continue;
         }
         s->upload_asleep = true;
