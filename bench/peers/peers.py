@@ -18,7 +18,7 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
+sys.path[:0] = [os.path.join(ROOT, "tests", "integration"), os.path.join(ROOT, "tests", "clients")]
 
 import harness  # noqa: E402  pylint: disable=wrong-import-position
 import wire  # noqa: E402  pylint: disable=wrong-import-position
@@ -239,7 +239,7 @@ def thaw(folder):
     frozen = os.path.join(folder, ".frozen")
     if os.path.exists(frozen):
         with open(frozen, encoding="utf-8") as f:
-            subprocess.run(["chattr", "-i", f.read()], check=False, capture_output=True)
+            subprocess.run(["chattr", "-R", "-i", f.read()], check=False, capture_output=True)
         os.unlink(frozen)
 
 
@@ -286,7 +286,7 @@ class Oxbow(Peer):
         with open(os.path.join(self.folder, ".frozen"), "w", encoding="utf-8") as f:
             f.write(objects)
         try:
-            return subprocess.run(["chattr", "+i", objects], check=False, capture_output=True).returncode == 0
+            return subprocess.run(["chattr", "-R", "+i", objects], check=False, capture_output=True).returncode == 0
         except FileNotFoundError:
             return False
 

@@ -10,7 +10,6 @@ import peers
 import workloads
 
 IDLE_SECONDS = 3
-BUSY_NS = 85  # percent of its threads' time above which the client is what is measured
 
 
 class Session:
@@ -38,7 +37,7 @@ class Session:
 
     # --- Loads.
 
-    def bench(self, topic, arguments, seconds, warm_up=0, wait=60, drain=5):
+    def bench(self, topic, arguments, seconds, warm_up=0, wait=60, drain=2):
         """`oxbow bench` on the broker: {"result": its JSON} or {"failed": why}; both with what the broker counted meanwhile."""
         command = [self.options.oxbow, "bench", "--bootstrap-server", self.peer.address, "-t", topic, *arguments.split(), "--warm-up", str(warm_up),
                    "--duration", str(seconds), "--drain", str(drain), "--broker-pid", str(self.peer.pid), "--json"]
@@ -66,7 +65,7 @@ class Session:
     def delete(self, topic):
         subprocess.run([self.options.oxbow, "topic", "delete", topic, "--if-exists", "--bootstrap-server", self.peer.address], capture_output=True,
                        check=False, timeout=120)
-        time.sleep(1)  # files go in the background
+        time.sleep(0.7)  # files go in the background
 
     def start(self, settings=None):
         """A new broker, and what its start and its idleness come to."""
@@ -109,14 +108,11 @@ class Session:
         if load.rate.isdigit():
             return int(load.rate)
         kind, share = load.rate.split(":")
-        peaks = self.peaks()
-        if kind == "own":
-            peak = peaks.get(self.broker)
-        else:
-            peak = min(peaks.values()) if len(peaks) == len(self.options.brokers) else None
+        peak = self.peaks(kind == "common").get(kind if kind == "common" else self.broker)
         return max(1, int(peak * float(share))) if peak else None
 
-    def peaks(self):
+    def peaks(self, common):
+        """{broker: records a second}; with `common` also the least of them, under that name."""
         path = os.path.join(self.cells.folder, "peaks.json")
         known = {}
         if os.path.exists(path):
@@ -128,8 +124,10 @@ class Session:
                 peak = cells_module.peak_records(cells, workloads.PEAK, broker, workloads.RECORD)
                 if peak:
                     known[broker] = peak
+        if common and known and "common" not in known:
+            known["common"] = min(known.values())
         with open(path, "w", encoding="utf-8") as f:
-            json.dump(known, f)
+            json.dump(known, f, indent=1)
         return known
 
 
