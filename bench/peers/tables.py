@@ -115,8 +115,8 @@ def spread(found):
     """Median, and the least and the most when there is more than one."""
     if not found:
         return None
-    text = number(statistics.median(found))
-    return f"{text} ({number(min(found))} to {number(max(found))})" if len(found) > 1 else text
+    text, least, most = number(statistics.median(found)), number(min(found)), number(max(found))
+    return f"{text} ({least} to {most})" if least != most else text
 
 
 def shown(broker):
