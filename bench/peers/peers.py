@@ -50,7 +50,7 @@ class Limits:
     def describe(self):
         memory = (f"memory cgroup of {self.memory_bytes / (1 << 30):g} GiB, page cache included" if self.group
                   else f"no memory cgroup ({self.why_not})")
-        return f"processors {','.join(map(str, self.cpus))}; {memory}"
+        return f"processors {','.join(map(str, self.cpus))}; {memory}; at most {resource.getrlimit(resource.RLIMIT_NOFILE)[1]:,} open files each"
 
     def change(self, memory_bytes):
         """For one load; change(limits.memory_bytes) is the way back."""

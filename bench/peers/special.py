@@ -1,6 +1,7 @@
 """What is more than loads one after the other: each function measures one group on one broker and returns the cell. The broker goes with the
 session."""
 
+import glob
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import peers
 import workloads
 
 HONEST_RATE = 10000
-CREATE_SECONDS = 60  # for the topics of "many", in all
+CREATE_SECONDS, OPEN_SECONDS = 60, 45  # for the topics of "many", in all; until all partitions have leaders
 
 
 # --- (e): reading what memory cannot hold.
@@ -114,7 +115,10 @@ def many(s):
             found["create_s"] += create(s, f"many-{i}", partitions, left)
             found["partitions"] += partitions
         found["resident_bytes"], found["peak_bytes"] = s.peer.memory()
-        found.update(s.bench("many", f"--topics {topics} -p {partitions} --rate 1000 --consumers 1 --timeout-ms 60000", s.options.seconds, 0 if quick else 2, 60))
+        found.update(s.bench("many", f"--topics {topics} -p {partitions} --rate 1000 --consumers 1 --timeout-ms {OPEN_SECONDS * 1000}", s.options.seconds,
+                             0 if quick else 2, OPEN_SECONDS + 20))
+        if "failed" in found:
+            raise peers.Unmeasurable(found.pop("failed"))
         found["loaded_resident_bytes"], found["peak_bytes"] = s.peer.memory()
         s.peer.stop()
         began = time.monotonic()
@@ -122,8 +126,11 @@ def many(s):
         s.peer.first_produce("many-0", seconds=60)
         found["open_first_produce_ms"] = (time.monotonic() - began) * 1000
     except peers.Unmeasurable as e:
-        more = "" if s.peer.alive() else f"; the broker ended: {s.peer.last_words()}"
-        found["failed"] = str(e) + (more if more and more[2:] not in str(e) else "")
+        there = glob.glob(os.path.join(s.peer.folder, "data", "many-*"))
+        words = [str(e)] + ([f"{len(there):,} partitions had their folders then"] if there else [])
+        if not s.peer.alive() and "ended" not in str(e):
+            words.append(f"the broker ended: {s.peer.last_words()}")
+        found["failed"] = "; ".join(words)
     if s.peer.alive():
         found["resident_bytes"] = found.get("resident_bytes") or s.peer.memory()[0]
     return found

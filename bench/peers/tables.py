@@ -244,7 +244,7 @@ def backlog(r):
 
 
 def many(r):
-    head, rows = ["broker", "partitions made", "s", "resident, MB", "produce p50 / p99, ms at 1,000 records/s", "opened again, ms", "what happened"], []
+    head, rows = ["broker", "partitions asked for", "s", "resident, MB", "produce p50 / p99, ms at 1,000 records/s", "opened again, ms", "what happened"], []
     for b in r.brokers:
         for c in r.of("many", b):
             p = c["result"]["latency"]["produce"] if "result" in c else None

@@ -59,7 +59,7 @@ GROUPS = (
     )),
     Group("thin", "d", "thin traffic", (
         Load("d", "(d) 10,000 partitions, 1,000 records/s in all", "--topics 2 -p 5000 --consumers 1 --timeout-ms 90000", "1000", wait=120),
-    ), runs=1, seconds=20),
+    ), runs=1, seconds=60),
     Group("connections", "f", "idle connections to a broker that does nothing else", own="connections", runs=1, seconds=8),
     Group("backlog", "e", "a backlog larger than memory is read while 10 MB/s are produced", own="backlog", runs=1, seconds=90),
     Group("recovery", "", "killed with as much in the log as fits", own="recovery", runs=1, seconds=25),
