@@ -3,6 +3,7 @@
 import html
 import math
 import os
+import re
 
 import tables
 import workloads
@@ -89,7 +90,7 @@ def lines(title, unit, x_labels, curves, names, steps):
 
 
 def draw(r, folder):
-    """The names of the files."""
+    """{name of the file: what it shows}"""
     names = [tables.shown(b) for b in r.brokers]
     short = {"a1": "1 KiB, 1 and 1", "a4": "1 KiB, 4 and 4", "b": "100 B, 4 and 4", "h": "zstd, 4 and 4", "p50": "half of its peak"}
     pictures = {}
@@ -111,10 +112,10 @@ def draw(r, folder):
     pictures["latency-over-time.svg"] = lines(f"Produce p99 of each second, {workloads.LOADS['same'].what}", "ms, from when a record was due",
                                               [(i, str(i)) for i in range(longest)], curves, names, longest - 1)
     os.makedirs(folder, exist_ok=True)
-    drawn = []
+    drawn = {}
     for file, content in pictures.items():
         if content:
             with open(os.path.join(folder, file), "w", encoding="utf-8") as f:
                 f.write(content)
-            drawn.append(file)
+            drawn[file] = re.search(r'font-size="15"[^>]*>([^<]*)<', content)[1]
     return drawn

@@ -47,6 +47,7 @@ GROUPS = (
         Load("c1", "(c) one partition, each record a request, 1 in flight", "-p 1 --batch-size 0 --max-in-flight 1 --consumers 1"),
         Load("c5", "(c) one partition, each record a request, 5 in flight", "-p 1 --batch-size 0 --max-in-flight 5 --consumers 1"),
         Load("g", "(g) 30 MB/s to each of 10 consumers", "-p 100 --consumers 10 --consumers-each-all --threads 2", "30000"),
+        Load("gf", "(g) to each of 10 consumers as fast as it goes", "-p 100 --consumers 10 --consumers-each-all --threads 2"),
         Load("h", "(h) zstd, half of each 1 KiB record compressible", FOUR + " -z zstd --compressibility 50"),
         Load("f1", "(f) 1,000 idle connections beside 1,000 records/s", "-p 100 --consumers 1 --connections 1000", "1000"),
         Load("f10", "(f) 10,000 idle connections beside 1,000 records/s", "-p 100 --consumers 1 --connections 10000", "1000"),

@@ -78,7 +78,7 @@ def case_kept(folder):
     assert run.returncode == 0, run
     with open(page, encoding="utf-8") as f:
         text = f.read()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "| 123 |" in text, text
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "| 123 |" in text and "](kept/throughput.svg)" in text, text
     again = report(kept).stdout
     assert again == report(folder).stdout and "| 123 |" in again, again
     with open(os.path.join(kept, "runs.jsonl"), encoding="utf-8") as f:
