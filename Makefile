@@ -29,7 +29,7 @@ MESON_FILES := meson.build meson_options.txt $(wildcard src/meson.build src/*/me
 	tests/*/meson.build tests/unit/*/meson.build)
 FORMATTED = $(shell find src tests bench -name '*.[ch]' 2>/dev/null)
 
-.PHONY: all deps run test test-build fuzz-build guard-build guard guard-update sim fuzz soak bench bench-object fmt lint clean install
+.PHONY: all deps run test test-build fuzz-build guard-build guard guard-update sim fuzz soak bench bench-object bench-peers fmt lint clean install
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -107,6 +107,11 @@ bench: all
 bench-object: all
 	@tools/deps bench test
 	@bench/object --oxbow $(BUILD)/oxbow
+
+# Beside Apache Kafka, which comes from Maven. PEERS are options of bench/peers/run.
+bench-peers: all
+	@tools/deps build run test peers
+	@bench/peers/run --oxbow $(BUILD)/oxbow $(PEERS)
 
 fmt:
 	@tools/deps lint

@@ -19,7 +19,7 @@
 #define POLL_NS (10 * NS_PER_MS)
 #define ROW_NS NS_PER_S
 #define OPENERS 32u
-#define CREATE_PARTITIONS_MAX 10000u
+#define CREATE_RECORDS_MAX 10000u
 #define LATE_NS NS_PER_S /* how long records that are not there yet are waited for, without acknowledgements 5 times */
 #define STRANGERS_NS (4 * NS_PER_S) /* a group that stays without all partitions so long has other members */
 #define SUBJECT_SIZE 400u
@@ -155,8 +155,9 @@ static enum err topics_look(struct bench_run *r, bool *again, struct arena *a) {
     }
     if (missing_count == 0) return OK;
     *again = true;
-    /* Kafka refuses more than ten thousand partitions in one request. */
-    size_t most = (size_t)(CREATE_PARTITIONS_MAX / (s->partitions ? s->partitions : 1));
+    /* Kafka refuses what would write more than ten thousand records: one for each partition, one for the topic, one for
+     * each configuration. */
+    size_t most = (size_t)(CREATE_RECORDS_MAX / ((s->partitions ? s->partitions : 1) + 1 + s->config_count));
     if (most == 0) most = 1;
     for (size_t at = 0; e == OK && at < missing_count; at += most)
         e = topics_create(r, missing + at, missing_count - at < most ? missing_count - at : most, a);

@@ -154,6 +154,12 @@ static enum err from_piece(struct read *r, const struct state_range *piece) {
     return e;
 }
 
+/* Whatever an object of old ranges was like when it was read, it says nothing: it may be gone, and a broker that is about
+ * to learn that it is late may have put its own under that name. */
+static bool has_changed(const struct stream *s, uint64_t version, uint64_t offset) {
+    return s->ranges_version != version || offset < s->durable_start;
+}
+
 static enum err read_on(struct read *r) {
     struct stream *s = r->s;
     unsigned looked_again = 0;
@@ -166,9 +172,7 @@ static enum err read_on(struct read *r) {
         struct state_range piece = *found;
         uint64_t version = s->ranges_version;
         enum err e = from_piece(r, &piece);
-        if (e == ERR_NOT_FOUND && (s->ranges_version != version || r->offset < s->durable_start) &&
-            looked_again++ < LOOK_AGAIN_MAX)
-            continue;
+        if (e != OK && has_changed(s, version, r->offset) && looked_again++ < LOOK_AGAIN_MAX) continue;
         if (e != OK) return r->taken > 0 ? OK : e;
     }
     return OK;
@@ -260,9 +264,10 @@ static enum err find_on(struct stream *s, uint64_t from, uint64_t limit, int64_t
         if (!found) return ERR_NOT_FOUND;
         struct state_range piece = *found;
         if (piece.max_timestamp >= timestamp) {
+            uint64_t version = s->ranges_version;
             enum err e = find_in_piece(s, &piece, from, limit, timestamp, batch);
-            /* the object went while we read: its ranges have changed */
-            if (e == ERR_STALE && looked_again++ < LOOK_AGAIN_MAX) continue;
+            bool failed = e != OK && e != ERR_NOT_FOUND;
+            if (failed && has_changed(s, version, from) && looked_again++ < LOOK_AGAIN_MAX) continue;
             if (e != ERR_NOT_FOUND) return e;
         }
         from = piece.end_offset;

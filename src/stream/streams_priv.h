@@ -244,8 +244,20 @@ void upload_entry_made(struct streams *s);
 void upload_checkpoint_due(struct timer *t);
 /* An entry that says which WAL we use; the first of a new ledger is a checkpoint. Suspends. */
 enum err upload_announce(struct streams *s) WARN_UNUSED;
-/* Recovery: records of a dead incarnation's WAL, as blocks made by the caller. Uploads them as one entry. Suspends. */
-enum err upload_blocks(struct streams *s, struct list *blocks) WARN_UNUSED;
+/* Recovery: records of a dead incarnation's WAL, as blocks made by the caller, who reads on while entries of them are
+ * under way, RECOVERY_UPLOADS at a time. */
+struct upload_recovered {
+    struct streams *s;
+    unsigned under_way;
+    enum err error; /* the first; no entry is begun after it */
+    struct waitq ended;
+};
+void upload_recovered_init(struct upload_recovered *r, struct streams *s);
+/* One more entry, of these blocks, which are taken. Suspends while too many are under way. Gives the error of any of
+ * those before it. */
+enum err upload_recovered_add(struct upload_recovered *r, struct list *blocks) WARN_UNUSED;
+/* Suspends until none is under way. Always to be called. */
+enum err upload_recovered_wait(struct upload_recovered *r) WARN_UNUSED;
 /* The mail of one commit, per shard; sent by upload_post_mails. */
 struct commit_mail **upload_mails_create(struct streams *s);
 struct commit_item *upload_mail_item(struct streams *s, struct commit_mail **mails, struct stream_id id);

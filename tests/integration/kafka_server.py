@@ -17,8 +17,10 @@ SECONDS = 120  # to start, on a machine that is busy with other tests
 class Kafka:
     """Like harness.Broker, as far as tests need it. Node 1, as an Oxbow broker is by default."""
 
-    def __init__(self, folder, release, settings=None):
-        self.folder, self.release = str(folder), release
+    def __init__(self, folder, release, settings=None, java=None, child=harness.die_with_parent):
+        """java: the command and flags of the broker's Java machine, instead of the tests' own small one. child: runs in the broker's
+        process before it is one."""
+        self.folder, self.release, self.java, self.child = str(folder), release, java or [*maven.JAVA, "-Xmx512m"], child
         os.makedirs(self.folder, exist_ok=True)
         self.classpath = maven.classpath(maven.delivered(maven.kafka(release)))
         self.port, self.controller = harness.free_port(), harness.free_port()
@@ -42,14 +44,24 @@ class Kafka:
     def command(self, main, *arguments):
         return [*maven.JAVA, "-Xmx512m", "-cp", self.classpath, main, *arguments]
 
-    def start(self):
-        properties = os.path.join(self.folder, "server.properties")
-        with open(properties, "w", encoding="ascii") as f:
+    @property
+    def properties(self):
+        return os.path.join(self.folder, "server.properties")
+
+    def format(self):
+        with open(self.properties, "w", encoding="ascii") as f:
             f.writelines(f"{k}={v}\n" for k, v in self.settings.items())
-        harness.run(self.command("kafka.tools.StorageTool", "format", "-t", "b3hib3ctYmVzaWRlLWthZg", "-c", properties), SECONDS)
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(self.command("kafka.Kafka", properties), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            cwd=self.folder, preexec_fn=harness.die_with_parent)
+        harness.run(self.command("kafka.tools.StorageTool", "format", "-t", "b3hib3ctYmVzaWRlLWthZg", "-c", self.properties), SECONDS)
+
+    def launch(self):
+        """Of a folder that was formatted; whether it is ready is for others to see."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([*self.java, "-cp", self.classpath, "kafka.Kafka", self.properties], stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, cwd=self.folder, preexec_fn=self.child)
+
+    def start(self):
+        self.format()
+        self.launch()
         harness.eventually(self.ready, SECONDS, 0.1, "Kafka's port")
         return self
 

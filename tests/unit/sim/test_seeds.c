@@ -18,6 +18,8 @@ static const struct {
     {"wal", 70003327, "the checker wanted back what a restart of the WAL had given up, when its superblock had rotted"},
     {"broker", 5511708, "an append went on in a shard that had been stopped while it waited for another lane"},
     {"broker", 70006220, "small ranges were merged a few at a time, and a merge that had failed was not tried again"},
+    {"objlog", 500007403, "between two GETs of one entry it was deleted, and a late writer put another in its place"},
+    {"rivals", 4794972876, "the same under a reader of records, who took it for damage"},
     {"broker", 5505681, "an append that had been given up at a stop was waited for by the one behind it"},
     {"rivals", 5506592, "the same, in a broker that did not stop any more"},
     {"broker", 5009095,

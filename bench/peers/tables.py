@@ -1,0 +1,376 @@
+"""Cells as tables: one row for each load, one column for each broker, the median of the runs with the least and the most behind it."""
+
+import re
+import statistics
+
+import workloads
+
+LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_us", "max"))
+WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
+
+
+class Results:
+    def __init__(self, cells, about):
+        self.about = about
+        self.cells = {}
+        for c in cells:
+            self.cells.setdefault((c["load"], c["broker"]), []).append(c)
+        present = {c["broker"] for c in cells if c["broker"] != "machine"}
+        kafkas = sorted((b for b in present if b != "oxbow"), key=lambda b: ([-int(x) for x in b.split("-")[1].split(".")], b.endswith("-default")))
+        self.brokers = [b for b in ["oxbow"] if b in present] + kafkas
+
+    def of(self, load, broker):
+        return self.cells.get((load, broker), [])
+
+    def values(self, load, broker, figure):
+        """figure(cell) of every run; those that failed, or lack it, are left out."""
+        found = []
+        for c in self.of(load, broker):
+            if c.get("failed") and "result" not in c:
+                continue
+            try:
+                v = figure(c)
+            except (KeyError, TypeError, ZeroDivisionError):
+                continue
+            if v is not None:
+                found.append(v)
+        return found
+
+    def median(self, load, broker, figure):
+        found = self.values(load, broker, figure)
+        return statistics.median(found) if found else None
+
+    def why(self, load, broker):
+        return next((c["failed"] for c in self.of(load, broker) if c.get("failed")), None)
+
+    def newest(self, durability):
+        return next((b for b in self.brokers if b.endswith("-" + durability)), None)
+
+    def fio(self, rw, nbytes, depth):
+        for c in self.of("limits", "machine"):
+            for job in c.get("fio") or []:
+                if isinstance(job, dict) and (job.get("rw"), job.get("bytes"), job.get("depth")) == (rw, nbytes, depth):
+                    return job.get("mb_per_s")
+        return None
+
+    def limit(self, name):
+        return next((c[name] for c in self.of("limits", "machine") if name in c), {})
+
+
+# --- Figures of one cell.
+
+def seconds(c):
+    return c["result"]["totals"]["measured_ns"] / 1e9
+
+
+def mb_in(c):
+    return c["result"]["totals"]["bytes_acked"] / 1e6 / seconds(c)
+
+
+def mb_out(c):
+    return c["result"]["totals"]["bytes_consumed"] / 1e6 / seconds(c)
+
+
+def records_in(c):
+    return c["result"]["totals"]["records_acked"] / seconds(c)
+
+
+def cpu_per_gb(c):
+    t = c["result"]["totals"]
+    return c["result"]["broker"]["cpu_ns"] / (t["bytes_acked"] + t["bytes_consumed"])
+
+
+def latency_ms(kind, key):
+    def figure(c):
+        one = c["result"]["latency"][kind]
+        return one[key] / 1e3 if one["count"] else None
+    return figure
+
+
+def memory_mb(key):
+    return lambda c: c[key] / 1e6
+
+
+def late_share(c):
+    t = c["result"]["totals"]
+    late = t.get("records_due_not_acked", 0)
+    return late / max(1, late + t["records_acked"])
+
+
+def wal_mb(c):
+    """MB/s into the write-ahead log, padding included."""
+    return mb_in(c) * c["counted"]["wal_bytes_total"] / c["result"]["whole_run"]["bytes_acked"]
+
+
+def wal_group_kib(c):
+    return c["counted"]["wal_bytes_total"] / c["counted"]["wal_groups_total"] / 1024
+
+
+def store_requests(op):
+    return lambda c: c["counted"].get(f"store_requests_total.{op}", 0) / (c["result"]["whole_run"]["bytes_acked"] / 1e9)
+
+
+# --- Text.
+
+def number(v):
+    if v is None:
+        return ""
+    if v >= 99.5:
+        return f"{v:,.0f}"
+    return f"{v:.1f}" if v >= 9.95 else f"{v:.2f}"
+
+
+def spread(found):
+    """Median, and the least and the most when there is more than one."""
+    if not found:
+        return None
+    text, least, most = number(statistics.median(found)), number(min(found)), number(max(found))
+    return f"{text} ({least} to {most})" if least != most else text
+
+
+def shown(broker):
+    """As people call it."""
+    if broker == "oxbow":
+        return "Oxbow"
+    _, release, durability = broker.split("-")
+    return f"Kafka {release}, " + ("fsync" if durability == "fsync" else "default")
+
+
+def ratio(a, b):
+    return f"{number(a / b)} x" if a and b else ""
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(str(c) for c in r) + " |" for r in rows if any(r[1:])])
+
+
+def with_ratios(results, loads, figure, invert=False, last=None):
+    """Rows for loads: all brokers, Oxbow against the newest Kafka's two durabilities (above 1 is better for Oxbow), and last(load, median)."""
+    fsync, default = results.newest("fsync"), results.newest("default")
+    head = ["load", *map(shown, results.brokers)] + [f"Oxbow to {shown(b)}" for b in (fsync, default) if b and "oxbow" in results.brokers]
+    rows = []
+    for load in loads:
+        name = workloads.LOADS[load].what if load in workloads.LOADS else load
+        cells = [spread(results.values(load, b, figure)) or ("failed" if results.why(load, b) else "") for b in results.brokers]
+        ours = results.median(load, "oxbow", figure)
+        for b in (fsync, default):
+            if b and "oxbow" in results.brokers:
+                theirs = results.median(load, b, figure)
+                cells.append(ratio(theirs, ours) if invert else ratio(ours, theirs))
+        if last:
+            cells.append(last[1](load, ours))
+        if any(cells):
+            rows.append([name, *cells])
+    return table(head + ([last[0]] if last else []), rows) if rows else ""
+
+
+# --- Tables.
+
+FULL = ("a1", "a4", "b", "h", "gf")
+LATENCY = ("p10", "p50", "p90", "same", "c1", "c5", "g", "d", "f1", "f10")
+
+
+def throughput(r):
+    disk, tcp = r.fio("write", WAL_BLOCK, WAL_DEPTH), r.limit("tcp").get("gb_per_s")
+    text = []
+    for title, figure, limit, what in (("MB/s of values acknowledged", mb_in, disk, "share of fio"),
+                                       ("MB/s of values read by consumers", mb_out, tcp and tcp * 1000, "share of loopback")):
+        share = (what, lambda _, ours, limit=limit: f"{ours / limit * 100:.0f} %" if ours and limit else "")
+        body = with_ratios(r, FULL, figure, last=share if limit else None)
+        if body:
+            text.append(f"{title}:\n\n{body}")
+    return "\n\n".join(text)
+
+
+def cpu(r):
+    loads = ("a1", "a4", "b", "h", "gf", "g", "p10", "p50", "p90", "same", "c1", "c5", "d", "f1", "f10")
+    return with_ratios(r, loads, cpu_per_gb, invert=True)
+
+
+def latency(r, kind):
+    head, rows = ["load", "broker", *(name for _, name in LATENCIES), "MB/s", "late"], []
+    for load in LATENCY:
+        for b in r.brokers:
+            figures = [spread(r.values(load, b, latency_ms(kind, key))) for key, _ in LATENCIES]
+            if not any(figures):
+                if r.why(load, b):
+                    rows.append([workloads.LOADS[load].what, shown(b), "failed: " + r.why(load, b), "", "", "", "", ""])
+                continue
+            late = r.median(load, b, late_share) or 0
+            rows.append([workloads.LOADS[load].what, shown(b), *figures, number(r.median(load, b, mb_in)), f"{late * 100:.0f} %" if late > 0.005 else ""])
+    return table(head, rows) if rows else ""
+
+
+def starts(r, broker, key):
+    return [c[key] for (load, b), cells in r.cells.items() if load == "start" and b == broker for c in cells if key in c]
+
+
+def small(r):
+    """Start, memory, recovery: one column for each broker."""
+    head, rows = ["what", *map(shown, r.brokers)], []
+
+    def row(name, value):
+        cells = [value(b) or "" for b in r.brokers]
+        if any(cells):
+            rows.append([name, *cells])
+    row("start, until a connection is accepted, ms", lambda b: spread(starts(r, b, "accepted_ms")))
+    row("start, until it has told its versions and its cluster, ms", lambda b: spread(starts(r, b, "answered_ms")))
+    row("resident after a start, MB", lambda b: spread([v / 1e6 for v in starts(r, b, "idle_resident_bytes")]))
+    for count in (1000, 10000):
+        row(f"resident with {count:,} idle connections and nothing else, MB", lambda b, n=count: spread(r.values("connections", b, lambda c: c[f"resident_bytes_{n}"] / 1e6)))
+    for load, name in (("a4", "resident after (a) with 4 and 4, MB"), ("d", "resident with 10,000 partitions under load, MB")):
+        row(name, lambda b, load=load: spread(r.values(load, b, lambda c: c["result"]["broker"]["resident_bytes_after"] / 1e6)))
+    row("killed: MB in the log that is recovered", lambda b: spread(r.values("recovery", b, lambda c: c["written_bytes"] / 1e6)))
+    row("killed: until it answers again, ms", lambda b: spread(r.values("recovery", b, lambda c: c["answered_ms"])))
+    row("killed: until a record is acknowledged again, ms", lambda b: spread(r.values("recovery", b, lambda c: c["first_produce_ms"])) or r.why("recovery", b))
+    return table(head, rows) if rows else ""
+
+
+def backlog(r):
+    head, rows = ["what", *map(shown, r.brokers)], []
+    known = {b: r.of("backlog", b) for b in r.brokers}
+
+    def row(name, figure):
+        cells = [spread(r.values("backlog", b, figure)) or "" for b in r.brokers]
+        if any(cells):
+            rows.append([name, *cells])
+
+    def rate(key):
+        return lambda c: c["result"]["backlog"]["bytes"] * 1e3 / c["result"]["backlog"][key] if c["result"]["backlog"][key] else None
+    row("backlog, MB", lambda c: c["result"]["backlog"]["bytes"] / 1e6)
+    row("written at MB/s", rate("written_ns"))
+    row("read at MB/s", rate("caught_up_ns"))
+    row("read within, s", lambda c: c["result"]["backlog"]["caught_up_ns"] / 1e9 or None)
+    row("produce p50 meanwhile, ms", latency_ms("produce", "p50_us"))
+    row("produce p99 meanwhile, ms", latency_ms("produce", "p99_us"))
+    row("broker CPU s/GB in and out", cpu_per_gb)
+    whole = [c.get("failed") or ("" if c.get("result", {}).get("backlog", {}).get("caught_up_ns") else "not read to its end in time")
+             for b in r.brokers for c in known[b][:1] or [{"failed": " "}]]
+    if any(w.strip() for w in whole):
+        rows.append(["", *whole])
+    return table(head, rows) if rows else ""
+
+
+def many(r):
+    head, rows = ["broker", "partitions asked for", "s", "resident, MB", "produce p50 / p99, ms at 1,000 records/s", "opened again, ms", "what happened"], []
+    for b in r.brokers:
+        for c in r.of("many", b):
+            p = c["result"]["latency"]["produce"] if "result" in c else None
+            rows.append([shown(b), f"{c.get('partitions', 0):,}", number(c.get("create_s")), number(c.get("resident_bytes", 0) / 1e6 or None),
+                         f"{p['p50_us'] / 1e3:.1f} / {p['p99_us'] / 1e3:.1f}" if p else "", number(c.get("open_first_produce_ms")), c.get("failed", "")])
+    return table(head, rows) if rows else ""
+
+
+def objects(r):
+    rows = []
+    for c in r.of("object", "oxbow"):
+        for x in c.get("rows", []):
+            if "result" not in x:
+                rows.append([f"{x['added_ms']} ms", number(x["put_ms"]), x["load"], "failed: " + x.get("failed", ""), "", "", "", ""])
+                continue
+            p = x["result"]["latency"]["produce"]
+            rows.append([f"{x['added_ms']} ms", number(x["put_ms"]), x["load"], number(mb_in(x)), number(p["p50_us"] / 1e3), number(p["p99_us"] / 1e3),
+                         f"{p['p99_us'] / 1e3 / x['put_ms']:.1f}", number(cpu_per_gb(x))])
+    return table(["added", "one PUT of 1 MiB, ms", "load", "MB/s", "p50 ms", "p99 ms", "p99 in PUTs", "CPU s/GB in and out"], rows) if rows else ""
+
+
+def requests(r):
+    rows = []
+    for load in ("a1", "a4", "b", "h", "c1", "p50"):
+        cells = [spread(r.values(load, "oxbow", store_requests(op))) or "" for op in ("create", "get", "list", "delete")]
+        more = r.median(load, "oxbow", lambda c: c["counted"].get("store_bytes_total.create", 0) / c["result"]["whole_run"]["bytes_acked"])
+        if any(cells):
+            rows.append([workloads.LOADS[load].what, *cells, number(more), spread(r.values(load, "oxbow", wal_mb)), spread(r.values(load, "oxbow", wal_group_kib))])
+    return table(["load", "create", "get", "list", "delete", "bytes into the store for each byte produced", "MB/s into the log", "KiB of a group commit"], rows) if rows else ""
+
+
+def honesty(r):
+    rows = []
+    for b in r.brokers:
+        for c in r.of("honesty", b):
+            for x in c.get("rows", []):
+                gb = x.get("bytes", 0) / 1e9
+                rows.append([shown(b), x["load"], x["tool"], number(x.get("mb_per_s")) or "failed: " + x.get("failed", ""), number(x.get("p50_ms")),
+                             number(x.get("p99_ms")), number(x.get("max_ms")), number(x["broker_cpu_s"] / gb if gb else None),
+                             number(x["client_cpu_s"] / gb if gb else None)])
+    return table(["broker", "load", "tool", "MB/s", "p50 ms", "p99 ms", "max ms", "broker CPU s/GB", "tool's CPU s/GB"], rows) if rows else ""
+
+
+def machine(r):
+    rows = []
+    for c in r.of("limits", "machine"):
+        for j in c.get("fio") or []:
+            if isinstance(j, dict) and "mb_per_s" in j:
+                rows.append([f"fio, {j['rw']} of {j['bytes'] // 1024} KiB, {j['depth']} under way, O_DIRECT" + (", O_DSYNC" if j["rw"] == "write" else ""),
+                             number(j["mb_per_s"]), f"{number(j['p50_us'])} / {number(j['p99_us'])}", ""])
+        for name, what in (("tcp", "TCP over loopback, 64 KiB sends"), ("memcpy", "copying memory, not in the caches"), ("crc32c", "crc32c, 64 KiB pieces")):
+            if name in c:
+                rows.append([what, number(c[name]["gb_per_s"] * 1000), "", number(c[name]["cpu"])])
+    return table(["what", "MB/s", "p50 / p99 µs", "CPU s/GB"], rows) if rows else ""
+
+
+def goals(r):
+    """What was wanted on two processors, and what this run came to."""
+    fsync, default = r.newest("fsync"), r.newest("default")
+    rows = []
+
+    def row(what, goal, value, text, met):
+        if value is not None:
+            rows.append([what, goal, text, "yes" if met else "**no**"])
+
+    def over(a, b):
+        return a / b if a and b else None
+    v = over(r.median("a4", default, cpu_per_gb), r.median("a4", "oxbow", cpu_per_gb)) if default else None
+    row(f"broker CPU per GB, {shown(default) if default else ''} to Oxbow, (a) 4 and 4", "4 x", v, ratio(v, 1), v and v >= 4)
+    for b, goal in ((fsync, 3), (default, 1)):
+        v = over(r.median("a4", "oxbow", mb_in), r.median("a4", b, mb_in)) if b else None
+        row(f"throughput, Oxbow to {shown(b) if b else ''}, (a) 4 and 4", f"{goal} x", v, ratio(v, 1), v and v >= goal)
+    disk, tcp = r.fio("write", WAL_BLOCK, WAL_DEPTH), r.limit("tcp").get("gb_per_s")
+    v = over(max(r.median("a1", "oxbow", wal_mb) or 0, r.median("a4", "oxbow", wal_mb) or 0), disk)
+    row("write-ahead log under (a), of what fio writes (1 MiB, 4 under way)", "80 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.8)
+    v = over(r.median("gf", "oxbow", mb_out), tcp and tcp * 1000)
+    row("read by 10 consumers at the tail, of loopback copying", "70 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.7)
+    p99 = r.median("p50", "oxbow", latency_ms("produce", "p99_us"))
+    row("produce p99 at half of the peak", "under 3 ms", p99, f"{p99 or 0:.2f} ms", p99 and p99 < 3)
+    for b in (fsync, default):
+        v = over(r.median("same", b, latency_ms("produce", "p99_us")), r.median("same", "oxbow", latency_ms("produce", "p99_us"))) if b else None
+        row(f"produce p99 at the same rate, {shown(b) if b else ''} to Oxbow", "3 x", v, ratio(v, 1), v and v >= 3)
+    idle = [x / 1e6 for x in starts(r, "oxbow", "idle_resident_bytes")]
+    v = statistics.median(idle) if idle else None
+    row("resident, idle", "20 MB", v, f"{v or 0:.1f} MB", v and v <= 20)
+    found = starts(r, "oxbow", "answered_ms")
+    v = statistics.median(found) if found else None
+    row("start, new folder", "50 ms", v, f"{v or 0:.0f} ms", v and v < 50)
+    v = r.median("connections", "oxbow", lambda c: c["resident_bytes_10000"] / 1e6)
+    row("resident with 10,000 idle connections", "100 MB", v, f"{v or 0:.0f} MB", v and v < 100)
+    v = r.median("many", "oxbow", lambda c: c["loaded_resident_bytes"] / 1e6 if c["partitions"] >= 100000 else None)
+    row("resident with 100,000 partitions", "1 GB", v, f"{v or 0:.0f} MB", v and v < 1000)
+    v, size = r.median("recovery", "oxbow", lambda c: c["first_produce_ms"] / 1e3), r.median("recovery", "oxbow", lambda c: c["written_bytes"] / 1e6)
+    read = r.fio("read", 1 << 20, 4)
+    if v is not None and read:
+        goal = size / read + 1
+        row(f"a write-ahead log of {size:.0f} MB recovered, and a record acknowledged", f"{goal:.1f} s (its reading and 1 s)", v, f"{v:.1f} s", v <= goal)
+    return table(["what", "goal", "measured", "met"], rows) if rows else ""
+
+
+PARTS = (("The machine's limits, in the same run", machine), ("Goals", goals), ("Throughput, as fast as it goes", throughput),
+         ("Broker CPU seconds per GB in and out", cpu), ("Produce latency, ms", lambda r: latency(r, "produce")),
+         ("End to end latency, ms", lambda r: latency(r, "end_to_end")), ("Start, memory, recovery", small),
+         ("(e) A backlog larger than memory", backlog), ("(j) 100,000 partitions on one broker", many),
+         ("(i) Object durability, Oxbow alone", objects), ("Oxbow: object requests per GB produced, group commits", requests),
+         ("The load generator beside others", honesty))
+
+
+def markdown(r):
+    a = r.about
+    text = []
+    if a:
+        text.append(f"{a.get('oxbow')}; {re.sub(r' +', ' ', a.get('model', ''))}, {a.get('processors')} processors, {a.get('memory_bytes', 0) / 1e9:.0f} GB, Linux {a.get('kernel')}; "
+                    f"{a.get('java') or 'no Java'}. Brokers: {a.get('limits')}. {a.get('seconds')} s each, up to {a.get('runs')} runs: the median, and the least and the most."
+                    + (" **A quick run: its figures mean nothing.**" if a.get("quick") else ""))
+    for title, part in PARTS:
+        body = part(r)
+        if body:
+            text.append(f"### {title}\n\n{body}")
+    return "\n\n".join(text) + "\n"

@@ -1,0 +1,141 @@
+"""bench/peers: what is planned, that tables say what the cells say, also of a part of them, and that a tiny load is really measured. No figure
+is judged, and no Kafka is needed. The table's ratios were seen to fail with the wrong way round."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import types
+from importlib.machinery import SourceFileLoader
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+OXBOW = os.environ.get("OXBOW", os.path.join(ROOT, "build-test/oxbow"))
+PEERS = os.path.join(ROOT, "bench", "peers")
+sys.dont_write_bytecode = True
+sys.path.insert(0, PEERS)
+
+import tables  # noqa: E402  pylint: disable=wrong-import-position
+from cells import Cells  # noqa: E402  pylint: disable=wrong-import-position
+
+FSYNC, DEFAULT = "kafka-4.3.1-fsync", "kafka-4.3.1-default"
+
+
+def cell(mb_per_s, cpu_per_gb, p99_us):
+    """Two seconds of as much in as out."""
+    size = int(mb_per_s * 2e6)
+    one = {"count": 1, "p50_us": 1, "p90_us": 1, "p99_us": p99_us, "p999_us": p99_us, "max_us": p99_us}
+    return {"result": {"settings": {"topic": "t"}, "series": [{"second": 0, "produce_p99_us": p99_us}], "latency": {"produce": one, "end_to_end": one},
+                       "totals": {"measured_ns": 2000000000, "bytes_acked": size, "bytes_consumed": size, "records_acked": size // 1024},
+                       "whole_run": {"bytes_acked": size}, "broker": {"cpu_ns": int(cpu_per_gb * 2 * size), "resident_bytes_after": 5000000}},
+            "counted": {"store_requests_total.create": 3, "nothing": 0}}
+
+
+def results(folder, brokers):
+    c = Cells(folder)
+    for broker, runs in brokers.items():
+        for i, one in enumerate(runs):
+            c.write("a4", broker, i + 1, one)
+    return c
+
+
+def row(text, title, first):
+    """The cells of the row that begins with `first`, in the part with that title."""
+    part = text.split(title)[1].split("\n### ")[0]
+    return next(line for line in part.splitlines() if line.startswith("| " + first))[2:-2].split(" | ")
+
+
+def report(folder, *more):
+    return subprocess.run([sys.executable, os.path.join(PEERS, "report"), folder, *more], capture_output=True, text=True, check=False)
+
+
+def case_tables(folder):
+    """Median, least and most; ratios against the newest Kafka, above 1 when we are better; what failed is said."""
+    c = results(folder, {"oxbow": [cell(400, 1, 900), cell(300, 2, 700), cell(200, 3, 800)], FSYNC: [cell(30, 40, 9000)],
+                         DEFAULT: [{"failed": "it fell over"}], "kafka-3.9.2-default": [cell(600, 4, 1)]})
+    text = tables.markdown(tables.Results(c.read(), {}))
+    assert row(text, "values acknowledged", "(a) 1 KiB records, 100 partitions, 4")[1:] == ["300 (200 to 400)", "30.0", "failed", "600", "10.0 x", ""], text
+    assert row(text, "Broker CPU", "(a)")[1:] == ["2.00 (1.00 to 3.00)", "40.0", "failed", "4.00", "20.0 x", ""], text
+    assert row(text, "### Goals", "throughput, Oxbow to Kafka 4.3.1, fsync")[1:] == ["3 x", "10.0 x", "yes"], text
+
+
+def case_parts(folder):
+    """One cell alone makes a report; none is refused."""
+    run = report(folder)
+    assert run.returncode == 1 and "holds no results" in run.stderr, run
+    results(folder, {"oxbow": [cell(123, 1, 900)]})
+    run = report(folder)
+    assert run.returncode == 0 and "| 123 |" in run.stdout and "Kafka" not in run.stdout, run
+
+
+def case_kept(folder):
+    """What is kept in the tree says the same; the page's other text stays."""
+    results(folder, {"oxbow": [cell(123, 1, 900)], DEFAULT: [cell(50, 1, 900)]})
+    kept, page = os.path.join(folder, "kept"), os.path.join(folder, "page.md")
+    with open(page, "w", encoding="utf-8") as f:
+        f.write("before\n<!-- bench/peers/report: from here -->\nold\n<!-- bench/peers/report: to here -->\nafter\n")
+    run = report(folder, "--keep", kept, "--into", page)
+    assert run.returncode == 0, run
+    with open(page, encoding="utf-8") as f:
+        text = f.read()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "| 123 |" in text and "](kept/throughput.svg)" in text, text
+    again = report(kept).stdout
+    assert again == report(folder).stdout and "| 123 |" in again, again
+    with open(os.path.join(kept, "runs.jsonl"), encoding="utf-8") as f:
+        lines = [json.loads(line) for line in f]
+    assert len(lines) == 2 and "settings" not in lines[0]["result"] and lines[0]["counted"] == {"store_requests_total.create": 3}, lines
+    assert os.path.exists(os.path.join(kept, "throughput.svg"))
+    with open(page, "w", encoding="utf-8") as f:
+        f.write("no marks\n")
+    assert report(folder, "--into", page).returncode == 1
+
+
+def case_plan(folder):
+    """Interleaved; older releases less often; what is there already is not measured again."""
+    run = SourceFileLoader("peers_run", os.path.join(PEERS, "run")).load_module()
+    brokers = run.peers.names(["oxbow", "kafka-4.3.1", "kafka-3.9.2-fsync"])
+    assert brokers == ["oxbow", FSYNC, DEFAULT, "kafka-3.9.2-fsync"]
+    options = types.SimpleNamespace(brokers=brokers, only=["a4", "backlog"], runs=2, older_runs=1, again=False)
+    c = Cells(folder)
+    plan = [(g.name, b, n) for g, b, n, _ in run.plan(options, c)]
+    first = [("throughput", b, 1) for b in brokers] + [("backlog", b, 1) for b in brokers[:3]]
+    assert plan == first + [("throughput", b, 2) for b in brokers[:3]], plan
+    c.write("a4", FSYNC, 1, cell(1, 1, 1))
+    plan = [(g.name, b, n) for g, b, n, _ in run.plan(options, c)]
+    assert ("throughput", FSYNC, 1) not in plan and ("throughput", FSYNC, 2) in plan, plan
+    for bad in (lambda: run.workloads.chosen(["nothing"]), lambda: run.peers.names(["pulsar"])):
+        try:
+            bad()
+        except SystemExit:
+            continue
+        raise AssertionError("taken")
+
+
+def case_measured(folder):
+    """The whole way, on a broker of this build."""
+    out = os.path.join(folder, "out")
+    command = [sys.executable, os.path.join(PEERS, "run"), "--oxbow", OXBOW, "--brokers", "oxbow", "--only", "c1", "--quick", "--out", out]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert run.returncode == 0, run
+    found = {c["load"]: c for c in Cells(out).read()}
+    assert set(found) == {"c1", "start"} and found["c1"]["result"]["totals"]["records_acked"] > 0 and found["start"]["answered_ms"] > 0, found
+    assert found["c1"]["counted"]["wal_bytes_total"] > 0 and not os.listdir(os.path.join(out, "data")), found
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert run.returncode == 0 and run.stdout.startswith("0 brokers"), run
+
+
+def main():
+    failed = False
+    for name, case in sorted((n, f) for n, f in globals().items() if n.startswith("case_")):
+        with tempfile.TemporaryDirectory(prefix="peers-") as folder:
+            try:
+                case(folder)
+                print(f"ok peers-{name[5:]}")
+            except (AssertionError, OSError, KeyError, StopIteration, subprocess.SubprocessError) as e:
+                failed = True
+                print(f"not ok peers-{name[5:]}\n{type(e).__name__}: {e}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
