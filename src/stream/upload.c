@@ -810,7 +810,6 @@ static void uploader(void *arg) {
         if (kind != QUEUE_KINDS) {
             enum err e = upload_begin(s, kind, now_ns);
             if (e != OK && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
-            fiber_yield(); /* an entry of very many streams takes the loop long enough */
             continue;
         }
         s->upload_asleep = true;
