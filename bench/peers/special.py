@@ -194,7 +194,7 @@ def honesty(s):
     records, seconds = (5000, 2) if quick else (600_000, s.options.seconds)
     s.start()
     s.warm()
-    create(s, "honest", 12)
+    s.touch("honest", "-p 12")
     rows = []
 
     def row(tool, load, run):
