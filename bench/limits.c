@@ -2,6 +2,8 @@
  * same run.
  *
  *   limits FOLDER
+ *   limits FOLDER write BYTES DEPTH SECONDS
+ *   limits FOLDER read FILE BYTES DEPTH
  *
  * One line of name=value pairs for each measurement on standard output. "cpu" is processor seconds (user and system)
  * per GB (10^9 bytes) of whoever does the work:
@@ -10,20 +12,28 @@
  *   crc32c      ISA-L over 64 KiB pieces
  *   tcp         a loopback socket, 64 KiB sends; the sender's and the receiver's processor time apart
  *   sync_write  O_DIRECT|O_DSYNC writes one after the other into a file that was written before, at several sizes:
- * latency file        a new file of 32 MiB written through the page cache, fsynced, deleted; again and again direct the
- * same with O_DIRECT from an aligned buffer that the bytes are copied into first
+ *               latency
+ *   file        a new file of 32 MiB written through the page cache, fsynced, deleted; again and again
+ *   direct      the same with O_DIRECT from an aligned buffer that the bytes are copied into first
+ *
+ * The second form: O_DIRECT|O_DSYNC writes of one size, so many in flight (a thread each), into a file that was written
+ * before. The third: the whole file is read once with O_DIRECT, one piece behind the other, so many in flight.
  *
  * FOLDER must be on the file system that the broker's data will be on. Its files are deleted at the end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +43,7 @@
 #define OBJECT ((size_t)32 << 20)
 #define SYNC_FILE ((size_t)64 << 20)
 #define ALIGN ((size_t)4096)
+#define DEPTH_MAX 64u
 
 __attribute__((noreturn)) static void die(const char *what) {
     fprintf(stderr, "limits: %s: %s\n", what, strerror(errno));
@@ -178,8 +189,83 @@ static void new_files(const char *name, int flags) {
     free(bounce);
 }
 
+/* --- Several in flight. */
+
+struct stream {
+    int fd;
+    bool writes;
+    size_t size;        /* of one */
+    uint64_t file_size; /* a multiple of size, when written */
+    double end;         /* when to stop writing */
+    _Atomic uint64_t next, bytes;
+};
+
+static void *stream_run(void *arg) {
+    struct stream *s = arg;
+    uint8_t *data = pages(s->size);
+    for (;;) {
+        uint64_t at = atomic_fetch_add(&s->next, s->size);
+        if (s->writes ? seconds() >= s->end : at >= s->file_size) break;
+        ssize_t n = s->writes ? pwrite(s->fd, data, s->size, (off_t)(at % s->file_size))
+                              : pread(s->fd, data, s->size, (off_t)at);
+        if (n <= 0 || (s->writes && (size_t)n != s->size)) die(s->writes ? "write" : "read");
+        atomic_fetch_add(&s->bytes, (uint64_t)n);
+    }
+    free(data);
+    return NULL;
+}
+
+static void streams(struct stream *s, unsigned depth) {
+    pthread_t threads[DEPTH_MAX];
+    double began_cpu = cpu(), began = seconds();
+    for (unsigned i = 0; i < depth; i++) {
+        errno = pthread_create(&threads[i], NULL, stream_run, s);
+        if (errno != 0) die("thread");
+    }
+    for (unsigned i = 0; i < depth; i++) (void)pthread_join(threads[i], NULL);
+    double used = cpu() - began_cpu, took = seconds() - began, gb = (double)s->bytes / 1e9;
+    printf("%s size=%zu depth=%u seconds=%.3f cpu=%.3f gb_per_s=%.3f\n", s->writes ? "writes" : "reads", s->size, depth,
+           took, used / gb, gb / took);
+}
+
+static void writes(size_t size, unsigned depth, double wanted_s) {
+    uint64_t file_size = 4 * SYNC_FILE / size * size;
+    int fd = open("limits-writes", O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_DSYNC, 0600);
+    if (fd < 0) die("open");
+    uint8_t *data = pages(size);
+    for (uint64_t at = 0; at < file_size; at += size) {
+        if (pwrite(fd, data, size, (off_t)at) != (ssize_t)size) die("write");
+    }
+    free(data);
+    struct stream s = {.fd = fd, .writes = true, .size = size, .file_size = file_size, .end = seconds() + wanted_s};
+    streams(&s, depth);
+    close(fd);
+    (void)unlink("limits-writes");
+}
+
+static void reads(const char *path, size_t size, unsigned depth) {
+    int fd = open(path, O_RDONLY | O_DIRECT);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) die(path);
+    struct stream s = {.fd = fd, .size = size, .file_size = (uint64_t)st.st_size};
+    streams(&s, depth);
+    close(fd);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2 || chdir(argv[1]) != 0) die("usage: limits FOLDER");
+    if (argc < 2 || chdir(argv[1]) != 0) die("usage: see the top of limits.c");
+    if (argc == 6) {
+        bool write = strcmp(argv[2], "write") == 0;
+        size_t size = strtoul(argv[write ? 3 : 4], NULL, 10);
+        unsigned long depth = strtoul(argv[write ? 4 : 5], NULL, 10);
+        if (size == 0 || size % ALIGN != 0 || size > SYNC_FILE || depth == 0 || depth > DEPTH_MAX)
+            die("usage: see the top of limits.c");
+        if (write)
+            writes(size, (unsigned)depth, strtod(argv[5], NULL));
+        else
+            reads(argv[3], size, (unsigned)depth);
+        return 0;
+    }
     memory();
     tcp();
     sync_writes();

@@ -47,6 +47,7 @@ NULLABLE = {"string", "bytes", "records"}
 NONE = (1, 0)  # no version
 VERSIONS = re.compile(r"(\d+)(?:(\+)|-(\d+))?")
 NEVER_FLEXIBLE = 127
+FIELDS_MAX = 16  # the bits of the masks in struct kafka_layout
 
 
 class SchemaError(Exception):
@@ -192,6 +193,8 @@ class Parser:
         names = [f.name for f in struct.fields]
         if len(set(names)) != len(names):
             raise SchemaError(f"a field of {struct.c_name} is named twice")
+        if len(names) > FIELDS_MAX:
+            raise SchemaError(f"{struct.c_name} has more than {FIELDS_MAX} fields")
         self.check_tags(m, struct)
 
     @staticmethod
@@ -402,6 +405,8 @@ def write_field(f, s):
         parts.append(f".{name} = {{{versions[0]}, {versions[1]}}}")
     if flags:
         parts.append(f".flags = {' | '.join(flags)}")
+    if f.base in INTS and f.base != "bool" and not f.array:
+        parts.append(f".width = {INTS[f.base][1]}")
     if f.struct is not None:
         parts.append(f".of = &{f.struct.c_name}_type")
     if f.default not in (None, "null"):
@@ -413,17 +418,51 @@ def write_field(f, s):
     return "    {" + ", ".join(parts) + "},"
 
 
+def default_value(f):
+    """A field's default as a C initialiser; None: all zeros."""
+    null = f.default == "null"
+    if f.base == "records" and not f.array:
+        return "{.size = -1}" if null else None
+    if f.array or f.base == "bytes":
+        return "{NULL, -1}" if null else None
+    if f.struct is not None:
+        return None if null else default_values(f.struct)
+    if f.base == "string":
+        text = (f.default or "").strip('"')
+        return "{NULL, -1}" if null else f'{{"{text}", {len(text)}}}'
+    return None if f.default is None else c_int(f.default)
+
+
+def default_values(s):
+    parts = [f".{f.name} = {value}" for f in s.fields if (value := default_value(f))]
+    return f"{{{', '.join(parts)}}}" if parts else None
+
+
+def layout(s, version, m):
+    """The masks of struct kafka_layout: bit i is field i."""
+    wire = tagged = lacking = 0
+    for i, f in enumerate(s.fields):
+        if has(f.tagged, version):
+            tagged |= 1 << i
+        elif has(f.versions, version):
+            wire |= 1 << i
+        elif not f.ignorable:
+            lacking |= 1 << i
+    return f"{{{wire:#x}, {tagged:#x}, {lacking:#x}, {min_size(s, version, m.flexible)}}}"
+
+
 def write_type(out, s, m):
     versions = range(m.versions[0], m.versions[1] + 1)
-    sizes = [min_size(s, v, m.flexible) for v in versions]
-    out.append(f"static const uint16_t {s.c_name}_min[] = {{{', '.join(map(str, sizes))}}};")
+    layouts = ", ".join(layout(s, v, m) for v in versions)
+    out.append(f"static const struct kafka_layout {s.c_name}_layouts[] = {{{layouts}}};")
+    out.append(f"static const struct {s.c_name} {s.c_name}_defaults = {default_values(s) or '{0}'};")
     if s.fields:
         out.append(f"static const struct kafka_field {s.c_name}_fields[] = {{")
         out += [write_field(f, s) for f in s.fields]
         out.append("};")
     fields = f"{s.c_name}_fields" if s.fields else "NULL"
-    out.append(f'const struct kafka_struct {s.c_name}_type = {{"{s.c_name}", {fields}, {s.c_name}_min,'
-               f" {len(s.fields)}, sizeof(struct {s.c_name}), {m.versions[0]}, {m.versions[1]}, {m.flexible}}};")
+    out.append(f'const struct kafka_struct {s.c_name}_type = {{"{s.c_name}", {fields}, {s.c_name}_layouts,'
+               f" &{s.c_name}_defaults, {len(s.fields)}, sizeof(struct {s.c_name}), {m.versions[0]}, {m.versions[1]}, {m.flexible}}};")
 
 
 def write_element_asserts(out, m):

@@ -20,6 +20,7 @@
 #include "kafka/kafka_messages.h"
 
 #define STORE_READS_MAX 16u /* at once, for one request and shard */
+#define ITEMS_A_TURN 256u   /* then others may run: a session may be of 100,000 partitions */
 /* So long the store is asked for what fits into one answer; then what is there goes out. Many small objects on a slow
  * store would else take longer than clients wait, who would ask for the same again and never come on. (Kafka:
  * remote.fetch.max.wait.ms.) */
@@ -32,7 +33,8 @@ struct fetch_item {
     const struct fetch_want *want;
     struct topic_route *route; /* a reference; NULL: err tells why */
     enum err err;
-    bool busy; /* has to come from the store */
+    bool busy;  /* has to come from the store */
+    bool quiet; /* read once, and its watch has told nothing since: not read again */
     struct partition_fetched fetched;
     struct slices records; /* batches; for old versions one message set */
 };
@@ -142,9 +144,17 @@ static void item_read(struct fetch *f, struct shard *s, struct fetch_item *item,
     }
 }
 
+/* In a walk over a group's items. Suspends now and then. */
+static void let_others_run(size_t walked) {
+    if (walked % ITEMS_A_TURN == ITEMS_A_TURN - 1) fiber_yield();
+}
+
 static void group_read_cached(void *arg) {
     struct fetch_group *g = arg;
-    for (size_t i = 0; i < g->count; i++) item_read(g->fetch, g->shard, g->items[i], true);
+    for (size_t i = 0; i < g->count; i++) {
+        if (!g->items[i]->quiet) item_read(g->fetch, g->shard, g->items[i], true);
+        let_others_run(i);
+    }
 }
 
 struct store_read {
@@ -401,13 +411,22 @@ static void group_watch(void *arg) {
                                   .offset = (uint64_t)item->want->offset};
         partition_watch_init(&w->watch, watch_ready);
         watch_look(w);
+        let_others_run(i);
     }
 }
 
+/* Of those whose watch has told nothing, what was read before the waiting holds still; when a partition has gone, all are
+ * looked at. */
 static void group_unwatch(void *arg) {
     struct fetch_group *g = arg;
-    for (size_t i = 0; i < g->watch_count; i++) partition_watch_off(&g->watches[i].watch);
+    for (size_t i = 0; i < g->watch_count; i++) {
+        partition_watch_off(&g->watches[i].watch);
+        g->items[i]->quiet = g->watches[i].ready_bytes == 0;
+        let_others_run(i);
+    }
     g->watch_count = 0;
+    for (size_t i = 0; atomic_load_explicit(&g->urgent, memory_order_relaxed) && i < g->count; i++)
+        g->items[i]->quiet = false;
 }
 
 static void fetch_timed_out(struct timer *t) {

@@ -240,12 +240,13 @@ void shard_close_partitions(struct shard *s) {
     timer_disarm(&s->retain);
     waitgroup_wait(&s->background);
     coordinators_close(s);
-    for (;;) {
-        size_t cursor = 0;
-        uint64_t key;
-        if (!map64_next(&s->slots, &cursor, &key)) break;
-        shard_close_stream(s, (struct stream_id){key});
-    }
+    /* From a list: each removal from the map that is being walked would have the walk begin anew. None is opened any
+     * more, so that one round is enough. */
+    size_t count = 0;
+    uint64_t *streams = mem_alloc(s->env->mem, (s->slots.count + 1) * sizeof(*streams));
+    for (size_t cursor = 0; map64_next(&s->slots, &cursor, &streams[count]) != NULL;) count++;
+    for (size_t i = 0; i < count; i++) shard_close_stream(s, (struct stream_id){streams[i]});
+    mem_free(s->env->mem, streams);
 }
 
 void broker_shard_deinit(struct shard *s) {

@@ -95,6 +95,8 @@ static int serve_start(struct serve *s) {
     struct env *env = s->env;
     struct loop *loop0 = loop_current();
     enum err e = OK;
+    /* A connection is a file, and most systems let a process have 1,024 unless it asks for more. */
+    (void)process_files_allow();
     if (s->config.http_listen[0]) {
         struct admin_options o = {.env = env,
                                   .loop0 = loop0,

@@ -89,47 +89,71 @@ void batch_set_attributes(uint8_t *data, int16_t attributes, int64_t max_timesta
     be16_put(data + AT_ATTRIBUTES, (uint16_t)attributes);
     be64_put(data + AT_MAX_TIMESTAMP, (uint64_t)max_timestamp);
     uint32_t after = crc32c(0, data + AT_ATTRIBUTES, part);
-    uint32_t change = crc32c_combine(before, 0, rest) ^ crc32c_combine(after, 0, rest);
-    be32_put(data + AT_CRC, be32_get(data + AT_CRC) ^ change);
+    be32_put(data + AT_CRC, crc32c_combine(before ^ after, be32_get(data + AT_CRC), rest));
 }
 
 /* ---- Records ---- */
 
-/* A zigzag varint of at most `bits` bits at *at; false past `end` or when it is longer. */
-static inline bool take_zigzag(const uint8_t **at, const uint8_t *end, unsigned bits, int64_t *out) {
-    const uint8_t *p = *at;
+/* A varint, before it is taken for a signed number, and where it ends: NULL when that is past what there is, or when it
+ * is longer than it may be. By value, so that nothing in a walk over records needs an address. */
+struct varint {
+    const uint8_t *end;
+    uint64_t value;
+};
+
+/* At most `bits` bits. */
+static struct varint take_long_varint(const uint8_t *at, const uint8_t *end, unsigned bits) {
+    struct varint bad = {NULL, 0};
     uint64_t v = 0;
     for (unsigned shift = 0; shift < bits; shift += 7) {
-        if (p == end) return false;
-        uint8_t b = *p++;
+        if (at == end) return bad;
+        uint8_t b = *at++;
         v |= (uint64_t)(b & 0x7f) << shift;
         if (!(b & 0x80)) {
-            if (bits == 32 && v > UINT32_MAX) return false;
-            if (shift == 63 && b > 1) return false;
-            *at = p;
-            *out = (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
-            return true;
+            if (bits == 32 && v > UINT32_MAX) return bad;
+            if (shift == 63 && b > 1) return bad;
+            return (struct varint){at, v};
         }
     }
-    return false;
+    return bad;
 }
 
-/* A length and its bytes; -1 is null where `nullable`. */
-static inline bool take_sized(const uint8_t **at, const uint8_t *end, bool nullable, const uint8_t **data,
-                              int32_t *size) {
-    int64_t n;
-    if (!take_zigzag(at, end, 32, &n) || n < (nullable ? -1 : 0) || n > end - *at) return false;
+/* The same. A record has seven, of which most take one byte or two. */
+static inline struct varint take_varint(const uint8_t *at, const uint8_t *end, unsigned bits) {
+    if (OX_UNLIKELY(at == end)) return (struct varint){NULL, 0};
+    if (OX_LIKELY(at[0] < 0x80)) return (struct varint){at + 1, at[0]};
+    if (end - at > 1 && at[1] < 0x80) return (struct varint){at + 2, (at[0] & 0x7fu) | (unsigned)at[1] << 7};
+    return take_long_varint(at, end, bits);
+}
+
+/* The signed number that a varint stands for: 0, -1, 1, -2, ... So one that is odd is negative, and 1 is -1. */
+static inline int64_t unzigzag(uint64_t v) {
+    return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
+}
+
+/* A length and its bytes; -1 is null where `nullable`. Where the bytes end, or NULL. */
+static inline const uint8_t *take_sized(const uint8_t *at, const uint8_t *end, bool nullable, const uint8_t **data,
+                                        int32_t *size) {
+    struct varint v = take_varint(at, end, 32);
+    if (!v.end) return NULL;
+    if (v.value & 1) {
+        *size = -1;
+        *data = NULL;
+        return nullable && v.value == 1 ? v.end : NULL;
+    }
+    size_t n = v.value >> 1;
+    if (n > (size_t)(end - v.end)) return NULL;
     *size = (int32_t)n;
-    *data = n < 0 ? NULL : *at;
-    if (n > 0) *at += n;
-    return true;
+    *data = v.end;
+    return v.end + n;
 }
 
-static bool headers_are_sound(const uint8_t *at, const uint8_t *end, int32_t count) {
+__attribute__((noinline)) static bool headers_are_sound(const uint8_t *at, const uint8_t *end, int32_t count) {
     const uint8_t *data;
     int32_t size;
     for (; count > 0; count--) {
-        if (!take_sized(&at, end, false, &data, &size) || !take_sized(&at, end, true, &data, &size)) return false;
+        if (!(at = take_sized(at, end, false, &data, &size))) return false;
+        if (!(at = take_sized(at, end, true, &data, &size))) return false;
     }
     return at == end;
 }
@@ -137,9 +161,9 @@ static bool headers_are_sound(const uint8_t *at, const uint8_t *end, int32_t cou
 bool batch_header_next(const struct batch_record *r, size_t *position, struct batch_record_header *out) {
     if (*position >= r->headers_size) return false;
     const uint8_t *at = r->headers + *position, *end = r->headers + r->headers_size, *key;
-    bool sound =
-        take_sized(&at, end, false, &key, &out->key_size) && take_sized(&at, end, true, &out->value, &out->value_size);
-    ASSERT(sound); /* batch_iterator_next has checked them */
+    /* batch_iterator_next has checked them. */
+    ASSERT(at = take_sized(at, end, false, &key, &out->key_size));
+    ASSERT(at = take_sized(at, end, true, &out->value, &out->value_size));
     out->key = (const char *)key;
     *position = (size_t)(at - r->headers);
     return true;
@@ -166,31 +190,41 @@ void batch_iterator_deinit(struct batch_iterator *it) {
     if (it->unpacked.mem) buf_deinit(&it->unpacked);
 }
 
-enum err batch_iterator_next(struct batch_iterator *it, struct batch_record *r) {
-    if (it->left == 0) return it->at == it->end ? ERR_NOT_FOUND : ERR_INVALID_RECORD;
-    const struct batch_header *h = it->header;
-    int64_t length, timestamp_delta, offset_delta, header_count;
-    const uint8_t *at = it->at;
-    if (!take_zigzag(&at, it->end, 32, &length) || length < 1 || length > it->end - at) return ERR_INVALID_RECORD;
-    const uint8_t *end = at + length;
-    r->attributes = (int8_t)*at++;
-    if (!take_zigzag(&at, end, 64, &timestamp_delta) || !take_zigzag(&at, end, 32, &offset_delta))
-        return ERR_INVALID_RECORD;
-    if (offset_delta < 0 || offset_delta > h->last_offset_delta) return ERR_INVALID_RECORD;
-    if (!take_sized(&at, end, true, &r->key, &r->key_size)) return ERR_INVALID_RECORD;
-    if (!take_sized(&at, end, true, &r->value, &r->value_size)) return ERR_INVALID_RECORD;
-    if (!take_zigzag(&at, end, 32, &header_count) || header_count < 0) return ERR_INVALID_RECORD;
-    if (header_count > 0 ? !headers_are_sound(at, end, (int32_t)header_count) : at != end) return ERR_INVALID_RECORD;
+/* The record at `at`, all its lengths checked: where it ends, or NULL. Inlined, so that a caller pays for the fields
+ * that it looks at. */
+static inline __attribute__((always_inline)) const uint8_t *take_record(const struct batch_header *h, const uint8_t *at,
+                                                                        const uint8_t *limit, struct batch_record *r) {
+    struct varint length = take_varint(at, limit, 32);
+    if (!length.end || (length.value & 1) || length.value == 0) return NULL;
+    if (length.value >> 1 > (size_t)(limit - length.end)) return NULL;
+    const uint8_t *end = length.end + (length.value >> 1);
+    r->attributes = (int8_t)*length.end;
+    struct varint timestamp = take_varint(length.end + 1, end, 64);
+    if (!timestamp.end) return NULL;
+    struct varint offset = take_varint(timestamp.end, end, 32);
+    if (!offset.end || (offset.value & 1) || (int64_t)(offset.value >> 1) > h->last_offset_delta) return NULL;
+    if (!(at = take_sized(offset.end, end, true, &r->key, &r->key_size))) return NULL;
+    if (!(at = take_sized(at, end, true, &r->value, &r->value_size))) return NULL;
+    struct varint count = take_varint(at, end, 32);
+    if (!count.end || (count.value & 1)) return NULL;
+    r->header_count = (int32_t)(count.value >> 1);
+    r->headers = count.end;
+    r->headers_size = (size_t)(end - count.end);
+    if (r->header_count > 0 ? !headers_are_sound(r->headers, end, r->header_count) : r->headers_size > 0) return NULL;
     /* Sums wrap, as in Java: base values are the client's. */
-    r->offset = (int64_t)((uint64_t)h->base_offset + (uint64_t)offset_delta);
-    r->offset_delta = (int32_t)offset_delta;
+    r->offset = (int64_t)((uint64_t)h->base_offset + (offset.value >> 1));
+    r->offset_delta = (int32_t)(offset.value >> 1);
     r->timestamp = h->attributes & BATCH_LOG_APPEND_TIME
                        ? h->max_timestamp
-                       : (int64_t)((uint64_t)h->base_timestamp + (uint64_t)timestamp_delta);
-    r->header_count = (int32_t)header_count;
-    r->headers = at;
-    r->headers_size = (size_t)(end - at);
-    it->at = end;
+                       : (int64_t)((uint64_t)h->base_timestamp + (uint64_t)unzigzag(timestamp.value));
+    return end;
+}
+
+enum err batch_iterator_next(struct batch_iterator *it, struct batch_record *r) {
+    if (it->left == 0) return it->at == it->end ? ERR_NOT_FOUND : ERR_INVALID_RECORD;
+    const uint8_t *next = take_record(it->header, it->at, it->end, r);
+    if (!next) return ERR_INVALID_RECORD;
+    it->at = next;
     it->left--;
     return OK;
 }
@@ -203,28 +237,33 @@ enum err batch_validate_records(const struct batch_header *h, struct mem *m, siz
     struct batch_iterator it;
     enum err e = batch_iterator_init(&it, m, h, limit);
     if (e != OK) return e;
-    struct batch_record r;
-    int32_t index = 0;
-    while ((e = batch_iterator_next(&it, &r)) == OK) {
-        if (r.offset_delta != index || ((flags & BATCH_CHECK_KEYS) && r.key_size < 0)) {
-            e = ERR_INVALID_RECORD;
-            break;
+    /* By hand, not by batch_iterator_next: each record of each batch that is produced goes through here. */
+    const uint8_t *at = it.at, *end = it.end;
+    int64_t max = INT64_MIN, min = INT64_MAX;
+    int32_t index = 0, max_index = 0, count = h->record_count;
+    for (; index < count; index++) {
+        struct batch_record r;
+        at = take_record(h, at, end, &r);
+        if (!at || r.offset_delta != index || ((flags & BATCH_CHECK_KEYS) && r.key_size < 0)) break;
+        if (r.timestamp > max) {
+            max = r.timestamp;
+            max_index = index;
         }
-        if (index == 0 || r.timestamp > check->max_timestamp) {
-            check->max_timestamp = r.timestamp;
-            check->max_timestamp_delta = index;
-        }
-        if (index == 0 || r.timestamp < check->min_timestamp) check->min_timestamp = r.timestamp;
-        index++;
+        if (r.timestamp < min) min = r.timestamp;
     }
     batch_iterator_deinit(&it);
-    if (e == ERR_NOT_FOUND) {
-        bool wrong_max = (flags & BATCH_CHECK_MAX_TIMESTAMP) && check->max_timestamp != h->max_timestamp;
-        return wrong_max ? ERR_INVALID_RECORD : OK;
+    if (index > 0) {
+        check->max_timestamp = max;
+        check->max_timestamp_delta = max_index;
+        check->min_timestamp = min;
+    }
+    if (index < count) {
+        check->bad_record = index;
+        return ERR_INVALID_RECORD;
     }
     /* Bytes behind the last record are nobody's but the batch's. */
-    check->bad_record = index < h->record_count ? index : -1;
-    return e;
+    if (at != end) return ERR_INVALID_RECORD;
+    return (flags & BATCH_CHECK_MAX_TIMESTAMP) && max != h->max_timestamp ? ERR_INVALID_RECORD : OK;
 }
 
 enum err batch_find_timestamp(const struct batch_header *h, struct mem *m, size_t limit, int64_t timestamp,

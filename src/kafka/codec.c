@@ -49,63 +49,13 @@ size_t kafka_field_size(const struct kafka_field *f) {
 
 /* ---- Defaults ---- */
 
-static void set_default(const struct kafka_field *f, void *p) {
-    bool null = f->flags & KAFKA_FIELD_DEFAULT_NULL;
-    if (f->flags & KAFKA_FIELD_ARRAY) {
-        struct kafka_array a = {NULL, null ? -1 : 0};
-        memcpy(p, &a, sizeof(a));
-        return;
-    }
-    switch ((enum kafka_kind)f->kind) {
-    case KAFKA_BOOL:
-        *(bool *)p = f->default_int != 0;
-        return;
-    case KAFKA_INT8:
-        *(int8_t *)p = (int8_t)f->default_int;
-        return;
-    case KAFKA_INT16:
-    case KAFKA_UINT16:
-        *(int16_t *)p = (int16_t)f->default_int;
-        return;
-    case KAFKA_INT32:
-    case KAFKA_UINT32:
-        *(int32_t *)p = (int32_t)f->default_int;
-        return;
-    case KAFKA_INT64:
-        *(int64_t *)p = f->default_int;
-        return;
-    case KAFKA_FLOAT64:
-    case KAFKA_UUID:
-    case KAFKA_STRUCT_POINTER:
-        memset(p, 0, kafka_field_size(f));
-        return;
-    case KAFKA_STRING: {
-        const char *s = f->default_string ? f->default_string : "";
-        *(struct kafka_string *)p = null ? (struct kafka_string){NULL, -1} : kafka_string_of(s);
-        return;
-    }
-    case KAFKA_BYTES:
-        *(struct kafka_bytes *)p = (struct kafka_bytes){NULL, null ? -1 : 0};
-        return;
-    case KAFKA_RECORDS:
-        *(struct kafka_records *)p = (struct kafka_records){.size = null ? -1 : 0};
-        return;
-    case KAFKA_STRUCT:
-        kafka_init(f->of, p);
-        return;
-    }
-    UNREACHABLE();
-}
-
 void kafka_init(const struct kafka_struct *type, void *message) {
-    for (unsigned i = 0; i < type->field_count; i++) {
-        set_default(&type->fields[i], (uint8_t *)message + type->fields[i].offset);
-    }
+    memcpy(message, type->defaults, type->size);
 }
 
 void *kafka_new(const struct kafka_struct *type, struct arena *a, size_t count) {
     ASSERT(count <= SIZE_MAX / 2 / type->size);
-    uint8_t *items = arena_zalloc(a, count * type->size);
+    uint8_t *items = arena_alloc(a, count * type->size);
     for (size_t i = 0; i < count; i++) kafka_init(type, items + i * type->size);
     return items;
 }
@@ -184,45 +134,79 @@ static inline const uint8_t *take(struct decoder *d, size_t n) {
     return p;
 }
 
-static bool take_uvarint(struct decoder *d, uint32_t *out) {
+/* -1: malformed. */
+static int64_t take_long_uvarint(struct decoder *d) {
     uint64_t v = 0;
     for (unsigned shift = 0; shift <= 28; shift += 7) {
         const uint8_t *p = take(d, 1);
-        if (!p) return false;
+        if (!p) return -1;
         v |= (uint64_t)(*p & 0x7f) << shift;
-        if (!(*p & 0x80)) {
-            *out = (uint32_t)v;
-            return v <= UINT32_MAX;
-        }
+        if (!(*p & 0x80)) return v <= UINT32_MAX ? (int64_t)v : -1;
     }
-    return false;
+    return -1;
 }
 
-/* A length or count: -1 (null) .. INT32_MAX. `wide`: an int32 in inflexible versions, else an int16. */
-static bool take_length(struct decoder *d, const struct kafka_field *f, bool wide, int32_t *out) {
+static inline int64_t take_uvarint(struct decoder *d) {
+    if (OX_LIKELY(d->at < d->end && *d->at < 0x80)) return *d->at++;
+    return take_long_uvarint(d);
+}
+
+#define LENGTH_BAD (-2)
+
+/* A length or count: -1 (null) .. INT32_MAX, or LENGTH_BAD. `wide`: an int32 in inflexible versions, else an int16. */
+static inline int32_t take_length(struct decoder *d, const struct kafka_field *f, bool wide) {
+    int32_t length;
     if (d->flexible && !(f->flags & KAFKA_FIELD_INFLEXIBLE)) {
-        uint32_t v;
-        if (!take_uvarint(d, &v) || v > (uint32_t)INT32_MAX + 1) return false;
-        *out = (int32_t)((int64_t)v - 1);
+        int64_t v = take_uvarint(d);
+        if (v < 0 || v > (int64_t)INT32_MAX + 1) return LENGTH_BAD;
+        length = (int32_t)(v - 1);
     } else {
         const uint8_t *p = take(d, wide ? 4 : 2);
-        if (!p) return false;
-        *out = wide ? (int32_t)be32_get(p) : (int16_t)be16_get(p);
-        if (*out < -1) return false;
+        if (!p) return LENGTH_BAD;
+        length = wide ? (int32_t)be32_get(p) : (int16_t)be16_get(p);
     }
-    return *out >= 0 || kafka_versions_have(f->nullable, d->version);
+    if (OX_LIKELY(length >= 0)) return length;
+    return length == -1 && kafka_versions_have(f->nullable, d->version) ? length : LENGTH_BAD;
+}
+
+/* Integers of `width` bytes between the wire and C. */
+static inline void load_number(void *p, const uint8_t *b, unsigned width) {
+    if (width == 4) {
+        *(uint32_t *)p = be32_get(b);
+    } else if (width == 8) {
+        uint64_t v = be64_get(b);
+        memcpy(p, &v, sizeof(v));
+    } else if (width == 2) {
+        *(uint16_t *)p = be16_get(b);
+    } else {
+        *(uint8_t *)p = *b;
+    }
+}
+
+static inline void store_number(uint8_t *b, const void *p, unsigned width) {
+    if (width == 4) {
+        be32_put(b, *(const uint32_t *)p);
+    } else if (width == 8) {
+        uint64_t v;
+        memcpy(&v, p, sizeof(v));
+        be64_put(b, v);
+    } else if (width == 2) {
+        be16_put(b, *(const uint16_t *)p);
+    } else {
+        *b = *(const uint8_t *)p;
+    }
 }
 
 static enum err decode_struct(struct decoder *d, const struct kafka_struct *type, void *message);
 
-/* Bytes that follow a length: string, bytes, records. NULL in *data for null. */
-static enum err decode_view(struct decoder *d, const struct kafka_field *f, struct kafka_bytes *out) {
-    if (!take_length(d, f, f->kind != KAFKA_STRING, &out->size)) return ERR_PROTOCOL;
-    out->data = NULL;
-    if (out->size < 0) return OK;
-    if (f->kind == KAFKA_STRING && out->size > STRING_MAX) return ERR_PROTOCOL;
-    out->data = take(d, (size_t)out->size);
-    return out->data ? OK : ERR_PROTOCOL;
+/* Bytes that follow a length: string, bytes, records. NULL in data for null, LENGTH_BAD in size for malformed. */
+static struct kafka_bytes take_view(struct decoder *d, const struct kafka_field *f) {
+    const struct kafka_bytes bad = {NULL, LENGTH_BAD};
+    int32_t size = take_length(d, f, f->kind != KAFKA_STRING);
+    if (size < 0) return (struct kafka_bytes){NULL, size};
+    if (f->kind == KAFKA_STRING && size > STRING_MAX) return bad;
+    const uint8_t *data = take(d, (size_t)size);
+    return data ? (struct kafka_bytes){data, size} : bad;
 }
 
 static enum err decode_pointer(struct decoder *d, const struct kafka_field *f, void *p) {
@@ -234,7 +218,7 @@ static enum err decode_pointer(struct decoder *d, const struct kafka_field *f, v
         if (!kafka_versions_have(f->nullable, d->version)) return ERR_PROTOCOL;
     } else {
         /* Bounded like an array of one. */
-        if (unclaimed(d) < f->of->min_size[d->version - f->of->first_version]) return ERR_PROTOCOL;
+        if (unclaimed(d) < kafka_layout_of(f->of, d->version)->min_size) return ERR_PROTOCOL;
         inner = arena_try_alloc(d->arena, f->of->size);
         if (!inner) return ERR_TOO_LARGE;
         e = decode_struct(d, f->of, inner);
@@ -251,24 +235,15 @@ static enum err decode_value(struct decoder *d, const struct kafka_field *f, voi
         *(bool *)p = *b != 0;
         return OK;
     case KAFKA_INT8:
-        if (!(b = take(d, 1))) return ERR_PROTOCOL;
-        *(int8_t *)p = (int8_t)*b;
-        return OK;
     case KAFKA_INT16:
     case KAFKA_UINT16:
-        if (!(b = take(d, 2))) return ERR_PROTOCOL;
-        *(uint16_t *)p = be16_get(b);
-        return OK;
     case KAFKA_INT32:
     case KAFKA_UINT32:
-        if (!(b = take(d, 4))) return ERR_PROTOCOL;
-        *(uint32_t *)p = be32_get(b);
-        return OK;
     case KAFKA_INT64:
     case KAFKA_FLOAT64: {
-        if (!(b = take(d, 8))) return ERR_PROTOCOL;
-        uint64_t v = be64_get(b);
-        memcpy(p, &v, sizeof(v));
+        unsigned width = (unsigned)kafka_field_size(f);
+        if (!(b = take(d, width))) return ERR_PROTOCOL;
+        load_number(p, b, width);
         return OK;
     }
     case KAFKA_UUID:
@@ -277,14 +252,14 @@ static enum err decode_value(struct decoder *d, const struct kafka_field *f, voi
         return OK;
     case KAFKA_STRING:
     case KAFKA_BYTES: {
-        struct kafka_bytes v;
-        if (decode_view(d, f, &v) != OK) return ERR_PROTOCOL;
+        struct kafka_bytes v = take_view(d, f);
+        if (v.size == LENGTH_BAD) return ERR_PROTOCOL;
         memcpy(p, &v, sizeof(v));
         return OK;
     }
     case KAFKA_RECORDS: {
-        struct kafka_bytes v;
-        if (decode_view(d, f, &v) != OK) return ERR_PROTOCOL;
+        struct kafka_bytes v = take_view(d, f);
+        if (v.size == LENGTH_BAD) return ERR_PROTOCOL;
         *(struct kafka_records *)p = (struct kafka_records){.data = v.data, .size = v.size};
         return OK;
     }
@@ -306,7 +281,7 @@ static size_t element_min(const struct decoder *d, const struct kafka_field *f) 
     case KAFKA_RECORDS:
         return compact ? 1 : 4;
     case KAFKA_STRUCT:
-        return f->of->min_size[d->version - f->of->first_version];
+        return kafka_layout_of(f->of, d->version)->min_size;
     case KAFKA_STRUCT_POINTER:
         return 1;
     default:
@@ -316,7 +291,8 @@ static size_t element_min(const struct decoder *d, const struct kafka_field *f) 
 
 static enum err decode_array(struct decoder *d, const struct kafka_field *f, void *p) {
     struct kafka_array a = {NULL, 0};
-    if (!take_length(d, f, true, &a.count)) return ERR_PROTOCOL;
+    a.count = take_length(d, f, true);
+    if (a.count == LENGTH_BAD) return ERR_PROTOCOL;
     if (a.count > 0) {
         size_t min = element_min(d, f), size = kafka_field_size(f);
         /* A struct that has no bytes at some version would make this bound void. */
@@ -340,24 +316,32 @@ static enum err decode_field(struct decoder *d, const struct kafka_field *f, voi
     return f->flags & KAFKA_FIELD_ARRAY ? decode_array(d, f, p) : decode_value(d, f, p);
 }
 
+/* Fields by a layout's masks: `for (unsigned m = mask; m; m &= m - 1)`. */
+static inline const struct kafka_field *first_field(const struct kafka_struct *type, unsigned mask) {
+    return &type->fields[__builtin_ctz(mask)];
+}
+
 static const struct kafka_field *find_tag(const struct kafka_struct *type, int16_t version, uint32_t tag) {
-    for (unsigned i = 0; i < type->field_count; i++) {
-        const struct kafka_field *f = &type->fields[i];
-        if (f->tag >= 0 && (uint32_t)f->tag == tag && kafka_versions_have(f->tagged, version)) return f;
+    for (unsigned m = kafka_layout_of(type, version)->tagged; m; m &= m - 1) {
+        const struct kafka_field *f = first_field(type, m);
+        if ((uint32_t)f->tag == tag) return f;
     }
     return NULL;
 }
 
-static enum err decode_tagged(struct decoder *d, const struct kafka_struct *type, void *message) {
-    uint32_t count, tag, size;
+/* Not inlined, like encode_tagged: few structs have tagged fields that are set. */
+__attribute__((noinline)) static enum err decode_tagged(struct decoder *d, const struct kafka_struct *type,
+                                                        void *message) {
     int64_t last = -1;
-    if (!take_uvarint(d, &count)) return ERR_PROTOCOL;
-    for (; count > 0; count--) {
-        if (!take_uvarint(d, &tag) || !take_uvarint(d, &size) || unclaimed(d) < size) return ERR_PROTOCOL;
-        if ((int64_t)tag <= last) return ERR_PROTOCOL;
+    for (int64_t count = take_uvarint(d); count != 0; count--) {
+        if (count < 0) return ERR_PROTOCOL;
+        int64_t tag = take_uvarint(d);
+        if (tag <= last) return ERR_PROTOCOL;
         last = tag;
+        int64_t size = take_uvarint(d);
+        if (size < 0 || unclaimed(d) < (size_t)size) return ERR_PROTOCOL;
         const uint8_t *next = d->at + size;
-        const struct kafka_field *f = find_tag(type, d->version, tag);
+        const struct kafka_field *f = find_tag(type, d->version, (uint32_t)tag);
         if (f) {
             struct decoder inner = *d;
             inner.end = next;
@@ -372,16 +356,26 @@ static enum err decode_tagged(struct decoder *d, const struct kafka_struct *type
 }
 
 static enum err decode_struct(struct decoder *d, const struct kafka_struct *type, void *message) {
-    const struct kafka_field *f = type->fields, *end = f + type->field_count;
-    for (; f < end; f++) {
-        if (!kafka_versions_have(f->versions, d->version) || kafka_versions_have(f->tagged, d->version)) {
-            set_default(f, (uint8_t *)message + f->offset);
+    const struct kafka_layout *layout = kafka_layout_of(type, d->version);
+    if (layout->wire != (1u << type->field_count) - 1) kafka_init(type, message);
+    for (unsigned m = layout->wire; m; m &= m - 1) {
+        const struct kafka_field *f = first_field(type, m);
+        /* Most fields are numbers. */
+        if (OX_LIKELY(f->width)) {
+            const uint8_t *b = take(d, f->width);
+            if (OX_UNLIKELY(!b)) return ERR_PROTOCOL;
+            load_number((uint8_t *)message + f->offset, b, f->width);
             continue;
         }
         enum err e = decode_field(d, f, message);
         if (OX_UNLIKELY(e != OK)) return e;
     }
-    return d->flexible ? decode_tagged(d, type, message) : OK;
+    if (!d->flexible) return OK;
+    if (OX_LIKELY(d->at < d->end && *d->at == 0)) {
+        d->at++;
+        return OK;
+    }
+    return decode_tagged(d, type, message);
 }
 
 enum err kafka_decode_prefix(const struct kafka_struct *type, int16_t version, const uint8_t *data, size_t size,
@@ -421,13 +415,17 @@ static void give_bytes(struct sink *s, const void *data, size_t n) {
     if (s->out) outbuf_put(s->out, data, n);
 }
 
-static void give_uvarint(struct sink *s, uint32_t v) {
-    if (s->out) outbuf_uvarint(s->out, v);
-    for (s->size++; v >= 0x80; v >>= 7) s->size++;
+static inline void give_uvarint(struct sink *s, uint32_t v) {
+    for (; v >= 0x80; v >>= 7) {
+        uint8_t *p = give(s, 1);
+        if (p) *p = (uint8_t)(v | 0x80);
+    }
+    uint8_t *p = give(s, 1);
+    if (p) *p = (uint8_t)v;
 }
 
 /* length -1: null. */
-static enum err give_length(struct sink *s, const struct kafka_field *f, bool wide, int32_t length) {
+static inline enum err give_length(struct sink *s, const struct kafka_field *f, bool wide, int32_t length) {
     if (length < 0 && !kafka_versions_have(f->nullable, s->version)) return ERR_INVALID;
     if (s->flexible && !(f->flags & KAFKA_FIELD_INFLEXIBLE)) {
         if (length == INT32_MAX) return ERR_TOO_LARGE;
@@ -483,24 +481,16 @@ static enum err encode_value(struct sink *s, const struct kafka_field *f, const 
         if ((b = give(s, 1))) *b = *(const bool *)p;
         return OK;
     case KAFKA_INT8:
-        if ((b = give(s, 1))) *b = *(const uint8_t *)p;
-        return OK;
     case KAFKA_INT16:
     case KAFKA_UINT16:
-        if ((b = give(s, 2))) be16_put(b, *(const uint16_t *)p);
-        return OK;
     case KAFKA_INT32:
     case KAFKA_UINT32:
-        if ((b = give(s, 4))) be32_put(b, *(const uint32_t *)p);
-        return OK;
     case KAFKA_INT64:
-    case KAFKA_FLOAT64:
-        if ((b = give(s, 8))) {
-            uint64_t v;
-            memcpy(&v, p, sizeof(v));
-            be64_put(b, v);
-        }
+    case KAFKA_FLOAT64: {
+        unsigned width = (unsigned)kafka_field_size(f);
+        if ((b = give(s, width))) store_number(b, p, width);
         return OK;
+    }
     case KAFKA_UUID:
         if ((b = give(s, sizeof(struct kafka_uuid)))) memcpy(b, p, sizeof(struct kafka_uuid));
         return OK;
@@ -530,23 +520,20 @@ static enum err encode_field(struct sink *s, const struct kafka_field *f, const 
 }
 
 /* Only fields that differ from their default are written. */
-static bool tag_is_set(const struct sink *s, const struct kafka_field *f, const void *message) {
-    return kafka_versions_have(f->tagged, s->version) && !is_default(f, (const uint8_t *)message + f->offset);
-}
-
-static enum err encode_tagged(struct sink *s, const struct kafka_struct *type, const void *message) {
+__attribute__((noinline)) static enum err encode_tagged(struct sink *s, const struct kafka_struct *type, unsigned mask,
+                                                        const void *message) {
     uint32_t count = 0;
     int16_t highest = -1;
-    for (unsigned i = 0; i < type->field_count; i++) {
-        const struct kafka_field *f = &type->fields[i];
-        if (f->tag < 0 || !tag_is_set(s, f, message)) continue;
+    for (unsigned m = mask; m; m &= m - 1) {
+        const struct kafka_field *f = first_field(type, m);
+        if (is_default(f, (const uint8_t *)message + f->offset)) continue;
         count++;
         if (f->tag > highest) highest = f->tag;
     }
     give_uvarint(s, count);
     for (int16_t tag = 0; tag <= highest; tag++) {
         const struct kafka_field *f = find_tag(type, s->version, (uint32_t)tag);
-        if (!f || !tag_is_set(s, f, message)) continue;
+        if (!f || is_default(f, (const uint8_t *)message + f->offset)) continue;
         struct sink counter = {.version = s->version, .flexible = true};
         enum err e = encode_field(&counter, f, message);
         if (e != OK) return e;
@@ -560,17 +547,26 @@ static enum err encode_tagged(struct sink *s, const struct kafka_struct *type, c
 }
 
 static enum err encode_struct(struct sink *s, const struct kafka_struct *type, const void *message) {
-    const struct kafka_field *f = type->fields, *end = f + type->field_count;
-    for (; f < end; f++) {
-        if (kafka_versions_have(f->versions, s->version)) {
-            if (kafka_versions_have(f->tagged, s->version)) continue;
-            enum err e = encode_field(s, f, message);
-            if (OX_UNLIKELY(e != OK)) return e;
-        } else if (!(f->flags & KAFKA_FIELD_IGNORABLE) && !is_default(f, (const uint8_t *)message + f->offset)) {
-            return ERR_UNSUPPORTED_VERSION;
-        }
+    const struct kafka_layout *layout = kafka_layout_of(type, s->version);
+    for (unsigned m = layout->lacking; m; m &= m - 1) {
+        const struct kafka_field *f = first_field(type, m);
+        if (!is_default(f, (const uint8_t *)message + f->offset)) return ERR_UNSUPPORTED_VERSION;
     }
-    return s->flexible ? encode_tagged(s, type, message) : OK;
+    for (unsigned m = layout->wire; m; m &= m - 1) {
+        const struct kafka_field *f = first_field(type, m);
+        /* Most fields are numbers. */
+        if (OX_LIKELY(f->width)) {
+            uint8_t *b = give(s, f->width);
+            if (b) store_number(b, (const uint8_t *)message + f->offset, f->width);
+            continue;
+        }
+        enum err e = encode_field(s, f, message);
+        if (OX_UNLIKELY(e != OK)) return e;
+    }
+    if (!s->flexible) return OK;
+    if (layout->tagged) return encode_tagged(s, type, layout->tagged, message);
+    give_uvarint(s, 0);
+    return OK;
 }
 
 enum err kafka_encode(const struct kafka_struct *type, int16_t version, const void *message, struct outbuf *out) {

@@ -121,18 +121,32 @@ struct kafka_field {
     uint16_t offset;               /* in the struct */
     int16_t tag;                   /* -1: never tagged */
     uint8_t kind, flags;
+    uint8_t width; /* of an integer or float64 that is no array: its bytes, in C as on the wire; else 0 */
     struct kafka_versions versions, nullable, tagged;
+};
+
+/* What a struct is in one version; bit i is field i. */
+struct kafka_layout {
+    uint16_t wire;     /* the fields that are there, one behind the other */
+    uint16_t tagged;   /* those that are tagged */
+    uint16_t lacking;  /* those that it has not and that are not ignorable: they have to have their defaults */
+    uint16_t min_size; /* smallest encoding */
 };
 
 struct kafka_struct {
     const char *name;
     const struct kafka_field *fields;
-    const uint16_t *min_size; /* smallest encoding, by version - first_version */
+    const struct kafka_layout *layouts; /* by version - first_version */
+    const void *defaults;               /* a message with every field at its default */
     uint16_t field_count;
     uint16_t size; /* sizeof the C struct */
     int8_t first_version, last_version;
     int8_t first_flexible; /* 127: none */
 };
+
+static inline const struct kafka_layout *kafka_layout_of(const struct kafka_struct *type, int16_t version) {
+    return &type->layouts[version - type->first_version];
+}
 
 struct kafka_api {
     int16_t key, min_version, max_version;

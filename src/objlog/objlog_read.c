@@ -57,38 +57,35 @@ static enum err header_read(struct objlog *l, uint64_t number, struct objlog_hea
     return e;
 }
 
+/* What is asked for is one GET's answer as a whole: between two, the entry can have been deleted, and another writer can
+ * have put one of its own under the number. So a head that is longer than was thought is read from the front again. */
 enum err objlog_read(struct store *s, const char *prefix, uint64_t number, enum store_purpose purpose,
                      struct objlog_entry *out) {
     *out = (struct objlog_entry){0};
     char key[OBJLOG_KEY_MAX];
     objlog_key(key, sizeof(key), prefix, number);
-    struct slice front = {0}, rest = {0};
-    enum err e = store_get(s, key, 0, OBJLOG_READ_SIZE, purpose, &front);
-    if (e != OK) return e;
     struct objlog_header *h = &out->header;
-    e = objlog_header_decode(front.data, front.size, h);
-    if (e != OK) goto out;
-    if (h->number != number) {
-        e = ERR_CORRUPT; /* an object that was copied to another's place */
-        goto out;
-    }
-    uint64_t end = OBJLOG_HEADER_SIZE + h->head_size + h->body_size;
-    if (front.size < OBJLOG_READ_SIZE && front.size != end) { /* all of the object is here */
-        e = front.size < end ? ERR_TRUNCATED : ERR_CORRUPT;
-        goto out;
-    }
-    if (h->head_size <= front.size - OBJLOG_HEADER_SIZE) {
-        out->head = slice_sub(front, OBJLOG_HEADER_SIZE, (size_t)h->head_size);
-    } else {
-        e = store_get(s, key, OBJLOG_HEADER_SIZE, (size_t)h->head_size, purpose, &rest);
+    struct slice front = {0};
+    uint64_t asked, wanted = OBJLOG_READ_SIZE;
+    enum err e;
+    do {
+        slice_unref(&front);
+        asked = wanted;
+        e = store_get(s, key, 0, (size_t)asked, purpose, &front);
+        if (e != OK) return e;
+        e = objlog_header_decode(front.data, front.size, h);
         if (e != OK) goto out;
-        out->head = rest; /* moves the reference */
-        if (out->head.size != h->head_size) {
-            e = ERR_TRUNCATED;
-            goto out;
-        }
+        wanted = OBJLOG_HEADER_SIZE + h->head_size;
+    } while (wanted > asked);
+    uint64_t end = wanted + h->body_size;
+    if (h->number != number) {
+        e = ERR_CORRUPT;                                  /* an object that was copied to another's place */
+    } else if (front.size < asked && front.size != end) { /* all of the object is here */
+        e = front.size < end ? ERR_TRUNCATED : ERR_CORRUPT;
+    } else {
+        out->head = slice_sub(front, OBJLOG_HEADER_SIZE, (size_t)h->head_size);
+        if (crc32c(0, out->head.data, out->head.size) != h->head_crc) e = ERR_CORRUPT;
     }
-    if (crc32c(0, out->head.data, out->head.size) != h->head_crc) e = ERR_CORRUPT;
 out:
     slice_unref(&front);
     if (e != OK) objlog_entry_deinit(out);

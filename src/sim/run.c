@@ -24,8 +24,10 @@ const struct sim_workload sim_workloads[] = {
 };
 const size_t sim_workload_count = ARRAY_LEN(sim_workloads);
 
-/* A run that takes more is one that hangs: loads of some minutes take a tenth of it. */
+/* A run that takes more is one that hangs: loads of some minutes take a tenth of it. One that is to last for long may
+ * take more for each minute; without faults, clients get most done. */
 #define STEPS_MAX 3000000u
+#define STEPS_PER_MINUTE 1000000u
 
 const struct sim_workload *sim_workload_find(const char *name) {
     for (size_t i = 0; i < sim_workload_count; i++) {
@@ -264,7 +266,7 @@ void sim_run_seed(const struct sim_workload *s, const struct sim_run_options *o,
                                    .mutant = o->mutant};
     struct sim_run r = {.options = o, .workload = s, .world = sim_world_create(&wo)};
     struct sim_world *w = r.world;
-    uint64_t steps_max = o->steps_max ? o->steps_max : STEPS_MAX;
+    uint64_t steps_max = o->steps_max ? o->steps_max : STEPS_MAX + o->minutes * STEPS_PER_MINUTE;
     sim_mem_init(&r.scratch, &heap);
     plan_apply(&o->faults, w);
     w->faults_off = o->calm;

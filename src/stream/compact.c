@@ -44,13 +44,46 @@ static bool find_run(const struct ledger_stream *c, size_t *first, size_t *count
     return run >= SMALL_RANGES;
 }
 
+/* Nothing here may cost what all streams cost, for it happens with each entry: so streams that may have something to
+ * merge are in a list, from the entry on that gave them their last range. One that has not after all leaves it when that
+ * is seen. */
+static struct ledger_stream *crowded_of(struct list *node) {
+    return LIST_ENTRY(node, struct ledger_stream, crowded);
+}
+
+static bool is_crowded(const struct ledger_stream *c, size_t *first, size_t *count) {
+    return !c->refused && c->state.range_count >= SMALL_RANGES && find_run(c, first, count);
+}
+
+/* A run becomes long enough by what is added behind it: the last ranges alone tell. */
+void compact_note(struct streams *s, struct ledger_stream *c) {
+    uint32_t n = c->state.range_count;
+    if (n < SMALL_RANGES || c->refused || !list_empty(&c->crowded)) return;
+    for (uint32_t i = n - SMALL_RANGES; i < n; i++) {
+        if (c->state.ranges[i].size_bytes >= SMALL_BYTES) return;
+    }
+    list_push_back(&s->crowded, &c->crowded);
+}
+
+void compact_begin(struct streams *s) {
+    size_t cursor = 0, first, count;
+    struct ledger_stream *c;
+    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL) {
+        if (list_empty(&c->crowded) && is_crowded(c, &first, &count)) list_push_back(&s->crowded, &c->crowded);
+    }
+    compact_poke(s);
+}
+
 static void choose(struct compaction *k) {
     struct streams *s = k->s;
-    size_t cursor = 0;
-    struct ledger_stream *c;
-    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL && k->bytes < REPLACE_ENTRY_BYTES) {
+    LIST_EACH_SAFE(it, &s->crowded) {
+        struct ledger_stream *c = crowded_of(it);
         size_t first, count;
-        if (c->refused || c->state.range_count < SMALL_RANGES || !find_run(c, &first, &count)) continue;
+        if (k->bytes >= REPLACE_ENTRY_BYTES) break;
+        if (!is_crowded(c, &first, &count)) {
+            list_remove(it);
+            continue;
+        }
         uint64_t bytes = 0;
         for (size_t i = 0; i < count; i++) bytes += c->state.ranges[first + i].size_bytes;
         if (k->count > 0 && k->bytes + bytes > REPLACE_ENTRY_BYTES) continue; /* its turn comes */
@@ -61,6 +94,12 @@ static void choose(struct compaction *k) {
         r->old = mem_alloc(s->mem, count * sizeof(*r->old));
         memcpy(r->old, &c->state.ranges[first], count * sizeof(*r->old));
         object_piece_init(&r->piece, s->mem);
+    }
+    /* What they have left to merge comes after the others'. */
+    for (size_t n = 0; n < k->count; n++) {
+        struct ledger_stream *c = ledger_image_get(&s->image, k->items[n].stream);
+        list_remove(&c->crowded);
+        list_push_back(&s->crowded, &c->crowded);
     }
 }
 
@@ -237,14 +276,10 @@ void compact_due(struct timer *t) {
 
 void compact_poke(struct streams *s) {
     if (s->compacting || timer_armed(&s->compact_timer) || s->closing || s->fenced) return;
-    size_t cursor = 0;
-    struct ledger_stream *c;
     size_t first, count;
-    bool found = false;
-    while (!found && (c = map64_next(&s->image.streams, &cursor, NULL)) != NULL) {
-        found = !c->refused && c->state.range_count >= SMALL_RANGES && find_run(c, &first, &count);
-    }
-    if (!found) return;
+    while (!list_empty(&s->crowded) && !is_crowded(crowded_of(s->crowded.next), &first, &count))
+        list_remove(s->crowded.next);
+    if (list_empty(&s->crowded)) return;
     s->compacting = true;
     waitgroup_add(&s->background);
     fiber_spawn(loop_current(), "compact", compact, s);

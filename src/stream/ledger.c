@@ -14,6 +14,7 @@ void ledger_image_init(struct ledger_image *i, struct mem *m) {
 }
 
 static void stream_free(struct ledger_image *i, struct ledger_stream *s) {
+    list_remove(&s->crowded);
     state_deinit(&s->state);
     mem_free(i->mem, s);
 }
@@ -35,6 +36,7 @@ struct ledger_stream *ledger_image_add(struct ledger_image *i, struct stream_id 
     s->id = id;
     s->epoch = epoch;
     s->dirty = true;
+    list_init(&s->crowded);
     state_init(&s->state, i->mem);
     void *before = map64_put(&i->streams, id.v, s);
     ASSERT(before == NULL);

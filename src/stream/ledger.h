@@ -16,6 +16,7 @@ struct ledger_stream {
     bool opened;                /* in this life of the broker */
     bool dirty;                 /* changed since its state was last written whole */
     bool written;               /* `pointer` says where the last whole state lies */
+    struct list crowded;        /* of ours: in streams.crowded, or alone (compact.c) */
     struct object_state_pointer pointer;
 };
 

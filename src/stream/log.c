@@ -236,6 +236,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
+    list_init(&s->crowded);
     ledger_image_init(&s->image, m);
     object_uses_init(&s->uses, m);
     enum err e = o->wal_path ? open_wal(s, why) : OK;
@@ -341,7 +342,7 @@ enum err streams_start(struct streams *s, const char **why) {
     if (s->wal && s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
     upload_start(s);
     collect_poke(s); /* what the recoveries made superfluous waited for this */
-    compact_poke(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
+    compact_begin(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;
 }

@@ -12,6 +12,7 @@
 #define DATA_MAGIC 0x5444584fu /* "OXDT" */
 #define DATA_VERSION 1u
 #define STAGING_BELOW 4096u
+#define STAGING_FIRST 512u
 #define STAGING_SIZE (256u << 10)
 
 void object_ledger_prefix(char out[OBJECT_KEY_MAX], const char *generation, struct incarnation creator) {
@@ -101,6 +102,13 @@ static struct object_block *open_block(struct object_piece *p, uint64_t first_of
     return b;
 }
 
+/* Some times of what the piece has so far: an entry may be of 100,000 pieces with one small batch each. */
+static size_t staging_size(const struct object_piece *p, size_t need) {
+    size_t size = STAGING_FIRST;
+    while (size < STAGING_SIZE && (size < 4 * p->parts.size_bytes || size < need)) size *= 2;
+    return size;
+}
+
 static void push_part(struct object_piece *p, struct slice s) {
     if (s.size >= STAGING_BELOW) {
         slices_push(&p->parts, s);
@@ -108,7 +116,7 @@ static void push_part(struct object_piece *p, struct slice s) {
     }
     if (!p->staging || p->staging->size - p->staging_used < s.size) {
         slab_unref(p->staging);
-        p->staging = slab_create(p->mem, STAGING_SIZE, 16);
+        p->staging = slab_create(p->mem, staging_size(p, s.size), 16);
         p->staging_used = 0;
     }
     memcpy(p->staging->data + p->staging_used, s.data, s.size);

@@ -60,17 +60,22 @@ static uint32_t block_of(const struct object_block *blocks, uint32_t count, uint
     return low;
 }
 
-/* Where each reader goes on: read-ahead grows as long as one reads in sequence. Several readers of a stream have a
- * cursor each. */
-static size_t window_of(const struct stream *s, uint64_t offset) {
-    for (unsigned i = 0; i < STREAM_CURSORS; i++) {
-        const struct read_cursor *c = &s->cursors[i];
-        if (c->used && c->next_offset == offset) return c->window_bytes < WINDOW_MAX ? c->window_bytes * 2 : WINDOW_MAX;
+/* Read-ahead grows as long as one reads in sequence, and a block of small batches is not walked through again from its
+ * start. Several readers of a stream have a cursor each. */
+static struct read_cursor cursor_at(const struct stream *s, uint64_t offset) {
+    for (unsigned i = 0; s->cursors && i < STREAM_CURSORS; i++) {
+        if (s->cursors[i].used && s->cursors[i].next_offset == offset) return s->cursors[i];
     }
-    return WINDOW_MIN;
+    return (struct read_cursor){.next_offset = offset};
 }
 
-static void move_cursor(struct stream *s, uint64_t from, uint64_t to, size_t window) {
+static size_t window_of(const struct read_cursor *c) {
+    if (!c->used) return WINDOW_MIN;
+    return c->window_bytes < WINDOW_MAX ? c->window_bytes * 2 : WINDOW_MAX;
+}
+
+static void move_cursor(struct stream *s, uint64_t from, const struct read_cursor *to) {
+    if (!s->cursors) s->cursors = mem_zalloc(s->shard->engine->mem, STREAM_CURSORS * sizeof(*s->cursors));
     struct read_cursor *mine = &s->cursors[0];
     for (unsigned i = 0; i < STREAM_CURSORS; i++) {
         struct read_cursor *c = &s->cursors[i];
@@ -80,18 +85,26 @@ static void move_cursor(struct stream *s, uint64_t from, uint64_t to, size_t win
         }
         if (c->used < mine->used) mine = c; /* the one least recently used */
     }
-    *mine = (struct read_cursor){.next_offset = to, .used = ++s->cursor_clock, .window_bytes = window};
+    *mine = *to;
+    mine->used = ++s->cursor_clock;
 }
 
-static enum err take_block(struct read *r, struct slice block) {
-    size_t at = 0;
-    while (at < block.size && !r->full) {
+/* Does the batch that lies there begin with what is wanted next? Bytes of objects never change, but these are from outside. */
+static bool begins_at(const struct read *r, struct slice block, size_t at) {
+    struct batch_header h;
+    return at < block.size && batch_parse_unchecked(block.data + at, block.size - at, &h) == OK &&
+           (uint64_t)h.base_offset == r->offset;
+}
+
+/* From the batch at *at on. *at: then of the first one that found no room, or the block's size. */
+static enum err take_block(struct read *r, struct slice block, size_t *at) {
+    while (*at < block.size) {
         struct batch_header h;
-        enum err e = batch_parse_unchecked(block.data + at, block.size - at, &h);
+        enum err e = batch_parse_unchecked(block.data + *at, block.size - *at, &h);
         if (e != OK) return ERR_CORRUPT;
         uint64_t end = (uint64_t)batch_end_offset(&h);
-        if (end > r->offset) (void)take(r, slice_sub(block, at, h.size), end);
-        at += h.size;
+        if (end > r->offset && !take(r, slice_sub(block, *at, h.size), end)) return OK;
+        *at += h.size;
     }
     return OK;
 }
@@ -110,7 +123,8 @@ static enum err from_piece(struct read *r, const struct state_range *piece) {
     enum err e = read_cache_index(cache, piece, &blocks, &hold);
     if (e != OK) return e;
     uint64_t from = r->offset;
-    size_t window = window_of(r->s, from);
+    struct read_cursor cursor = cursor_at(r->s, from);
+    size_t window = window_of(&cursor);
     uint32_t i = block_of(blocks, piece->block_count, r->offset);
     while (e == OK && i < piece->block_count && !r->full) {
         if (!read_cache_has(cache, piece, &blocks[i]) && without_store(r)) {
@@ -121,16 +135,29 @@ static enum err from_piece(struct read *r, const struct state_range *piece) {
         e = read_cache_block(cache, piece, blocks, i, window, &block);
         if (e != OK) break;
         if (window > WINDOW_MIN && i + 1 < piece->block_count) read_cache_prefetch(cache, piece, blocks, i + 1, window);
-        uint64_t before = r->offset;
-        e = take_block(r, block);
+        uint64_t before = r->offset, position = piece->position + blocks[i].position;
+        bool known =
+            cursor.at > 0 && cursor.block_position == position && object_id_equal(cursor.object, piece->object);
+        size_t at = known && begins_at(r, block, cursor.at) ? cursor.at : 0;
+        e = take_block(r, block, &at);
+        cursor = (struct read_cursor){.object = piece->object, .block_position = position};
+        if (at < block.size) cursor.at = (uint32_t)at;
         slice_unref(&block);
         if (e == OK && !r->full && r->offset == before) e = ERR_CORRUPT; /* a block must bring us forward */
         i++;
     }
     if (e == OK && !r->full && r->offset == from) e = ERR_CORRUPT; /* a piece that does not hold what its range says */
-    if (r->offset > from) move_cursor(r->s, from, r->offset, window);
+    cursor.next_offset = r->offset;
+    cursor.window_bytes = window;
+    if (r->offset > from) move_cursor(r->s, from, &cursor);
     slice_unref(&hold);
     return e;
+}
+
+/* Whatever an object of old ranges was like when it was read, it says nothing: it may be gone, and a broker that is about
+ * to learn that it is late may have put its own under that name. */
+static bool has_changed(const struct stream *s, uint64_t version, uint64_t offset) {
+    return s->ranges_version != version || offset < s->durable_start;
 }
 
 static enum err read_on(struct read *r) {
@@ -145,9 +172,7 @@ static enum err read_on(struct read *r) {
         struct state_range piece = *found;
         uint64_t version = s->ranges_version;
         enum err e = from_piece(r, &piece);
-        if (e == ERR_NOT_FOUND && (s->ranges_version != version || r->offset < s->durable_start) &&
-            looked_again++ < LOOK_AGAIN_MAX)
-            continue;
+        if (e != OK && has_changed(s, version, r->offset) && looked_again++ < LOOK_AGAIN_MAX) continue;
         if (e != OK) return r->taken > 0 ? OK : e;
     }
     return OK;
@@ -239,9 +264,10 @@ static enum err find_on(struct stream *s, uint64_t from, uint64_t limit, int64_t
         if (!found) return ERR_NOT_FOUND;
         struct state_range piece = *found;
         if (piece.max_timestamp >= timestamp) {
+            uint64_t version = s->ranges_version;
             enum err e = find_in_piece(s, &piece, from, limit, timestamp, batch);
-            /* the object went while we read: its ranges have changed */
-            if (e == ERR_STALE && looked_again++ < LOOK_AGAIN_MAX) continue;
+            bool failed = e != OK && e != ERR_NOT_FOUND;
+            if (failed && has_changed(s, version, from) && looked_again++ < LOOK_AGAIN_MAX) continue;
             if (e != ERR_NOT_FOUND) return e;
         }
         from = piece.end_offset;

@@ -1,5 +1,7 @@
 /* Recovery of a dead incarnation: fence its ledger, replay it, take its WAL over, and carry everything into our own
- * ledger. Nothing is served before that is durable. */
+ * ledger. Nothing is served before that is durable. So that a full WAL takes little longer than its device needs to read
+ * it, three things go on at the same time: pieces of the ring are read ahead (wal_replay), what has come is checked and
+ * copied here, and entries of what came before are on their way to the store. */
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -16,10 +18,12 @@ struct recovery {
     struct object_head last_head; /* of the newest entry */
     bool any, closed;
     uint64_t looked_at; /* number of the entry that was applied last */
-    /* Records of the WAL, being made into blocks. */
+    /* Records of the WAL, being made into blocks, of which entries are made while it is read on. */
+    struct list slabs; /* all that there are, the one in use last: each is filled anew when its entry is in the store */
     struct list blocks;
     struct commit_slab *slab;
     struct block *open;
+    struct upload_recovered uploads;
     uint64_t next_sequence, block_bytes, uploaded_entries;
 };
 
@@ -112,18 +116,39 @@ static void adopt(struct recovery *r) {
 
 /* ---- the WAL ---- */
 
+static void seal_open(struct recovery *r) {
+    if (!r->open) return;
+    block_seal(r->open, env_now_ns(r->s->env));
+    list_push_back(&r->blocks, &r->open->node);
+    r->open = NULL;
+}
+
 static enum err upload_so_far(struct recovery *r) {
-    if (r->open) {
-        block_seal(r->open, env_now_ns(r->s->env));
-        list_push_back(&r->blocks, &r->open->node);
-        r->open = NULL;
-    }
-    if (r->slab) slab_unref(&r->slab->slab);
+    seal_open(r);
     r->slab = NULL;
     if (list_empty(&r->blocks)) return OK;
     r->block_bytes = 0;
     r->uploaded_entries++;
-    return upload_blocks(r->s, &r->blocks);
+    return upload_recovered_add(&r->uploads, &r->blocks);
+}
+
+/* One with room for the record: the oldest, with its pages, if nobody needs any more what is in it. */
+static void next_slab(struct recovery *r, size_t payload_size) {
+    size_t need = GROUP_HEADER_SIZE + record_size(payload_size);
+    struct commit_slab *oldest = list_empty(&r->slabs) ? NULL : LIST_ENTRY(r->slabs.next, struct commit_slab, node);
+    bool free = oldest && atomic_load_explicit(&oldest->slab.refs, memory_order_acquire) == 1;
+    if (free && oldest->slab.size >= need) {
+        r->slab = oldest;
+        r->slab->filled = 0;
+        list_remove(&r->slab->node);
+    } else {
+        if (free) { /* too small, or a large record's; else only ever more would be kept */
+            list_remove(&oldest->node);
+            slab_unref(&oldest->slab);
+        }
+        r->slab = commit_slab_create(r->s->mem, need > COMMIT_SLAB_SIZE ? need : COMMIT_SLAB_SIZE);
+    }
+    list_push_back(&r->slabs, &r->slab->node);
 }
 
 static enum err wal_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
@@ -135,16 +160,9 @@ static enum err wal_record(void *ctx, const struct record_header *h, const uint8
     struct ledger_stream *c = ledger_image_get(&s->image, h->stream);
     if (!c) c = ledger_image_add(&s->image, h->stream, epoch);
     if (h->type == STREAM_BATCH && h->end_offset <= c->state.end_offset) return OK; /* in the ledger already */
-    if (r->open && !block_fits(r->open, h->payload_size)) {
-        block_seal(r->open, 0);
-        list_push_back(&r->blocks, &r->open->node);
-        r->open = NULL;
-        slab_unref(&r->slab->slab);
-        r->slab = NULL;
-    }
+    if (r->open && !block_fits(r->open, h->payload_size)) seal_open(r);
     if (!r->open) {
-        size_t need = GROUP_HEADER_SIZE + record_size(h->payload_size);
-        r->slab = commit_slab_create(s->mem, need > COMMIT_SLAB_SIZE ? need : COMMIT_SLAB_SIZE);
+        next_slab(r, h->payload_size);
         r->open = block_create(s->mem, r->slab, r->next_sequence++, s->options.incarnation, 0);
     }
     (void)block_append(r->open, h, payload, 0); /* the checksum is the WAL's; this block never goes to one */
@@ -186,6 +204,12 @@ static enum err replay_wal(struct recovery *r, const char **why) {
     struct wal_found found;
     *why = "the WAL could not be read";
     enum err e = wal_replay(s->wal, wal_record, r, &found);
+    if (e == OK && !found.damaged) e = upload_so_far(r);
+    enum err uploaded = upload_recovered_wait(&r->uploads);
+    if (uploaded != OK) {
+        *why = "what the WAL held could not be written to the object store";
+        return uploaded;
+    }
     if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
     if (e == OK && found.damaged) {
         log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64,
@@ -195,7 +219,6 @@ static enum err replay_wal(struct recovery *r, const char **why) {
             "(`oxbow wal inspect` shows the place)";
         return ERR_CORRUPT;
     }
-    if (e == OK) e = upload_so_far(r);
     if (e == OK) {
         log_info(s->env->log, "wal recovered",
                  "incarnation=%" PRIu64 " groups=%" PRIu64 " records=%" PRIu64 " ended_by=%s torn=%d entries=%" PRIu64,
@@ -224,7 +247,9 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
     CHECK_OBJ(s, STREAMS_MAGIC);
     ASSERT(!s->started && dead.v < s->options.incarnation.v);
     struct recovery r = {.s = s, .dead = dead, .filter = {is_current, ctx}, .next_sequence = 1};
+    list_init(&r.slabs);
     list_init(&r.blocks);
+    upload_recovered_init(&r.uploads, s);
     ledger_image_init(&r.image, s->mem);
     enum err e = fence_and_replay(&r, why);
     if (e == OK) {
@@ -241,7 +266,8 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
     if (e == OK) *state_entry = objlog_next(s->log) - 1;
     for (struct list *n; (n = list_pop_front(&r.blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
     if (r.open) block_destroy(r.open);
-    if (r.slab) slab_unref(&r.slab->slab);
+    for (struct list *n; (n = list_pop_front(&r.slabs)) != NULL;)
+        slab_unref(&LIST_ENTRY(n, struct commit_slab, node)->slab);
     ledger_image_deinit(&r.image);
     if (e == OK) *why = NULL;
     return e;

@@ -8,7 +8,9 @@
 #define COMMIT_SLAB_SIZE (64u << 10)
 #define BLOCK_SIZE_MAX (32u << 10)
 #define UPLOAD_ENTRY_MAX (128u << 10)
+#define UPLOAD_SECTIONS_MAX 3u
 #define UPLOAD_RECOVERY_MAX (64u << 10)
+#define RECOVERY_UPLOADS 3u
 #define FLUSH_ENTRY_MIN (8u << 10)
 #define FLUSH_ENTRY_MAX (64u << 10)
 #define STREAM_OBJECT_MIN (32u << 10)
@@ -21,6 +23,7 @@
 #define WAL_ZERO_SIZE (16u << 10)
 #define WAL_FIRST_BYTES (64u << 10)
 #define REPLAY_PIECE (64u << 10)
+#define REPLAY_AHEAD 3u
 #define LOOK_BEHIND_BYTES (512u << 10)
 #define WINDOW_MIN (16u << 10)
 #define WINDOW_MAX (128u << 10)
@@ -31,7 +34,9 @@
     (1u                                                                                                                \
      << 20) /* a commit block is sealed when it has reached this; a larger record has a block, and slab, of its own */
 #define UPLOAD_ENTRY_MAX (64u << 20)     /* of records in one ledger entry */
-#define UPLOAD_RECOVERY_MAX (60u << 20)  /* the same during recovery, which has to copy them */
+#define UPLOAD_SECTIONS_MAX 8192u        /* streams in one ledger entry: then no block is added any more */
+#define UPLOAD_RECOVERY_MAX (32u << 20)  /* the same during recovery, which has to copy them; */
+#define RECOVERY_UPLOADS 3u              /* and so many entries under way meanwhile */
 #define FLUSH_ENTRY_MIN (1u << 20)       /* of records that wait to be confirmed by the ledger, that go at once; */
 #define FLUSH_ENTRY_MAX (8u << 20)       /* and in one entry: several are quicker than a large one */
 #define STREAM_OBJECT_MIN (8u << 20)     /* a stream with this much in one upload has an object of its own */
@@ -43,7 +48,8 @@
 #define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
 #define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that */
 #define WAL_FIRST_BYTES (4u << 20)  /* how much of it right after the format */
-#define REPLAY_PIECE (4u << 20)     /* of the ring read at a time in recovery */
+#define REPLAY_PIECE (2u << 20)     /* of the ring, in one read of recovery, */
+#define REPLAY_AHEAD 6u             /* and so many of these at a time */
 #define LOOK_BEHIND_BYTES                                                                                              \
     (16u << 20)                     /* how far behind the end of the ring recovery looks for what should not be there */
 #define WINDOW_MIN (512u << 10)     /* read-ahead of a reader that has just begun, */

@@ -119,6 +119,7 @@ void stream_close(struct stream *s) {
     ASSERT(gone == s);
     mem_free(m, s->cache);
     mem_free(m, s->ranges);
+    mem_free(m, s->cursors);
     s->magic = 0;
     mem_free(m, s);
 }

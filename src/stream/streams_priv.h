@@ -79,6 +79,17 @@ struct cache_entry {
 };
 
 #define STREAM_CURSORS 4
+/* Where a reader of objects goes on. */
+struct read_cursor {
+    uint64_t next_offset;
+    uint64_t used; /* larger: more recent; 0: never */
+    size_t window_bytes;
+    /* Where next_offset lies, if that is in the middle of a block: at this byte of the one that begins there. */
+    struct object_id object;
+    uint64_t block_position;
+    uint32_t at; /* 0: not known */
+};
+
 struct stream {
     unsigned magic;
     struct stream_shard *shard;
@@ -99,11 +110,7 @@ struct stream {
     struct waitq durable_waiters, quiet;
     void (*durable)(void *ctx);
     void *ctx;
-    struct read_cursor {
-        uint64_t next_offset;
-        uint64_t used; /* larger: more recent */
-        size_t window_bytes;
-    } cursors[STREAM_CURSORS];
+    struct read_cursor *cursors; /* STREAM_CURSORS; NULL until something is read from objects */
     uint64_t cursor_clock;
 };
 
@@ -185,6 +192,7 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
+    struct list crowded; /* ledger streams that may have small ranges to merge: all that have are in it, once started */
     struct mail want_mail; /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
@@ -236,8 +244,20 @@ void upload_entry_made(struct streams *s);
 void upload_checkpoint_due(struct timer *t);
 /* An entry that says which WAL we use; the first of a new ledger is a checkpoint. Suspends. */
 enum err upload_announce(struct streams *s) WARN_UNUSED;
-/* Recovery: records of a dead incarnation's WAL, as blocks made by the caller. Uploads them as one entry. Suspends. */
-enum err upload_blocks(struct streams *s, struct list *blocks) WARN_UNUSED;
+/* Recovery: records of a dead incarnation's WAL, as blocks made by the caller, who reads on while entries of them are
+ * under way, RECOVERY_UPLOADS at a time. */
+struct upload_recovered {
+    struct streams *s;
+    unsigned under_way;
+    enum err error; /* the first; no entry is begun after it */
+    struct waitq ended;
+};
+void upload_recovered_init(struct upload_recovered *r, struct streams *s);
+/* One more entry, of these blocks, which are taken. Suspends while too many are under way. Gives the error of any of
+ * those before it. */
+enum err upload_recovered_add(struct upload_recovered *r, struct list *blocks) WARN_UNUSED;
+/* Suspends until none is under way. Always to be called. */
+enum err upload_recovered_wait(struct upload_recovered *r) WARN_UNUSED;
 /* The mail of one commit, per shard; sent by upload_post_mails. */
 struct commit_mail **upload_mails_create(struct streams *s);
 struct commit_item *upload_mail_item(struct streams *s, struct commit_mail **mails, struct stream_id id);
@@ -246,6 +266,8 @@ void upload_post_mails(struct streams *s, struct commit_mail **mails);
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
 
 /* compact.c: many small ranges of a stream become one */
+void compact_begin(struct streams *s);                         /* at the start: looks at every stream */
+void compact_note(struct streams *s, struct ledger_stream *c); /* it has got a range more */
 void compact_poke(struct streams *s);
 void compact_due(struct timer *t);
 

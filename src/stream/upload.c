@@ -40,7 +40,8 @@ struct section {
 struct upload {
     struct streams *s;
     enum queue_kind kind;
-    bool recovering, acknowledged;
+    bool acknowledged;
+    struct upload_recovered *recovered; /* of a recovery's; or NULL */
     uint64_t ticket;
     struct list blocks;
     struct map64 by_stream;
@@ -93,8 +94,8 @@ void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta) 
 
 /* ---- building an entry ---- */
 
-static void upload_init(struct upload *u, struct streams *s, enum queue_kind kind, bool recovering) {
-    *u = (struct upload){.s = s, .kind = kind, .recovering = recovering};
+static void upload_init(struct upload *u, struct streams *s, enum queue_kind kind, struct upload_recovered *recovered) {
+    *u = (struct upload){.s = s, .kind = kind, .recovered = recovered};
     list_init(&u->blocks);
     map64_init(&u->by_stream, s->mem);
     buf_init(&u->head, s->mem);
@@ -150,9 +151,9 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
         if (h->end_offset <= t->delta.end_offset) state_apply_trim(&t->delta, h->end_offset);
         return OK;
     }
-    if (u->recovering && h->end_offset <= t->delta.end_offset) return OK; /* uploaded before the crash */
+    if (u->recovered && h->end_offset <= t->delta.end_offset) return OK; /* uploaded before the crash */
     if (h->base_offset != t->delta.end_offset) {
-        if (!u->recovering) return ERR_GAP; /* our own order is wrong: stop before it becomes durable */
+        if (!u->recovered) return ERR_GAP; /* our own order is wrong: stop before it becomes durable */
         refuse(u, t, h);
         return OK;
     }
@@ -289,7 +290,7 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
             object_uses_check(&s->uses, object_uses_add(&s->uses, t->delta.ranges[i].object));
         return;
     }
-    ASSERT(c->epoch == t->epoch && (u->recovering || !c->refused)); /* what came before a gap is kept */
+    ASSERT(c->epoch == t->epoch && (u->recovered || !c->refused)); /* what came before a gap is kept */
     ASSERT(c->state.end_offset == t->delta.first_offset);
     /* New references before old ones go, so that no object in use is listed as garbage in between. */
     for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, t->delta.ranges[i].object, 1);
@@ -301,6 +302,7 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     enum err e = state_merge(&c->state, &t->delta);
     ASSERT(e == OK);
     c->dirty = true;
+    compact_note(s, c);
     struct commit_item *item = upload_mail_item(s, mails, t->stream);
     item->start_offset = c->state.start_offset;
     item->end_offset = c->state.end_offset;
@@ -325,11 +327,11 @@ static void commit_entry(struct upload *u) {
         ledger_resolve_ranges(&u->sections[i]->delta, s->options.incarnation, u->number, body_position);
         commit_section(u, u->sections[i], mails);
     }
-    if (u->kind != QUEUE_PENDING && !u->recovering && !u->acknowledged) acknowledge(u);
+    if (u->kind != QUEUE_PENDING && !u->recovered && !u->acknowledged) acknowledge(u);
     uint64_t trim = 0;
     LIST_EACH(it, &u->blocks) {
         struct block *b = LIST_ENTRY(it, struct block, node);
-        if (u->recovering) continue;
+        if (u->recovered) continue;
         if (u->kind == QUEUE_PENDING) trim = b->wal_end;
         unsigned lane = block_lane(b);
         s->lane_uploaded[lane] = block_sequence(b);
@@ -341,22 +343,20 @@ static void commit_entry(struct upload *u) {
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
 
-/* Does not suspend: what the next entry says begins where this one ends. */
-static enum err upload_build(struct upload *u) {
-    LIST_EACH(it, &u->blocks) {
-        struct block *b = LIST_ENTRY(it, struct block, node);
-        size_t position = 0;
-        struct record_header h;
-        const uint8_t *payload;
-        while (block_next(b, &position, &h, &payload)) {
-            enum err e = add_record(u, b, &h, payload);
-            if (e != OK) return e;
-        }
-    }
+static enum err add_block(struct upload *u, struct block *b) {
+    size_t position = 0;
+    struct record_header h;
+    const uint8_t *payload;
+    enum err e = OK;
+    while (e == OK && block_next(b, &position, &h, &payload)) e = add_record(u, b, &h, payload);
+    return e;
+}
+
+/* From the first block on to here nothing suspends: what the next entry says begins where this one ends. */
+static void finish_entry(struct upload *u) {
     finish_sections(u);
     encode_head(u);
     for (size_t i = 0; i < u->count; i++) u->sections[i]->committed->submitted_end = u->sections[i]->delta.end_offset;
-    return OK;
 }
 
 static enum err upload_append(struct upload *u) {
@@ -372,28 +372,6 @@ static enum err put_own_objects(struct upload *u) {
     for (size_t i = 0; i < u->count && e == OK; i++) {
         if (u->sections[i]->own_object) e = put_own_object(u->s, u->sections[i]);
     }
-    return e;
-}
-
-enum err upload_announce(struct streams *s) {
-    if (objlog_next(s->log) == 0) return upload_checkpoint(s, false);
-    struct list none;
-    list_init(&none);
-    return upload_blocks(s, &none);
-}
-
-enum err upload_blocks(struct streams *s, struct list *blocks) {
-    struct upload u;
-    enum err e = ledger_enter(s);
-    if (e != OK) return e;
-    ASSERT(s->entries_under_way == 1); /* nothing is taken yet, and recoveries come one after the other */
-    upload_init(&u, s, QUEUE_PENDING, true);
-    list_splice_back(&u.blocks, blocks);
-    e = upload_build(&u);
-    if (e == OK) e = put_own_objects(&u);
-    if (e == OK) e = upload_append(&u);
-    upload_deinit(&u);
-    ledger_leave(s);
     return e;
 }
 
@@ -593,18 +571,23 @@ void upload_entry_made(struct streams *s) {
 
 /* ---- one upload ---- */
 
-static void take_blocks(struct upload *u, uint64_t limit) {
+/* The first blocks of its queue, and what is in them: as many bytes as that, or as many streams as the loop can do without
+ * keeping others waiting. */
+static enum err take_blocks(struct upload *u, uint64_t limit) {
     struct block_queue *q = &u->s->queues[u->kind];
     uint64_t taken = 0;
-    while (!list_empty(&q->blocks)) {
+    enum err e = OK;
+    while (!list_empty(&q->blocks) && e == OK) {
         struct block *b = LIST_ENTRY(q->blocks.next, struct block, node);
-        if (taken > 0 && taken + b->size > limit) break;
+        if (taken > 0 && (taken + b->size > limit || u->count >= UPLOAD_SECTIONS_MAX)) break;
         taken += b->size;
         list_remove(&b->node);
         list_push_back(&u->blocks, &b->node);
+        e = add_block(u, b);
     }
     ASSERT(q->bytes >= taken);
     q->bytes -= taken;
+    return e;
 }
 
 /* In a fiber of its own. */
@@ -651,24 +634,83 @@ static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t n
     enum err e = ledger_enter(s); /* nobody drains: it does not suspend */
     if (e != OK) return e;
     struct upload *u = mem_alloc(s->mem, sizeof(*u));
-    upload_init(u, s, kind, false);
+    upload_init(u, s, kind, NULL);
     bool ledger_in_use = s->ledger_queue_used_ns != 0 && now_ns - s->ledger_queue_used_ns < LEDGER_IN_USE_NS;
-    take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
+    e = take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
     ASSERT(!list_empty(&u->blocks));
     if (kind == QUEUE_PENDING || list_empty(&s->queues[QUEUE_PENDING].blocks)) s->upload_wanted = false;
     if (kind != QUEUE_PENDING) s->flush_sent_ns = now_ns;
-    e = upload_build(u);
     if (e != OK) {
         upload_deinit(u);
         mem_free(s->mem, u);
         ledger_leave(s);
         return e;
     }
+    finish_entry(u);
     u->ticket = s->ticket_next++;
     s->queues[kind].under_way++;
     waitgroup_add(&s->background);
     fiber_spawn(loop_current(), "upload", upload_run, u);
     return OK;
+}
+
+/* ---- recovery ---- */
+
+void upload_recovered_init(struct upload_recovered *r, struct streams *s) {
+    *r = (struct upload_recovered){.s = s};
+    waitq_init(&r->ended);
+}
+
+static void upload_recovered_run(void *arg) {
+    struct upload *u = arg;
+    struct upload_recovered *r = u->recovered;
+    enum err e = upload_send(u);
+    if (r->error == OK) r->error = e;
+    upload_deinit(u);
+    mem_free(r->s->mem, u);
+    ledger_leave(r->s);
+    r->under_way--;
+    waitq_wake_all(&r->ended);
+}
+
+enum err upload_recovered_add(struct upload_recovered *r, struct list *blocks) {
+    struct streams *s = r->s;
+    while (r->under_way >= RECOVERY_UPLOADS) waitq_wait(&r->ended);
+    if (r->error != OK) return r->error;
+    enum err e = ledger_enter(s);
+    if (e != OK) return e;
+    struct upload *u = mem_alloc(s->mem, sizeof(*u));
+    upload_init(u, s, QUEUE_PENDING, r);
+    list_splice_back(&u->blocks, blocks);
+    LIST_EACH(it, &u->blocks) {
+        if (e == OK) e = add_block(u, LIST_ENTRY(it, struct block, node));
+    }
+    if (e != OK) {
+        upload_deinit(u);
+        mem_free(s->mem, u);
+        ledger_leave(s);
+        return e;
+    }
+    finish_entry(u);
+    u->ticket = s->ticket_next++;
+    r->under_way++;
+    fiber_spawn(loop_current(), "upload-recovered", upload_recovered_run, u);
+    return OK;
+}
+
+enum err upload_recovered_wait(struct upload_recovered *r) {
+    while (r->under_way > 0) waitq_wait(&r->ended);
+    return r->error;
+}
+
+enum err upload_announce(struct streams *s) {
+    if (objlog_next(s->log) == 0) return upload_checkpoint(s, false);
+    struct upload_recovered nothing;
+    upload_recovered_init(&nothing, s);
+    struct list none;
+    list_init(&none);
+    enum err e = upload_recovered_add(&nothing, &none), ended = upload_recovered_wait(&nothing);
+    return e == OK ? ended : e;
 }
 
 /* ---- a failed WAL is tried again ---- */
@@ -768,6 +810,7 @@ static void uploader(void *arg) {
         if (kind != QUEUE_KINDS) {
             enum err e = upload_begin(s, kind, now_ns);
             if (e != OK && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
+            fiber_yield(); /* an entry of very many streams takes the loop long enough */
             continue;
         }
         s->upload_asleep = true;

@@ -376,39 +376,115 @@ enum err wal_init(const struct wal_options *o, const uint8_t wal_id[16], bool fo
 
 /* ---- reading ---- */
 
-struct replay {
-    struct wal *w;
-    uint64_t ring; /* as the superblock says: that is how it was written */
-    uint8_t *window;
-    size_t window_capacity;
-    uint64_t window_position; /* logical */
-    size_t window_size;
+/* A piece of the ring, being read or read. */
+struct replay_piece {
+    struct replay *r;
+    uint8_t *data;
+    uint64_t position; /* logical */
+    size_t wanted, size;
+    bool reading;
+    enum err error;
 };
 
-/* Bytes [position, position + size) of the ring, not beyond the end of the lap; NULL with *e = OK when the lap ends
- * before. */
+/* Reads the ring from some position on, REPLAY_AHEAD pieces at a time, so that the device has always something to do
+ * while we check what it has given. */
+struct replay {
+    struct wal *w;
+    uint64_t ring;                            /* as the superblock says: that is how it was written */
+    uint64_t limit;                           /* logical; nothing is read from here on */
+    struct replay_piece pieces[REPLAY_AHEAD]; /* a ring, in order of position */
+    unsigned first, count;                    /* the one that we are in, and those behind it */
+    uint64_t ahead;                           /* where the next one to be read begins */
+    uint8_t *joint;                           /* what lies in several pieces, put together */
+    size_t joint_capacity;
+    struct waitq piece_read;
+};
+
+static void replay_read_piece(void *arg) {
+    struct replay_piece *p = arg;
+    struct replay *r = p->r;
+    p->error =
+        env_file_read(r->w->env, r->w->file, WAL_RING_START + p->position % r->ring, p->data, p->wanted, &p->size);
+    p->reading = false;
+    waitq_wake_all(&r->piece_read);
+}
+
+/* Pieces end where the lap does. */
+static void replay_read_ahead(struct replay *r) {
+    for (; r->count < REPLAY_AHEAD && r->ahead < r->limit; r->count++) {
+        struct replay_piece *p = &r->pieces[(r->first + r->count) % REPLAY_AHEAD];
+        uint64_t left = r->ring - r->ahead % r->ring;
+        if (left > r->limit - r->ahead) left = r->limit - r->ahead;
+        if (!p->data) p->data = mem_aligned(r->w->env->mem, REPLAY_PIECE, ENV_FILE_ALIGN);
+        p->r = r;
+        p->position = r->ahead;
+        p->wanted = left < REPLAY_PIECE ? (size_t)left : REPLAY_PIECE;
+        p->size = 0;
+        p->reading = true;
+        r->ahead += p->wanted;
+        fiber_spawn(loop_current(), "wal-read", replay_read_piece, p);
+    }
+}
+
+/* Waits for what is being read: the memory is then ours again. */
+static void replay_settle(struct replay *r) {
+    for (unsigned i = 0; i < REPLAY_AHEAD; i++) {
+        while (r->pieces[i].reading) waitq_wait(&r->piece_read);
+    }
+}
+
+/* The piece that holds `position`; NULL with *e = OK when the file ends before. */
+static const struct replay_piece *replay_piece_at(struct replay *r, uint64_t position, enum err *e) {
+    *e = OK;
+    if (position >= r->limit) return NULL;
+    if (r->count == 0 || position < r->pieces[r->first].position || position >= r->ahead) {
+        replay_settle(r);
+        r->count = 0;
+        r->ahead = position;
+    }
+    for (;;) {
+        replay_read_ahead(r);
+        struct replay_piece *p = &r->pieces[r->first];
+        while (p->reading) waitq_wait(&r->piece_read);
+        if (position < p->position + p->wanted) {
+            *e = p->error;
+            return p->error == OK && position < p->position + p->size ? p : NULL;
+        }
+        r->first = (r->first + 1) % REPLAY_AHEAD;
+        r->count--;
+        fiber_yield(); /* when the device is quicker than we are, nothing else lets others run */
+    }
+}
+
+/* Bytes [position, position + size) of the ring, until the next call; NULL with *e = OK when the lap or the file ends
+ * before. Position and size are multiples of ENV_FILE_ALIGN, or the size ends within a group. */
 static const uint8_t *replay_bytes(struct replay *r, uint64_t position, size_t size, enum err *e) {
     *e = OK;
-    if (position >= r->window_position && position + size <= r->window_position + r->window_size)
-        return r->window + (position - r->window_position);
-    uint64_t lap_left = r->ring - position % r->ring;
-    if (size > lap_left) return NULL;
-    size_t want = size > REPLAY_PIECE ? size : REPLAY_PIECE;
-    want = (want + ENV_FILE_ALIGN - 1) & ~(size_t)(ENV_FILE_ALIGN - 1);
-    if (want > lap_left) want = (size_t)lap_left;
-    struct env *env = r->w->env;
-    if (want > r->window_capacity) {
-        mem_free(env->mem, r->window);
-        r->window = mem_aligned(env->mem, want, ENV_FILE_ALIGN);
-        r->window_capacity = want;
+    if (size > r->ring - position % r->ring) return NULL;
+    const struct replay_piece *p = replay_piece_at(r, position, e);
+    if (!p) return NULL;
+    size_t at = (size_t)(position - p->position);
+    if (size <= p->size - at) return p->data + at;
+    if (size > r->joint_capacity) {
+        mem_free(r->w->env->mem, r->joint);
+        r->joint = mem_aligned(r->w->env->mem, size, ENV_FILE_ALIGN);
+        r->joint_capacity = size;
     }
-    r->window_position = position;
-    r->window_size = 0;
-    size_t got = 0;
-    *e = env_file_read(env, r->w->file, WAL_RING_START + position % r->ring, r->window, want, &got);
-    if (*e != OK) return NULL;
-    r->window_size = got;
-    return got >= size ? r->window : NULL;
+    for (size_t have = 0; have < size;) {
+        p = replay_piece_at(r, position + have, e);
+        if (!p) return NULL;
+        at = (size_t)(position + have - p->position);
+        size_t here = p->size - at < size - have ? p->size - at : size - have;
+        memcpy(r->joint + have, p->data + at, here);
+        have += here;
+    }
+    return r->joint;
+}
+
+static void replay_end(struct replay *r) {
+    replay_settle(r);
+    for (unsigned i = 0; i < REPLAY_AHEAD; i++) mem_free(r->w->env->mem, r->pieces[i].data);
+    mem_free(r->w->env->mem, r->joint);
 }
 
 static enum err replay_group(struct replay *r, const struct group_header *g, const uint8_t *data,
@@ -474,8 +550,9 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
                     struct wal_found *found) {
     ASSERT(w->has_superblock);
     *found = (struct wal_found){0};
-    struct replay r = {.w = w, .ring = w->superblock.ring_size};
-    uint64_t position = w->superblock.trim_position, limit = position + r.ring;
+    uint64_t position = w->superblock.trim_position, limit = position + w->superblock.ring_size;
+    struct replay r = {.w = w, .ring = w->superblock.ring_size, .limit = limit};
+    waitq_init(&r.piece_read);
     enum err e = OK;
     while (position < limit) {
         const uint8_t *data = replay_bytes(&r, position, ENV_FILE_ALIGN, &e);
@@ -518,6 +595,6 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
     }
     found->end_position = position;
     if (e == OK) e = look_behind(&r, position, limit, found);
-    mem_free(w->env->mem, r.window);
+    replay_end(&r);
     return e;
 }

@@ -8,6 +8,7 @@ import tempfile
 import pytest
 
 import harness
+import kafka_server
 import s3server
 
 MAY_MOUNT = harness.private_mounts()
@@ -57,6 +58,26 @@ def brokers(folder):
 @pytest.fixture
 def broker(brokers):
     return brokers()
+
+
+def kafka_release(version):
+    return pytest.param(version, id=f"kafka-{version}")
+
+
+@pytest.fixture(params=["oxbow", *map(kafka_release, kafka_server.versions.KAFKAS)])
+def any_address(request, folder):
+    """The address of a cluster that makes no topics by itself: Oxbow's, and of every Kafka that Maven delivers."""
+    settings = {"auto.create.topics.enable": "false", "group.initial.rebalance.delay.ms": "0"}
+    if request.param == "oxbow":
+        yield request.getfixturevalue("brokers")(settings).address
+        return
+    kafka = kafka_server.Kafka(os.path.join(folder, "kafka"), request.param, settings)
+    try:
+        address = f"127.0.0.1:{kafka.start().port}"
+        harness.eventually(lambda: harness.oxbow("topic", "list", "--bootstrap-server", address)[0] == 0, 60, 0.5)
+        yield address
+    finally:
+        kafka.end()
 
 
 @pytest.fixture

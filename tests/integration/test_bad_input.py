@@ -131,6 +131,30 @@ def test_1500_that_announce_90_mb(broker):
     fine(broker)
 
 
+def test_open_files_are_what_the_system_allows(brokers):
+    """More connections than the soft limit; beyond the hard one the log says so, and who waits is served when others go."""
+    b = brokers()
+    plain = b.command
+
+    def limited(soft, hard):
+        return lambda: ["bash", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "limited", *plain()]
+
+    b.stop()
+    b.command = limited(80, 400)
+    b.start()
+    with contextlib.ExitStack() as all_of_them:
+        for _ in range(200):
+            all_of_them.enter_context(Wire(b.port)).api_versions(0)
+    b.stop()
+    b.command = limited(80, 120)
+    b.start()
+    with contextlib.ExitStack() as all_of_them:
+        for _ in range(150):
+            all_of_them.enter_context(Wire(b.port))
+        assert "ulimit -Hn" in b.wait_log("cannot accept connections now")[0]
+    fine(b)
+
+
 def test_slow_senders_and_half_open(broker):
     with Wire(broker.port) as w:
         w.create("t")

@@ -85,27 +85,9 @@ def bench(brokers):
     return Bench(brokers({"auto.create.topics.enable": "false", "group.initial.rebalance.delay.ms": "0"}).address)
 
 
-def release(version):
-    return pytest.param(version, id=f"kafka-{version}")
-
-
-@pytest.fixture(params=["oxbow", *map(release, kafka_server.versions.KAFKAS)])
-def any_bench(request, folder):
-    if request.param == "oxbow":
-        yield request.getfixturevalue("bench")
-        return
-    kafka = kafka_server.Kafka(os.path.join(folder, "kafka"), request.param, {"auto.create.topics.enable": "false"})
-    try:
-        one = Bench(f"127.0.0.1:{kafka.start().port}")
-        eventually(lambda: subprocess.run([OXBOW, "topic", "list", "--bootstrap-server", one.address], capture_output=True, check=False).returncode == 0, 60, 0.5)
-        yield one
-    finally:
-        kafka.end()
-
-
-def test_any_cluster(any_bench):
+def test_any_cluster(any_address):
     """Produced, read at the same time, read again from the beginning, read by kcat, in a group: always the same records."""
-    b = any_bench
+    b = Bench(any_address)
     r = b.json("-t", "one", "-p", 5, "--records", 3000, "--producers", 2, "--consumers", 2, "--idempotence", "-z", "zstd", "--compressibility", 50, "--config",
                "retention.ms=3600000")
     all_read(r, 3000)
@@ -283,7 +265,7 @@ def test_topic_goes(bench):
     assert "nothing was acknowledged for 2000 ms" in err and "UNKNOWN_TOPIC_OR_PARTITION" in err, err
 
 
-@pytest.mark.parametrize("version", [release(v) for v in kafka_server.versions.KAFKAS[:1]])
+@pytest.mark.parametrize("version", [pytest.param(v, id=f"kafka-{v}") for v in kafka_server.versions.KAFKAS[:1]])
 def test_kafkas_own_perf_tests(bench, version):
     """What Kafka's producer-perf-test writes is what we count, and its consumer-perf-test counts what we write."""
     maven = kafka_server.maven

@@ -1,6 +1,7 @@
 """The command line's contract, as far as a running broker or its files are needed; options and `oxbow config` have tests of their own."""
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -147,6 +148,50 @@ def test_inspect(brokers):
     sound()
     assert oxbow("wal", "inspect", f"{wal}/none")[0] == 1
     assert oxbow("ledger", "inspect")[0] == 2
+
+
+def test_wal_init(brokers, folder):
+    """By hand: new, again, where something else lies, after a broker that was killed."""
+    wal = f"{folder}/new.wal"
+    url = f"file://{wal}?size=17MiB"
+    assert oxbow("wal", "inspect", wal)[0] == 1
+    status, out, err = oxbow("wal", "init", url)
+    assert status == 0 and "new WAL" in out and os.path.getsize(wal) == 17 << 20, err
+    made = json.loads(oxbow("wal", "inspect", wal, "--json", check=True)[1])
+    assert made["bad"] == 0 and made["groups"] == 0 and all(s["closed"] for s in made["superblocks"]), made
+    status, again, err = oxbow("wal", "init", url)  # nothing is in it
+    assert status == 0 and re.search("id [0-9a-f]{32}$", again) and again != out, err
+    # A broker takes it; killed, it is not made new for the asking.
+    b = brokers({"wal.url": url, "upload.interval.ms": 600000})
+    with Wire(b.port) as w:
+        w.create("t")
+        assert w.produce("t", 0, batch([b"one"]))[0] == 0
+    status, out, err = oxbow("wal", "init", url, "--force")
+    assert status == 1 and out == "" and "another process" in err, err
+    b.kill9()
+    with open(wal, "rb") as f:
+        held = f.read()
+    status, out, err = oxbow("wal", "init", url)
+    assert status == 1 and out == "" and "--force" in err, err
+    with open(wal, "rb") as f:
+        assert f.read() == held
+    b.start()
+    with Wire(b.port) as w:
+        assert w.fetch([("t", 0, 0, 1 << 20)])[2]["t", 0][:2] == (0, 1)
+    b.stop()
+    assert oxbow("wal", "init", url)[0] == 0
+    # What is no WAL stays what it is, also with --force.
+    other = f"{folder}/letters"
+    with open(other, "wb") as f:
+        f.write(b"dear all " * 20000)
+    for extra in ((), ("--force",)):
+        status, out, err = oxbow("wal", "init", other, *extra)
+        assert status == 1 and out == "" and "letters" in err and err.count("\n") == 1, err
+    with open(other, "rb") as f:
+        assert f.read() == b"dear all " * 20000
+    for wrong in (("inspect", wal, "--force"), ("init", wal, "--json"), ("init", wal, "-v"), ("init",), ("make", wal), ("init", wal, other)):
+        status, out, err = oxbow("wal", *wrong)
+        assert status == 2 and out == "" and err, wrong
 
 
 @pytest.mark.skipif(not shutil.which("kcat"), reason="needs kcat")

@@ -12,7 +12,6 @@ import time
 import pytest
 
 import harness
-import kafka_server
 from harness import OXBOW, eventually
 
 SECONDS = 180
@@ -60,23 +59,9 @@ def cli(brokers):
     return Cli(brokers({"auto.create.topics.enable": "false", "group.initial.rebalance.delay.ms": "0"}).address)
 
 
-def release(version):
-    return pytest.param(version, id=f"kafka-{version}")
-
-
-@pytest.fixture(params=["oxbow", *map(release, kafka_server.versions.KAFKAS)])
-def any_cli(request, folder):
-    """Oxbow, and every Kafka that Maven delivers."""
-    if request.param == "oxbow":
-        yield request.getfixturevalue("cli")
-        return
-    kafka = kafka_server.Kafka(os.path.join(folder, "kafka"), request.param, {"auto.create.topics.enable": "false"})
-    try:
-        one = Cli(f"127.0.0.1:{kafka.start().port}")
-        eventually(lambda: one.run("topic", "list")[0] == 0, 60, 0.5)
-        yield one
-    finally:
-        kafka.end()
+@pytest.fixture
+def any_cli(any_address):
+    return Cli(any_address)
 
 
 def lines_of(count, seed=1):

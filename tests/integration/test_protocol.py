@@ -200,6 +200,47 @@ def test_fetch_sessions(w):
     assert w.fetch([], session=(session, 6))[0] == 70
 
 
+def test_a_large_session_waits_and_is_told_what_is_new(broker, w):
+    """Of more partitions than are looked at without letting others run: what changes meanwhile is neither lost nor told twice."""
+    w.create("t", 1500)
+    w.create("gone", 2)
+    wants = [("t", p, 0, MIB) for p in range(1500)] + [("gone", 0, 0, MIB)]
+    error, session, got = w.fetch(wants, session=(0, 0))
+    assert error == 0 and session != 0 and len(got) == 1501
+    with Wire(broker.port) as other:
+        # Too little: it goes on waiting; then enough, in two of its partitions.
+        w.send_fetch([], session=(session, 1), wait_ms=20_000, min_bytes=150)
+        assert other.produce("t", 300, batch([b"a" * 40]))[0] == 0
+        assert other.produce("t", 1499, batch([b"b" * 40]))[0] == 0
+        error, _, got = w.receive_fetch()
+        assert error == 0 and sorted(p for _, p in got) == [300, 1499] and all(g[1] == 1 and g[3] for g in got.values())
+        # Time runs out with too little: that is told.
+        w.send_fetch([("t", 300, 1, MIB), ("t", 1499, 1, MIB)], session=(session, 2), wait_ms=500, min_bytes=1000)
+        assert other.produce("t", 700, batch([b"c"]))[0] == 0
+        error, _, got = w.receive_fetch()
+        assert error == 0 and list(got) == [("t", 700)] and batches(got["t", 700][3])[0][2] == [b"c"]
+        # A partition that goes wakes it.
+        w.send_fetch([("t", 700, 1, MIB)], session=(session, 3), wait_ms=20_000, min_bytes=1)
+        body = wire.Writer()
+        body.array(["gone"], body.string).put("i", 30000)
+        other.call(wire.DELETE_TOPICS, 1, body.out)
+        error, _, got = w.receive_fetch()
+        assert error == 0 and list(got) == [("gone", 0)] and got["gone", 0][0] == 3
+        # All records come, whatever is written while they are read.
+        for p in range(0, 1500, 50):
+            assert other.produce("t", p, batch([b"d"]))[0] == 0
+        seen, epoch, moved = {}, 4, [("t", 0, 0, MIB)]
+        while len(seen) < 30 and epoch < 100:
+            error, _, got = w.fetch(moved, session=(session, epoch), wait_ms=1000, min_bytes=1)
+            assert error == 0
+            new = {p: g for (_, p), g in got.items() if g[3]}
+            assert not set(new) & set(seen)
+            seen.update({p: g[1] for p, g in new.items()})
+            moved = [("t", p, g[1], MIB) for p, g in new.items()]
+            epoch += 1
+        assert set(seen) == set(range(0, 1500, 50))
+
+
 def test_a_session_sees_errors_and_their_end(w):
     error, session, got = w.fetch([("later", 0, 0, MIB)], session=(0, 0))
     assert error == 0 and got["later", 0][0] == 3

@@ -126,7 +126,10 @@ static void listener_pause_over(struct timer *t) {
 static void listener_pause(struct env_listener *l, int why) {
     struct env *e = &l->loop->env->env;
     if (log_due(&l->complained_ms, env_wall_ms(e), 10000)) {
-        log_warn(e->log, "cannot accept connections now, trying again", "errno=%d", why);
+        const char *what = why == EMFILE   ? "this process has as many files open as it may (ulimit -Hn, LimitNOFILE)"
+                           : why == ENFILE ? "this machine has as many files open as it may (fs.file-max)"
+                                           : "the kernel has no memory for it";
+        log_warn(e->log, "cannot accept connections now, trying again", "errno=%d why=\"%s\"", why, what);
     }
     listener_unwatch(l);
     timer_arm(&l->pause, env_now_ns(e) + ACCEPT_PAUSE_NS);

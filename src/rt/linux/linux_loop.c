@@ -16,6 +16,9 @@
 #include "rt/loop_priv.h"
 
 #define EVENTS_MAX 128
+/* While there is work left, epoll is not asked more often than this: a lone request goes through several short turns, and
+ * the descriptors can wait for so long. */
+#define POLL_EVERY_NS (50 * NS_PER_US)
 
 static void wake_ready(struct poll_source *s, uint32_t events) {
     (void)s; /* to be awake is all */
@@ -135,11 +138,15 @@ static int epoll_wait_ns(struct linux_loop *l, struct epoll_event *events, uint6
     return epoll_wait(l->epoll_fd, events, EVENTS_MAX, ms > 1000000 ? 1000000 : (int)ms);
 }
 
-/* Waits for events (not at all if there is `more` to do) and handles them. Returns the clock. */
+/* Waits for events (not at all if there is `more` to do, and then not every time) and handles them. Returns the clock. */
 static uint64_t wait_and_handle(struct linux_loop *l, bool more) {
     struct epoll_event events[EVENTS_MAX];
     struct env *e = &l->env->env;
     graves_bury(l);
+    if (more) {
+        uint64_t now = linux_now_ns(e);
+        if (now - l->polled_ns < POLL_EVERY_NS) return now;
+    }
     uint64_t timeout_ns = 0;
     if (!more) {
         atomic_store(&l->sleeping, true);
@@ -153,7 +160,7 @@ static uint64_t wait_and_handle(struct linux_loop *l, bool more) {
     atomic_store_explicit(&l->sleeping, false, memory_order_relaxed);
     /* A completion of io_uring interrupts the wait. */
     ASSERT(n >= 0 || errno == EINTR);
-    uint64_t clock = linux_now_ns(e);
+    uint64_t clock = l->polled_ns = linux_now_ns(e);
     for (int i = 0; i < n; i++) {
         struct poll_source *s = events[i].data.ptr;
         s->ready(s, events[i].events);

@@ -46,6 +46,7 @@ struct linux_loop {
     struct poll_source wake;
     _Atomic bool sleeping; /* about to wait, or waiting: who posts mail must write to wake_fd */
     bool no_epoll_pwait2;
+    uint64_t polled_ns; /* when epoll was asked last */
     bool threaded;
     pthread_t thread;
     struct uring *uring; /* NULL: files by threads */

@@ -244,4 +244,58 @@ static inline uint8_t *golden_bytes(const char *hex, size_t *size) {
     return data;
 }
 
+/* A field's default as its descriptor tells it, compared with what a message begins with. */
+static inline void check_default(const struct kafka_field *f, const void *p) {
+    int32_t null = f->flags & KAFKA_FIELD_DEFAULT_NULL ? -1 : 0;
+    if (f->flags & KAFKA_FIELD_ARRAY) {
+        assert_int_equal(((const struct kafka_array *)p)->count, null);
+    } else if (f->width) {
+        assert_int_equal(f->width, kafka_field_size(f));
+        assert_memory_equal(p, &f->default_int, f->width); /* its low bytes */
+    } else if (f->kind == KAFKA_BOOL) {
+        assert_int_equal(*(const bool *)p, f->default_int);
+    } else if (f->kind == KAFKA_STRING) {
+        const char *text = f->default_string ? f->default_string : "";
+        const struct kafka_string *s = p;
+        assert_int_equal(s->size, null ? null : (int)strlen(text));
+        if (!null) assert_memory_equal(s->data, text, strlen(text));
+    } else if (f->kind == KAFKA_BYTES) {
+        assert_int_equal(((const struct kafka_bytes *)p)->size, null);
+    } else if (f->kind == KAFKA_RECORDS) {
+        assert_int_equal(((const struct kafka_records *)p)->size, null);
+    } else if (f->kind == KAFKA_STRUCT) {
+        for (unsigned i = 0; i < f->of->field_count; i++) {
+            check_default(&f->of->fields[i], (const uint8_t *)p + f->of->fields[i].offset);
+        }
+    } else {
+        static const uint8_t zeros[sizeof(struct kafka_uuid)];
+        assert_memory_equal(p, zeros, kafka_field_size(f));
+    }
+}
+
+/* Layouts and defaults say once more what the fields say: by these. */
+static inline void check_tables(const struct kafka_struct *type) {
+    for (int16_t v = type->first_version; v <= type->last_version; v++) {
+        unsigned wire = 0, tagged = 0, lacking = 0;
+        for (unsigned i = 0; i < type->field_count; i++) {
+            const struct kafka_field *f = &type->fields[i];
+            bool has = kafka_versions_have(f->versions, v), tag = kafka_versions_have(f->tagged, v);
+            if (has && tag) tagged |= 1u << i;
+            if (has && !tag) wire |= 1u << i;
+            if (!has && !(f->flags & KAFKA_FIELD_IGNORABLE)) lacking |= 1u << i;
+        }
+        const struct kafka_layout *layout = kafka_layout_of(type, v);
+        assert_int_equal(layout->wire, wire);
+        assert_int_equal(layout->tagged, tagged);
+        assert_int_equal(layout->lacking, lacking);
+    }
+    for (unsigned i = 0; i < type->field_count; i++) {
+        const struct kafka_field *f = &type->fields[i];
+        check_default(f, (const uint8_t *)type->defaults + f->offset);
+        bool number = f->kind >= KAFKA_INT8 && f->kind <= KAFKA_FLOAT64 && !(f->flags & KAFKA_FIELD_ARRAY);
+        assert_int_equal(f->width != 0, number);
+        if (f->of) check_tables(f->of);
+    }
+}
+
 #endif

@@ -2,6 +2,7 @@
 #include "message_test.h"
 
 #include "base/crc32c.h"
+#include "base/random.h"
 #include "kafka/batch.h"
 
 #define LIMIT ((size_t)1 << 20)
@@ -311,6 +312,7 @@ static void test_records_are_checked(void **state) {
         {{16, 0, 0, 0, 1, 1, 2, 0, 3}, 9},                          /* header with a value of -2 bytes */
         {{18, 0, 0, 0, 1, 1, 2, 0, 1, 0}, 10},                      /* a byte behind the headers */
         {{20, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 15}, 11},      /* 2^31-1 headers */
+        {{20, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 32}, 11},      /* 2^32 headers */
         {{20, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 15, 1, 0}, 11},      /* a key of 2^31-1 bytes */
         {{22, 0, 0, 0, 0x81, 0x80, 0x80, 0x80, 0x80, 0, 1, 0}, 12}, /* a varint of six bytes */
         {{14, 0, 0, 0, 1, 1, 0, 0}, 8},                             /* a byte behind no headers */
@@ -330,6 +332,143 @@ static void test_records_are_checked(void **state) {
     assert_int_equal(check.max_timestamp, 1);
     assert_int_equal(validate_raw(late, sizeof(late), 1, BATCH_CHECK_MAX_TIMESTAMP, &check), ERR_INVALID_RECORD);
     assert_int_equal(heap.allocated_bytes, 0);
+}
+
+/* A record read as its definition says, byte by byte: what the quick reader is compared with. */
+struct plain {
+    const uint8_t *at, *end;
+    bool bad;
+};
+
+static int64_t plain_number(struct plain *p, unsigned bits) {
+    uint64_t v = 0;
+    for (unsigned shift = 0; shift < bits; shift += 7) {
+        if (p->at == p->end) break;
+        uint8_t b = *p->at++, low = b & 0x7f;
+        if (shift + 7 > bits && low >> (bits - shift) != 0) break;
+        v |= (uint64_t)low << shift;
+        if (b < 0x80) return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
+    }
+    p->bad = true;
+    return 0;
+}
+
+static int64_t plain_sized(struct plain *p, int64_t least) {
+    int64_t n = plain_number(p, 32);
+    if (p->bad || n < least || n > p->end - p->at) {
+        p->bad = true;
+        return 0;
+    }
+    if (n > 0) p->at += n;
+    return n;
+}
+
+/* *p: all that is left; moves behind the record. */
+static bool plain_record(struct plain *p, int32_t last_delta, struct batch_record *r) {
+    int64_t length = plain_number(p, 32);
+    if (p->bad || length < 1 || length > p->end - p->at) return false;
+    struct plain in = {p->at, p->at + length, false};
+    p->at = in.end;
+    r->attributes = (int8_t)*in.at++;
+    r->timestamp = plain_number(&in, 64);
+    int64_t delta = plain_number(&in, 32);
+    r->offset_delta = (int32_t)delta;
+    r->key_size = (int32_t)plain_sized(&in, -1);
+    r->value_size = (int32_t)plain_sized(&in, -1);
+    int64_t headers = plain_number(&in, 32);
+    r->header_count = (int32_t)headers;
+    for (int64_t i = 0; i < headers && !in.bad; i++) {
+        plain_sized(&in, 0);
+        plain_sized(&in, -1);
+    }
+    return !in.bad && headers >= 0 && in.at == in.end && delta >= 0 && delta <= last_delta;
+}
+
+/* A number as a varint: sometimes longer than need be, sometimes too long. */
+static void put_number(struct buf *b, struct rng *r, int64_t n) {
+    uint64_t v = ((uint64_t)n << 1) ^ (uint64_t)(n >> 63);
+    for (; v >= 0x80; v >>= 7) buf_u8(b, (uint8_t)(v | 0x80));
+    uint64_t more = rng_below(r, 40) == 0 ? rng_below(r, 10) : 0;
+    buf_u8(b, (uint8_t)(more ? v | 0x80 : v));
+    for (; more > 0; more--) buf_u8(b, more > 1 ? 0x80 : 0);
+}
+
+static void put_random_sized(struct buf *b, struct rng *r, bool nullable) {
+    static const uint8_t bytes[200] = {1};
+    if (nullable && rng_below(r, 4) == 0) {
+        put_number(b, r, -1);
+        return;
+    }
+    size_t n = rng_below(r, rng_below(r, 4) ? 4 : sizeof(bytes));
+    put_number(b, r, (int64_t)n);
+    buf_put(b, bytes, n);
+}
+
+static void put_random_record(struct buf *out, struct rng *r, int32_t index) {
+    struct buf b;
+    buf_init(&b, &heap);
+    buf_u8(&b, (uint8_t)rng_next(r));
+    put_number(&b, r, (int64_t)rng_next(r) >> rng_below(r, 64));
+    put_number(&b, r, rng_below(r, 30) ? index : (int64_t)(rng_next(r) >> rng_below(r, 64)));
+    put_random_sized(&b, r, true);
+    put_random_sized(&b, r, true);
+    uint64_t headers = rng_below(r, 3) ? 0 : rng_below(r, 3);
+    put_number(&b, r, (int64_t)headers);
+    for (; headers > 0; headers--) {
+        put_random_sized(&b, r, false);
+        put_random_sized(&b, r, true);
+    }
+    if (rng_below(r, 4) == 0) b.data[rng_below(r, b.size)] = (uint8_t)(rng_next(r) | (rng_below(r, 2) ? 0x80 : 0));
+    put_number(out, r, (int64_t)b.size - (rng_below(r, 30) == 0) + (rng_below(r, 30) == 0));
+    buf_put(out, b.data, b.size);
+    buf_deinit(&b);
+}
+
+/* Records of any kind, many of them malformed somewhere: taken and refused as the definition says, no byte further. */
+static void test_records_as_defined(void **state) {
+    (void)state;
+    struct rng rng;
+    rng_seed(&rng, 7);
+    unsigned taken = 0, refused = 0;
+    for (int round = 0; round < 20000; round++) {
+        struct buf b;
+        buf_init(&b, &heap);
+        int32_t count = 1 + (int32_t)rng_below(&rng, 4);
+        for (int32_t i = 0; i < count; i++) put_random_record(&b, &rng, rng_below(&rng, 9) ? i : 70 + i);
+        /* In memory of just its size, so that a read beyond it is seen. */
+        size_t cut = rng_below(&rng, 9) ? 0 : rng_below(&rng, b.size + 1), n = b.size - cut;
+        uint8_t *data = calloc(1, BATCH_HEADER_SIZE + n);
+        memcpy(data + BATCH_HEADER_SIZE, b.data, n);
+        struct batch_header h = {.data = data,
+                                 .size = BATCH_HEADER_SIZE + n,
+                                 .last_offset_delta = rng_below(&rng, 9) ? 100 : count - 1,
+                                 .record_count = count};
+        struct batch_iterator it;
+        assert_int_equal(batch_iterator_init(&it, &heap, &h, LIMIT), OK);
+        struct plain p = {data + BATCH_HEADER_SIZE, data + h.size, false};
+        bool good = true;
+        for (int32_t i = 0; i < count && good; i++) {
+            struct batch_record r = {0}, plain = {0};
+            good = plain_record(&p, h.last_offset_delta, &plain);
+            assert_int_equal(batch_iterator_next(&it, &r), good ? OK : ERR_INVALID_RECORD);
+            good ? taken++ : refused++;
+            if (!good) break;
+            assert_int_equal(r.attributes, plain.attributes);
+            assert_true(r.timestamp == plain.timestamp && r.offset == plain.offset_delta);
+            assert_int_equal(r.offset_delta, plain.offset_delta);
+            assert_int_equal(r.key_size, plain.key_size);
+            assert_int_equal(r.value_size, plain.value_size);
+            assert_int_equal(r.header_count, plain.header_count);
+            assert_ptr_equal(it.at, p.at);
+        }
+        if (good)
+            assert_int_equal(batch_iterator_next(&it, &(struct batch_record){0}),
+                             p.at == p.end ? ERR_NOT_FOUND : ERR_INVALID_RECORD);
+        batch_iterator_deinit(&it);
+        free(data);
+        buf_deinit(&b);
+    }
+    assert_true(taken > 5000 && refused > 5000);
 }
 
 static void test_patches(void **state) {
@@ -402,6 +541,7 @@ int main(void) {
         cmocka_unit_test(test_parse_refuses_what_is_wrong),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_records_are_checked),
+        cmocka_unit_test(test_records_as_defined),
         cmocka_unit_test(test_patches),
         cmocka_unit_test(test_damage_with_a_matching_checksum),
     };

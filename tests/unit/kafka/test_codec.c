@@ -35,31 +35,49 @@ struct outer {
     }
 
 #pragma GCC diagnostic ignored "-Woverride-init"
-static const uint16_t inner_min[] = {3, 3, 3, 3};
 static const struct kafka_field inner_fields[] = {
-    F(inner, a, KAFKA_INT8, .default_int = -1),
+    F(inner, a, KAFKA_INT8, .width = 1, .default_int = -1),
     F(inner, s, KAFKA_STRING, .default_string = NULL),
 };
-static const struct kafka_struct inner_type = {"inner", inner_fields, inner_min, 2, sizeof(struct inner), 0, 3, 2};
-static const uint16_t outer_min[] = {0, 0, 0, 0};
+static const struct kafka_layout inner_layouts[] = {{3, 0, 0, 3}, {3, 0, 0, 3}, {3, 0, 0, 3}, {3, 0, 0, 3}};
+static const struct inner inner_defaults = {-1, {"", 0}};
+static const struct kafka_struct inner_type = {
+    "inner", inner_fields, inner_layouts, &inner_defaults, 2, sizeof(struct inner), 0, 3, 2};
 static const struct kafka_field outer_fields[] = {
     F(outer, flag, KAFKA_BOOL, .default_int = 0),
-    F(outer, u16, KAFKA_UINT16, .default_int = 65535),
-    F(outer, u32, KAFKA_UINT32, .default_int = 4294967295),
-    F(outer, f64, KAFKA_FLOAT64, .default_int = 0),
+    F(outer, u16, KAFKA_UINT16, .width = 2, .default_int = 65535),
+    F(outer, u32, KAFKA_UINT32, .width = 4, .default_int = 4294967295),
+    F(outer, f64, KAFKA_FLOAT64, .width = 8, .default_int = 0),
     F(outer, maybe, KAFKA_STRUCT_POINTER, .of = &inner_type, .versions = {1, 3}, .nullable = {1, 3},
       .flags = KAFKA_FIELD_DEFAULT_NULL),
     F(outer, named, KAFKA_STRING, .default_string = "x", .versions = {0, 1}),
-    F(outer, moved, KAFKA_INT32, .default_int = 7, .tag = 1, .tagged = {2, 3}),
+    F(outer, moved, KAFKA_INT32, .width = 4, .default_int = 7, .tag = 1, .tagged = {2, 3}),
     F(outer, tagged_bytes, KAFKA_BYTES, .tag = 0, .versions = {2, 3}, .tagged = {2, 3}, .nullable = {2, 3},
       .flags = KAFKA_FIELD_DEFAULT_NULL),
     F(outer, old_style, KAFKA_STRING, .flags = KAFKA_FIELD_INFLEXIBLE, .nullable = {3, 3}),
     F(outer, shorts, KAFKA_UINT16, .flags = KAFKA_FIELD_ARRAY),
     F(outer, blobs, KAFKA_BYTES, .flags = KAFKA_FIELD_ARRAY, .nullable = {2, 3}),
-    F(outer, ignorable, KAFKA_INT64, .flags = KAFKA_FIELD_IGNORABLE, .default_int = -1, .versions = {1, 3}),
+    F(outer, ignorable, KAFKA_INT64, .width = 8, .flags = KAFKA_FIELD_IGNORABLE, .default_int = -1, .versions = {1, 3}),
     F(outer, needed, KAFKA_BOOL, .default_int = 1, .versions = {1, 3}),
 };
-static const struct kafka_struct outer_type = {"outer", outer_fields, outer_min, 13, sizeof(struct outer), 0, 3, 2};
+static const struct kafka_layout outer_layouts[] = {
+    {0x076f, 0x0000, 0x1090, 0}, {0x1f7f, 0x0000, 0x0080, 0}, {0x1f1f, 0x00c0, 0x0020, 0}, {0x1f1f, 0x00c0, 0x0020, 0}};
+static const struct outer outer_defaults = {.u16 = 65535,
+                                            .u32 = 4294967295,
+                                            .named = {"x", 1},
+                                            .moved = 7,
+                                            .tagged_bytes = {NULL, -1},
+                                            .old_style = {"", 0},
+                                            .ignorable = -1,
+                                            .needed = true};
+static const struct kafka_struct outer_type = {
+    "outer", outer_fields, outer_layouts, &outer_defaults, 13, sizeof(struct outer), 0, 3, 2};
+
+static void test_tables(void **state) {
+    (void)state;
+    check_tables(&inner_type);
+    check_tables(&outer_type);
+}
 
 /* Encodes and compares with `expected`, then decodes that and compares the text of both. */
 static void check(int16_t version, const struct outer *m, const uint8_t *expected, size_t expected_size) {
@@ -216,8 +234,34 @@ static void test_tags(void **state) {
     assert_int_equal(TAGS(&m, 1, 9, 4, 0), ERR_PROTOCOL);                            /* longer than the frame */
     assert_int_equal(TAGS(&m, 0xff, 0xff, 0xff, 0xff, 0x0f), ERR_PROTOCOL);          /* 2^32-1 of them */
     assert_int_equal(TAGS(&m, 0x80, 0x80, 0x80, 0x80, 0x10), ERR_PROTOCOL);          /* more than 32 bits */
-    assert_int_equal(TAGS(&m, 0x80, 0x80, 0x80, 0x80, 0x80, 0), ERR_PROTOCOL);       /* more than five bytes */
-    assert_int_equal(TAGS(&m, 0, 0), ERR_PROTOCOL);                                  /* a trailing byte */
+    assert_int_equal(TAGS(&m, 1, 0x81, 0x80, 0x80, 0x80, 0x10, 4, 0, 0, 0, 9), ERR_PROTOCOL); /* tag 2^32 + 1 */
+    assert_int_equal(TAGS(&m, 0x80, 0x80, 0x80, 0x80, 0x80, 0), ERR_PROTOCOL);                /* more than five bytes */
+    assert_int_equal(TAGS(&m, 0, 0), ERR_PROTOCOL);                                           /* a trailing byte */
+}
+
+/* Null is -1, where null may be, and no other negative length is. */
+static void test_negative_lengths(void **state) {
+    (void)state;
+    struct outer m;
+    kafka_init(&outer_type, &m);
+    struct outbuf o;
+    outbuf_init(&o, &heap);
+    assert_int_equal(kafka_encode(&outer_type, 3, &m, &o), OK);
+    size_t size;
+    uint8_t *data = flatten(&o, &size);
+    const size_t at = 1 + 2 + 4 + 8 + 1; /* flag .. f64, null: there is old_style, empty */
+    for (int length = -1; length >= INT16_MIN; length--) {
+        be16_put(data + at, (uint16_t)length);
+        struct arena a;
+        arena_init(&a, &heap);
+        enum err e = kafka_decode(&outer_type, 3, data, size, &a, &m);
+        assert_int_equal(e, length == -1 ? OK : ERR_PROTOCOL);
+        if (e == OK) assert_int_equal(m.old_style.size, -1);
+        arena_deinit(&a);
+    }
+    free(data);
+    outbuf_deinit(&o);
+    assert_int_equal(heap.allocated_bytes, 0);
 }
 
 static void test_array_claims(void **state) {
@@ -327,9 +371,11 @@ static void test_records_by_reference(void **state) {
 int main(void) {
     mem_init_heap(&heap);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tables),
         cmocka_unit_test(test_bytes_by_hand),
         cmocka_unit_test(test_what_a_version_cannot_say),
         cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_negative_lengths),
         cmocka_unit_test(test_array_claims),
         cmocka_unit_test(test_records_by_reference),
         cmocka_unit_test(test_limit_of_the_arena),

@@ -246,6 +246,47 @@ static void test_large_heads(void **state) {
     }
 }
 
+/* Between the two GETs that a large head takes, the entry is deleted, and a late writer, who found the hole, puts one of
+ * its own there. */
+static void put_another(struct fixture *f, enum store_op op, uint64_t number) {
+    if (op != STORE_GET || number != 0 || ++*(unsigned *)f->watch_ctx != 2) return;
+    fixture_object_remove(f, 0);
+    fixture_entry(f, OBJLOG_DATA, 0, 0, "late", NULL);
+}
+struct replaced {
+    struct fixture *f;
+    struct objlog_entry *entry;
+    enum err result;
+};
+static void replaced_run(void *arg) {
+    struct replaced *r = arg;
+    r->result = objlog_read(&r->f->store, PREFIX, 0, STORE_FOR_LEDGER, r->entry);
+}
+static void test_replaced_under_reader(void **state) {
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    unsigned gets = 0;
+    size_t head = 70000;
+    uint8_t *bytes = mem_zalloc(&f->mem, OBJLOG_HEADER_SIZE + head);
+    struct objlog_header h = {.kind = OBJLOG_DATA, .nonce = {{1}}, .head_size = head};
+    h.head_crc = crc32c(0, bytes + OBJLOG_HEADER_SIZE, head);
+    objlog_header_encode(&h, bytes);
+    char key[64];
+    objlog_key(key, sizeof(key), PREFIX, 0);
+    fixture_object_set(f, key, bytes, OBJLOG_HEADER_SIZE + head);
+    f->watch = put_another;
+    f->watch_ctx = &gets;
+    struct objlog_entry entry;
+    struct replaced r = {.f = f, .entry = &entry};
+    fixture_run(f, replaced_run, &r);
+    assert_int_equal(gets, 2);
+    assert_int_equal(r.result, OK);
+    assert_true(entry.head.size == 4 && memcmp(entry.head.data, "late", 4) == 0);
+    objlog_entry_deinit(&entry);
+    mem_free(&f->mem, bytes);
+    fixture_destroy(f);
+}
+
 /* apply() may suspend, and may refuse. */
 static void test_apply_refuses(void **state) {
     (void)state;
@@ -329,6 +370,7 @@ int main(void) {
         cmocka_unit_test(test_damage_by_name),
         cmocka_unit_test(test_trailing_bytes),
         cmocka_unit_test(test_large_heads),
+        cmocka_unit_test(test_replaced_under_reader),
         cmocka_unit_test(test_apply_refuses),
         cmocka_unit_test(test_reads_repeat),
         cmocka_unit_test(test_stop_while_away),

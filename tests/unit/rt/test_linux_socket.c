@@ -198,6 +198,25 @@ static void megabytes_are_echoed(struct linux_fixture *x) {
 }
 TEST_BOTH(megabytes_are_echoed)
 
+/* Without pause there is something left to do, so that the loop never waits: descriptors are looked at all the same. */
+static void who_never_rests_keeps_nobody_out(struct linux_fixture *x) {
+    struct server s;
+    server_start(x, &s, "127.0.0.1", true);
+    struct end *c = client(x, s.at.host, s.at.port);
+    size_t size = 3000000;
+    uint8_t *data = pattern(size);
+    send_bytes(c, data, size);
+    uint64_t patience_ns = env_now_ns(x->env) + 60 * NS_PER_S;
+    while (c->received < size) {
+        fiber_yield();
+        assert_true(env_now_ns(x->env) < patience_ns);
+    }
+    end_free(c, false);
+    server_stop(&s);
+    free(data);
+}
+TEST_BOTH(who_never_rests_keeps_nobody_out)
+
 static long thread_switches(void) {
     struct rusage u;
     assert_int_equal(getrusage(RUSAGE_THREAD, &u), 0);
@@ -499,6 +518,7 @@ TEST_BOTH(end_with_open_connections)
 int main(void) {
     const struct CMUnitTest tests[] = {
         RUN_BOTH(megabytes_are_echoed),
+        RUN_BOTH(who_never_rests_keeps_nobody_out),
         RUN_BOTH(receiving_pauses_and_resumes),
         RUN_BOTH(room_is_asked_only_when_bytes_are_there),
         RUN_BOTH(peer_close_and_abort_are_told),
