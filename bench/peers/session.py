@@ -10,7 +10,7 @@ import cells as cells_module
 import peers
 import workloads
 
-IDLE_SECONDS = 3
+IDLE_SECONDS = 2
 
 
 class Session:
