@@ -18,7 +18,7 @@ class Load:
     arguments: str = ""
     rate: str = "full"
     only: str = ""  # brokers whose name begins so; all when empty
-    warm_up: int = 2
+    warm_up: int = 1
     wait: int = 60  # for the topics to be made, and for the end
 
 
@@ -40,17 +40,14 @@ FOUR = "-p 100 --producers 4 --consumers 4 --threads 2"
 WARM = Load("warm", "", FOUR)
 
 GROUPS = (
-    Group("throughput", "abcfgh", "as fast as it goes", (
+    Group("throughput", "abcgh", "as fast as it goes", (
         Load("a1", "(a) 1 KiB records, 100 partitions, 1 producer, 1 consumer", "-p 100 --consumers 1"),
         Load("a4", "(a) 1 KiB records, 100 partitions, 4 producers, 4 consumers", FOUR),
         Load("b", "(b) 100 B records, 100 partitions, 4 and 4", FOUR + " --record-size 100"),
         Load("c1", "(c) one partition, each record a request, 1 in flight", "-p 1 --batch-size 0 --max-in-flight 1 --consumers 1"),
         Load("c5", "(c) one partition, each record a request, 5 in flight", "-p 1 --batch-size 0 --max-in-flight 5 --consumers 1"),
-        Load("g", "(g) 30 MB/s to each of 10 consumers", "-p 100 --consumers 10 --consumers-each-all --threads 2", "30000"),
         Load("gf", "(g) to each of 10 consumers as fast as it goes", "-p 100 --consumers 10 --consumers-each-all --threads 2"),
         Load("h", "(h) zstd, half of each 1 KiB record compressible", FOUR + " -z zstd --compressibility 50"),
-        Load("f1", "(f) 1,000 idle connections beside 1,000 records/s", "-p 100 --consumers 1 --connections 1000", "1000"),
-        Load("f10", "(f) 10,000 idle connections beside 1,000 records/s", "-p 100 --consumers 1 --connections 10000", "1000"),
     )),
     Group("latency", "a", "at shares of the peak", (
         Load("p10", "10 % of the broker's own peak", FOUR, "own:0.1"),
@@ -58,6 +55,11 @@ GROUPS = (
         Load("p90", "90 % of the broker's own peak", FOUR, "own:0.9"),
         Load("same", "the same rate for all: 50 % of the slowest's peak", FOUR, "common:0.5"),
     )),
+    Group("steady", "fg", "at a rate of its own", (
+        Load("g", "(g) 30 MB/s to each of 10 consumers", "-p 100 --consumers 10 --consumers-each-all --threads 2", "30000"),
+        Load("f1", "(f) 1,000 idle connections beside 1,000 records/s", "-p 100 --consumers 1 --connections 1000", "1000"),
+        Load("f10", "(f) 10,000 idle connections beside 1,000 records/s", "-p 100 --consumers 1 --connections 10000", "1000"),
+    ), runs=1),
     Group("thin", "d", "thin traffic", (
         Load("d", "(d) 10,000 partitions, 1,000 records/s in all", "--topics 2 -p 5000 --consumers 1 --timeout-ms 90000", "1000", wait=120),
     ), runs=1, seconds=60),
