@@ -140,10 +140,10 @@ static void wal_went_wrong(void *ctx, enum err why) {
 
 /* ---- open, start, close ---- */
 
-/* Has the store something to do that somebody may wait for? Before the close: records that it has to confirm, and
- * entries, for these make room, and let streams change what confirms them. */
+/* Has the store something to do that somebody may wait for? Before the close: records that it has to confirm; entries,
+ * for these make room, and let streams change what confirms them; a checkpoint that a dropped stream waits for. */
 static bool waits_for_store(const struct streams *s) {
-    return s->close_begun || s->flushing > 0 || s->entries_under_way > 0 ||
+    return s->close_begun || s->flushing > 0 || s->entries_under_way > 0 || !waitq_empty(&s->checkpoint_lock.waiters) ||
            !list_empty(&s->queues[QUEUE_LEDGER].blocks) || !list_empty(&s->queues[QUEUE_UNACKED].blocks);
 }
 
@@ -341,7 +341,7 @@ enum err streams_start(struct streams *s, const char **why) {
     /* else it has failed already, while it was prepared in the background */
     if (s->wal && s->wal_mode == WAL_MODE_OFF) s->wal_mode = WAL_MODE_ON;
     upload_start(s);
-    collect_poke(s); /* what the recoveries made superfluous waited for this */
+    collect_poke(s);  /* what the recoveries made superfluous waited for this */
     compact_begin(s); /* each start left a small range; one that lives too briefly to upload must merge them, too */
     *why = NULL;
     return OK;

@@ -863,6 +863,39 @@ static void a_stop_without_a_store_survives_late_writes(void **state) {
     sim_world_destroy(t.world);
 }
 
+/* A topic is deleted while a checkpoint is on its way to a store that has gone; then the broker is told to stop. */
+static void store_comes_back(void *arg) {
+    struct test *t = arg;
+    fiber_sleep_ns(300 * NS_PER_S);
+    sim_faults_none(&t->world->faults);
+}
+static void drop_waits_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    e.options.upload_interval_ms = 10;
+    e.options.checkpoint_interval_ms = 5000;
+    start(&e, &t->cluster);
+    append(&e, 1, 100);
+    fiber_sleep_ns(NS_PER_S);
+    t->world->faults.chance[SIM_STORE_UNAVAILABLE] = 1;
+    fiber_sleep_ns(10 * NS_PER_S);
+    assert_true(atomic_load(&e.env->metrics->gauges[M_STORE_FAILING]) > 0); /* the checkpoint is under way */
+    fiber_spawn(loop_current(), "store", store_comes_back, t);
+    stream_close(e.open[1]);
+    e.open[1] = NULL;
+    streams_stopping(e.streams);
+    streams_drop(e.streams, (struct stream_id){1});
+    assert_int_equal(t->world->faults.chance[SIM_STORE_UNAVAILABLE], 1); /* it did not wait for that */
+    stop(&e);
+}
+static void a_stop_without_a_store_ends_a_drop(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, drop_waits_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
 static void jumping_clock_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
@@ -906,6 +939,7 @@ int main(void) {
         cmocka_unit_test(dropped_streams_free_their_objects),
         cmocka_unit_test(without_a_wal_the_ledger_acknowledges),
         cmocka_unit_test(a_stop_without_a_store_survives_late_writes),
+        cmocka_unit_test(a_stop_without_a_store_ends_a_drop),
         cmocka_unit_test(a_jumping_wall_clock_forgets_no_producer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
