@@ -26,14 +26,13 @@
 #define LEDGER_IN_USE_NS (10 * NS_PER_S)
 
 struct section {
-    struct ledger_stream *committed; /* valid until the next suspension only */
     struct stream_id stream;
     int32_t epoch;
     struct stream_state delta;
     struct object_piece piece;
     uint64_t piece_size;
     uint32_t piece_crc;
-    bool own_object;
+    bool own_object, refused;
     struct object_id object;
 };
 
@@ -43,6 +42,7 @@ struct upload {
     bool acknowledged;
     struct upload_recovered *recovered; /* of a recovery's; or NULL */
     uint64_t ticket;
+    uint64_t steps; /* of the building */
     struct list blocks;
     struct map64 by_stream;
     struct section **sections;
@@ -123,7 +123,6 @@ static struct section *section_of(struct upload *u, const struct record_header *
     /* Not there: its topic was deleted. Another epoch: of an earlier tenure. */
     if (!c || c->refused || c->epoch != h->epoch) return NULL;
     t = MEM_NEW(u->s->mem, struct section);
-    t->committed = c;
     t->stream = h->stream;
     t->epoch = h->epoch;
     bool under_way = c->submitted_end > c->state.end_offset;
@@ -136,8 +135,10 @@ static struct section *section_of(struct upload *u, const struct record_header *
 }
 
 static void refuse(struct upload *u, struct section *t, const struct record_header *h) {
-    t->committed->refused = true;
-    t->committed->dirty = true;
+    struct ledger_stream *c = ledger_image_get(&u->s->image, t->stream);
+    ASSERT(c); /* nothing is dropped while we recover */
+    c->refused = t->refused = true;
+    c->dirty = true;
     log_error(u->s->env->log, "recovery found a gap; the partition is refused",
               "stream=%" PRIu64 " expected_offset=%" PRIu64 " found_offset=%" PRIu64, h->stream.v, t->delta.end_offset,
               h->base_offset);
@@ -145,7 +146,7 @@ static void refuse(struct upload *u, struct section *t, const struct record_head
 
 static enum err add_record(struct upload *u, struct block *b, const struct record_header *h, const uint8_t *payload) {
     struct section *t = section_of(u, h);
-    if (!t || t->committed->refused) return OK;
+    if (!t || t->refused) return OK;
     if (h->type == STREAM_TRIM) {
         if (env_mutant(u->s->env, MUTANT_FORGET_TRIMS)) return OK;
         if (h->end_offset <= t->delta.end_offset) state_apply_trim(&t->delta, h->end_offset);
@@ -171,6 +172,11 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
     return OK;
+}
+
+/* An entry may be of a hundred thousand batches: others are let in between. */
+static void build_step(struct upload *u) {
+    if (++u->steps % BUILD_STEPS == 0) fiber_yield();
 }
 
 static int by_stream_id(const void *a, const void *b) {
@@ -200,6 +206,7 @@ static void finish_sections(struct upload *u) {
     if (u->count > 1) qsort(u->sections, u->count, sizeof(struct section *), by_stream_id);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
+        build_step(u);
         if (t->piece.block_count == 0) continue;
         stamp_producers(t, env_wall_ms(u->s->env));
         /* The same entry trims all of it: no range will name it, and an object of its own would be nobody's. */
@@ -243,6 +250,7 @@ static void encode_head(struct upload *u) {
     object_head_begin(&u->head, &head);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
+        build_step(u);
         if (!section_empty(t)) object_head_section(&u->head, t->stream, t->epoch, OBJECT_APPENDED, &t->delta);
     }
 }
@@ -342,7 +350,7 @@ static void commit_entry(struct upload *u) {
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
 
-/* Does not suspend: what the next entry says begins where this one ends. */
+/* Suspends. One at a time: what the next entry says begins where this one ends. */
 static enum err upload_build(struct upload *u) {
     LIST_EACH(it, &u->blocks) {
         struct block *b = LIST_ENTRY(it, struct block, node);
@@ -350,13 +358,18 @@ static enum err upload_build(struct upload *u) {
         struct record_header h;
         const uint8_t *payload;
         while (block_next(b, &position, &h, &payload)) {
+            build_step(u);
             enum err e = add_record(u, b, &h, payload);
             if (e != OK) return e;
         }
     }
     finish_sections(u);
     encode_head(u);
-    for (size_t i = 0; i < u->count; i++) u->sections[i]->committed->submitted_end = u->sections[i]->delta.end_offset;
+    for (size_t i = 0; i < u->count; i++) {
+        struct section *t = u->sections[i];
+        struct ledger_stream *c = ledger_image_get(&u->s->image, t->stream); /* perhaps dropped meanwhile */
+        if (c) c->submitted_end = t->delta.end_offset;
+    }
     return OK;
 }
 
@@ -636,15 +649,16 @@ static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t n
     ASSERT(!list_empty(&u->blocks));
     if (kind == QUEUE_PENDING || list_empty(&s->queues[QUEUE_PENDING].blocks)) s->upload_wanted = false;
     if (kind != QUEUE_PENDING) s->flush_sent_ns = now_ns;
+    s->queues[kind].under_way++; /* before it suspends: the queue may look empty */
     e = upload_build(u);
     if (e != OK) {
+        s->queues[kind].under_way--;
         upload_deinit(u);
         mem_free(s->mem, u);
         ledger_leave(s);
         return e;
     }
     u->ticket = s->ticket_next++;
-    s->queues[kind].under_way++;
     waitgroup_add(&s->background);
     fiber_spawn(loop_current(), "upload", upload_run, u);
     return OK;
