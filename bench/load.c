@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -148,6 +149,7 @@ static struct {
     int64_t ends[PARTITIONS_MAX];
     uint32_t *latencies_us;
     size_t latency_count, latency_capacity;
+    unsigned next_connection;
     struct conn conns[CONNECTIONS_MAX];
     int epoll_fd;
 } g;
@@ -308,16 +310,20 @@ static uint64_t due_ns(void) {
 
 static void run(void (*readable)(struct conn *), void (*writable)(struct conn *)) {
     struct epoll_event events[CONNECTIONS_MAX];
+    const uint64_t patience_ns = 30000000000u;
     while (g.bytes_done < g.bytes_wanted) {
-        int timeout_ms = 30000;
+        uint64_t timeout_ns = patience_ns;
         if (g.rate != 0 && g.bytes_begun < g.bytes_wanted) {
+            /* Each batch that is due goes to the next connection, as far as that may have one more under way. */
+            for (unsigned i = 0; due_ns() <= now_ns() && i < g.connections; i++)
+                writable(&g.conns[g.next_connection++ % g.connections]);
             uint64_t now = now_ns(), due = due_ns();
-            timeout_ms = due > now ? (int)((due - now) / 1000000) + 1 : 0;
-            for (unsigned i = 0; due <= now && i < g.connections; i++) writable(&g.conns[i]);
-            if (due <= now) timeout_ms = 1;
+            timeout_ns = due > now ? due - now : 1000000;
         }
-        int n = epoll_wait(g.epoll_fd, events, CONNECTIONS_MAX, timeout_ms);
-        if (n == 0 && timeout_ms == 30000) die("nothing came for 30 seconds, at %llu bytes", (unsigned long long)g.bytes_done);
+        struct timespec timeout = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
+        int n = epoll_pwait2(g.epoll_fd, events, CONNECTIONS_MAX, &timeout, NULL);
+        if (n == 0 && timeout_ns == patience_ns)
+            die("nothing came for 30 seconds, at %llu bytes", (unsigned long long)g.bytes_done);
         for (int i = 0; i < n && g.bytes_done < g.bytes_wanted; i++) {
             struct conn *c = events[i].data.ptr;
             if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) readable(c);
@@ -552,8 +558,8 @@ static void say(uint64_t began_ns, double began_cpu) {
     if (g.latency_count > 0) {
         qsort(g.latencies_us, g.latency_count, sizeof(*g.latencies_us), by_size);
         size_t n = g.latency_count;
-        printf(" requests=%zu p50_us=%u p99_us=%u max_us=%u", n, g.latencies_us[n / 2], g.latencies_us[n * 99 / 100],
-               g.latencies_us[n - 1]);
+        printf(" requests=%zu p50_us=%u p99_us=%u p999_us=%u max_us=%u", n, g.latencies_us[n / 2],
+               g.latencies_us[n * 99 / 100], g.latencies_us[n * 999 / 1000], g.latencies_us[n - 1]);
     }
     putchar('\n');
 }
@@ -566,6 +572,7 @@ static void run_produce(char **argv) {
     g.latency_capacity = g.bytes_wanted / g.batch_size + 1;
     g.latencies_us = must(calloc(g.latency_capacity, sizeof(*g.latencies_us)));
     conns_open();
+    (void)prctl(PR_SET_TIMERSLACK, 1); /* what is due is sent then */
     uint64_t began_ns = g.begun_ns = now_ns();
     double began_cpu = cpu_seconds();
     for (unsigned n = 0; n < g.connections; n++) produce_write(&g.conns[n]);

@@ -11,6 +11,7 @@
 #define UPLOAD_SECTIONS_MAX 3u
 #define UPLOAD_RECOVERY_MAX (64u << 10)
 #define RECOVERY_UPLOADS 3u
+#define BUILD_STEPS 3u
 #define FLUSH_ENTRY_MIN (8u << 10)
 #define FLUSH_ENTRY_MAX (64u << 10)
 #define STREAM_OBJECT_MIN (32u << 10)
@@ -21,6 +22,7 @@
 #define WAL_RING_MIN (256u << 10)
 #define WAL_AHEAD_BYTES (128u << 10)
 #define WAL_ZERO_SIZE (16u << 10)
+#define WAL_ZERO_WHILE (32u << 10)
 #define WAL_FIRST_BYTES (64u << 10)
 #define REPLAY_PIECE (64u << 10)
 #define REPLAY_AHEAD 3u
@@ -37,6 +39,7 @@
 #define UPLOAD_SECTIONS_MAX 8192u        /* streams in one ledger entry: then no block is added any more */
 #define UPLOAD_RECOVERY_MAX (32u << 20)  /* the same during recovery, which has to copy them; */
 #define RECOVERY_UPLOADS 3u              /* and so many entries under way meanwhile */
+#define BUILD_STEPS 64u                  /* records, or sections, between two pauses of the building of an entry */
 #define FLUSH_ENTRY_MIN (1u << 20)       /* of records that wait to be confirmed by the ledger, that go at once; */
 #define FLUSH_ENTRY_MAX (8u << 20)       /* and in one entry: several are quicker than a large one */
 #define STREAM_OBJECT_MIN (8u << 20)     /* a stream with this much in one upload has an object of its own */
@@ -46,7 +49,8 @@
 #define REPLACE_ENTRY_BYTES (32u << 20)  /* of one entry that replaces ranges */
 #define WAL_RING_MIN (8u << 20)
 #define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
-#define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that */
+#define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that, */
+#define WAL_ZERO_WHILE (512u << 10) /* which is done while no more than this waits for the device */
 #define WAL_FIRST_BYTES (4u << 20)  /* how much of it right after the format */
 #define REPLAY_PIECE (2u << 20)     /* of the ring, in one read of recovery, */
 #define REPLAY_AHEAD 6u             /* and so many of these at a time */

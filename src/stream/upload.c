@@ -26,14 +26,13 @@
 #define LEDGER_IN_USE_NS (10 * NS_PER_S)
 
 struct section {
-    struct ledger_stream *committed; /* valid until the next suspension only */
     struct stream_id stream;
     int32_t epoch;
     struct stream_state delta;
     struct object_piece piece;
     uint64_t piece_size;
     uint32_t piece_crc;
-    bool own_object;
+    bool own_object, refused;
     struct object_id object;
 };
 
@@ -43,6 +42,7 @@ struct upload {
     bool acknowledged;
     struct upload_recovered *recovered; /* of a recovery's; or NULL */
     uint64_t ticket;
+    uint64_t steps; /* of the building */
     struct list blocks;
     struct map64 by_stream;
     struct section **sections;
@@ -123,7 +123,6 @@ static struct section *section_of(struct upload *u, const struct record_header *
     /* Not there: its topic was deleted. Another epoch: of an earlier tenure. */
     if (!c || c->refused || c->epoch != h->epoch) return NULL;
     t = MEM_NEW(u->s->mem, struct section);
-    t->committed = c;
     t->stream = h->stream;
     t->epoch = h->epoch;
     bool under_way = c->submitted_end > c->state.end_offset;
@@ -136,8 +135,10 @@ static struct section *section_of(struct upload *u, const struct record_header *
 }
 
 static void refuse(struct upload *u, struct section *t, const struct record_header *h) {
-    t->committed->refused = true;
-    t->committed->dirty = true;
+    struct ledger_stream *c = ledger_image_get(&u->s->image, t->stream);
+    ASSERT(c); /* nothing is dropped while we recover */
+    c->refused = t->refused = true;
+    c->dirty = true;
     log_error(u->s->env->log, "recovery found a gap; the partition is refused",
               "stream=%" PRIu64 " expected_offset=%" PRIu64 " found_offset=%" PRIu64, h->stream.v, t->delta.end_offset,
               h->base_offset);
@@ -145,7 +146,7 @@ static void refuse(struct upload *u, struct section *t, const struct record_head
 
 static enum err add_record(struct upload *u, struct block *b, const struct record_header *h, const uint8_t *payload) {
     struct section *t = section_of(u, h);
-    if (!t || t->committed->refused) return OK;
+    if (!t || t->refused) return OK;
     if (h->type == STREAM_TRIM) {
         if (env_mutant(u->s->env, MUTANT_FORGET_TRIMS)) return OK;
         if (h->end_offset <= t->delta.end_offset) state_apply_trim(&t->delta, h->end_offset);
@@ -171,6 +172,11 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
     return OK;
+}
+
+/* An entry may be of a hundred thousand batches: others are let in between. */
+static void build_step(struct upload *u) {
+    if (++u->steps % BUILD_STEPS == 0) fiber_yield();
 }
 
 static int by_stream_id(const void *a, const void *b) {
@@ -200,6 +206,7 @@ static void finish_sections(struct upload *u) {
     if (u->count > 1) qsort(u->sections, u->count, sizeof(struct section *), by_stream_id);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
+        build_step(u);
         if (t->piece.block_count == 0) continue;
         stamp_producers(t, env_wall_ms(u->s->env));
         /* The same entry trims all of it: no range will name it, and an object of its own would be nobody's. */
@@ -243,6 +250,7 @@ static void encode_head(struct upload *u) {
     object_head_begin(&u->head, &head);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
+        build_step(u);
         if (!section_empty(t)) object_head_section(&u->head, t->stream, t->epoch, OBJECT_APPENDED, &t->delta);
     }
 }
@@ -343,20 +351,29 @@ static void commit_entry(struct upload *u) {
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
 
+/* Suspends. */
 static enum err add_block(struct upload *u, struct block *b) {
     size_t position = 0;
     struct record_header h;
     const uint8_t *payload;
     enum err e = OK;
-    while (e == OK && block_next(b, &position, &h, &payload)) e = add_record(u, b, &h, payload);
+    while (e == OK && block_next(b, &position, &h, &payload)) {
+        build_step(u);
+        e = add_record(u, b, &h, payload);
+    }
     return e;
 }
 
-/* From the first block on to here nothing suspends: what the next entry says begins where this one ends. */
+/* Suspends. From the first block on to here one entry at a time is built: what the next one says begins where this one
+ * ends. */
 static void finish_entry(struct upload *u) {
     finish_sections(u);
     encode_head(u);
-    for (size_t i = 0; i < u->count; i++) u->sections[i]->committed->submitted_end = u->sections[i]->delta.end_offset;
+    for (size_t i = 0; i < u->count; i++) {
+        struct section *t = u->sections[i];
+        struct ledger_stream *c = ledger_image_get(&u->s->image, t->stream); /* perhaps dropped meanwhile */
+        if (c) c->submitted_end = t->delta.end_offset;
+    }
 }
 
 static enum err upload_append(struct upload *u) {
@@ -572,7 +589,7 @@ void upload_entry_made(struct streams *s) {
 /* ---- one upload ---- */
 
 /* The first blocks of its queue, and what is in them: as many bytes as that, or as many streams as the loop can do without
- * keeping others waiting. */
+ * keeping others waiting. Suspends: meanwhile blocks may come, and nobody else takes any. */
 static enum err take_blocks(struct upload *u, uint64_t limit) {
     struct block_queue *q = &u->s->queues[u->kind];
     uint64_t taken = 0;
@@ -581,12 +598,12 @@ static enum err take_blocks(struct upload *u, uint64_t limit) {
         struct block *b = LIST_ENTRY(q->blocks.next, struct block, node);
         if (taken > 0 && (taken + b->size > limit || u->count >= UPLOAD_SECTIONS_MAX)) break;
         taken += b->size;
+        ASSERT(q->bytes >= b->size);
+        q->bytes -= b->size;
         list_remove(&b->node);
         list_push_back(&u->blocks, &b->node);
         e = add_block(u, b);
     }
-    ASSERT(q->bytes >= taken);
-    q->bytes -= taken;
     return e;
 }
 
@@ -630,17 +647,21 @@ static void upload_run(void *arg) {
     waitgroup_done(&s->background);
 }
 
+/* Suspends: by the uploader alone. */
 static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t now_ns) {
     enum err e = ledger_enter(s); /* nobody drains: it does not suspend */
     if (e != OK) return e;
     struct upload *u = mem_alloc(s->mem, sizeof(*u));
     upload_init(u, s, kind, NULL);
     bool ledger_in_use = s->ledger_queue_used_ns != 0 && now_ns - s->ledger_queue_used_ns < LEDGER_IN_USE_NS;
-    e = take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
-    ASSERT(!list_empty(&u->blocks));
+    /* All this before it suspends: meanwhile the queue may look empty, and more may be wanted. */
+    s->queues[kind].under_way++;
     if (kind == QUEUE_PENDING || list_empty(&s->queues[QUEUE_PENDING].blocks)) s->upload_wanted = false;
     if (kind != QUEUE_PENDING) s->flush_sent_ns = now_ns;
+    e = take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
+    ASSERT(!list_empty(&u->blocks));
     if (e != OK) {
+        s->queues[kind].under_way--;
         upload_deinit(u);
         mem_free(s->mem, u);
         ledger_leave(s);
@@ -648,7 +669,6 @@ static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t n
     }
     finish_entry(u);
     u->ticket = s->ticket_next++;
-    s->queues[kind].under_way++;
     waitgroup_add(&s->background);
     fiber_spawn(loop_current(), "upload", upload_run, u);
     return OK;

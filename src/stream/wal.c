@@ -20,6 +20,7 @@ enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed
     next.trim_position = trim_position;
     next.initialised = w->initialised;
     next.closed = closed;
+    ASSERT(next.initialised <= next.ring_size);
     uint8_t *sector = mem_aligned(w->env->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     memset(sector, 0, ENV_FILE_ALIGN);
     wal_superblock_encode(&next, sector);
@@ -112,12 +113,27 @@ static void advance(struct wal *w) {
     w->advancing = false;
 }
 
+/* ---- the first lap ---- */
+
+/* A place that was never written costs its first writer more: the file system has to note, durably, that it holds
+ * something. So places are written with zeros ahead of their first use, while little waits for the device. When much
+ * does, groups go where nothing has been written yet: that is dearer than the write alone, but not than two. Nothing
+ * depends on the zeros. */
+static bool prewrite_in_the_way(const struct wal *w) {
+    uint64_t waiting = w->head - w->confirmed_end;
+    LIST_EACH(it, &w->queued) {
+        if (waiting > WAL_ZERO_WHILE) break;
+        waiting += LIST_ENTRY(it, struct block, node)->padded;
+    }
+    return waiting > WAL_ZERO_WHILE;
+}
+
 static void prewrite(void *arg) {
     struct wal *w = arg;
     struct mem *m = w->env->mem;
     uint8_t *zero = mem_aligned(m, WAL_ZERO_SIZE, ENV_FILE_ALIGN);
     memset(zero, 0, WAL_ZERO_SIZE);
-    while (!w->failed && w->initialised < w->ring_size && w->initialised < w->initialise_to) {
+    while (!w->failed && w->initialised < w->initialise_to && !prewrite_in_the_way(w)) {
         struct env_bytes pieces[WAL_ZERO_PIECES];
         uint64_t left = w->ring_size - w->initialised, size = 0;
         size_t n = 0;
@@ -126,12 +142,15 @@ static void prewrite(void *arg) {
             pieces[n] = (struct env_bytes){zero, (size_t)part};
             size += part;
         }
+        w->zeroing = true; /* from here on nobody else writes to what is not initialised */
         enum err e = env_file_write(w->env, w->file, WAL_RING_START + w->initialised, pieces, n);
+        w->zeroing = false;
+        w->initialised += size; /* also when it failed: no group is to lie where zeros may still come (wal_restart) */
         if (e != OK) {
             fail(w, e);
+            w->zeros_failed_end = w->initialised;
             break;
         }
-        w->initialised += size;
         waitq_wake_all(&w->initialised_grown);
     }
     mem_free(m, zero);
@@ -142,14 +161,26 @@ static void prewrite(void *arg) {
 static void prewrite_ahead(struct wal *w, uint64_t to) {
     if (to > w->ring_size) to = w->ring_size;
     if (w->initialise_to < to) w->initialise_to = to;
-    if (w->prewriting || w->initialised >= w->initialise_to || w->failed) return;
+    if (w->prewriting || w->initialised >= w->initialise_to || w->failed || prewrite_in_the_way(w)) return;
     w->prewriting = true;
     w->writers++;
     fiber_spawn(loop_current(), "wal-prewrite", prewrite, w);
 }
 
+static void prewrite_if_due(struct wal *w) {
+    uint64_t here = w->head % w->ring_size;
+    if (w->initialised < w->ring_size && w->initialised < here + WAL_AHEAD_BYTES / 2)
+        prewrite_ahead(w, here + WAL_AHEAD_BYTES);
+}
+
 void wal_prewrite_begin(struct wal *w) {
     prewrite_ahead(w, w->head % w->ring_size + WAL_FIRST_BYTES);
+}
+
+/* Ring bytes up to `end` are about to be written. */
+static void wait_for_zeros(struct wal *w, uint64_t end) {
+    while (!w->failed && w->initialised < end && w->zeroing) waitq_wait(&w->initialised_grown);
+    if (!w->failed && w->initialised < end) w->initialised = end;
 }
 
 /* Below this position the ring may be written again. */
@@ -166,13 +197,7 @@ static bool wait_for_room(struct wal *w, uint64_t size) {
     if (w->failed) return false;
     uint64_t end = w->head % w->ring_size + size;
     ASSERT(end <= w->ring_size);
-    if (w->initialised < w->ring_size) {
-        if (w->initialised < end + WAL_AHEAD_BYTES / 2) prewrite_ahead(w, end + WAL_AHEAD_BYTES);
-        while (!w->failed && w->initialised < end) {
-            waitq_wait(&w->initialised_grown);
-            if (!w->failed && w->initialised < end) prewrite_ahead(w, end + WAL_AHEAD_BYTES);
-        }
-    }
+    wait_for_zeros(w, end);
     return !w->failed;
 }
 
@@ -252,6 +277,7 @@ static void writer(void *arg) {
         metric_add(w->env->metrics, M_WAL_GROUPS, 0, 1);
         metric_add(w->env->metrics, M_WAL_BYTES, 0, b->padded);
         advance(w);
+        prewrite_if_due(w);
     }
     leave(w);
 }
@@ -327,6 +353,7 @@ enum err wal_restart(struct wal *w) {
     /* Everything up to here is in the ledger. A write that failed may still have reached the device, so positions go
      * on behind it. */
     if (env_mutant(w->env, MUTANT_REUSE_FAILED)) w->head = w->confirmed_end;
+    if (w->head < w->zeros_failed_end) w->head = w->zeros_failed_end; /* in the first lap positions are places */
     uint64_t position = w->head;
     enum err e = wal_write_superblock(w, position, false);
     if (e == OK) e = look_for_mark(w);

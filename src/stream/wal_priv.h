@@ -15,7 +15,9 @@ struct wal {
     unsigned superblock_slot; /* where the newest one lies */
     struct fiber_mutex superblock_lock;
     uint64_t ring_size;
-    uint64_t initialised; /* ring bytes that have been written at least once, from the beginning on */
+    uint64_t initialised;      /* ring bytes from the beginning on that have been written at least once, or are being */
+    bool zeroing;              /* behind these, zeros are being written */
+    uint64_t zeros_failed_end; /* up to here, by a write that failed; or 0 */
     uint64_t initialise_to;
     struct waitq initialised_grown;
     uint64_t head; /* logical position of the next group */
