@@ -390,9 +390,10 @@ void check_commit_drop_asked(struct check *k, unsigned group, const struct check
     for (unsigned i = 0; i < k->name_count; i++) {
         if (n && n->index != i) continue;
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
-            k->commits[group][i][p].low = -1;
-            k->commits[group][i][p].dropping++;
-            k->commits[group][i][p].dropped_at = check_now(k);
+            struct check_commit *c = &k->commits[group][i][p];
+            c->low = -1;
+            c->dropped_at = check_now(k);
+            if (c->dropping++ == 0) c->dropping_since = c->dropped_at;
         }
     }
 }
@@ -404,7 +405,7 @@ void check_commit_drop_told(struct check *k, unsigned group, const struct check_
         for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
             struct check_commit *c = &k->commits[group][i][p];
             /* A commit that was under way at the same time may have come after it. */
-            bool alone = c->in_flight == 0 && c->told_at < c->dropped_at;
+            bool alone = c->in_flight == 0 && c->told_at < c->dropping_since;
             c->dropped_at = check_now(k);
             c->dropping--;
             if (o == CHECK_UNKNOWN) commit_loose(c, inc, -1);

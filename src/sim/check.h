@@ -83,11 +83,12 @@ struct check_commit {
     int64_t low, high; /* at least, at most; -1: none */
     uint64_t inc;
     unsigned in_flight;
-    unsigned dropping;   /* deletions under way: what is committed meanwhile may go with them */
-    uint64_t told_at;    /* when a commit was last answered */
-    uint64_t dropped_at; /* when a deletion was last asked for, or answered */
-    uint64_t loose;      /* until when one of unknown outcome may still come */
-    int64_t loose_low;   /* the lowest of those; -1: a deletion */
+    unsigned dropping;       /* deletions under way: what is committed meanwhile may go with them */
+    uint64_t dropping_since; /* when the first of these was asked for */
+    uint64_t told_at;        /* when a commit was last answered */
+    uint64_t dropped_at;     /* when a deletion was last asked for, or answered */
+    uint64_t loose;          /* until when one of unknown outcome may still come */
+    int64_t loose_low;       /* the lowest of those; -1: a deletion */
 };
 
 struct check {

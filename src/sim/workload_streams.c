@@ -530,21 +530,19 @@ static enum err open_engine(struct broker_life *l) {
                                  .ctx = l};
     e = streams_open(&so, &l->streams, &why);
     if (e != OK) return e;
-    struct meta_broker dead[32];
-    size_t n = meta_unrecovered(l->meta, dead, ARRAY_LEN(dead));
-    for (size_t i = 0; i < n && e == OK; i++) {
-        struct owner_query q = {l->meta, dead[i].incarnation};
+    struct meta_broker dead;
+    while (e == OK && meta_unrecovered(l->meta, &dead, 1) > 0) {
+        struct owner_query q = {l->meta, dead.incarnation};
         uint64_t entry = 0;
-        e = streams_recover(l->streams, dead[i].incarnation, is_current, &q, &entry, &why);
+        e = streams_recover(l->streams, dead.incarnation, is_current, &q, &entry, &why);
         if (e == OK && !t->over && !l->side->stop_asked && sim_chance(t->world, t->crash_recovering) &&
             sim_fault_allowed(t->world, SIM_CRASH_KILL)) {
             fiber_sleep_ns(sim_between(t->world, 0, 500) * NS_PER_MS);
             sim_node_crash(l->side->broker, SIM_KILL);
             fiber_sleep_ns(NS_PER_S);
         }
-        if (e == OK) e = meta_recovered(l->meta, dead[i].incarnation, entry);
+        if (e == OK) e = meta_recovered(l->meta, dead.incarnation, entry);
     }
-    if (n == ARRAY_LEN(dead)) return ERR_BUSY;
     if (e == OK) e = streams_start(l->streams, &why);
     return e;
 }
