@@ -234,7 +234,7 @@ static enum err write_entry(struct compaction *k) {
             apply(s, r, mails);
         }
         upload_post_mails(s, mails);
-        upload_entry_made(s);
+        checkpoint_entry_made(s);
     }
     ledger_leave(s);
 out:

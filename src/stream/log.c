@@ -231,7 +231,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     waitq_init(&s->upload_done);
     waitq_init(&s->upload_wake);
     waitgroup_init(&s->background);
-    timer_init(&s->checkpoint_timer, upload_checkpoint_due);
+    timer_init(&s->checkpoint_timer, checkpoint_due);
     timer_init(&s->compact_timer, compact_due);
     timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
@@ -368,7 +368,7 @@ void streams_close(struct streams *s) {
     if (s->started && !s->fenced && !s->closing) {
         s->close_seen = objlog_durable(s->log);
         timer_arm(&s->close_timer, env_now_ns(s->env) + CLOSE_PATIENCE_NS);
-        in_order = upload_flush(s) == OK && upload_checkpoint(s, true) == OK;
+        in_order = upload_flush(s) == OK && checkpoint_write(s, true) == OK;
     }
     timer_disarm(&s->close_timer);
     s->closing = true;

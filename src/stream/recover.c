@@ -255,13 +255,13 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
     if (e == OK) {
         adopt(&r);
         *why = "the recovered state could not be written to the object store";
-        if (objlog_next(s->log) == 0) e = upload_checkpoint(s, false);
+        if (objlog_next(s->log) == 0) e = checkpoint_write(s, false);
     }
     if (e == OK) e = replay_wal(&r, why);
     if (e == OK) {
         *why = "the recovered state could not be written to the object store";
         raise_epochs(&r);
-        e = upload_checkpoint(s, false);
+        e = checkpoint_write(s, false);
     }
     if (e == OK) *state_entry = objlog_next(s->log) - 1;
     for (struct list *n; (n = list_pop_front(&r.blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));

@@ -144,7 +144,7 @@ static void drop_on_log(void *arg) {
         ledger_image_remove(&s->image, c->id);
     }
     fiber_mutex_unlock(&s->checkpoint_lock);
-    if (l) upload_entry_made(s); /* entries of ours that held its records are freed by the next checkpoint */
+    if (l) checkpoint_entry_made(s); /* entries of ours that held its records are freed by the next checkpoint */
     collect_poke(s);
     waitgroup_done(&s->background);
 }

@@ -2,7 +2,7 @@
  * references), blocks (handed over by mail) and mail:
  *
  *   shard side (shard.c, read.c, stream.c): open block, log cache, ranges as readers see them, block cache
- *   log side (log.c, upload.c, recover.c, collect.c): WAL, ledger, committed states, object uses */
+ *   log side (log.c, upload.c, checkpoint.c, recover.c, collect.c): WAL, ledger, committed states, object uses */
 #ifndef OXBOW_STREAM_STREAMS_PRIV_H
 #define OXBOW_STREAM_STREAMS_PRIV_H
 
@@ -227,6 +227,16 @@ void log_fatal(struct streams *s, enum err why, const char *what);
 
 void log_queue_push(struct streams *s, enum queue_kind kind, struct block *b);
 
+/* checkpoint.c */
+/* An entry of ours begins and ends. Between the two no checkpoint is made; a checkpoint that waits lets none begin:
+ * ledger_enter suspends. ERR_CLOSED: no entry may follow any more. */
+enum err ledger_enter(struct streams *s) WARN_UNUSED;
+void ledger_leave(struct streams *s);
+enum err checkpoint_write(struct streams *s, bool closed) WARN_UNUSED; /* takes checkpoint_lock; suspends */
+/* An entry was appended: a checkpoint is due some time. */
+void checkpoint_entry_made(struct streams *s);
+void checkpoint_due(struct timer *t);
+
 /* upload.c */
 void upload_start(struct streams *s);          /* the uploader's fiber */
 void upload_poke(struct streams *s);           /* something has changed: the uploader looks whether there is work */
@@ -234,14 +244,6 @@ void upload_wake_everybody(struct streams *s); /* closing or fenced: all that wa
 void upload_want(struct streams *s);           /* as soon as possible, any thread's loop: posts */
 /* Everything that has been submitted when it is called is in durable entries when this returns. Suspends. */
 enum err upload_flush(struct streams *s) WARN_UNUSED;
-/* An entry of ours begins and ends. Between the two no checkpoint is made; a checkpoint that waits lets none begin:
- * ledger_enter suspends. ERR_CLOSED: no entry may follow any more. */
-enum err ledger_enter(struct streams *s) WARN_UNUSED;
-void ledger_leave(struct streams *s);
-enum err upload_checkpoint(struct streams *s, bool closed) WARN_UNUSED; /* takes checkpoint_lock; suspends */
-/* An entry was appended: a checkpoint is due some time. */
-void upload_entry_made(struct streams *s);
-void upload_checkpoint_due(struct timer *t);
 /* An entry that says which WAL we use; the first of a new ledger is a checkpoint. Suspends. */
 enum err upload_announce(struct streams *s) WARN_UNUSED;
 /* Recovery: records of a dead incarnation's WAL, as blocks made by the caller, who reads on while entries of them are
