@@ -20,6 +20,7 @@ struct dir_store {
     struct stat root, objects, lock; /* who they were at open */
     bool nameless;                   /* temporary files need no name (O_TMPFILE, and links from /proc/self/fd) */
     _Atomic uint64_t temporary;      /* number of the next named temporary file */
+    _Atomic unsigned large_puts;     /* that are being written now */
     /* Held while folders are made and until they are durable. Whoever has linked a file passes through it before
      * answering. */
     pthread_mutex_t making;
