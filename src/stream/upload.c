@@ -413,6 +413,14 @@ static enum err take_blocks(struct upload *u, uint64_t limit) {
     return e;
 }
 
+/* What ledger_enter began is over, and `u` is gone. */
+static void upload_end(struct upload *u) {
+    struct streams *s = u->s;
+    upload_deinit(u);
+    mem_free(s->mem, u);
+    ledger_leave(s);
+}
+
 /* In a fiber of its own. */
 static enum err upload_send(struct upload *u) {
     struct streams *s = u->s;
@@ -439,9 +447,7 @@ static void upload_run(void *arg) {
         s->flush_latency_ns = s->flush_latency_ns ? (7 * s->flush_latency_ns + took_ns) / 8 : took_ns;
     }
     s->queues[u->kind].under_way--;
-    upload_deinit(u);
-    mem_free(s->mem, u);
-    ledger_leave(s);
+    upload_end(u);
     if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
     if (e != OK && e != ERR_FENCED && e != ERR_CANCELLED) log_fatal(s, e, "an upload failed for good");
     if (e == OK) {
@@ -468,9 +474,7 @@ static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t n
     ASSERT(!list_empty(&u->blocks));
     if (e != OK) {
         s->queues[kind].under_way--;
-        upload_deinit(u);
-        mem_free(s->mem, u);
-        ledger_leave(s);
+        upload_end(u);
         return e;
     }
     finish_entry(u);
@@ -492,9 +496,7 @@ static void upload_recovered_run(void *arg) {
     struct upload_recovered *r = u->recovered;
     enum err e = upload_send(u);
     if (r->error == OK) r->error = e;
-    upload_deinit(u);
-    mem_free(r->s->mem, u);
-    ledger_leave(r->s);
+    upload_end(u);
     r->under_way--;
     waitq_wake_all(&r->ended);
 }
@@ -512,9 +514,7 @@ enum err upload_recovered_add(struct upload_recovered *r, struct list *blocks) {
         if (e == OK) e = add_block(u, LIST_ENTRY(it, struct block, node));
     }
     if (e != OK) {
-        upload_deinit(u);
-        mem_free(s->mem, u);
-        ledger_leave(s);
+        upload_end(u);
         return e;
     }
     finish_entry(u);
