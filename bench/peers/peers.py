@@ -7,7 +7,9 @@ Two brokers are Oxbow with one difference, for what they tell about the first: w
 where that log is on a block device.
 
 Kafka runs with what its own start scripts would give it: their flags for the Java machine, a heap of 1 GiB, and the thread counts of its
-shipped configuration, which are its defaults. Oxbow runs with its defaults, and a write-ahead log of 1 GiB."""
+shipped configuration, which are its defaults. Tansu, a broker over a database or a bucket, runs where somebody has installed it ("cargo install
+tansu"), with its defaults and SQLite, the one of its stores that lies in local files: what is acknowledged is in the page cache, for it asks for
+no more (synchronous=normal). Oxbow runs with its defaults, and a write-ahead log of 1 GiB."""
 
 import hashlib
 import os
@@ -122,6 +124,8 @@ class Peer:
 
     name = ""
     more_memory = 0  # bytes of the cgroup beyond what all have, for what is in memory and counted there
+
+    deletes = True  # topics, between loads
 
     def __init__(self, folder, limits):
         self.folder, self.limits, self.process = folder, limits, None
@@ -426,6 +430,34 @@ class Kafka(Peer):
         self.process = self.kafka.process
 
 
+class Tansu(Peer):
+    name = "tansu-sqlite"
+    deletes = False  # 0.6.0 answers nobody any more after a topic was deleted
+
+    def __init__(self, folder, limits):
+        super().__init__(folder, limits)
+        self.port = harness.free_port()
+
+    @staticmethod
+    def binary():
+        return shutil.which("tansu")
+
+    @classmethod
+    def version(cls):
+        """"tansu 0.6.0", or "" where it is not installed."""
+        return subprocess.run([cls.binary(), "--version"], capture_output=True, text=True, check=False).stdout.strip() if cls.binary() else ""
+
+    def prepare(self):
+        if not self.binary():
+            raise Unmeasurable("tansu is not installed")
+
+    def spawn(self):
+        command = [self.binary(), "broker", "--storage-engine", "sqlite://tansu.db", "--listener-url", f"tcp://{self.address}", "--advertised-listener-url",
+                   f"tcp://{self.address}"]
+        with open(os.path.join(self.folder, "log"), "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, preexec_fn=self.limits.enter)
+
+
 OXBOWS = {kind.name: kind for kind in (Oxbow, OxbowStoreApart, OxbowBlock)}
 
 
@@ -437,7 +469,7 @@ def names(wanted):
     """The brokers that a list means: `kafka-4.3.1` is both of its durabilities."""
     found = []
     for name in wanted:
-        if name in OXBOWS:
+        if name in OXBOWS or name == Tansu.name:
             found.append(name)
             continue
         m = re.fullmatch(r"kafka-(\d[\d.]*)(-fsync|-default)?", name)
@@ -446,7 +478,7 @@ def names(wanted):
         elif m:
             found += [kafka_name(m[1], d) for d in ("fsync", "default")]
         else:
-            raise SystemExit(f"--brokers: '{name}' is none; expected {', '.join(OXBOWS)}, kafka-RELEASE, kafka-RELEASE-fsync or kafka-RELEASE-default")
+            raise SystemExit(f"--brokers: '{name}' is none; expected {', '.join(OXBOWS)}, kafka-RELEASE, kafka-RELEASE-fsync, kafka-RELEASE-default or {Tansu.name}")
     return list(dict.fromkeys(found))
 
 
@@ -454,5 +486,7 @@ def make(name, folder, limits, binary, settings=None, env=None):
     """A broker with a new folder, not prepared and not started."""
     if name in OXBOWS:
         return OXBOWS[name](folder, limits, binary, settings, env)
+    if name == Tansu.name:
+        return Tansu(folder, limits)
     _, release, durability = name.split("-")
     return Kafka(folder, limits, release, durability)

@@ -69,6 +69,8 @@ class Session:
         return found
 
     def delete(self, topic):
+        if not self.peer.deletes:
+            return
         subprocess.run([self.options.oxbow, "topic", "delete", topic, "--if-exists", "--bootstrap-server", self.peer.address], capture_output=True,
                        check=False, timeout=120)
         time.sleep(0.7)  # files go in the background
@@ -148,8 +150,8 @@ class Session:
                 peak = cells_module.peak_records(cells, workloads.PEAK, broker, workloads.RECORD)
                 if peak:
                     known[broker] = peak
-        if common and known and "common" not in known:
-            known["common"] = min(peak for broker, peak in known.items() if workloads.like(broker) not in known or workloads.like(broker) == broker)
+        if common and "common" not in known and set(known) - {*workloads.VARIANTS, *workloads.BESIDE}:
+            known["common"] = min(peak for broker, peak in known.items() if broker not in {**workloads.VARIANTS, **workloads.BESIDE})
         with open(path, "w", encoding="utf-8") as f:
             json.dump(known, f, indent=1)
         return known

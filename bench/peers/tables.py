@@ -7,6 +7,7 @@ import workloads
 
 LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_us", "max"))
 OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device"}
+BESIDE = {"tansu-sqlite": "Tansu, SQLite"}
 WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
 
 
@@ -18,7 +19,7 @@ class Results:
             self.cells.setdefault((c["load"], c["broker"]), []).append(c)
         present = {c["broker"] for c in cells if c["broker"] != "machine"}
         kafkas = sorted((b for b in present if b.startswith("kafka-")), key=lambda b: ([-int(x) for x in b.split("-")[1].split(".")], b.endswith("-default")))
-        self.brokers = [b for b in ["oxbow"] if b in present] + kafkas
+        self.brokers = [b for b in ["oxbow"] if b in present] + kafkas + [b for b in BESIDE if b in present]
         self.variants = [b for b in workloads.VARIANTS if b in present]
 
     def of(self, load, broker):
@@ -137,8 +138,8 @@ def spread(found):
 
 def shown(broker):
     """As people call it."""
-    if broker in OXBOWS:
-        return OXBOWS[broker]
+    if broker in OXBOWS or broker in BESIDE:
+        return {**OXBOWS, **BESIDE}[broker]
     _, release, durability = broker.split("-")
     return f"Kafka {release}, " + ("fsync" if durability == "fsync" else "default")
 
@@ -413,7 +414,7 @@ def markdown(r):
     text = []
     if a:
         text.append(f"{a.get('oxbow')}; {re.sub(r' +', ' ', a.get('model', ''))}, {a.get('processors')} processors, {a.get('memory_bytes', 0) / 1e9:.0f} GB, Linux {a.get('kernel')}; "
-                    f"{a.get('java') or 'no Java'}. Brokers: {a.get('limits')}. {length(r)}, up to {a.get('runs')} runs: the median, and the least and the most."
+                    f"{a.get('java') or 'no Java'}{'; ' + a['beside'] if a.get('beside') else ''}. Brokers: {a.get('limits')}. {length(r)}, up to {a.get('runs')} runs: the median, and the least and the most."
                     + (" **A quick run: its figures mean nothing.**" if a.get("quick") else ""))
     for title, part in PARTS:
         body = part(r)

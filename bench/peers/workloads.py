@@ -73,11 +73,13 @@ GROUPS = (
     Group("honesty", "", "the load generator beside others", own="honesty", runs=1, seconds=60),
 )
 
-# Brokers that are another one with a difference, and what they are measured with; every other broker has all loads.
+# Brokers that are another one with a difference, and brokers beside the two that this is about, with what they are measured with; every
+# other broker has all loads.
 VARIANTS = {
     "oxbow-store-apart": ("a1", "a4", "p10", "p50", "p90", "same"),
     "oxbow-block": ("a4", "p50"),
 }
+BESIDE = {"tansu-sqlite": ("a1", "a4", "p50")}
 
 
 def like(broker):

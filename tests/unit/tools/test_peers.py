@@ -93,13 +93,13 @@ def case_wal(folder):
 
 def case_rates(folder):
     """A variant is driven as the broker that it is compared with, and does not count as the slowest."""
-    brokers = ["oxbow", "oxbow-block", DEFAULT]
-    c = results(folder, {"oxbow": [cell(400, 1, 900)], "oxbow-block": [cell(10, 1, 900)], DEFAULT: [cell(100, 1, 900)]})
+    brokers = ["oxbow", "oxbow-block", DEFAULT, "tansu-sqlite"]
+    c = results(folder, {"tansu-sqlite": [cell(8, 1, 900)], "oxbow": [cell(400, 1, 900)], "oxbow-block": [cell(10, 1, 900)], DEFAULT: [cell(100, 1, 900)]})
     options, rates = types.SimpleNamespace(brokers=brokers), {}
     for broker in brokers:
         s = session.Session(options, c, None, session.workloads.GROUPS[0], broker, 1)
         rates[broker] = [round(s.rate(session.workloads.LOADS[name]) * 1024 / 1e6) for name in ("p50", "same")]
-    assert rates == {"oxbow": [200, 50], "oxbow-block": [200, 50], DEFAULT: [50, 50]}, rates
+    assert rates == {"oxbow": [200, 50], "oxbow-block": [200, 50], DEFAULT: [50, 50], "tansu-sqlite": [4, 50]}, rates
 
 
 def case_parts(folder):
@@ -138,7 +138,7 @@ def case_plan(folder):
     run = SourceFileLoader("peers_run", os.path.join(PEERS, "run")).load_module()
     brokers = run.peers.names(["oxbow", "kafka-4.3.1", "kafka-3.9.2-fsync"])
     assert brokers == ["oxbow", FSYNC, DEFAULT, "kafka-3.9.2-fsync"]
-    assert run.peers.names(["oxbow-block", "oxbow-store-apart"]) == ["oxbow-block", "oxbow-store-apart"]
+    assert run.peers.names(["oxbow-block", "tansu-sqlite", "oxbow-store-apart"]) == ["oxbow-block", "tansu-sqlite", "oxbow-store-apart"]
     options = types.SimpleNamespace(brokers=brokers, only=["a4", "backlog"], runs=2, older_runs=1, again=False)
     c = Cells(folder)
     plan = [(g.name, b, n) for g, b, n, _ in run.plan(options, c)]
