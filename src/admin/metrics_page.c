@@ -34,10 +34,11 @@ static const struct row histograms[] = {
 };
 
 static const char *const op_names[] = {"put", "create", "get", "list", "delete"};
-static const char *const purpose_names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "other"};
+static const char *const purpose_names[] = {"cluster_log", "ledger",   "upload", "read",
+                                            "compaction",  "deletion", "other"};
 _Static_assert(ARRAY_LEN(op_names) == STORE_OPS && ARRAY_LEN(purpose_names) == STORE_PURPOSES, "a name each");
 
-static const char *const s3_op_names[] = {"put", "create", "get", "list", "delete", "multipart"};
+static const char *const s3_op_names[] = {"put", "create", "get", "list", "delete", "multipart", "abort"};
 static const char *const s3_outcome_names[] = {"answered",  "refused", "busy",       "failed",
                                                "timed_out", "cut",     "unreachable"};
 _Static_assert(ARRAY_LEN(s3_op_names) == S3_OPS && ARRAY_LEN(s3_outcome_names) == S3_OUTCOMES, "a name each");
