@@ -103,7 +103,8 @@ static void page_main(void *arg) {
     metrics_page_value(out, "process_resident_memory_bytes", NULL, NULL,
                        a->o.resident_bytes ? a->o.resident_bytes() : 0);
     metrics_page_head(out, "oxbow_uptime_seconds", "gauge", "Since the process began to count.");
-    metrics_page_value(out, "oxbow_uptime_seconds", NULL, NULL, (env_now_ns(a->o.env) - a->started_ns) / NS_PER_S);
+    uint64_t up_ms = (env_now_ns(a->o.env) - a->started_ns) / NS_PER_MS;
+    buf_printf(out, "oxbow_uptime_seconds %" PRIu64 ".%03u\n", up_ms / 1000, (unsigned)(up_ms % 1000));
     metrics_page_head(out, "oxbow_build_info", "gauge", "1; the labels tell what is running.");
     buf_printf(out, "oxbow_build_info{version=\"%s\",io=\"%s\"} 1\n", a->o.version, a->o.io_name);
     struct broker *b = a->broker; /* stays until this page is done, even if it is taken away meanwhile */

@@ -11,6 +11,20 @@
 static_assert(STORE_OPS * STORE_PURPOSES <= METRIC_LABELS_MAX, "one label for each operation and purpose");
 static_assert(ERR_COUNT <= METRIC_LABELS_MAX, "one label for each error");
 
+const char *store_op_name(enum store_op op) {
+    static const char *const names[] = {"put", "create", "get", "list", "delete"};
+    static_assert(ARRAY_LEN(names) == STORE_OPS, "a name each");
+    ASSERT(op < STORE_OPS);
+    return names[op];
+}
+
+const char *store_purpose_name(enum store_purpose purpose) {
+    static const char *const names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "deletion", "other"};
+    static_assert(ARRAY_LEN(names) == STORE_PURPOSES, "a name each");
+    ASSERT(purpose < STORE_PURPOSES);
+    return names[purpose];
+}
+
 static bool key_byte(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
            c == '-';

@@ -44,6 +44,10 @@ struct store_listing { /* owns its keys */
     bool more; /* the page ended before the prefix did */
 };
 
+/* As metrics and messages call them; literals. */
+const char *store_op_name(enum store_op op);
+const char *store_purpose_name(enum store_purpose purpose);
+
 #define STORE_PART_BYTES ((uint64_t)16 << 20)
 #define STORE_PARTS_MAX 10000u /* of one object: S3's rule */
 #define STORE_LIST_PAGE 1000u
