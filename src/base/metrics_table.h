@@ -9,6 +9,8 @@ COUNTER(M_CONNECTIONS_REFUSED, "oxbow_connections_closed_on_error_total", METRIC
         "Client connections closed for bytes that follow no protocol.")
 COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP,
         "Object store requests, by operation and purpose.")
+COUNTER(M_STORE_BILLED, "oxbow_store_billed_requests_total", METRIC_LABEL_STORE_OP,
+        "Requests as S3's price list counts them, each part of an object one, without repeats, by operation and purpose.")
 COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP,
         "Object bytes moved, by operation and purpose.")
 COUNTER(M_STORE_ERRORS, "oxbow_store_errors_total", METRIC_LABEL_ERR, "Object store requests that failed, by error.")

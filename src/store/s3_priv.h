@@ -14,8 +14,6 @@
 #define S3_MAGIC 0x53035303u
 #define S3_EXTRA_HEADERS_MAX 6u
 #define S3_QUERY_MAX 8u
-#define S3_LIST_PAGE 1000u    /* the most that a page may hold */
-#define S3_DELETE_BATCH 1000u /* the most that one request may name */
 
 struct s3 {
     struct store base;

@@ -114,7 +114,7 @@ static void listing_cut(struct store_listing *l, size_t count) {
 static enum err page_get(struct listing *l, size_t max, struct store_listing *out) {
     struct s3 *s = l->s3;
     char count[24];
-    (void)snprintf(count, sizeof(count), "%zu", max < S3_LIST_PAGE ? max : S3_LIST_PAGE);
+    (void)snprintf(count, sizeof(count), "%zu", max < STORE_LIST_PAGE ? max : STORE_LIST_PAGE);
     struct s3_call *c = s3_call_new(s, S3_OP_LIST, HTTP_GET, "");
     s3_call_query(c, "list-type", "2");
     s3_call_query(c, "encoding-type", "url");

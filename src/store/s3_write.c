@@ -121,7 +121,7 @@ enum err s3_delete(struct store *base, const char *const *keys, size_t count) {
     enum err e = s3_enter(s);
     if (e != OK) return e;
     for (size_t done = 0; done < count && e == OK;) {
-        size_t n = count - done < S3_DELETE_BATCH ? count - done : S3_DELETE_BATCH;
+        size_t n = count - done < STORE_DELETE_BATCH ? count - done : STORE_DELETE_BATCH;
         bool singly = n == 1 || atomic_load(&s->no_batches);
         e = singly ? delete_singly(s, keys + done, n) : delete_batch(s, keys + done, n);
         done += n;

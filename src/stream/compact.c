@@ -406,7 +406,7 @@ static void delete_replaced(struct compaction *k) {
             char key[OBJECT_KEY_MAX];
             const char *keys = key;
             object_key(key, s->generation, id);
-            enum err e = store_delete(s->store, &keys, 1, STORE_FOR_OTHER);
+            enum err e = store_delete(s->store, &keys, 1, STORE_FOR_DELETION);
             (void)e;
         }
     }
