@@ -35,7 +35,8 @@
 #define MARKER_NEW "oxbow-store.new"
 #define FORMAT_VERSION 1u
 #define DIRECT_FROM_BYTES                                                                                              \
-    ((size_t)128 << 10) /* so much is read past the page cache: the block cache keeps what is wanted again */
+    ((size_t)128 << 10)  /* so much is read past the page cache: the block cache keeps what is wanted again */
+#define READS_AT_ONCE 4u /* a disk is busy with these, and workers are left for what writes */
 #define DIRECT_ALIGN ((size_t)4096) /* of position, size and memory of such a read */
 
 enum err dir_err(int errno_value) {
@@ -406,8 +407,12 @@ static void open_read_only_run(void *arg) {
 static enum err dir_store_open(struct env *env, const char *path, const struct store_ops *ops, fiber_fn *run,
                                struct store **out, const char **why) {
     struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
-    d->base = (struct store){
-        .magic = STORE_MAGIC, .ops = ops, .env = env, .exclusive = ops == &dir_ops, .list_consistent = true};
+    d->base = (struct store){.magic = STORE_MAGIC,
+                             .ops = ops,
+                             .env = env,
+                             .exclusive = ops == &dir_ops,
+                             .gets_at_once = READS_AT_ONCE,
+                             .list_consistent = true};
     INIT_OBJ(d, DIR_STORE_MAGIC);
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') size--;
