@@ -147,19 +147,22 @@ static bool without_store(const struct read *r) {
     return r->cached_only || (r->taken > 0 && env_now_ns(r->s->shard->engine->env) >= r->until_ns);
 }
 
-/* What comes behind block `index`, of this piece and those that follow. */
+/* What comes behind block `index`, of this piece and those that follow. A GET for a little more of the same is sent later,
+ * for more; a piece that is hardly larger than what is left comes whole. */
 static void read_ahead(const struct read *r, const struct state_range *piece, const struct object_block *blocks,
                        uint32_t index, size_t window) {
     struct stream *s = r->s;
     struct read_cache *cache = s->shard->blocks;
-    size_t left = read_cache_prefetch(cache, piece, blocks, index + 1, window);
+    size_t worth = window / 2 < READ_GET_MAX ? window / 2 : READ_GET_MAX;
+    size_t left = read_cache_prefetch(cache, piece, blocks, index + 1, window, worth);
     uint64_t offset = piece->end_offset;
     for (unsigned i = 0; left > 0 && i < PIECES_AHEAD_MAX; i++) {
         if (offset >= s->durable_end || stream_cache_find(s, offset) != SIZE_MAX) return;
         const struct state_range *next = stream_range_find(s, offset);
         if (!next) return;
         offset = next->end_offset;
-        left = read_cache_prefetch_piece(cache, next, left);
+        if (left < next->size_bytes && next->size_bytes / 2 < left) left = (size_t)next->size_bytes;
+        left = read_cache_prefetch_piece(cache, next, left, worth);
     }
 }
 

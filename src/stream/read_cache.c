@@ -426,17 +426,16 @@ enum err read_cache_block(struct read_cache *c, const struct state_range *piece,
 }
 
 size_t read_cache_prefetch(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks,
-                           uint32_t index, size_t window_bytes) {
+                           uint32_t index, size_t window_bytes, size_t worth_bytes) {
     CHECK_OBJ(c, READ_CACHE_MAGIC);
-    uint64_t covered = 0, worth = window_bytes / 2 < READ_GET_MAX ? window_bytes / 2 : READ_GET_MAX;
+    uint64_t covered = 0;
     uint32_t i = index;
     while (i < piece->block_count && covered < window_bytes && !c->closing) {
         if (cached_find(c, piece, blocks[i].position)) {
             covered += blocks[i++].size;
             continue;
         }
-        /* A GET for a little more of the same is better sent later, for more. */
-        if (window_bytes - covered < worth) return 0;
+        if (window_bytes - covered < worth_bytes && piece->size_bytes > window_bytes) return 0;
         uint64_t left = window_bytes - covered, most = left < READ_GET_MAX ? left : READ_GET_MAX;
         uint32_t count = run_of(c, piece, blocks, i, most, false);
         if (count == 0) return 0;
@@ -446,13 +445,16 @@ size_t read_cache_prefetch(struct read_cache *c, const struct state_range *piece
     return i == piece->block_count && covered < window_bytes ? (size_t)(window_bytes - covered) : 0;
 }
 
-size_t read_cache_prefetch_piece(struct read_cache *c, const struct state_range *piece, size_t window_bytes) {
+size_t read_cache_prefetch_piece(struct read_cache *c, const struct state_range *piece, size_t window_bytes,
+                                 size_t worth_bytes) {
     CHECK_OBJ(c, READ_CACHE_MAGIC);
+    if (piece->block_count == 0 || c->closing) return window_bytes;
     struct cached *e = cached_find(c, piece, 0);
-    if (!e && !c->closing) load_index(c, piece, window_bytes, false);
+    if (!e && window_bytes < worth_bytes && window_bytes < piece->size_bytes) return 0;
+    if (!e) load_index(c, piece, window_bytes, false);
     if (e && !e->load && e->data.size == piece->block_count * sizeof(struct object_block)) {
         const struct object_block *blocks = (const struct object_block *)(const void *)e->data.data;
-        return read_cache_prefetch(c, piece, blocks, 0, window_bytes);
+        return read_cache_prefetch(c, piece, blocks, 0, window_bytes, worth_bytes);
     }
     /* Its blocks are on their way with it, or come when it is known. */
     return piece->size_bytes < window_bytes ? window_bytes - (size_t)piece->size_bytes : 0;

@@ -51,12 +51,13 @@ enum err read_cache_index(struct read_cache *c, const struct state_range *piece,
  * `window_bytes` of it and the blocks behind it in the same GET. Suspends. */
 enum err read_cache_block(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks,
                           uint32_t index, size_t window_bytes, uint64_t reader, struct slice *out) WARN_UNUSED;
-/* Sees to it that `window_bytes` from block `index` on are there or on their way, in GETs worth their price. Gives what
- * is left of the window at the end of the piece; 0 when it ends before. Does not suspend. */
+/* Sees to it that `window_bytes` from block `index` on are there or on their way; what is less than `worth_bytes` of them
+ * is left for later. Gives what is left of the window at the end of the piece; 0 when it ends before. Does not suspend. */
 size_t read_cache_prefetch(struct read_cache *c, const struct state_range *piece, const struct object_block *blocks,
-                           uint32_t index, size_t window_bytes);
+                           uint32_t index, size_t window_bytes, size_t worth_bytes);
 /* The same for a piece that comes later: its index, and once that is known its blocks. Does not suspend. */
-size_t read_cache_prefetch_piece(struct read_cache *c, const struct state_range *piece, size_t window_bytes);
+size_t read_cache_prefetch_piece(struct read_cache *c, const struct state_range *piece, size_t window_bytes,
+                                 size_t worth_bytes);
 /* In the cache already? */
 bool read_cache_has(const struct read_cache *c, const struct state_range *piece, const struct object_block *block);
 bool read_cache_has_index(const struct read_cache *c, const struct state_range *piece);

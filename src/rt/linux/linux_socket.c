@@ -26,6 +26,8 @@
 #define ENV_CONN_MAGIC 0xc0221ecbu
 #define SEND_PIECES_MAX 64u    /* well below IOV_MAX */
 #define RECEIVE_ROUNDS_MAX 16u /* then the others' turn */
+/* So much is sent in one turn: the kernel copies it meanwhile, and a socket takes some megabytes. */
+#define SEND_TURN_BYTES ((size_t)256 << 10)
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
 
@@ -105,19 +107,20 @@ static void conn_break(struct env_conn *c) {
     (void)shutdown(c->fd, SHUT_RDWR);
 }
 
-/* Sends slices from *sent bytes into the first one until all is gone or the socket is full. Releases those that are
- * gone and returns their number; *sent is then the position in the first of the others. *bytes grows by what was sent.
- */
+/* Sends slices from *sent bytes into the first one until all is gone, the socket is full, or others have their turn: what
+ * is left is sent when epoll reports room, at once if there is. Releases those that are gone and returns their number;
+ * *sent is then the position in the first of the others. *bytes grows by what was sent. */
 static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t count, size_t *sent, size_t *bytes) {
     size_t done = 0;
-    while (done < count) {
+    while (done < count && *bytes < SEND_TURN_BYTES) {
         struct iovec pieces[SEND_PIECES_MAX];
-        size_t n = 0, total = 0;
-        for (; n < SEND_PIECES_MAX && done + n < count; n++) {
+        size_t n = 0, total = 0, room = SEND_TURN_BYTES - *bytes;
+        for (; n < SEND_PIECES_MAX && done + n < count && total < room; n++) {
             const struct slice *s = &slices[done + n];
-            size_t skip = n == 0 ? *sent : 0;
-            pieces[n] = (struct iovec){(void *)(uintptr_t)(s->data + skip), s->size - skip};
-            total += s->size - skip;
+            size_t skip = n == 0 ? *sent : 0, size = s->size - skip;
+            if (size > room - total) size = room - total;
+            pieces[n] = (struct iovec){(void *)(uintptr_t)(s->data + skip), size};
+            total += size;
         }
         struct msghdr message = {.msg_iov = pieces, .msg_iovlen = n};
         ssize_t rc = total ? sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
@@ -128,15 +131,13 @@ static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t 
         }
         *bytes += (size_t)rc;
         size_t left = (size_t)rc;
-        for (size_t i = 0; i < n && left >= pieces[i].iov_len; i++) {
-            left -= pieces[i].iov_len;
+        while (done < count && left >= slices[done].size - *sent) {
+            left -= slices[done].size - *sent;
             *sent = 0;
             slice_unref(&slices[done++]);
         }
-        if ((size_t)rc < total) {
-            *sent += left;
-            return done;
-        }
+        *sent += left;
+        if ((size_t)rc < total) return done;
     }
     return done;
 }
