@@ -17,6 +17,8 @@
 #define WAL_DEPTH 4u
 /* Blocks of a lane that may be on their way to durability before the next one is filled up rather than sealed. */
 #define LANE_LEDGER_DEPTH 16u
+/* GETs for readers under way at once, of all shards. */
+#define READ_GETS_DEFAULT 16u
 
 struct shard_fifo { /* one append that is not yet durable */
     struct stream *stream;
@@ -78,11 +80,14 @@ struct cache_entry {
     uint32_t size;
 };
 
-#define STREAM_CURSORS 4
+#define STREAM_CURSORS_MIN 4u
+#define STREAM_CURSORS_MAX 32u
 /* Where a reader of objects goes on. */
 struct read_cursor {
     uint64_t next_offset;
-    uint64_t used; /* larger: more recent; 0: never */
+    uint64_t used;   /* larger: more recent; 0: never */
+    uint64_t reader; /* its name in the block cache */
+    uint64_t seen;   /* of read_cache_share */
     size_t window_bytes;
     /* Where next_offset lies, if that is in the middle of a block: at this byte of the one that begins there. */
     struct object_id object;
@@ -110,7 +115,8 @@ struct stream {
     struct waitq durable_waiters, quiet;
     void (*durable)(void *ctx);
     void *ctx;
-    struct read_cursor *cursors; /* STREAM_CURSORS; NULL until something is read from objects */
+    struct read_cursor *cursors; /* none until something is read from objects */
+    unsigned cursor_count;
     uint64_t cursor_clock;
 };
 
