@@ -186,10 +186,11 @@ static void scan_fiber(void *arg) {
     setup(&f, 10 * EXTENT, 4, 0);
     struct lru lru = {.capacity = 9};
     uint64_t hot[2] = {read_cache_reader(f.cache), read_cache_reader(f.cache)}, scan = read_cache_reader(f.cache);
-    unsigned steps = 0, hits = 0, lru_hits = 0, next = 4;
+    unsigned steps = 0, hits = 0, lru_hits = 0, next = 4, fetched = 0;
     for (unsigned step = 0; step < 120; step++) {
         unsigned piece = step % 4, before = f.store.gets;
         for (unsigned k = 0; k < 2; k++) read_piece(&f, piece, hot[k]);
+        fetched += f.store.gets - before;
         bool lru_hit = lru_use(&lru, piece);
         if (step >= 16) { /* warm */
             steps++;
@@ -204,6 +205,7 @@ static void scan_fiber(void *arg) {
     }
     assert_int_equal(lru_hits, 0);
     assert_int_equal(hits, steps);
+    assert_int_equal(fetched, 4); /* not even once again: two had used it */
     teardown(&f);
 }
 static void a_scan_passes_by_what_several_use(void **state) {
