@@ -40,11 +40,11 @@ struct streams_options {
      * ring is begun anew only by who has claimed it (wal_claim.h); else the lock is proof enough */
     bool wal_takeover_mark;
     uint64_t cache_log_bytes, cache_block_bytes;
-    uint64_t compact_bytes;      /* memory of compaction, while it works; at least COMPACT_BYTES_MIN (sizes.h) */
     /* Of cache_block_bytes, for what is read ahead and not yet used, at most half (0: that); and as much again, beside the
      * cache, for what it has let go of while answers hold it. */
     uint64_t read_ahead_bytes;
-    unsigned read_gets_max; /* GETs for readers under way at once; 0: 16 */
+    unsigned read_gets_max;      /* GETs for readers under way at once; 0: 16 */
+    uint64_t compact_bytes;      /* memory of compaction, while it works; at least COMPACT_BYTES_MIN (sizes.h) */
     uint64_t upload_bytes;       /* upload once this much waits */
     uint32_t upload_interval_ms; /* or once the oldest has waited this long */
     uint32_t upload_wal_percent; /* or once the WAL is that full; 0: 50 */
