@@ -31,6 +31,7 @@ COUNTER(M_BLOCK_CACHE_MISSES, "oxbow_block_cache_misses_total", METRIC_LABEL_NON
         "Reads of object blocks that went to the store.")
 COUNTER(M_LOG_CACHE_READS, "oxbow_log_cache_reads_total", METRIC_LABEL_NONE, "Reads answered from the log cache.")
 COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries that carried records.")
+COUNTER(M_MERGED_BYTES, "oxbow_merged_bytes_total", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has made larger ones of.")
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
@@ -67,6 +68,7 @@ GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
       "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")
+GAUGE(M_MERGE_DEBT, "oxbow_merge_debt_bytes", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has before it.")
 GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE, "Bytes of object blocks held.")
 GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes of unfinished requests held.")
 GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE,

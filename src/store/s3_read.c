@@ -70,7 +70,9 @@ static enum err get(struct s3 *s, const char *key, uint64_t position, size_t siz
     return e;
 }
 
-enum err s3_get(struct store *base, const char *key, uint64_t position, size_t size, struct slice *out) {
+enum err s3_get(struct store *base, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                struct slice *out) {
+    (void)purpose;
     struct s3 *s = s3_of(base);
     enum err e = s3_enter(s);
     if (e != OK) return e;

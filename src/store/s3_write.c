@@ -23,7 +23,9 @@ static enum err put_whole(struct s3 *s, const char *key, const struct slice *dat
     return e;
 }
 
-enum err s3_put(struct store *base, const char *key, const struct slice *data, size_t count, bool create_only) {
+enum err s3_put(struct store *base, const char *key, const struct slice *data, size_t count, bool create_only,
+                enum store_purpose purpose) {
+    (void)purpose;
     struct s3 *s = s3_of(base);
     if (s->read_only) return ERR_READ_ONLY;
     enum err e = s3_enter(s);

@@ -100,7 +100,7 @@ enum err store_put(struct store *s, const char *key, const struct slice *data, s
     if (!store_key_valid(key)) return ERR_INVALID;
     uint64_t bytes = 0, began_ns = env_now_ns(s->env);
     for (size_t i = 0; i < count; i++) bytes += data[i].size;
-    enum err e = s->ops->put(s, key, data, count, create_only);
+    enum err e = s->ops->put(s, key, data, count, create_only, purpose);
     ASSERT(create_only || e != ERR_EXISTS);
     return account(s, create_only ? STORE_CREATE : STORE_PUT, purpose, began_ns, bytes, 1, e);
 }
@@ -112,7 +112,7 @@ enum err store_get(struct store *s, const char *key, uint64_t position, size_t s
     *out = (struct slice){0};
     if (!store_key_valid(key)) return ERR_INVALID;
     uint64_t began_ns = env_now_ns(s->env);
-    enum err e = s->ops->get(s, key, position, size, out);
+    enum err e = s->ops->get(s, key, position, size, purpose, out);
     ASSERT(e == OK ? out->size <= size : out->slab == NULL);
     return account(s, STORE_GET, purpose, began_ns, out->size, 1, e);
 }

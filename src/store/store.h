@@ -58,8 +58,10 @@ const char *store_purpose_name(enum store_purpose purpose);
 struct store;
 
 struct store_ops {
-    enum err (*put)(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only);
-    enum err (*get)(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out);
+    enum err (*put)(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                    enum store_purpose purpose);
+    enum err (*get)(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                    struct slice *out);
     enum err (*list)(struct store *s, const char *prefix, const char *start_after, size_t max,
                      struct store_listing *out);
     enum err (*del)(struct store *s, const char *const *keys, size_t count);

@@ -139,10 +139,11 @@ static struct fixture *fixture_of(struct store *s) {
     return (struct fixture *)(void *)s->env;
 }
 
-static enum err lying_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+static enum err lying_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                          enum store_purpose purpose) {
     struct fixture *f = fixture_of(s);
     struct slice got = {0};
-    enum err there = liar.honest->get(s, key, 0, 1, &got);
+    enum err there = liar.honest->get(s, key, 0, 1, purpose, &got);
     slice_unref(&got);
     switch (liar.lie) {
     case CREATES_TWICE:
@@ -150,7 +151,7 @@ static enum err lying_put(struct store *s, const char *key, const struct slice *
         fixture_object_set(f, key, data[0].data, data[0].size);
         return there == OK && liar.lie == REPLACES_AND_DENIES ? ERR_EXISTS : OK;
     case SAYS_OK_TWICE: {
-        enum err e = liar.honest->put(s, key, data, count, create_only);
+        enum err e = liar.honest->put(s, key, data, count, create_only, purpose);
         return e == ERR_EXISTS ? OK : e;
     }
     case RACES:
@@ -165,7 +166,7 @@ static enum err lying_put(struct store *s, const char *key, const struct slice *
     case HONEST:
         break;
     }
-    return liar.honest->put(s, key, data, count, create_only);
+    return liar.honest->put(s, key, data, count, create_only, purpose);
 }
 
 struct check {
