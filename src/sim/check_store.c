@@ -371,7 +371,7 @@ static void entry_apply(struct ledger *l, const struct stored_entry *x) {
     if (failed(c)) return;
     if (x->header.kind == OBJLOG_CHECKPOINT) views_all_there(l, x);
     memcpy(l->wal_id, head.wal_id, sizeof(l->wal_id));
-    if (head.members.count > 0 && head.members.version >= l->members.version) l->members = head.members;
+    if (head.members.version > 0 && head.members.version >= l->members.version) l->members = head.members;
 }
 
 /* --- What ranges name. */

@@ -808,7 +808,7 @@ static void holding_of_ledger(void *ctx, const struct sim_check_stream *s) {
 }
 
 static bool names_ring(const struct sim_check_stream *s, const struct stored_wal *w) {
-    if (s->members.count == 0) return memcmp(s->wal_id, w->superblock.wal_id, sizeof(s->wal_id)) == 0;
+    if (s->members.version == 0) return memcmp(s->wal_id, w->superblock.wal_id, sizeof(s->wal_id)) == 0;
     for (unsigned i = 0; i < s->members.count; i++) {
         if (memcmp(s->members.ids[i], w->superblock.wal_id, 16) == 0) return true;
     }

@@ -232,7 +232,7 @@ enum err object_batch_view(const struct record_header *h, const uint8_t *payload
 }
 
 void object_head_begin(struct buf *out, const struct object_head *h) {
-    buf_u16(out, h->members.count > 0 ? HEAD_VERSION_MIRROR : HEAD_VERSION);
+    buf_u16(out, h->members.version > 0 ? HEAD_VERSION_MIRROR : HEAD_VERSION);
     buf_u16(out, 0);
     buf_u32(out, h->section_count);
     buf_u32(out, h->state_count);
@@ -240,7 +240,7 @@ void object_head_begin(struct buf *out, const struct object_head *h) {
     buf_put(out, h->members.count > 0 ? h->members.ids[0] : h->wal_id, 16);
     buf_u8(out, h->closed);
     buf_zero(out, 7);
-    if (h->members.count == 0) return;
+    if (h->members.version == 0) return;
     buf_u64(out, h->members.version);
     buf_u32(out, h->members.count);
     buf_u32(out, 0);
@@ -273,7 +273,7 @@ static enum err members_decode(struct reader *r, struct wal_membership *out) {
     uint32_t count = reader_u32(r);
     (void)reader_u32(r);
     if (r->failed) return ERR_TRUNCATED;
-    if (count == 0 || count > WAL_MEMBERS_MAX) return ERR_CORRUPT;
+    if (out->version == 0 || count > WAL_MEMBERS_MAX) return ERR_CORRUPT;
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *id = reader_bytes(r, 16);
         if (id) memcpy(out->ids[i], id, 16);
@@ -294,7 +294,7 @@ enum err object_head_decode(struct reader *r, struct object_head *out) {
     if (id) memcpy(out->wal_id, id, 16);
     out->closed = reader_u8(r) != 0;
     (void)reader_bytes(r, 7);
-    out->members.count = 0;
+    out->members = (struct wal_membership){0};
     if (version == HEAD_VERSION_MIRROR) {
         enum err e = members_decode(r, &out->members);
         if (e != OK) return e;

@@ -34,7 +34,7 @@ struct recovery {
 static void name_wal(struct recovery *r) {
     static const uint8_t none[16];
     const struct object_head *h = &r->last_head;
-    if (h->members.count > 0) {
+    if (h->members.version > 0) {
         if (h->members.version >= r->wal.version) r->wal = h->members;
     } else if (memcmp(h->wal_id, none, sizeof(none)) != 0) {
         r->wal = (struct wal_membership){.count = 1};

@@ -247,7 +247,7 @@ enum err log_wal_restart(struct streams *s) WARN_UNUSED;
 void log_wal_submit(struct streams *s, struct block *b);
 void log_wal_trim(struct streams *s, uint64_t position);
 uint64_t log_wal_used_bytes(const struct streams *s);
-uint64_t log_wal_capacity(const struct streams *s);
+uint64_t log_wal_capacity(const struct streams *s); /* any loop: it does not change once started */
 
 /* checkpoint.c */
 /* The members of the WAL, for recoveries: OK when that is durable. Suspends. */

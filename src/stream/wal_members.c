@@ -115,7 +115,8 @@ enum err wal_mirror_open(const struct wal_mirror_options *o, struct wal_mirror *
         log_error(m->env->log, "wal member cannot be opened", "path=%s error=%s why=\"%s\"",
                   quoted(k, path, sizeof(path)), err_name(e), what);
         k->lost_why = e;
-        if (is_refusal(result) || (result == OK && !is_refusal(e))) continue;
+        /* What may pass tells more than what is not there. */
+        if (is_refusal(result) || (result != ERR_NOT_FOUND && !is_refusal(e))) continue;
         result = e;
         *why = what;
     }
@@ -212,6 +213,7 @@ enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct 
         if (e == ERR_FOREIGN) return e;
         if (e == OK) {
             k->state = MEMBER_CURRENT;
+            if (m->capacity == 0 || wal_capacity(k->wal) < m->capacity) m->capacity = wal_capacity(k->wal);
         } else {
             first_format_failed(k, e, *why);
             worst = e;
@@ -251,7 +253,7 @@ static bool same_members(const struct wal_membership *a, const struct wal_member
 
 /* Suspends. Unless OK it is not known which of the two a recovery would find, for ever: both count. */
 static enum err propose(struct wal_mirror *m, struct wal_membership next) {
-    ASSERT(!m->changing && next.count > 0);
+    ASSERT(!m->changing);
     next.version = ++m->version;
     m->proposed = next;
     m->changing = true;
@@ -295,14 +297,15 @@ static enum err member_begin_anew(struct mirror_member *k) {
     k->settled = false;
     enum err e = member_open(k, &why);
     if (e != OK) return e;
-    e = member_format(k, &why);
+    /* What the shards make fits into those of the start. */
+    e = wal_capacity(k->wal) < k->mirror->capacity ? ERR_INVALID : member_format(k, &why);
     if (e != OK) member_close(k);
     return e;
 }
 
 /* Is it needed as it is? */
 static bool may_begin_anew(const struct mirror_member *k) {
-    return k->mirror->nothing_needed || (!k->mirror->failed && !member_counts(k));
+    return k->mirror->nothing_needed || (!k->mirror->failed && !member_named(k));
 }
 
 static void wait_before_retry(struct mirror_member *k) {
@@ -351,7 +354,8 @@ static void join(struct mirror_member *k) {
     log_info(m->env->log, "wal member is repaired", "path=%s", quoted(k, path, sizeof(path)));
 }
 
-/* All that is older than what it has must be in the ledger. */
+/* All that is older than what it has must be in the ledger; and from the moment on in which it is proposed all that has been
+ * confirmed must be confirmed by it, too: it may lag behind, so the others wait for it. */
 static void wait_to_join(struct mirror_member *k) {
     struct wal_mirror *m = k->mirror;
     if (m->trimmed < k->joined_at) {
@@ -359,7 +363,13 @@ static void wait_to_join(struct mirror_member *k) {
         (void)waitq_wait_until(&m->changed, env_now_ns(m->env) + JOIN_LOOK_NS);
         return;
     }
+    if (!env_mutant(m->env, MUTANT_JOIN_LAGGING)) k->awaited = true;
+    if (k->awaited && k->confirmed_end < m->confirmed_end) {
+        waitq_wait(&m->changed);
+        return;
+    }
     k->state = MEMBER_CURRENT;
+    k->awaited = false;
     k->attempt = 0;
     metric_add(m->env->metrics, M_WAL_MEMBER_REPAIRS, 0, 1);
     mirror_publish(m);
@@ -401,7 +411,7 @@ static enum err restart_with_ready(struct wal_mirror *m) {
     if (m->closing) return ERR_CLOSED;
     if (ready == 0 || (m->options.stops && ready < m->count)) return ERR_UNAVAILABLE;
     ASSERT(list_empty(&m->waiting));
-    m->trimmed = m->head;
+    m->trimmed = m->confirmed_end = m->head;
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         if (k->state != MEMBER_READY) continue;
@@ -431,6 +441,11 @@ enum err wal_mirror_restart(struct wal_mirror *m) {
     ASSERT(m->failed && m->started);
     while (m->change_running && !m->closing) waitq_wait(&m->changed);
     if (m->changing) return ERR_CLOSED; /* the ledger takes no more of ours: we are ending */
+    /* All is in the ledger. It has to say so before a ring is begun anew: else a recovery would look for what was there. */
+    if (m->durable.count > 0) {
+        enum err told = propose(m, (struct wal_membership){0});
+        if (told != OK) return told;
+    }
     m->nothing_needed = m->restarting = true;
     waitq_wake_all(&m->changed);
     uint64_t until_ns = env_now_ns(m->env) + RESTART_PATIENCE_NS;

@@ -16,10 +16,15 @@ bool membership_names(const struct wal_membership *m, const uint8_t id[16]) {
     return false;
 }
 
+bool member_named(const struct mirror_member *k) {
+    const struct wal_mirror *m = k->mirror;
+    return membership_names(&m->durable, k->id) || (m->changing && membership_names(&m->proposed, k->id));
+}
+
 bool member_counts(const struct mirror_member *k) {
     const struct wal_mirror *m = k->mirror;
     if (env_mutant(m->env, MUTANT_MIRROR_SHRUNK_SILENTLY) && k->state != MEMBER_CURRENT) return false;
-    return membership_names(&m->durable, k->id) || (m->changing && membership_names(&m->proposed, k->id));
+    return k->state == MEMBER_CURRENT || k->awaited || member_named(k);
 }
 
 bool member_takes(const struct mirror_member *k) {
@@ -61,6 +66,7 @@ void mirror_advance(struct wal_mirror *m) {
         struct block *b = LIST_ENTRY(m->waiting.next, struct block, node);
         if (!confirmed_by_all(m, b->wal_end)) break;
         list_remove(&b->node);
+        m->confirmed_end = b->wal_end;
         metric_observe_ns(m->env->metrics, m->env->mem, M_WAL_LATENCY, 0, env_now_ns(m->env) - b->sealed_ns);
         m->options.confirmed(m->options.ctx, b);
     }
@@ -90,6 +96,7 @@ void member_confirmed(void *ctx, struct block *copy) {
     k->confirmed_end = p->end;
     list_push_back(&k->held, &p->node);
     member_trim(k);
+    if (k->awaited) waitq_wake_all(&k->mirror->changed);
     mirror_advance(k->mirror);
 }
 
@@ -110,6 +117,7 @@ static void all_lost(struct wal_mirror *m, enum err why) {
         struct mirror_member *k = &m->members[i];
         if (!member_takes(k)) continue;
         k->state = MEMBER_LOST;
+        k->awaited = false;
         k->lost_why = why;
         k->settled = false;
         wal_give_up(k->wal);
@@ -132,8 +140,9 @@ void mirror_fail(struct wal_mirror *m, enum err why) {
 static void member_lost(struct mirror_member *k, enum err why) {
     struct wal_mirror *m = k->mirror;
     if (k->state == MEMBER_LOST || k->state == MEMBER_LEFT) return;
-    bool counted = member_counts(k) || k->state == MEMBER_CURRENT;
+    bool counted = k->state == MEMBER_CURRENT || member_named(k);
     k->state = MEMBER_LOST;
+    k->awaited = false;
     k->lost_why = why;
     k->settled = false;
     wal_give_up(k->wal);
@@ -149,7 +158,7 @@ static void member_lost(struct mirror_member *k, enum err why) {
     else if (counted)
         mirror_change(m);
     member_work(k);
-    mirror_advance(m); /* nothing to confirm, but for a mutant */
+    mirror_advance(m); /* it may have been awaited */
 }
 
 void member_failed(void *ctx, enum err why) {
@@ -254,12 +263,7 @@ uint64_t wal_mirror_used_bytes(const struct wal_mirror *m) {
 }
 
 uint64_t wal_mirror_capacity(const struct wal_mirror *m) {
-    uint64_t least = UINT64_MAX;
-    for (unsigned i = 0; i < m->count; i++) {
-        const struct mirror_member *k = &m->members[i];
-        if (member_takes(k) && wal_capacity(k->wal) < least) least = wal_capacity(k->wal);
-    }
-    return least;
+    return m->capacity;
 }
 
 struct wal *wal_mirror_member(struct wal_mirror *m, unsigned index) {
@@ -267,10 +271,11 @@ struct wal *wal_mirror_member(struct wal_mirror *m, unsigned index) {
 }
 
 enum err wal_mirror_missing(const struct wal_mirror *m) {
+    enum err e = OK;
     for (unsigned i = 0; i < m->count; i++) {
-        if (!m->members[i].wal) return m->members[i].lost_why;
+        if (!m->members[i].wal && (e == OK || e == ERR_NOT_FOUND)) e = m->members[i].lost_why;
     }
-    return OK;
+    return e;
 }
 
 const struct wal_membership *wal_mirror_membership(const struct wal_mirror *m) {

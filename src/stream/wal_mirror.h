@@ -11,10 +11,12 @@
  *  2. So a lost member (an error, or slower than the time-out) is counted on until the smaller membership is durable. By
  *     configuration the mirror stops instead: it fails as a ring fails (wal.h, rule 5), and what it held goes to the ledger.
  *  3. A member that was lost misses what came since. It comes back with a new id, at a position behind all that it ever
- *     held, empty; it gets what comes from then on; and it is proposed as a member once all that is older has been trimmed:
- *     then it holds everything that a recovery would need.
+ *     held, empty; it gets what comes from then on; and it is proposed as a member once all that is older has been trimmed,
+ *     and it has confirmed all that has been confirmed: then it holds everything that a recovery would need.
  *     A ring with a takeover mark keeps its id: it is never formatted but by who has claimed it. It is restarted as wal.h
  *     says, behind, while no membership names it.
+ *     When all are lost, and what they held is in the ledger, an empty membership says so before the first of them is begun
+ *     anew.
  *  4. Each member keeps the rules of a ring: its positions, superblocks, lock, mark and claim are its own. A mark on any
  *     member that counts stops the whole: a survivor needs to reach only one.
  *  5. Nothing is written twice: members write the same memory, but for the first sector of a group, where its header lies. */
@@ -54,7 +56,7 @@ void wal_mirror_close(struct wal_mirror *m, bool in_order);
 void wal_mirror_abandon(struct wal_mirror *m, struct list *left);
 /* For recovery, before the format: the ring of a member; NULL: out of reach. */
 struct wal *wal_mirror_member(struct wal_mirror *m, unsigned index);
-/* Why a member is out of reach, that of the first that is; OK: none is. */
+/* Why a member is out of reach, rather something that may pass; OK: none is. */
 enum err wal_mirror_missing(const struct wal_mirror *m);
 const char *wal_mirror_path(const struct wal_mirror *m); /* all paths, for messages */
 
@@ -74,6 +76,6 @@ void wal_mirror_submit(struct wal_mirror *m, struct block *b);
 void wal_mirror_trim(struct wal_mirror *m, uint64_t position);
 void wal_mirror_take_unconfirmed(struct wal_mirror *m, struct list *out);
 uint64_t wal_mirror_used_bytes(const struct wal_mirror *m); /* of the fullest */
-uint64_t wal_mirror_capacity(const struct wal_mirror *m);   /* of the smallest */
+uint64_t wal_mirror_capacity(const struct wal_mirror *m);   /* of the smallest when it was formatted; any loop */
 
 #endif

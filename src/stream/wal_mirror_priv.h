@@ -8,7 +8,7 @@ enum member_state {
     MEMBER_LOST,    /* takes nothing; its fiber tries to begin it anew, where that is allowed */
     MEMBER_LEFT,    /* never to be used by this start */
     MEMBER_READY,   /* begun anew, and holds nothing */
-    MEMBER_JOINING, /* takes what comes; nobody counts on it */
+    MEMBER_JOINING, /* takes what comes; no membership names it */
     MEMBER_CURRENT  /* in the membership that is, or that is to be */
 };
 
@@ -30,6 +30,7 @@ struct mirror_member {
     uint64_t behind;        /* in its ring: nothing of this incarnation lies at or above */
     struct list sent, held; /* mirror_place: not confirmed; confirmed, not trimmed */
     bool working;           /* its fiber is alive */
+    bool awaited;           /* joining: nothing more is confirmed before it has what is confirmed already */
     bool settled;           /* lost: nothing is under way any more, and the copies are gone */
     unsigned attempt;
     enum err lost_why;
@@ -47,7 +48,8 @@ struct wal_mirror {
     bool changing;       /* `proposed` may be the one that a recovery finds */
     bool change_running; /* the fiber that does it is alive */
     struct list waiting; /* blocks that are not confirmed, oldest first */
-    uint64_t head, trimmed;
+    uint64_t head, confirmed_end, trimmed;
+    uint64_t capacity; /* none of the rings is smaller */
     struct timer watch;
     uint64_t watched_ns, patient_from_ns;
     struct waitq changed; /* something that the fibers here wait for */
@@ -60,6 +62,8 @@ struct wal_mirror {
 /* wal_mirror.c */
 bool membership_names(const struct wal_membership *m, const uint8_t id[16]);
 /* Might a recovery believe it? */
+bool member_named(const struct mirror_member *k);
+/* That, or it is to be: nothing is confirmed that it has not confirmed. */
 bool member_counts(const struct mirror_member *k);
 bool member_takes(const struct mirror_member *k);
 unsigned mirror_count(const struct wal_mirror *m, enum member_state state);
