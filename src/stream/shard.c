@@ -253,7 +253,7 @@ static enum err change_lane(struct stream *s) {
 
 void stream_set_durability(struct stream *s, enum stream_durability durability) {
     CHECK_OBJ(s, STREAM_MAGIC);
-    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !s->shard->engine->wal;
+    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !log_wal_is(s->shard->engine);
     s->wanted_lane = by_ledger ? LANE_LEDGER : LANE_WAL;
 }
 
@@ -261,7 +261,7 @@ enum err stream_reserve(struct stream *s, size_t size) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
     if (size > (1u << 30) ||
-        (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2))
+        (log_wal_is(h->engine) && slab_size_for(size) + ENV_FILE_ALIGN > log_wal_capacity(h->engine) / 2))
         return ERR_TOO_LARGE;
     if (h->stopped) return h->stop_reason;
     enum err e = change_lane(s);
