@@ -52,7 +52,7 @@ static struct ledger_stream *crowded_of(struct list *node) {
 }
 
 static bool is_crowded(const struct ledger_stream *c, size_t *first, size_t *count) {
-    return !c->refused && c->state.range_count >= SMALL_RANGES && find_run(c, first, count);
+    return !c->refused && !c->replacing && c->state.range_count >= SMALL_RANGES && find_run(c, first, count);
 }
 
 /* A run becomes long enough by what is added behind it: the last ranges alone tell. */
@@ -94,12 +94,14 @@ static void choose(struct compaction *k) {
         r->old = mem_alloc(s->mem, count * sizeof(*r->old));
         memcpy(r->old, &c->state.ranges[first], count * sizeof(*r->old));
         object_piece_init(&r->piece, s->mem);
+        object_piece_begin(&r->piece, r->old[0].first_offset); /* its first records may be missing: log compaction */
     }
     /* What they have left to merge comes after the others'. */
     for (size_t n = 0; n < k->count; n++) {
         struct ledger_stream *c = ledger_image_get(&s->image, k->items[n].stream);
         list_remove(&c->crowded);
         list_push_back(&s->crowded, &c->crowded);
+        c->replacing = true;
     }
 }
 
@@ -258,6 +260,8 @@ static void compact(void *arg) {
         timer_arm(&s->compact_timer, env_now_ns(s->env) + COMPACT_RETRY_NS);
     }
     for (size_t n = 0; n < k.count; n++) {
+        struct ledger_stream *c = ledger_image_get(&s->image, k.items[n].stream);
+        if (c) c->replacing = false;
         object_piece_deinit(&k.items[n].piece);
         mem_free(s->mem, k.items[n].old);
     }

@@ -15,6 +15,7 @@ struct ledger_stream {
     bool refused;               /* recovery found a gap: nothing of it is served or changed */
     bool opened;                /* in this life of the broker */
     bool dirty;                 /* changed since its state was last written whole */
+    bool replacing;             /* somebody is rewriting ranges of it: everybody else leaves them alone */
     bool written;               /* `pointer` says where the last whole state lies */
     struct list crowded;        /* of ours: in streams.crowded, or alone (compact.c) */
     struct object_state_pointer pointer;
