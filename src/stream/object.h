@@ -63,7 +63,7 @@ struct object_piece {
     struct object_block *blocks;
     size_t block_count, block_capacity;
     struct slices parts; /* the batches; borrowed memory or references, as given */
-    bool begun; /* first_offset is known */
+    bool begun;          /* first_offset is known */
     uint64_t first_offset, end_offset, data_size;
     int64_t max_timestamp;
     struct slab *staging; /* small batches are copied together: fewer pieces to gather */

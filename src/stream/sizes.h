@@ -53,8 +53,8 @@
 #define REPLACE_ENTRY_BYTES (32u << 20)  /* of one entry that replaces ranges */
 #define REPLACE_READ_BYTES (4u << 20)    /* of old ranges, in one read of log compaction, */
 #define REPLACE_OBJECT_BYTES (32u << 20) /* and when what is left of them is made an object; */
-#define CLEAN_RUN_BYTES (32u << 20)      /* ranges that together are no larger are rewritten at once, or stay as they are */
-#define CLEAN_MAP_BYTES_MAX UINT64_MAX   /* of the map of keys, beside what is configured */
+#define CLEAN_RUN_BYTES (32u << 20) /* ranges that together are no larger are rewritten at once, or stay as they are */
+#define CLEAN_MAP_BYTES_MAX UINT64_MAX /* of the map of keys, beside what is configured */
 #define WAL_RING_MIN (8u << 20)
 #define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
 #define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that, */
