@@ -529,6 +529,7 @@ static enum err broker_open(struct broker *b, const char **why) {
     if (e != OK) return e;
     atomic_store(&b->ready, true);
     broker_tidy_begin(b);
+    broker_clean_begin(b);
     return OK;
 }
 

@@ -31,7 +31,7 @@ bool compact_find_run(const struct state_range *ranges, size_t count, uint64_t b
     static const struct {
         uint64_t below;
         unsigned ranges;
-    } tiers[] = COMPACT_TIERS;
+    } tiers[] = {{COMPACT_LOW_BELOW, COMPACT_LOW_RANGES}, {COMPACT_HIGH_BELOW, COMPACT_HIGH_RANGES}};
     uint64_t from = 0;
     for (size_t t = 0; t < ARRAY_LEN(tiers); from = tiers[t].below, t++) {
         struct compact_run run = {0};
