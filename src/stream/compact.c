@@ -435,7 +435,7 @@ static enum err put_object(struct compaction *k) {
 static void encode_head(const struct compaction *k, struct buf *out) {
     struct object_head h = {0};
     for (size_t i = 0; i < k->count; i++) h.section_count += !k->items[i].failed;
-    memcpy(h.wal_id, k->s->wal_id, sizeof(h.wal_id));
+    log_wal_names(k->s, &h);
     object_head_begin(out, &h);
     for (size_t i = 0; i < k->count; i++) {
         const struct replacement *t = &k->items[i];
