@@ -65,9 +65,12 @@ X(DATA_LATE, "data-late", "streams", "a ledger entry is written before the data 
 X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
   "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
+X(MERGED_LATE, "merged-late", "streams", "an entry replaces ranges before the object with the new ones is there")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")
+X(FIRST_BLOCK, "first-block", "streams", "of blocks that come in one GET a reader is given another's bytes")
+X(AHEAD_LEAK, "ahead-leak", "streams", "read-ahead that fails does not give back what it took of its budget")
 /* The cluster log. */
 X(COMMIT_EARLY, "commit-early", "broker", "a commit to the cluster log is acknowledged before it is durable")
 X(FORGET_CONFIGS, "forget-configs", "broker", "snapshots of the cluster leave the overrides of topics out")

@@ -88,7 +88,9 @@ struct streams_test {
     bool over; /* the load ends; the broker stops in order */
     bool audited;
     size_t value_max;
-    uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes;
+    uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes, read_ahead_bytes;
+    unsigned read_gets;
+    unsigned followers; /* of each partition: readers that catch up */
     uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
     unsigned starts;
     unsigned shards;         /* loops of their own; 0: everything on one */
@@ -358,52 +360,57 @@ static bool is_refusal(struct streams_test *t, enum err e) {
     return refusal;
 }
 
-/* Reads from somewhere, or everything. False: it could not be read. */
-static bool read_some(struct part *p, bool everything) {
+/* One read from *offset on, which moves behind what came. False: it could not be read, or there was nothing. */
+static bool read_step(struct part *p, uint64_t *offset, uint64_t end, bool everything, bool *refused) {
     struct broker_life *l = p->life;
     struct streams_test *t = l->test;
-    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
-    uint64_t offset = everything ? start : sim_between(t->world, start, end);
-    bool ok = true;
-    while (offset < end && ok && !sim_failed(t->world)) {
-        struct slices got;
-        slices_init(&got, l->env->mem);
-        enum err e =
-            stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, UINT64_MAX, &got);
-        if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
-            slices_deinit(&got);
-            return false;
-        }
-        if (is_refusal(t, e)) {
-            slices_deinit(&got);
-            return everything;
-        }
-        if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
+    struct slices got;
+    slices_init(&got, l->env->mem);
+    enum err e = stream_read(p->stream, *offset, end, sim_between(t->world, 1, 100000), true, false, UINT64_MAX, &got);
+    bool ok = e == OK && got.count > 0;
+    if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
+        ok = false;
+    } else if (is_refusal(t, e)) {
+        *refused = true;
+        ok = false;
+    } else {
+        if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= *offset && !everything) {
             sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu is out of range between %lu and %lu",
-                           p->index, offset, stream_durable_start(p->stream), end);
+                           p->index, *offset, stream_durable_start(p->stream), end);
         }
-        ok = e == OK && got.count > 0;
         if (everything && !ok)
-            sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu cannot be read: %s", p->index, offset,
+            sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu cannot be read: %s", p->index, *offset,
                            err_name(e));
         if (e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED)
-            sim_fail_about(t->world, subject_of(p), "partition %u: reading offset %lu: %s", p->index, offset,
+            sim_fail_about(t->world, subject_of(p), "partition %u: reading offset %lu: %s", p->index, *offset,
                            err_name(e));
-        if (ok) {
-            check_slices(p, &got, offset, end);
-            t->run->ops++;
-            struct batch_header h;
-            struct slice *s = &got.items[got.count - 1];
-            size_t at = 0;
-            while (at < s->size && batch_parse_unchecked(s->data + at, s->size - at, &h) == OK) at += h.size;
-            uint64_t next = (uint64_t)batch_end_offset(&h);
-            if (next <= offset) ok = false;
-            offset = next;
-        }
-        slices_deinit(&got);
+    }
+    if (ok) {
+        check_slices(p, &got, *offset, end);
+        t->run->ops++;
+        struct batch_header h;
+        struct slice *s = &got.items[got.count - 1];
+        size_t at = 0;
+        while (at < s->size && batch_parse_unchecked(s->data + at, s->size - at, &h) == OK) at += h.size;
+        uint64_t next = (uint64_t)batch_end_offset(&h);
+        if (next <= *offset) ok = false;
+        *offset = next;
+    }
+    slices_deinit(&got);
+    return ok;
+}
+
+/* Reads from somewhere, or everything. False: it could not be read. */
+static bool read_some(struct part *p, bool everything) {
+    struct streams_test *t = p->life->test;
+    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+    uint64_t offset = everything ? start : sim_between(t->world, start, end);
+    bool ok = true, refused = false;
+    while (offset < end && ok && !sim_failed(t->world)) {
+        ok = read_step(p, &offset, end, everything, &refused);
         if (!everything && sim_chance(t->world, 0.5)) break;
     }
-    return ok;
+    return refused ? everything : ok;
 }
 
 /* Asks for a timestamp at or beside that of some batch. */
@@ -464,6 +471,20 @@ static void reader_there(void *arg) {
     }
 }
 
+/* Reads on and on from somewhere, now fast and now slow, as one that catches up; and begins elsewhere at the end. */
+static void follower_there(void *arg) {
+    struct part *p = arg;
+    struct streams_test *t = p->life->test;
+    uint64_t offset = 0;
+    bool ok = false, refused = false;
+    while (goes_on(p)) {
+        uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+        if (!ok || offset < start) offset = sim_chance(t->world, 0.5) ? start : sim_between(t->world, start, end);
+        ok = offset < end && read_step(p, &offset, end, false, &refused);
+        if (!ok || sim_chance(t->world, 0.2)) fiber_sleep_ns(sim_between(t->world, 1, ok ? 50 : 2000) * NS_PER_MS);
+    }
+}
+
 static void read_all_there(void *arg) {
     struct part *p = arg;
     p->ok = read_some(p, true);
@@ -479,6 +500,12 @@ static void producer(void *arg) {
 static void reader(void *arg) {
     struct part *p = arg;
     loop_call(p->home, reader_there, p);
+    waitgroup_done(&p->life->group);
+}
+
+static void follower(void *arg) {
+    struct part *p = arg;
+    loop_call(p->home, follower_there, p);
     waitgroup_done(&p->life->group);
 }
 
@@ -538,6 +565,8 @@ static enum err open_engine(struct broker_life *l) {
                                  .wal_mirror_timeout_ms = t->mirror_timeout_ms,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
+                                 .read_ahead_bytes = t->read_ahead_bytes,
+                                 .read_gets_max = t->read_gets,
                                  .upload_bytes = t->upload_bytes,
                                  .upload_interval_ms = t->upload_interval_ms,
                                  .object_flush_interval_ms = t->flush_interval_ms,
@@ -718,6 +747,10 @@ static void start_load(struct part *p) {
     for (unsigned k = 0; k <= producers; k++) {
         waitgroup_add(&p->life->group);
         fiber_spawn(loop_current(), k < producers ? "producer" : "reader", k < producers ? producer : reader, p);
+    }
+    for (unsigned k = 0; k < t->followers; k++) {
+        waitgroup_add(&p->life->group);
+        fiber_spawn(loop_current(), "follower", follower, p);
     }
 }
 
@@ -987,7 +1020,10 @@ static void load_choose(struct streams_test *t) {
     t->wal_bytes = WAL_RING_MIN + WAL_RING_MIN / 8 + 4096 * sim_between(w, 0, 20);
     t->upload_bytes = sim_chance(w, 0.5) ? 20000 : 2000000;
     t->cache_bytes = sim_chance(w, 0.5) ? 0 : 64u << 20;
-    t->block_cache_bytes = sim_chance(w, 0.5) ? 1000 : 16u << 20;
+    t->block_cache_bytes = sim_chance(w, 0.5) ? (sim_chance(w, 0.5) ? 1000 : 200000) : 16u << 20;
+    t->read_ahead_bytes = sim_chance(w, 0.5) ? 0 : 50000;
+    t->read_gets = (unsigned)sim_between(w, 1, 8);
+    t->followers = sim_chance(w, 0.5) ? 0 : (unsigned)sim_between(w, 1, 5);
     t->upload_interval_ms = (uint32_t)sim_between(w, 200, 20000);
     t->checkpoint_entries = (uint32_t)sim_between(w, 1, 12);
     t->checkpoint_interval_ms = sim_chance(w, 0.5) ? 0 : (uint32_t)sim_between(w, 500, 30000);

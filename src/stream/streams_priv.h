@@ -17,6 +17,8 @@
 #define WAL_DEPTH 4u
 /* Blocks of a lane that may be on their way to durability before the next one is filled up rather than sealed. */
 #define LANE_LEDGER_DEPTH 16u
+/* GETs for readers under way at once, of all shards. */
+#define READ_GETS_DEFAULT 16u
 
 struct shard_fifo { /* one append that is not yet durable */
     struct stream *stream;
@@ -40,6 +42,8 @@ struct lane {
     uint64_t sealed_sequence; /* newest handed to the log loop */
     bool seal_posted;
     struct mail seal_mail;
+    /* How long it takes to write little; and the block with which that is being measured, 0: none. */
+    uint64_t write_ns, timed_ns, timed_sequence;
     /* Waiting to become durable. */
     struct shard_fifo *fifo;
     size_t fifo_head, fifo_count, fifo_capacity; /* a ring */
@@ -78,11 +82,14 @@ struct cache_entry {
     uint32_t size;
 };
 
-#define STREAM_CURSORS 4
+#define STREAM_CURSORS_MIN 4u
+#define STREAM_CURSORS_MAX 32u
 /* Where a reader of objects goes on. */
 struct read_cursor {
     uint64_t next_offset;
-    uint64_t used; /* larger: more recent; 0: never */
+    uint64_t used;   /* larger: more recent; 0: never */
+    uint64_t reader; /* its name in the block cache */
+    uint64_t seen;   /* of read_cache_share */
     size_t window_bytes;
     /* Where next_offset lies, if that is in the middle of a block: at this byte of the one that begins there. */
     struct object_id object;
@@ -110,7 +117,8 @@ struct stream {
     struct waitq durable_waiters, quiet;
     void (*durable)(void *ctx);
     void *ctx;
-    struct read_cursor *cursors; /* STREAM_CURSORS; NULL until something is read from objects */
+    struct read_cursor *cursors; /* none until something is read from objects */
+    unsigned cursor_count;
     uint64_t cursor_clock;
 };
 
@@ -194,8 +202,11 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
-    struct list crowded; /* ledger streams that may have small ranges to merge: all that have are in it, once started */
-    struct mail want_mail; /* from a shard on another loop */
+    struct list crowded; /* ledger streams that may have ranges to merge: all that have are in it, once started */
+    struct stream_id compact_last; /* of the last run that was merged: the next ones are behind it */
+    uint64_t compact_free_ns;      /* compaction's next request goes then at the earliest */
+    struct waitq compact_wake;     /* it need not wait any more: closing */
+    struct mail want_mail;         /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
     bool ended; /* the closing checkpoint has been made: no entry may follow */
@@ -290,6 +301,11 @@ struct commit_item *upload_mail_item(struct streams *s, struct commit_mail **mai
 void upload_post_mails(struct streams *s, struct commit_mail **mails);
 /* Counts what a range of a committed state needs, or no longer needs. */
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
+
+/* Puts an object under a name that only we use: whatever lies there is ours. Repeats until it is known to be there.
+ * ERR_FENCED, ERR_CANCELLED: closing. Suspends. */
+enum err upload_put_object(struct streams *s, struct object_id id, const struct slice *data, size_t count,
+                           enum store_purpose purpose) WARN_UNUSED;
 
 /* compact.c: many small ranges of a stream become one */
 void compact_begin(struct streams *s);                         /* at the start: looks at every stream */
