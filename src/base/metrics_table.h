@@ -9,6 +9,8 @@ COUNTER(M_CONNECTIONS_REFUSED, "oxbow_connections_closed_on_error_total", METRIC
         "Client connections closed for bytes that follow no protocol.")
 COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP,
         "Object store requests, by operation and purpose.")
+COUNTER(M_STORE_BILLED, "oxbow_store_billed_requests_total", METRIC_LABEL_STORE_OP,
+        "Requests as S3's price list counts them, each part of an object one, without repeats, by operation and purpose.")
 COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP,
         "Object bytes moved, by operation and purpose.")
 COUNTER(M_STORE_ERRORS, "oxbow_store_errors_total", METRIC_LABEL_ERR, "Object store requests that failed, by error.")
@@ -29,6 +31,7 @@ COUNTER(M_BLOCK_CACHE_MISSES, "oxbow_block_cache_misses_total", METRIC_LABEL_NON
         "Reads of object blocks that went to the store.")
 COUNTER(M_LOG_CACHE_READS, "oxbow_log_cache_reads_total", METRIC_LABEL_NONE, "Reads answered from the log cache.")
 COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries that carried records.")
+COUNTER(M_MERGED_BYTES, "oxbow_merged_bytes_total", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has made larger ones of.")
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
@@ -86,6 +89,7 @@ GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
       "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")
+GAUGE(M_MERGE_DEBT, "oxbow_merge_debt_bytes", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has before it.")
 GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE, "Bytes of object blocks held.")
 GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes of unfinished requests held.")
 GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE,

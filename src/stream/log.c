@@ -230,11 +230,13 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     waitq_init(&s->entry_ended);
     waitq_init(&s->upload_done);
     waitq_init(&s->upload_wake);
+    waitq_init(&s->compact_wake);
     waitgroup_init(&s->background);
     timer_init(&s->checkpoint_timer, checkpoint_due);
     timer_init(&s->compact_timer, compact_due);
     timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
+    if (s->options.compact_bytes < COMPACT_BYTES_MIN) s->options.compact_bytes = COMPACT_BYTES_MIN;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
     list_init(&s->crowded);
     ledger_image_init(&s->image, m);

@@ -20,9 +20,10 @@
  *    block: record batches v2, one after the other, by rising offsets. Blocks are contiguous; their batches need not be:
  *       what log compaction removed is missing, at the front of a block too. The last batch ends where its block does.
  *
- * Data object (a *stream object*: one stream's piece, too large to share an entry): 64 bytes of header: magic "OXDT",
- *    u16 version, u16 zero, u64 creator, u64 number, u64 stream, u64 piece size, zero, u32 crc32c of bytes 0..59 at 60;
- *    then the piece. */
+ * Data object: 64 bytes of header: magic "OXDT", u16 version = 2, u16 zero, u64 creator, u64 number, u64 stream, u64
+ *    size of what follows, zero, u32 crc32c of bytes 0..59 at 60; then pieces, one after the other. stream: whose they
+ *    are (a *stream object*), or 0: of several, in the order of their ids (a *stream set object*, too large for an
+ *    entry's body). Version 1 is the same with one piece, and stream is never 0. */
 #ifndef OXBOW_STREAM_OBJECT_H
 #define OXBOW_STREAM_OBJECT_H
 
@@ -78,13 +79,17 @@ void object_piece_begin(struct object_piece *p, uint64_t first_offset);
 /* Adds one batch (behind the one before; what lies between is missing). Takes the slice's reference. */
 void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset,
                       int64_t max_timestamp);
+/* Adds a block as it was read from another piece, its checksum known to be right: `from` describes it, its position is
+ * not looked at. Small ones are joined. Takes the slice's reference. */
+void object_piece_add_block(struct object_piece *p, struct slice block, const struct object_block *from);
 /* Encodes the index; returns the piece's size. Then `index` (index_size bytes) and `parts` are its bytes, in that
  * order; crc over them all. */
 uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc);
+/* stream: zero if the pieces are of several. */
 void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream,
-                        uint64_t piece_size);
+                        uint64_t body_size);
 enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream,
-                                   uint64_t *piece_size) WARN_UNUSED;
+                                   uint64_t *body_size) WARN_UNUSED;
 
 /* A batch's header as the state sees it; the batch was checked when it came in. ERR_CORRUPT_MESSAGE if it is no
  * batch. */

@@ -40,6 +40,7 @@ struct streams_options {
      * ring is begun anew only by who has claimed it (wal_claim.h); else the lock is proof enough */
     bool wal_takeover_mark;
     uint64_t cache_log_bytes, cache_block_bytes;
+    uint64_t compact_bytes;      /* memory of compaction, while it works; at least COMPACT_BYTES_MIN (sizes.h) */
     uint64_t upload_bytes;       /* upload once this much waits */
     uint32_t upload_interval_ms; /* or once the oldest has waited this long */
     uint32_t upload_wal_percent; /* or once the WAL is that full; 0: 50 */

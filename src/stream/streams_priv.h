@@ -194,8 +194,11 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
-    struct list crowded; /* ledger streams that may have small ranges to merge: all that have are in it, once started */
-    struct mail want_mail; /* from a shard on another loop */
+    struct list crowded; /* ledger streams that may have ranges to merge: all that have are in it, once started */
+    struct stream_id compact_last; /* of the last run that was merged: the next ones are behind it */
+    uint64_t compact_free_ns;      /* compaction's next request goes then at the earliest */
+    struct waitq compact_wake;     /* it need not wait any more: closing */
+    struct mail want_mail;         /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
     bool ended; /* the closing checkpoint has been made: no entry may follow */
@@ -268,6 +271,11 @@ struct commit_item *upload_mail_item(struct streams *s, struct commit_mail **mai
 void upload_post_mails(struct streams *s, struct commit_mail **mails);
 /* Counts what a range of a committed state needs, or no longer needs. */
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
+
+/* Puts an object under a name that only we use: whatever lies there is ours. Repeats until it is known to be there.
+ * ERR_FENCED, ERR_CANCELLED: closing. Suspends. */
+enum err upload_put_object(struct streams *s, struct object_id id, const struct slice *data, size_t count,
+                           enum store_purpose purpose) WARN_UNUSED;
 
 /* compact.c: many small ranges of a stream become one */
 void compact_begin(struct streams *s);                         /* at the start: looks at every stream */
