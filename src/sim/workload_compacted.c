@@ -63,7 +63,8 @@ struct test {
     bool lags;
     struct player players[WRITERS_MAX + READERS_MAX];
     unsigned player_count;
-    int64_t filler_from[PARTITIONS_MAX]; /* below it everything has to be compacted, in the end */
+    bool loose_tombstone[(WRITERS_MAX + 1) * KEYS_MAX]; /* one of unknown outcome was written for the key */
+    int64_t filler_from[PARTITIONS_MAX];                /* below it everything has to be compacted, in the end */
 };
 
 /* ---- records ---- */
@@ -222,7 +223,9 @@ static bool write_batch(struct writer *w) {
     sim_note(world, w->me->node, sim_subject(TOPIC, (int32_t)partition),
              "writes version %u of key %u and %u more: %s at %ld", records[0].version, records[0].key, n - 1,
              answered ? kafka_error_name(code) : "no answer", base);
-    if (!answered || code != 0) return false;
+    bool done = answered && code == 0;
+    for (unsigned i = 0; i < n && !done; i++) t->loose_tombstone[records[i].key] |= records[i].tombstone;
+    if (!done) return false;
     t->run->acked++;
     w->sequence += (int32_t)n;
     note_written(t, partition, base, records, n, sim_broker_incarnation(&t->broker, &w->client));
@@ -387,7 +390,8 @@ static void judge(const struct reading *r, const int64_t *newest, int64_t end) {
     for (uint32_t k = 0; k < (WRITERS_MAX + 1) * KEYS_MAX && !sim_failed(t->world); k++) {
         if (newest[k] < 0 || r->last[k] >= newest[k]) continue;
         const struct fact *f = &t->facts[r->partition].items[newest[k]];
-        if (f->tombstone && t->tombstones_go && r->last[k] < 0) continue;
+        bool deleted = f->tombstone || t->loose_tombstone[k];
+        if (deleted && t->tombstones_go && r->last[k] < 0) continue;
         FAIL(t, "%s-%u: of key %u the last that is there is at %ld; version %u%s was acknowledged at %ld", TOPIC,
              r->partition, k, r->last[k], f->version, f->tombstone ? ", a tombstone," : "", newest[k]);
     }

@@ -373,7 +373,7 @@ static enum err finish_piece(struct replace *r, struct entry *n, struct state_ra
     struct object_piece *p = &r->piece;
     *inside = (struct state_range){0};
     if (p->block_count == 0) return OK;
-    if (r->output_count > 0 || p->data_size >= COMPACT_ENTRY_MAX) return flush(r);
+    if (r->output_count > 0 || p->data_size > COMPACT_ENTRY_MAX) return flush(r);
     uint64_t size = object_piece_finish(p, &n->body_crc);
     slices_push(&n->body, slice_borrow(p->index, p->index_size));
     for (size_t i = 0; i < p->parts.count; i++)
