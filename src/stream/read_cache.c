@@ -192,7 +192,7 @@ static void cached_leave(struct read_cache *c, struct cached *e) {
     (void)mapstr_remove(&c->map, e->key, sizeof(e->key));
     list_remove(&e->node);
     if (e->ahead) {
-        budget_give(&c->ahead, e->size);
+        if (!env_mutant(c->o.env, MUTANT_AHEAD_LEAK)) budget_give(&c->ahead, e->size);
         metric_add(c->o.env->metrics, M_READ_AHEAD_WASTED_BYTES, 0, e->size);
         e->ahead = false;
     }
@@ -214,7 +214,6 @@ void cached_failed(struct read_cache *c, struct cached *e, enum err error) {
     e->load = NULL;
     e->error = error;
     waitq_wake_all(&e->loaded);
-    if (env_mutant(c->o.env, MUTANT_AHEAD_LEAK)) e->ahead = false;
     cached_leave(c, e);
 }
 
