@@ -16,6 +16,7 @@
 #define GHOST_BYTES (64u << 10) /* one is remembered for so much of the limit, */
 #define GHOSTS_MIN 64u          /* between so many */
 #define GHOSTS_MAX 8192u        /* and so many */
+#define MAP_ENTRY_BYTES 128u    /* what the map takes for one, about */
 #define EPOCH_NS NS_PER_S
 #define STALE_NS (5 * NS_PER_S) /* what was read ahead and is not used for so long has lost its reader */
 
@@ -205,6 +206,7 @@ void cached_arrived(struct read_cache *c, struct cached *e, struct extent *x, ui
     e->extent = x;
     e->data = slice_of(&x->slab, (size_t)position, (size_t)e->size);
     list_push_back(&x->entries, &e->node);
+    x->bytes += sizeof(*e) + MAP_ENTRY_BYTES;
     if (e->ahead) x->ahead++;
     if (ghost_remove(c, e)) x->again = true;
     waitq_wake_all(&e->loaded);
