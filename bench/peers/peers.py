@@ -282,13 +282,18 @@ class Oxbow(Peer):
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, preexec_fn=self.limits.enter,
                                             env={**os.environ, **(self.env or {})})
 
-    def counters(self):
+    def http_port(self):
+        """Where the metrics are, or None."""
         with open(os.path.join(self.folder, "log"), encoding="utf-8", errors="replace") as f:
             f.seek(self.log_from)
             port = re.findall(r"http_port=(\d+)", f.read())
+        return port[-1] if port else None
+
+    def counters(self):
+        port = self.http_port()
         if not port:
             return {}
-        with urllib.request.urlopen(f"http://127.0.0.1:{port[-1]}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
         found = {}
         for name, labels, value in re.findall(r'^oxbow_(\w+)(\{[^}]*\})? ([0-9.e+-]+)$', text, re.M):

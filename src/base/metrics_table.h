@@ -25,6 +25,12 @@ COUNTER(M_S3_CONNECTIONS, "oxbow_s3_connections_opened_total", METRIC_LABEL_NONE
 COUNTER(M_WAL_GROUPS, "oxbow_wal_groups_total", METRIC_LABEL_NONE, "Group commits written to the WAL.")
 COUNTER(M_WAL_BYTES, "oxbow_wal_bytes_total", METRIC_LABEL_NONE, "Bytes written to the WAL, padding included.")
 COUNTER(M_WAL_ERRORS, "oxbow_wal_errors_total", METRIC_LABEL_ERR, "WAL writes that failed, by error.")
+COUNTER(M_WAL_MEMBER_LOSSES, "oxbow_wal_member_losses_total", METRIC_LABEL_NONE,
+        "Members of a mirrored WAL that failed or were too slow.")
+COUNTER(M_WAL_MEMBER_REPAIRS, "oxbow_wal_member_repairs_total", METRIC_LABEL_NONE,
+        "Members of a mirrored WAL that came back.")
+COUNTER(M_WAL_MEMBERSHIPS, "oxbow_wal_memberships_total", METRIC_LABEL_NONE,
+        "Changes of a mirrored WAL's membership that became durable.")
 COUNTER(M_BLOCK_CACHE_HITS, "oxbow_block_cache_hits_total", METRIC_LABEL_NONE,
         "Reads of object blocks answered from the block cache.")
 COUNTER(M_BLOCK_CACHE_MISSES, "oxbow_block_cache_misses_total", METRIC_LABEL_NONE,
@@ -77,6 +83,8 @@ GAUGE(M_GROUP_MEMBERS, "oxbow_group_members", METRIC_LABEL_NONE, "Members of con
 GAUGE(M_GROUP_OFFSETS, "oxbow_group_offsets", METRIC_LABEL_NONE, "Committed offsets held.")
 GAUGE(M_WAL_USED_BYTES, "oxbow_wal_used_bytes", METRIC_LABEL_NONE, "Bytes of the WAL not yet trimmed.")
 GAUGE(M_WAL_SIZE_BYTES, "oxbow_wal_size_bytes", METRIC_LABEL_NONE, "Size of the WAL ring.")
+GAUGE(M_WAL_MEMBERS, "oxbow_wal_members", METRIC_LABEL_NONE, "Members of a mirrored WAL that are counted on.")
+GAUGE(M_WAL_MEMBERS_LOST, "oxbow_wal_members_lost", METRIC_LABEL_NONE, "Members of a mirrored WAL that are not.")
 GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
       "1 while there is a WAL that cannot be used, and acknowledgements come from the ledger.")
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,

@@ -32,6 +32,14 @@ X(REWRITE_SECTOR, "rewrite-sector", "wal streams", "a WAL group begins in the se
 X(REUSE_FAILED, "reuse-failed", "wal",
   "a WAL write that failed is taken for one that did nothing: its place is used again")
 X(IGNORE_LOST_GROUP, "ignore-lost-group", "wal", "a replay of the WAL goes on behind a group that is missing")
+/* The mirrored WAL. */
+X(MIRROR_SHRUNK_SILENTLY, "mirror-shrunk-silently", "mirror",
+  "a mirrored WAL goes on without a lost member before the smaller membership is durable")
+X(MIRROR_FIRST_CONFIRMS, "mirror-first-confirms", "mirror",
+  "a mirrored WAL confirms a group when one of its members has it")
+X(JOIN_LAGGING, "join-lagging", "mirror",
+  "a member that comes back is named in the ledger before it has all that has been acknowledged")
+X(BELIEVE_DROPPED, "believe-dropped", "mirror", "a recovery believes a member that the membership no longer names")
 /* The storage engine. */
 X(WAL_TRIM_EARLY, "wal-trim-early", "streams", "the WAL is trimmed before the upload has landed")
 X(FORGET_PRODUCERS, "forget-producers", "streams", "ledger entries say nothing of producers")

@@ -105,9 +105,8 @@ struct get_job {
 /* Reads data[0 .. size) from `position`, or less at the end of the file; *done grows. */
 static enum err read_fully(int fd, uint8_t *data, size_t size, uint64_t position, bool background, size_t *done) {
     while (*done < size) {
-        size_t part = size - *done, most = background ? DIRECT_BYTES : DIRECT_PIECE;
-        if (part > most) part = most;
-        ssize_t n = pread(fd, data + *done, part, (off_t)(position + *done));
+        size_t piece = size - *done < DIRECT_PIECE ? size - *done : DIRECT_PIECE;
+        ssize_t n = pread(fd, data + *done, piece, (off_t)(position + *done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return errno == EIO ? ERR_IO : errno == EINVAL ? ERR_UNSUPPORTED : dir_err(errno);
         if (n == 0) return OK;

@@ -28,6 +28,13 @@ enum stream_record_flags {
     STREAM_RECORD_TABLE = 2 /* an uncompressed batch of key/value records: part of the stream's table (state_table.h) */
 };
 
+/* One ring of a mirrored WAL; as wal_path and what follows it in streams_options. */
+struct stream_wal_member {
+    const char *path;
+    uint64_t size_bytes;
+    bool takeover_mark;
+};
+
 struct streams_options {
     struct env *env;
     struct store *store;
@@ -39,6 +46,11 @@ struct streams_options {
     /* several machines may reach it, and none can be shut out: the takeover mark is read after each group commit, and a
      * ring is begun anew only by who has claimed it (wal_claim.h); else the lock is proof enough */
     bool wal_takeover_mark;
+    /* In place of wal_path: a mirror of these, at most WAL_MEMBERS_MAX; 0: none. All of them confirm. */
+    const struct stream_wal_member *wal_members;
+    unsigned wal_member_count;
+    uint32_t wal_mirror_timeout_ms; /* a member whose device takes longer for one request is lost */
+    bool wal_mirror_stops;          /* when one is lost, the ledger confirms until all are there; else the others do */
     uint64_t cache_log_bytes, cache_block_bytes;
     /* Of cache_block_bytes, for what is read ahead and not yet used, at most half (0: that); and as much again, beside the
      * cache, for what it has let go of while answers hold it. */
