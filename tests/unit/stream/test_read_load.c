@@ -22,9 +22,11 @@ struct test_store {
     uint64_t bytes;
 };
 
-static enum err test_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err test_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                         struct slice *out) {
     struct test_store *t = CONTAINER_OF(s, struct test_store, base);
     (void)key;
+    assert_int_equal(purpose, STORE_FOR_READ);
     t->gets++;
     t->bytes += size;
     if (++t->under_way > t->most) t->most = t->under_way;
