@@ -317,6 +317,8 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .wal_takeover_mark = wal.takeover == WAL_TAKEOVER_MARK,
         .cache_log_bytes = (uint64_t)c->cache_log_bytes,
         .cache_block_bytes = (uint64_t)c->cache_block_bytes,
+        .read_ahead_bytes = (uint64_t)c->read_ahead_bytes,
+        .read_gets_max = (unsigned)c->read_requests_max,
         .compact_bytes = (uint64_t)c->compaction_bytes,
         .upload_bytes = (uint64_t)c->upload_bytes,
         .upload_interval_ms = (uint32_t)c->upload_interval_ms,

@@ -637,7 +637,9 @@ static void conn_destroy(struct conn *c) {
     set->count--;
     c->magic = 0;
     mem_free(set->o.env->mem, c);
-    if (set->count == 0) waitq_wake_all(&set->drained);
+    if (set->count > 0) return;
+    receive_pool_trim(&set->pool);
+    waitq_wake_all(&set->drained);
 }
 
 static void set_kicked(struct timer *t) {

@@ -1,12 +1,13 @@
 /* Fetch: reads record batches of many partitions, and waits for more where there are too few.
  *
- *   1. The session (fetch_session.h) says which partitions; routes say where they live. They are put into groups, one
- * per shard.
+ *   1. The session (fetch_session.h) says which partitions may have something; routes say where they live. They are put
+ * into groups, one per shard.
  *   2. All groups read, in the order of the request: first what is in memory, then, several at once, what has to come
  * from the store.
  *   3. If that is less than min.bytes, and nothing went wrong, the bytes are dropped and the request lets go of its
  * fiber and its frame. It leaves a watch on every partition, a timer for max.wait, and its `wake`. Whichever comes
- * first starts a fiber that takes the watches off and reads again.
+ * first starts a fiber that takes the watches off and reads again. What rests in a session needs no watch of the
+ * request's: the session has one, and tells when there is news; then it says anew which partitions to read.
  *
  * Watches live on their partitions' shards. A group adds up there what is ready for it and, if it is not the request's
  * own shard, mails that there is news; the groups' sums are compared with min.bytes on the request's loop. Taking the
@@ -33,8 +34,9 @@ struct fetch_item {
     const struct fetch_want *want;
     struct topic_route *route; /* a reference; NULL: err tells why */
     enum err err;
-    bool busy;  /* has to come from the store */
-    bool quiet; /* read once, and its watch has told nothing since: not read again */
+    bool busy;   /* has to come from the store */
+    bool quiet;  /* read once, and its watch has told nothing since: not read again */
+    bool rested; /* the session watches it */
     struct partition_fetched fetched;
     struct slices records; /* batches; for old versions one message set */
 };
@@ -42,6 +44,7 @@ struct fetch_item {
 struct fetch_watch {
     struct partition_watch watch;
     struct fetch_group *group;
+    struct fetch_item *item;
     struct stream_id stream;
     uint64_t offset, ready_bytes;
 };
@@ -77,7 +80,7 @@ struct fetch {
     uint64_t store_until_ns; /* 0: nothing has to come from the store yet */
     /* Of the waiting. */
     struct timer timer;
-    bool watching, triggered, cancelled;
+    bool watching, triggered, cancelled, news;
 };
 
 /* --- Reading, on a partition's shard. */
@@ -214,7 +217,7 @@ static void fetch_read(struct fetch *f) {
 
 /* Enough, or something that the client should hear of now. */
 static bool fetch_is_done(const struct fetch *f) {
-    if (f->bytes >= f->min_bytes || f->plan.count == 0) return true;
+    if (f->bytes >= f->min_bytes || f->plan.count + f->plan.resting == 0) return true;
     for (size_t i = 0; i < f->plan.count; i++) {
         if (f->items[i].err != OK || f->items[i].fetched.diverging_epoch >= 0) return true;
     }
@@ -293,6 +296,33 @@ static void answer_topics(struct fetch *f, const struct fetch_told *told, const 
     }
 }
 
+/* The item's partition, if it can rest: it is here, nothing was wrong with it, and the reader is at its end. Borrowed
+ * until the next suspension. */
+static struct partition *item_still(const struct fetch *f, const struct fetch_item *item) {
+    const struct partition_fetched *had = &item->fetched;
+    if (f->min_bytes > 1 || f->version < 10) return NULL; /* what a session adds up to; formats that may be refused */
+    if (item->err != OK || item->busy || item->records.size_bytes > 0 || had->diverging_epoch >= 0) return NULL;
+    if ((uint64_t)item->want->offset != had->high_watermark) return NULL;
+    struct shard *s = request_shard(f->r);
+    const struct partition_route *at = &item->route->partitions[item->want->index];
+    struct slot *slot = at->shard == s->index ? shard_acquire_open(s, at->stream) : NULL;
+    if (!slot) return NULL;
+    struct partition *p = slot_partition(slot);
+    slot_release(slot);
+    return p;
+}
+
+static struct fetch_told item_told(const struct fetch *f, const struct fetch_item *item, int16_t error_code) {
+    return (struct fetch_told){
+        .error_code = error_code,
+        .high_watermark = (int64_t)item->fetched.high_watermark,
+        .log_start_offset = (int64_t)item->fetched.log_start_offset,
+        .records_bytes = item->err == OK ? item->records.size_bytes : 0,
+        .diverging = item->err == OK && item->fetched.diverging_epoch >= 0,
+        .still = f->plan.kind == FETCH_WITHOUT_SESSION ? NULL : item_still(f, item),
+    };
+}
+
 /* Encodes the answer and hands it over; the records are no longer needed then. */
 static void fetch_answer(struct fetch *f) {
     struct request *r = f->r;
@@ -301,16 +331,7 @@ static void fetch_answer(struct fetch *f) {
     if (fetch_converts(f)) request_charge(r, f->bytes);
     struct fetch_told *told = ARENA_ARRAY(&r->arena, struct fetch_told, f->plan.count);
     bool *include = ARENA_ARRAY(&r->arena, bool, f->plan.count);
-    for (size_t i = 0; i < f->plan.count; i++) {
-        const struct fetch_item *item = &f->items[i];
-        told[i] = (struct fetch_told){
-            .error_code = item_error(f, item),
-            .high_watermark = (int64_t)item->fetched.high_watermark,
-            .log_start_offset = (int64_t)item->fetched.log_start_offset,
-            .records_bytes = item->err == OK ? item->records.size_bytes : 0,
-            .diverging = item->err == OK && item->fetched.diverging_epoch >= 0,
-        };
-    }
+    for (size_t i = 0; i < f->plan.count; i++) told[i] = item_told(f, &f->items[i], item_error(f, &f->items[i]));
     enum err e =
         fetch_plan_finish(&request_shard(r)->sessions, &f->plan, told, include, env_now_ns(f->env), &out->session_id);
     if (e != OK) {
@@ -362,7 +383,7 @@ static void fetch_check(struct fetch *f) {
         ready += atomic_load_explicit(&f->groups[i].ready_bytes, memory_order_relaxed);
         urgent |= atomic_load_explicit(&f->groups[i].urgent, memory_order_relaxed);
     }
-    if (urgent || ready >= f->min_bytes) fetch_trigger(f);
+    if (urgent || f->news || ready >= f->min_bytes) fetch_trigger(f);
 }
 
 static void group_mail_arrived(struct mail *m) {
@@ -404,9 +425,11 @@ static void watch_ready(struct partition_watch *watch) {
 static void group_watch(void *arg) {
     struct fetch_group *g = arg;
     for (size_t i = 0; i < g->count; i++) {
+        struct fetch_item *item = g->items[i];
+        if (item->rested) continue;
         struct fetch_watch *w = &g->watches[g->watch_count++];
-        const struct fetch_item *item = g->items[i];
         *w = (struct fetch_watch){.group = g,
+                                  .item = item,
                                   .stream = item->route->partitions[item->want->index].stream,
                                   .offset = (uint64_t)item->want->offset};
         partition_watch_init(&w->watch, watch_ready);
@@ -421,7 +444,7 @@ static void group_unwatch(void *arg) {
     struct fetch_group *g = arg;
     for (size_t i = 0; i < g->watch_count; i++) {
         partition_watch_off(&g->watches[i].watch);
-        g->items[i]->quiet = g->watches[i].ready_bytes == 0;
+        g->watches[i].item->quiet = g->watches[i].ready_bytes == 0;
         let_others_run(i);
     }
     g->watch_count = 0;
@@ -439,11 +462,30 @@ static void fetch_woken(struct request *r, bool cancelled) {
     fetch_trigger(f);
 }
 
+static void session_has_news(void *ctx) {
+    struct fetch *f = ctx;
+    f->news = true;
+    fetch_check(f);
+}
+
+static void fetch_resolve(struct fetch *f);
+
 static void fetch_resume(void *arg) {
     struct fetch *f = arg;
     struct request *r = f->r;
+    struct fetch_sessions *sessions = &request_shard(r)->sessions;
     for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_unwatch, &f->groups[i]);
-    if (!f->cancelled) {
+    if (f->cancelled) {
+        fetch_plan_drop(sessions, &f->plan);
+    } else {
+        struct fetch_plan before = f->plan;
+        if (fetch_plan_again(sessions, &r->arena, &f->plan)) {
+            struct fetch_plan now = f->plan;
+            f->plan = before;
+            fetch_end(f);
+            f->plan = now;
+            fetch_resolve(f);
+        }
         fetch_read(f);
         fetch_check_errors(f);
         fetch_answer(f);
@@ -457,6 +499,13 @@ static enum request_outcome fetch_wait(struct fetch *f, int32_t max_wait_ms) {
     struct request *r = f->r;
     fetch_drop_records(f);
     request_release_frame(r);
+    if (f->plan.kind == FETCH_INCREMENTAL) {
+        struct fetch_told *told = ARENA_ARRAY(&r->arena, struct fetch_told, f->plan.count);
+        bool *rested = ARENA_ARRAY(&r->arena, bool, f->plan.count);
+        for (size_t i = 0; i < f->plan.count; i++) told[i] = item_told(f, &f->items[i], 0);
+        fetch_plan_wait(&request_shard(r)->sessions, &f->plan, told, rested, session_has_news, f);
+        for (size_t i = 0; i < f->plan.count; i++) f->items[i].rested = rested[i];
+    }
     for (size_t i = 0; i < f->group_count; i++) {
         struct fetch_group *g = &f->groups[i];
         g->watches = ARENA_ARRAY(&r->arena, struct fetch_watch, g->count);
@@ -505,6 +554,7 @@ static void fetch_resolve(struct fetch *f) {
         item->route = topic_route_ref(t);
         sizes[t->partitions[w->index].shard]++;
     }
+    f->group_count = 0;
     f->groups = ARENA_ARRAY(&r->arena, struct fetch_group, s->broker->shard_count);
     for (unsigned i = 0; i < s->broker->shard_count; i++) {
         if (sizes[i] == 0) continue;

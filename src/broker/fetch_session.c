@@ -12,8 +12,10 @@ struct session_topic {
 };
 
 struct session_part {
-    struct list node; /* in session->order */
+    struct list node; /* in session->order, or session->resting */
+    struct fetch_session *session;
     struct session_topic *topic;
+    struct partition_watch watch; /* on while it rests */
     int32_t index;
     int64_t offset;
     int32_t max_bytes, current_leader_epoch, last_fetched_epoch;
@@ -31,7 +33,10 @@ struct fetch_session {
     uint64_t made_ns, used_ns;
     struct mapstr topics;
     struct list order; /* of parts: those that brought records go to the end, so that all get their turn */
-    size_t count;
+    struct list resting;
+    size_t count, resting_count;
+    void (*news)(void *ctx); /* of the fetch that waits; or NULL */
+    void *news_ctx;
 };
 
 void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, size_t max, unsigned index, unsigned stride,
@@ -65,6 +70,42 @@ static void topic_free(struct fetch_session *s, struct session_topic *t) {
     mem_free(s->mem, t);
 }
 
+/* Whoever waits looks again. */
+static void session_news(struct fetch_session *s) {
+    void (*news)(void *) = s->news;
+    s->news = NULL;
+    if (news) news(s->news_ctx);
+}
+
+static void part_wake(struct session_part *p) {
+    struct fetch_session *s = p->session;
+    if (p->watch.offset == UINT64_MAX) return;
+    partition_watch_off(&p->watch);
+    p->watch.offset = UINT64_MAX;
+    list_remove(&p->node);
+    list_push_back(&s->order, &p->node);
+    ASSERT(s->resting_count > 0);
+    s->resting_count--;
+}
+
+static void part_has_news(struct partition_watch *w) {
+    struct session_part *p = CONTAINER_OF(w, struct session_part, watch);
+    CHECK_OBJ(p->session, SESSION_MAGIC);
+    part_wake(p);
+    session_news(p->session);
+}
+
+/* `told` is what the client knows of it. What happened since it was read is news. */
+static void part_rest(struct session_part *p, const struct fetch_told *told) {
+    struct fetch_session *s = p->session;
+    if (p->watch.offset != UINT64_MAX) return;
+    list_remove(&p->node);
+    list_push_back(&s->resting, &p->node);
+    s->resting_count++;
+    p->watch.start_offset = (uint64_t)told->log_start_offset;
+    partition_watch_on(told->still, &p->watch, (uint64_t)told->high_watermark);
+}
+
 static struct session_part *part_add(struct fetch_session *s, const struct kafka_string *name,
                                      const struct kafka_uuid *id, int32_t index) {
     size_t size;
@@ -83,8 +124,11 @@ static struct session_part *part_add(struct fetch_session *s, const struct kafka
     struct session_part *p = map64_get(&t->parts, (uint32_t)index);
     if (p) return p;
     p = MEM_NEW(s->mem, struct session_part);
+    p->session = s;
     p->topic = t;
     p->index = index;
+    partition_watch_init(&p->watch, part_has_news);
+    p->watch.offset = UINT64_MAX; /* awake */
     p->high_watermark = p->log_start_offset = -1;
     map64_put(&t->parts, (uint32_t)index, p);
     list_push_back(&s->order, &p->node);
@@ -95,6 +139,7 @@ static struct session_part *part_add(struct fetch_session *s, const struct kafka
 
 static void part_remove(struct fetch_session *s, struct session_part *p) {
     struct session_topic *t = p->topic;
+    part_wake(p);
     map64_remove(&t->parts, (uint32_t)p->index);
     list_remove(&p->node);
     mem_free(s->mem, p);
@@ -112,8 +157,10 @@ static void session_remove(struct fetch_sessions *all, struct fetch_session *s) 
     CHECK_OBJ(s, SESSION_MAGIC);
     map64_remove(&all->by_id, (uint32_t)s->id);
     list_remove(&s->node);
+    session_news(s);
+    while (!list_empty(&s->resting)) part_remove(s, LIST_ENTRY(s->resting.next, struct session_part, node));
     while (!list_empty(&s->order)) part_remove(s, LIST_ENTRY(s->order.next, struct session_part, node));
-    ASSERT(s->count == 0 && s->topics.count == 0);
+    ASSERT(s->resting_count == 0 && s->count == 0 && s->topics.count == 0);
     mapstr_deinit(&s->topics);
     s->magic = 0;
     mem_free(s->mem, s);
@@ -167,6 +214,7 @@ static int32_t epoch_after(int32_t epoch) {
 /* --- Plans. */
 
 static void part_update(struct session_part *p, const struct kafka_fetch_request_partition *in) {
+    part_wake(p);
     p->offset = in->fetch_offset;
     p->max_bytes = in->partition_max_bytes;
     p->current_leader_epoch = in->current_leader_epoch;
@@ -196,7 +244,9 @@ static void plan_from_request(const struct kafka_fetch_request *in, bool by_id, 
 }
 
 static void plan_from_session(const struct fetch_session *s, struct arena *a, struct fetch_plan *plan) {
-    plan->wants = ARENA_ARRAY(a, struct fetch_want, s->count);
+    plan->count = 0;
+    plan->resting = s->resting_count;
+    plan->wants = ARENA_ARRAY(a, struct fetch_want, s->count - s->resting_count);
     const struct session_topic *last = NULL;
     struct kafka_string name = {NULL, -1};
     LIST_EACH(n, &s->order) {
@@ -208,7 +258,7 @@ static void plan_from_session(const struct fetch_session *s, struct arena *a, st
         plan->wants[plan->count++] = (struct fetch_want){
             name, last->id, p->index, p->offset, p->max_bytes, p->current_leader_epoch, p->last_fetched_epoch};
     }
-    ASSERT(plan->count == s->count);
+    ASSERT(plan->count + plan->resting == s->count);
 }
 
 static void session_apply(struct fetch_session *s, const struct kafka_fetch_request *in) {
@@ -241,7 +291,10 @@ enum err fetch_plan_make(struct fetch_sessions *all, const struct kafka_fetch_re
     if (!s) return ERR_FETCH_SESSION_ID_NOT_FOUND;
     if (s->by_id != plan->by_id) return ERR_FETCH_SESSION_TOPIC_ID;
     if (s->epoch != in->session_epoch) return ERR_INVALID_FETCH_SESSION_EPOCH;
+    session_news(s); /* somebody who waited has been overtaken */
     session_apply(s, in);
+    while (in->min_bytes > 1 && !list_empty(&s->resting))
+        part_wake(LIST_ENTRY(s->resting.next, struct session_part, node));
     if (all->parts > all->parts_max) {
         session_remove(all, s);
         return ERR_FETCH_SESSION_ID_NOT_FOUND;
@@ -285,6 +338,7 @@ static int32_t session_create(struct fetch_sessions *all, const struct fetch_pla
     s->made_ns = s->used_ns = now_ns;
     mapstr_init(&s->topics, all->mem);
     list_init(&s->order);
+    list_init(&s->resting);
     for (size_t i = 0; i < plan->count; i++) {
         const struct fetch_want *w = &plan->wants[i];
         struct session_part *p = part_add(s, &w->name, &w->id, w->index);
@@ -293,6 +347,7 @@ static int32_t session_create(struct fetch_sessions *all, const struct fetch_pla
         p->current_leader_epoch = w->current_leader_epoch;
         p->last_fetched_epoch = w->last_fetched_epoch;
         part_tell(p, &told[i]);
+        if (told[i].still) part_rest(p, &told[i]);
     }
     map64_put(&all->by_id, (uint32_t)s->id, s);
     list_push_back(&all->by_use, &s->node);
@@ -314,12 +369,49 @@ enum err fetch_plan_finish(struct fetch_sessions *all, const struct fetch_plan *
         struct session_part *p = part_find(s, &w->name, &w->id, w->index);
         if (!p) continue;
         include[i] = told_differs(p, &told[i]);
-        if (!include[i]) continue;
-        part_tell(p, &told[i]);
+        if (include[i]) part_tell(p, &told[i]);
+        if (told[i].still) part_rest(p, &told[i]);
         if (told[i].records_bytes > 0) {
             list_remove(&p->node);
             list_push_back(&s->order, &p->node);
         }
     }
     return OK;
+}
+
+/* The plan's session, while the plan is its newest. */
+static struct fetch_session *plan_session(const struct fetch_sessions *all, const struct fetch_plan *plan) {
+    if (plan->kind != FETCH_INCREMENTAL) return NULL;
+    struct fetch_session *s = map64_get(&all->by_id, (uint32_t)plan->session_id);
+    return s && s->epoch == plan->next_epoch ? s : NULL;
+}
+
+void fetch_plan_wait(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told,
+                     bool *rested, void (*news)(void *ctx), void *ctx) {
+    ASSERT(plan->kind == FETCH_INCREMENTAL);
+    struct fetch_session *s = plan_session(all, plan);
+    if (s) {
+        ASSERT(!s->news);
+        s->news = news;
+        s->news_ctx = ctx;
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct fetch_want *w = &plan->wants[i];
+        struct session_part *p = s && told[i].still ? part_find(s, &w->name, &w->id, w->index) : NULL;
+        rested[i] = p && !told_differs(p, &told[i]);
+        if (rested[i]) part_rest(p, &told[i]);
+    }
+}
+
+bool fetch_plan_again(struct fetch_sessions *all, struct arena *a, struct fetch_plan *plan) {
+    struct fetch_session *s = plan_session(all, plan);
+    if (!s) return false;
+    s->news = NULL;
+    plan_from_session(s, a, plan);
+    return true;
+}
+
+void fetch_plan_drop(struct fetch_sessions *all, const struct fetch_plan *plan) {
+    struct fetch_session *s = plan_session(all, plan);
+    if (s) s->news = NULL;
 }

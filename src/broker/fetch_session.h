@@ -6,7 +6,13 @@
  * cache gives a slot to a newcomer when a session has not been used for FETCH_SESSION_STALE_NS, or is smaller than the
  * newcomer and at least that old.
  *
- * Pure bookkeeping: no I/O, no clock. A plan holds copies, so that a session may change or go while a fetch waits. One
+ * A session is a standing subscription, and costs what happens in its partitions, not how many it has. One at whose end
+ * the consumer is, and of which all has been told, rests: it is in no plan until the consumer names it again or its
+ * partition has news, for which the session has a watch on it. So only partitions of the session's own loop rest. Others
+ * are looked at with each request, and so are all when the consumer wants more than one byte at once, for then what is
+ * ready has to be added up.
+ *
+ * Bookkeeping without I/O or clock. A plan holds copies, so that a session may change or go while a fetch waits. One
  * loop. */
 #ifndef OXBOW_BROKER_FETCH_SESSION_H
 #define OXBOW_BROKER_FETCH_SESSION_H
@@ -16,6 +22,7 @@
 #include "base/map.h"
 #include "base/random.h"
 #include "kafka/kafka_messages.h"
+#include "partition/partition.h"
 
 #define FETCH_SESSION_STALE_NS 120000000000ull
 #define FETCH_SESSION_PARTS_MAX                                                                                        \
@@ -52,6 +59,8 @@ struct fetch_told {
     int64_t high_watermark, log_start_offset;
     size_t records_bytes;
     bool diverging;
+    /* Not NULL: it is of this loop, open, and had nothing to read when the rest was so. It may rest. */
+    struct partition *still;
 };
 
 enum fetch_kind { FETCH_WITHOUT_SESSION, FETCH_FULL, FETCH_INCREMENTAL };
@@ -63,6 +72,7 @@ struct fetch_plan {
     bool by_id;
     struct fetch_want *wants; /* in the order in which they are to be served */
     size_t count;
+    size_t resting; /* so many others of the session have nothing new */
 };
 /* Begins a fetch: updates the session named by the request and lists everything that is to be fetched. Copies what it
  * needs into `a`. ERR_FETCH_SESSION_ID_NOT_FOUND, ERR_INVALID_FETCH_SESSION_EPOCH, ERR_FETCH_SESSION_TOPIC_ID. */
@@ -73,5 +83,15 @@ enum err fetch_plan_make(struct fetch_sessions *s, const struct kafka_fetch_requ
  * ERR_FETCH_SESSION_ID_NOT_FOUND: somebody else has used or closed the session meanwhile. */
 enum err fetch_plan_finish(struct fetch_sessions *s, const struct fetch_plan *plan, const struct fetch_told *told,
                            bool *include, uint64_t now_ns, int32_t *session_id) WARN_UNUSED;
+
+/* The fetch waits: those that may rest, and have nothing to be told, do so, and rested[i] says which. `news` is called
+ * once, when one of the session's has news or the session is used or closed by another. Not to be called outside an
+ * incremental fetch; where the session is another's by now, nothing rests. */
+void fetch_plan_wait(struct fetch_sessions *s, const struct fetch_plan *plan, const struct fetch_told *told,
+                     bool *rested, void (*news)(void *ctx), void *ctx);
+/* The waiting is over; or, the latter, it is for nobody any more. True: the plan was made anew, as of now; false: it is as
+ * it was. */
+bool fetch_plan_again(struct fetch_sessions *s, struct arena *a, struct fetch_plan *plan);
+void fetch_plan_drop(struct fetch_sessions *s, const struct fetch_plan *plan);
 
 #endif

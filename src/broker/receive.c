@@ -68,6 +68,38 @@ static struct receive_slab *pool_slab(struct receive_pool *p, size_t room_min, b
     return s;
 }
 
+/* A buffer of at least `size` bytes: the one that was used last, which the processor's caches know best. */
+static struct receive_buffer buffer_take(struct receive_pool *p, size_t size) {
+    for (unsigned i = 0; size >= RECEIVE_SPARE_MIN && i < RECEIVE_SPARES; i++) {
+        struct receive_buffer b = p->spares[i];
+        if (b.size < size) continue;
+        memmove(&p->spares[i], &p->spares[i + 1], (RECEIVE_SPARES - 1 - i) * sizeof(b));
+        p->spares[RECEIVE_SPARES - 1] = (struct receive_buffer){0};
+        return b;
+    }
+    return (struct receive_buffer){mem_alloc(p->mem, size), size};
+}
+
+/* Keeps it; the one that was not used for longest is freed if there are too many. */
+static void buffer_drop(struct receive_pool *p, struct receive_buffer b) {
+    if (b.size >= RECEIVE_SPARE_MIN && b.size <= RECEIVE_SPARE_MAX) {
+        struct receive_buffer oldest = p->spares[RECEIVE_SPARES - 1];
+        memmove(&p->spares[1], &p->spares[0], (RECEIVE_SPARES - 1) * sizeof(b));
+        p->spares[0] = b;
+        b = oldest;
+    }
+    mem_free(p->mem, b.data);
+}
+
+void receive_pool_trim(struct receive_pool *p) {
+    for (unsigned i = 0; i < RECEIVE_SPARES; i++) {
+        mem_free(p->mem, p->spares[i].data);
+        p->spares[i] = (struct receive_buffer){0};
+    }
+    mem_free(p->mem, p->spare);
+    p->spare = NULL;
+}
+
 void receive_pool_deinit(struct receive_pool *p) {
     p->freed = NULL;
     if (p->current) {
@@ -76,8 +108,7 @@ void receive_pool_deinit(struct receive_pool *p) {
         slab_drop(s);
     }
     ASSERT(p->budget.used_bytes == 0);
-    mem_free(p->mem, p->spare);
-    p->spare = NULL;
+    receive_pool_trim(p);
 }
 
 /* --- Frames. */
@@ -86,13 +117,14 @@ void receive_frame_release(struct receive_pool *p, struct frame *f) {
     struct frame old = *f;
     *f = (struct frame){0};
     if (old.slab) slab_drop(old.slab);
-    mem_free(p->mem, old.own);
+    buffer_drop(p, (struct receive_buffer){old.own, old.own_size});
     receive_pool_uncharge(p, old.charged);
 }
 
 void receive_frame_detach(struct receive_pool *p, struct frame *f) {
     if (!f->slab) return;
     struct receive_slab *s = f->slab;
+    f->own_size = f->size;
     f->own = mem_alloc(p->mem, f->size);
     memcpy(f->own, f->data, f->size);
     f->data = f->own;
@@ -111,13 +143,13 @@ void receiver_init(struct receiver *r, struct receive_pool *p, size_t max_frame_
 /* Gives up what is held; the bookkeeping of the connection stays. */
 static void receiver_reset(struct receiver *r) {
     struct receive_slab *s = r->slab;
-    uint8_t *own = r->own;
+    struct receive_buffer own = {r->own, r->own_size};
     size_t charged = r->charged;
     r->slab = NULL;
     r->own = r->at = NULL;
-    r->have = r->capacity = r->charged = 0;
+    r->have = r->capacity = r->own_size = r->charged = 0;
     if (s) slab_drop(s);
-    mem_free(r->pool->mem, own);
+    buffer_drop(r->pool, own);
     receive_pool_uncharge(r->pool, charged);
 }
 
@@ -152,12 +184,18 @@ static bool receiver_favoured(struct receiver *r) {
     return r->pool->favourite == r;
 }
 
+static void own_grow(struct receiver *r) {
+    if (r->own_size >= r->capacity) return;
+    r->own = r->at = mem_realloc(r->pool->mem, r->own, r->capacity);
+    r->own_size = r->capacity;
+}
+
 static struct env_bytes room_own(struct receiver *r) {
     size_t needs = receiver_needs(r);
     if (needs == 0) return (struct env_bytes){r->at + r->have, SIZE_FIELD - r->have};
     if (r->have == r->capacity) {
         r->capacity = own_capacity(r, needs);
-        r->own = r->at = mem_realloc(r->pool->mem, r->own, r->capacity);
+        own_grow(r);
     }
     ASSERT(r->have < r->capacity && r->capacity <= needs);
     return (struct env_bytes){r->at + r->have, r->capacity - r->have};
@@ -218,7 +256,9 @@ static void receiver_settle(struct receiver *r) {
     }
     s->used -= r->have;
     size_t capacity = needs ? own_capacity(r, needs) : SIZE_FIELD;
-    r->own = mem_alloc(r->pool->mem, capacity);
+    struct receive_buffer own = buffer_take(r->pool, capacity);
+    r->own = own.data;
+    r->own_size = own.size;
     memcpy(r->own, r->at, r->have);
     r->at = r->own;
     r->capacity = capacity;
@@ -235,9 +275,10 @@ static void receiver_take(struct receiver *r, size_t needs, struct frame *f) {
     if (r->own) {
         ASSERT(r->have == needs);
         f->own = r->own;
+        f->own_size = r->own_size;
         f->charged = r->charged;
         r->own = r->at = NULL;
-        r->have = r->capacity = r->charged = 0;
+        r->have = r->capacity = r->own_size = r->charged = 0;
     } else {
         r->slab->refs++;
         f->slab = r->slab;

@@ -33,6 +33,17 @@
 #define RECEIVE_AHEAD 8u
 #define RECEIVE_PEEK_BYTES ((size_t)4096) /* read into the slab when a large frame is expected: it will move anyway */
 
+/* Buffers of their own that frames have let go of and the next large ones get: with their pages, which the kernel would
+ * otherwise have to find and clear for every large request. */
+#define RECEIVE_SPARES 4u
+#define RECEIVE_SPARE_MIN ((size_t)64 << 10)
+#define RECEIVE_SPARE_MAX ((size_t)2 << 20)
+
+struct receive_buffer {
+    uint8_t *data;
+    size_t size;
+};
+
 struct receive_slab {
     struct receive_pool *pool;
     unsigned refs;
@@ -48,8 +59,9 @@ struct receive_pool {
     struct budget budget;
     struct receive_slab *current; /* owns a reference; NULL before the first byte */
     struct receive_slab *spare;
-    struct receiver *lent;      /* whom receiver_room gave a part of the slab last */
-    struct receiver *favourite; /* goes on though the budget is used up */
+    struct receive_buffer spares[RECEIVE_SPARES]; /* data NULL: none */
+    struct receiver *lent;                        /* whom receiver_room gave a part of the slab last */
+    struct receiver *favourite;                   /* goes on though the budget is used up */
     void (*freed)(
         void *ctx); /* the budget has room again, or the favourite's place is free; must not call back into the pool */
     void *ctx;
@@ -58,6 +70,8 @@ void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_by
                        void (*freed)(void *ctx), void *ctx);
 /* All receivers and frames must be gone. */
 void receive_pool_deinit(struct receive_pool *p);
+/* Nobody is connected: gives memory back that was kept for the next bytes. */
+void receive_pool_trim(struct receive_pool *p);
 /* Charges that are not tied to a slab: requests that wait. The budget may be overdrawn by them. */
 void receive_pool_charge(struct receive_pool *p, size_t bytes);
 void receive_pool_uncharge(struct receive_pool *p, size_t bytes);
@@ -68,7 +82,8 @@ struct frame {
     uint8_t *data;
     size_t size;
     struct receive_slab *slab; /* holds a reference, or */
-    uint8_t *own;              /* an allocation of its own */
+    uint8_t *own;              /* an allocation of its own, */
+    size_t own_size;           /* of this size */
     size_t charged;
 };
 void receive_frame_release(struct receive_pool *p, struct frame *f); /* NULL data: harmless; empties *f */
@@ -83,7 +98,8 @@ struct receiver {
     uint8_t *at;
     size_t have, capacity;
     struct receive_slab *slab; /* holds a reference, or */
-    uint8_t *own;              /* an allocation that begins at `at` and is for one frame only */
+    uint8_t *own;              /* an allocation that begins at `at` and is for one frame only, */
+    size_t own_size;           /* of this size: capacity or more */
     size_t charged;            /* for own */
     size_t proven;             /* size of the last whole frame: so much was sent before, and may be expected again */
 };

@@ -122,10 +122,10 @@ void partition_set_producer_expiration(struct partition *p, int64_t ms) {
 static void watches_call(struct partition *p) {
     struct list due;
     list_init(&due);
-    uint64_t high_watermark = stream_durable_end(p->stream);
+    uint64_t high_watermark = stream_durable_end(p->stream), start_offset = stream_durable_start(p->stream);
     LIST_EACH_SAFE(it, &p->watches) {
         struct partition_watch *w = LIST_ENTRY(it, struct partition_watch, node);
-        if (!p->closing && w->offset >= high_watermark) continue;
+        if (!p->closing && w->offset >= high_watermark && w->start_offset >= start_offset) continue;
         list_remove(it);
         list_push_back(&due, it);
     }
@@ -162,6 +162,7 @@ void partition_wake_soon(struct partition *p) {
 void partition_watch_init(struct partition_watch *w, void (*ready)(struct partition_watch *w)) {
     list_init(&w->node);
     w->offset = 0;
+    w->start_offset = UINT64_MAX;
     w->ready = ready;
 }
 
@@ -170,7 +171,8 @@ void partition_watch_on(struct partition *p, struct partition_watch *w, uint64_t
     ASSERT(list_empty(&w->node));
     w->offset = offset;
     list_push_back(&p->watches, &w->node);
-    if (p->closing || offset < stream_durable_end(p->stream)) partition_wake_soon(p);
+    bool due = offset < stream_durable_end(p->stream) || w->start_offset < stream_durable_start(p->stream);
+    if (p->closing || due) partition_wake_soon(p);
 }
 
 void partition_watch_off(struct partition_watch *w) {

@@ -69,9 +69,9 @@ struct partition_fetch {
     int32_t current_leader_epoch; /* -1: not checked. ERR_FENCED_LEADER_EPOCH, ERR_UNKNOWN_LEADER_EPOCH */
     int32_t last_fetched_epoch;   /* -1: not checked (v12 and later: diverging epoch) */
     size_t max_bytes;
-    bool whole_first; /* return one whole batch even above max_bytes */
+    bool whole_first;  /* return one whole batch even above max_bytes */
     uint64_t until_ns; /* from then on the store is not asked for more once there is something; 0: always */
-    bool cached_only; /* do not suspend for the store: ERR_BUSY if it would have to */
+    bool cached_only;  /* do not suspend for the store: ERR_BUSY if it would have to */
 };
 struct partition_fetched {
     uint64_t high_watermark, last_stable_offset, log_start_offset;
@@ -88,12 +88,12 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
 /* Bytes that are ready at `offset` (below the high watermark), roughly and without I/O: for min.bytes. */
 uint64_t partition_ready_bytes(const struct partition *p, uint64_t offset);
 
-/* Whoever waits for the high watermark to pass `offset` (or for an error: close, trim): `ready` is called once, on
- * the partition's loop, outside any fiber, and the
- * watch is off again. Costs nothing while nothing happens. */
+/* Whoever waits for the high watermark to pass `offset`, for the log start to pass `start_offset` (set it after the init;
+ * else that does not matter), or for the close: `ready` is called once, on the partition's loop, outside any fiber, and
+ * the watch is off again. Costs nothing while nothing happens. */
 struct partition_watch {
     struct list node;
-    uint64_t offset;
+    uint64_t offset, start_offset;
     void (*ready)(struct partition_watch *w);
 };
 void partition_watch_init(struct partition_watch *w, void (*ready)(struct partition_watch *w));

@@ -172,6 +172,7 @@ struct ledger {
     struct incarnation creator;
     struct map64 views; /* stream id -> struct view * */
     uint8_t wal_id[16];
+    struct wal_membership members;
     uint64_t next; /* number behind the last entry */
     bool any;
 };
@@ -371,6 +372,7 @@ static void entry_apply(struct ledger *l, const struct stored_entry *x) {
     if (failed(c)) return;
     if (x->header.kind == OBJLOG_CHECKPOINT) views_all_there(l, x);
     memcpy(l->wal_id, head.wal_id, sizeof(l->wal_id));
+    if (head.members.version > 0 && head.members.version >= l->members.version) l->members = head.members;
 }
 
 /* --- What ranges name. */
@@ -454,6 +456,7 @@ static void tell_streams(struct ledger *l) {
             struct sim_check_stream s = {
                 .topic = t->name, .partition = k, .id = p->stream, .epoch = p->epoch, .owner = p->owner};
             memcpy(s.wal_id, l->wal_id, sizeof(s.wal_id));
+            s.members = l->members;
             if (v) {
                 s.start = v->start;
                 s.end = v->end;

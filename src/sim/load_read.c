@@ -21,8 +21,10 @@ struct place {
     int64_t next; /* -1: to be looked up */
     bool inside;  /* chosen, so that a batch may begin below */
     bool changed; /* since the session was told */
+    bool left;    /* the session was asked to forget it */
+    bool told;    /* within the session, what follows */
     struct check_look look;
-    int64_t high_watermark, start;
+    int64_t high_watermark, start, told_start;
     int64_t refused; /* the offset that was out of range; -1: none */
     uint64_t refused_inc;
 };
@@ -303,6 +305,7 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
         r->view_known = false;
         return true;
     }
+    p->told = got->error_code == 0;
     if (got->error_code == KAFKA_OFFSET_OUT_OF_RANGE) {
         check_partition_out_of_range(l->check, log_of(p), inc, &p->look, p->next);
         p->refused = p->next;
@@ -321,6 +324,7 @@ static bool take_place(struct follower *r, struct place *p, const struct kafka_f
     }
     check_partition_ends(l->check, log_of(p), inc, &p->look, got->high_watermark, got->log_start_offset);
     p->high_watermark = got->high_watermark;
+    p->told_start = got->log_start_offset;
     int64_t before = p->next, end_before = log_of(p)->end;
     size_t size = got->records.size > 0 ? (size_t)got->records.size : 0;
     bool good = r->version < 4 ? take_set(r, p, got->records.data, size, NULL, inc)
@@ -343,7 +347,12 @@ static int32_t fill_fetch(struct follower *r, struct kafka_fetch_request_topic *
     for (size_t i = 0; i < r->place_count; i++) {
         struct place *p = &r->places[i];
         p->look = check_partition_look(l->check, log_of(p));
-        if (p->next < 0 || (r->session_epoch > 0 && !p->changed)) continue;
+        if (r->session_epoch == 0) p->left = p->told = false;
+        if (p->left && sim_chance(l->world, 0.3)) {
+            p->left = p->told = false;
+            p->changed = true;
+        }
+        if (p->left || p->next < 0 || (r->session_epoch > 0 && !p->changed)) continue;
         kafka_fetch_request_partition_init(&parts[n]);
         parts[n].partition = p->partition;
         parts[n].fetch_offset = p->next;
@@ -377,7 +386,20 @@ static struct place *place_of_answer(struct follower *r, const struct kafka_fetc
     return NULL;
 }
 
+/* What an incremental answer does not mention is as it was. */
+static bool take_silence(struct follower *r, const bool *mentioned) {
+    struct load *l = r->load;
+    uint64_t inc = load_incarnation(l, &r->client);
+    for (size_t i = 0; i < r->place_count; i++) {
+        const struct place *p = &r->places[i];
+        if (mentioned[i] || !p->told || p->left || !place_is_certain(r, p, r->version >= 13, inc)) continue;
+        check_partition_ends(l->check, log_of(p), inc, &p->look, p->high_watermark, p->told_start);
+    }
+    return !sim_failed(l->world);
+}
+
 static bool take_fetch(struct follower *r, const struct kafka_fetch_response *answer) {
+    bool mentioned[PLACES_MAX] = {false}, incremental = r->session_epoch > 0;
     if (answer->error_code != 0) {
         r->session_epoch = 0;
         return answer->error_code == KAFKA_FETCH_SESSION_ID_NOT_FOUND ||
@@ -398,10 +420,35 @@ static bool take_fetch(struct follower *r, const struct kafka_fetch_response *an
                 return false;
             }
             load_judge(r->load, &r->client, KAFKA_API_FETCH, got->error_code, false);
+            if (p->left) {
+                sim_fail_about(r->load->world, check_partition_subject(log_of(p)),
+                               "a session has forgotten %s-%d, and a reader is told of it", p->topic->name->name,
+                               p->partition);
+                return false;
+            }
+            mentioned[p - r->places] = true;
             if (p->next >= 0) good = take_place(r, p, got);
         }
     }
-    return good;
+    return good && (!incremental || take_silence(r, mentioned));
+}
+
+/* Now and then a session no longer wants one of its partitions, for a while. */
+static void fill_forgotten(struct follower *r, struct kafka_fetch_request *q,
+                           struct kafka_fetch_request_forgotten_topic *topic, int32_t *partition) {
+    struct load *l = r->load;
+    if (r->session_epoch == 0 || r->place_count < 2 || !sim_chance(l->world, 0.1)) return;
+    struct place *p = &r->places[sim_between(l->world, 0, r->place_count - 1)];
+    if (p->left || p->next < 0 || !p->told) return;
+    p->left = true;
+    kafka_fetch_request_forgotten_topic_init(topic);
+    topic->topic = kafka_string_of(p->topic->name->name);
+    topic->topic_id = p->topic->id;
+    *partition = p->partition;
+    topic->partitions.items = partition;
+    topic->partitions.count = 1;
+    q->forgotten_topics_data.items = topic;
+    q->forgotten_topics_data.count = 1;
 }
 
 static bool fetch_once(struct follower *r) {
@@ -410,17 +457,19 @@ static bool fetch_once(struct follower *r) {
     struct kafka_fetch_request_topic topics[PLACES_MAX];
     struct kafka_fetch_request q;
     struct kafka_fetch_response answer;
-    int32_t topic_count;
+    struct kafka_fetch_request_forgotten_topic forgotten;
+    int32_t topic_count, forgotten_partition;
     bool sessions = r->sessions && r->version >= 7;
     if (!sessions) r->session_epoch = 0;
+    kafka_fetch_request_init(&q);
+    fill_forgotten(r, &q, &forgotten, &forgotten_partition);
     int32_t count = fill_fetch(r, topics, parts, &topic_count);
     if (count == 0 && r->session_epoch == 0) {
         load_pause(l);
         return true;
     }
-    kafka_fetch_request_init(&q);
     q.max_wait_ms = (int32_t)sim_between(l->world, 0, 500);
-    q.min_bytes = 1;
+    q.min_bytes = sim_chance(l->world, 0.8) ? 1 : (int32_t)sim_between(l->world, 0, 3000);
     q.max_bytes = 200000;
     q.isolation_level = (int8_t)sim_between(l->world, 0, 1);
     q.session_id = sessions && r->session_epoch > 0 ? r->session_id : 0;

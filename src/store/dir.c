@@ -35,7 +35,11 @@
 #define MARKER_NEW "oxbow-store.new"
 #define FORMAT_VERSION 1u
 #define DIRECT_FROM_BYTES                                                                                              \
-    ((size_t)128 << 10) /* so much is read past the page cache: the block cache keeps what is wanted again */
+    ((size_t)128 << 10)  /* so much is read past the page cache: the block cache keeps what is wanted again */
+#define READS_AT_ONCE 4u /* a disk is busy with these, and workers are left for what writes */
+/* In pieces of this size, a multiple of the alignment: what other files need of the disk, the write-ahead log above all,
+ * waits behind some hundred kilobytes, not behind megabytes; and the disk is as quick. */
+#define DIRECT_PIECE ((size_t)256 << 10)
 #define DIRECT_ALIGN ((size_t)4096) /* of position, size and memory of such a read */
 
 enum err dir_err(int errno_value) {
@@ -101,8 +105,8 @@ struct get_job {
 /* Reads data[0 .. size) from `position`, or less at the end of the file; *done grows. */
 static enum err read_fully(int fd, uint8_t *data, size_t size, uint64_t position, bool background, size_t *done) {
     while (*done < size) {
-        size_t left = size - *done, part = background && left > DIRECT_BYTES ? DIRECT_BYTES : left;
-        ssize_t n = pread(fd, data + *done, part, (off_t)(position + *done));
+        size_t piece = size - *done < DIRECT_PIECE ? size - *done : DIRECT_PIECE;
+        ssize_t n = pread(fd, data + *done, piece, (off_t)(position + *done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return errno == EIO ? ERR_IO : errno == EINVAL ? ERR_UNSUPPORTED : dir_err(errno);
         if (n == 0) return OK;
@@ -413,8 +417,12 @@ static void open_read_only_run(void *arg) {
 static enum err dir_store_open(struct env *env, const char *path, const struct store_ops *ops, fiber_fn *run,
                                struct store **out, const char **why) {
     struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
-    d->base = (struct store){
-        .magic = STORE_MAGIC, .ops = ops, .env = env, .exclusive = ops == &dir_ops, .list_consistent = true};
+    d->base = (struct store){.magic = STORE_MAGIC,
+                             .ops = ops,
+                             .env = env,
+                             .exclusive = ops == &dir_ops,
+                             .gets_at_once = READS_AT_ONCE,
+                             .list_consistent = true};
     INIT_OBJ(d, DIR_STORE_MAGIC);
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') size--;

@@ -76,6 +76,8 @@ struct store {
      * earlier holder is dead and
      * that nothing of theirs is under way. Only then may fences of dead incarnations be deleted. */
     bool exclusive;
+    /* So many large GETs at once get all that it can give: more only hold up what else is asked of it. 0: not known. */
+    unsigned gets_at_once;
     /* New objects show up in LIST at once (a store where they do not is refused for clusters). */
     bool list_consistent;
     /* A put without condition of more bytes than this is sent in parts of this size, each a request on the bill; 0:

@@ -8,7 +8,8 @@
 #include "base/crc32c.h"
 #include "kafka/batch.h"
 
-#define HEAD_VERSION 1u
+#define HEAD_VERSION 1u        /* without */
+#define HEAD_VERSION_MIRROR 2u /* and with the members of a mirrored WAL */
 #define DATA_MAGIC 0x5444584fu /* "OXDT" */
 #define DATA_VERSION 2u
 #define DATA_VERSION_OLDEST 1u
@@ -242,14 +243,19 @@ enum err object_batch_view(const struct record_header *h, const uint8_t *payload
 }
 
 void object_head_begin(struct buf *out, const struct object_head *h) {
-    buf_u16(out, HEAD_VERSION);
+    buf_u16(out, h->members.version > 0 ? HEAD_VERSION_MIRROR : HEAD_VERSION);
     buf_u16(out, 0);
     buf_u32(out, h->section_count);
     buf_u32(out, h->state_count);
     buf_u32(out, 0);
-    buf_put(out, h->wal_id, 16);
+    buf_put(out, h->members.count > 0 ? h->members.ids[0] : h->wal_id, 16);
     buf_u8(out, h->closed);
     buf_zero(out, 7);
+    if (h->members.version == 0) return;
+    buf_u64(out, h->members.version);
+    buf_u32(out, h->members.count);
+    buf_u32(out, 0);
+    buf_put(out, h->members.ids, (size_t)16 * h->members.count);
 }
 
 void object_head_section(struct buf *out, struct stream_id stream, int32_t epoch, enum object_section_kind kind,
@@ -273,9 +279,24 @@ void object_head_state(struct buf *out, const struct object_state_pointer *p) {
     buf_u64(out, p->position);
 }
 
+static enum err members_decode(struct reader *r, struct wal_membership *out) {
+    out->version = reader_u64(r);
+    uint32_t count = reader_u32(r);
+    (void)reader_u32(r);
+    if (r->failed) return ERR_TRUNCATED;
+    if (out->version == 0 || count > WAL_MEMBERS_MAX) return ERR_CORRUPT;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *id = reader_bytes(r, 16);
+        if (id) memcpy(out->ids[i], id, 16);
+    }
+    out->count = r->failed ? 0 : count;
+    return OK;
+}
+
 enum err object_head_decode(struct reader *r, struct object_head *out) {
     uint16_t version = reader_u16(r);
-    if (!r->failed && version != HEAD_VERSION) return version > HEAD_VERSION ? ERR_VERSION : ERR_CORRUPT;
+    if (!r->failed && (version < HEAD_VERSION || version > HEAD_VERSION_MIRROR))
+        return version > HEAD_VERSION_MIRROR ? ERR_VERSION : ERR_CORRUPT;
     (void)reader_u16(r);
     out->section_count = reader_u32(r);
     out->state_count = reader_u32(r);
@@ -284,6 +305,11 @@ enum err object_head_decode(struct reader *r, struct object_head *out) {
     if (id) memcpy(out->wal_id, id, 16);
     out->closed = reader_u8(r) != 0;
     (void)reader_bytes(r, 7);
+    out->members = (struct wal_membership){0};
+    if (version == HEAD_VERSION_MIRROR) {
+        enum err e = members_decode(r, &out->members);
+        if (e != OK) return e;
+    }
     return r->failed ? ERR_TRUNCATED : OK;
 }
 

@@ -2,6 +2,8 @@
  *
  * Ledger entry (an object log entry, objlog/objlog.h). Head:
  *    u16 version = 1, u16 zero, u32 section count, u32 state count, u32 zero, 16 bytes WAL id, u8 closed, 7 zero bytes
+ *    version 2, of a broker with a mirrored WAL: the WAL id is that of its first member, or zero; behind the zero bytes follow
+ *       u64 membership version, u32 member count (0..WAL_MEMBERS_MAX), u32 zero, and 16 bytes WAL id for each member
  *    sections: u64 stream, i32 partition epoch, u32 kind, u32 size, then `size` bytes: a state as state_encode writes it
  *       kind 1, appended: the delta of the section's batches, with its range
  *       kind 2, ranges replaced: a delta with nothing but the new range
@@ -108,7 +110,8 @@ struct object_state_pointer {
 struct object_head {
     uint32_t section_count, state_count;
     uint8_t wal_id[16];
-    bool closed; /* the writer stopped in order: nothing of it is in a WAL */
+    bool closed;                   /* the writer stopped in order: nothing of it is in a WAL */
+    struct wal_membership members; /* of a mirrored WAL; else none */
 };
 /* Starts a head; sections, then state pointers follow, in this order, as counted. */
 void object_head_begin(struct buf *out, const struct object_head *h);

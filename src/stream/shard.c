@@ -3,6 +3,37 @@
 #include "base/assert.h"
 #include "stream/streams_priv.h"
 
+/* When a block is sealed. A group costs its write, an interrupt and a wake-up, some 25 us of processor time, whatever is
+ * in it: so what comes while a write is under way waits for that one, and is one group then. Where the device is slow
+ * waiting costs more than it saves, and blocks that are large are worth a write of their own: then several are under way,
+ * up to WAL_DEPTH. */
+#define GROUP_WORTH_BYTES (64u << 10) /* for each write that is under way */
+#define GROUP_WAIT_NS (300 * NS_PER_US)
+
+static uint64_t lane_depth(const struct lane *n) {
+    if (n->number % LANE_KINDS == LANE_LEDGER) return LANE_LEDGER_DEPTH;
+    uint64_t depth = 1 + n->open->size / GROUP_WORTH_BYTES + n->write_ns / GROUP_WAIT_NS;
+    return depth < WAL_DEPTH ? depth : WAL_DEPTH;
+}
+
+/* Groups form until the end of this turn of the loop. */
+static void seal_soon(struct lane *n) {
+    if (n->seal_posted || n->sealed_sequence - n->durable_sequence >= lane_depth(n)) return;
+    n->seal_posted = true;
+    loop_post(n->shard->loop, &n->seal_mail);
+}
+
+/* How long small writes take. Mostly the shortest that were seen: what took longer waited for others, or for us. */
+static void lane_time_write(struct lane *n) {
+    uint64_t took = env_now_ns(n->shard->engine->env) - n->timed_ns;
+    n->timed_sequence = 0;
+    if (took < n->write_ns) {
+        n->write_ns -= (n->write_ns - took) / 2;
+    } else {
+        n->write_ns += (took - n->write_ns) / 64;
+    }
+}
+
 /* Once the shard is stopped, whoever waited for what is in the open block has been told: it goes nowhere any more. The WAL
  * may be given up, and its last write end after that. */
 static void seal_if_due(struct lane *n) {
@@ -19,6 +50,22 @@ static void durable_mail_deliver(struct mail *m) {
     struct lane *n = CONTAINER_OF(m, struct lane, durable_mail);
     atomic_store(&n->durable_mail_out, false);
     lane_on_durable(n, atomic_load(&n->posted_durable));
+}
+
+/* Its share of what the engine may have. */
+static struct read_cache *block_cache_create(const struct streams *s) {
+    const struct streams_options *o = &s->options;
+    uint64_t limit = o->cache_block_bytes / s->shard_count, ahead = o->read_ahead_bytes / s->shard_count;
+    unsigned gets = o->read_gets_max ? o->read_gets_max : READ_GETS_DEFAULT;
+    if (s->store->gets_at_once > 0 && gets > s->store->gets_at_once) gets = s->store->gets_at_once;
+    struct read_cache_options c = {.env = s->env,
+                                   .store = s->store,
+                                   .generation = s->generation,
+                                   .limit_bytes = limit,
+                                   .ahead_bytes = ahead > 0 && ahead < limit / 2 ? ahead : limit / 2,
+                                   .gets_max = gets > s->shard_count ? gets / s->shard_count : 1};
+    c.lent_bytes = c.ahead_bytes;
+    return read_cache_create(&c);
 }
 
 void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index) {
@@ -38,7 +85,7 @@ void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, un
     }
     h->cache_limit = s->options.cache_log_bytes / s->shard_count;
     if (h->cache_limit < 4ull * COMMIT_SLAB_SIZE) h->cache_limit = 4ull * COMMIT_SLAB_SIZE;
-    h->blocks = read_cache_create(s->env, s->store, s->generation, s->options.cache_block_bytes / s->shard_count);
+    h->blocks = block_cache_create(s);
 }
 
 static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
@@ -206,7 +253,7 @@ static enum err change_lane(struct stream *s) {
 
 void stream_set_durability(struct stream *s, enum stream_durability durability) {
     CHECK_OBJ(s, STREAM_MAGIC);
-    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !s->shard->engine->wal;
+    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !log_wal_is(s->shard->engine);
     s->wanted_lane = by_ledger ? LANE_LEDGER : LANE_WAL;
 }
 
@@ -214,7 +261,7 @@ enum err stream_reserve(struct stream *s, size_t size) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
     if (size > (1u << 30) ||
-        (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2))
+        (log_wal_is(h->engine) && slab_size_for(size) + ENV_FILE_ALIGN > log_wal_capacity(h->engine) / 2))
         return ERR_TOO_LARGE;
     if (h->stopped) return h->stop_reason;
     enum err e = change_lane(s);
@@ -269,6 +316,10 @@ void lane_seal(struct lane *n) {
     n->open = NULL;
     block_seal(b, env_now_ns(h->engine->env));
     n->sealed_sequence = block_sequence(b);
+    if (n->timed_sequence == 0 && b->padded <= GROUP_WORTH_BYTES) {
+        n->timed_sequence = n->sealed_sequence;
+        n->timed_ns = b->sealed_ns;
+    }
     if (n->number % LANE_KINDS == LANE_LEDGER) {
         /* No WAL writes the header; who evicts the slab finds the block's size there (evict_oldest). */
         struct group_header g = {.kind = GROUP_RECORDS,
@@ -346,13 +397,10 @@ void stream_append(struct stream *s, const struct stream_record *r) {
     }
     fifo_push(n, &f);
     s->pending++;
-    /* Groups form while a write is in flight; when idle, at the end of this turn of the loop. */
-    uint64_t depth = s->lane == LANE_WAL ? WAL_DEPTH : LANE_LEDGER_DEPTH;
     if (n->open->size >= BLOCK_SIZE_MAX) {
         lane_seal(n);
-    } else if (!n->seal_posted && n->sealed_sequence - n->durable_sequence < depth) {
-        n->seal_posted = true;
-        loop_post(h->loop, &n->seal_mail);
+    } else {
+        seal_soon(n);
     }
 }
 
@@ -362,6 +410,7 @@ void lane_on_durable(struct lane *n, uint64_t sequence) {
     if (sequence <= n->durable_sequence) return;
     ASSERT(sequence <= n->sealed_sequence);
     n->durable_sequence = sequence;
+    if (n->timed_sequence > 0 && n->timed_sequence <= sequence) lane_time_write(n);
     struct stream *last = NULL;
     while (n->fifo_count > 0 && n->fifo[n->fifo_head].sequence <= sequence) {
         struct shard_fifo f = n->fifo[n->fifo_head];
@@ -384,7 +433,7 @@ void lane_on_durable(struct lane *n, uint64_t sequence) {
         if (last->pending == 0) waitq_wake_all(&last->quiet);
         if (last->durable) last->durable(last->ctx);
     }
-    if (!n->seal_posted) seal_if_due(n);
+    if (!n->shard->stopped && n->open && n->open->records > 0) seal_soon(n);
 }
 
 static void add_range(struct stream *s, const struct state_range *r) {

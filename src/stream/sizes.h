@@ -38,6 +38,9 @@
 #define LOOK_BEHIND_BYTES (512u << 10)
 #define WINDOW_MIN (16u << 10)
 #define WINDOW_MAX (128u << 10)
+#define READ_GET_MAX (64u << 10)
+#define READ_GAP_MAX (2u << 10)
+#define VERIFY_HERE_MAX (8u << 10)
 #define FIRST_READ_BYTES (20u << 10)
 #else
 #define COMMIT_SLAB_SIZE (2u << 20) /* one allocation of the log cache */
@@ -77,7 +80,10 @@
 #define LOOK_BEHIND_BYTES                                                                                              \
     (16u << 20)                     /* how far behind the end of the ring recovery looks for what should not be there */
 #define WINDOW_MIN (512u << 10)     /* read-ahead of a reader that has just begun, */
-#define WINDOW_MAX (4u << 20)       /* and of one that has read on and on */
+#define WINDOW_MAX (16u << 20)      /* and of one that has read on and on; */
+#define READ_GET_MAX (4u << 20)     /* so much of it in one GET, or a single block that is larger */
+#define READ_GAP_MAX (128u << 10)   /* between two parts of an object that are wanted: cheaper than another GET */
+#define VERIFY_HERE_MAX (128u << 10) /* what is read back is verified on the loop up to this size, else by a worker */
 #define FIRST_READ_BYTES (1u << 20) /* a piece up to this size is read whole with its index */
 #endif
 

@@ -253,7 +253,7 @@ static bool section_empty(const struct section *t) {
 static void encode_head(struct upload *u) {
     struct object_head head = {0};
     for (size_t i = 0; i < u->count; i++) head.section_count += !section_empty(u->sections[i]);
-    memcpy(head.wal_id, u->s->wal_id, sizeof(head.wal_id));
+    log_wal_names(u->s, &head);
     object_head_begin(&u->head, &head);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
@@ -359,7 +359,7 @@ static void commit_entry(struct upload *u) {
         mails[lane / LANE_KINDS]->uploaded_sequence[lane % LANE_KINDS] = block_sequence(b);
     }
     upload_post_mails(s, mails);
-    if (trim > 0 && s->wal_mode == WAL_MODE_ON) wal_trim(s->wal, trim);
+    if (trim > 0 && s->wal_mode == WAL_MODE_ON) log_wal_trim(s, trim);
     checkpoint_entry_made(s);
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
@@ -558,7 +558,7 @@ static void wal_retry_later(struct streams *s) {
 /* Everything the failed WAL held is in the ledger. Blocks that came meanwhile are put into it again. */
 static void restart_wal(void *arg) {
     struct streams *s = arg;
-    enum err e = wal_restart(s->wal);
+    enum err e = log_wal_restart(s);
     if (e == ERR_FENCED) log_fatal(s, e, "the WAL was taken over");
     s->wal_restarting = false;
     if (e != OK) {
@@ -567,13 +567,13 @@ static void restart_wal(void *arg) {
         ASSERT(list_empty(&s->queues[QUEUE_PENDING].blocks) && s->queues[QUEUE_UNACKED].under_way == 0);
         s->wal_mode = WAL_MODE_ON;
         s->wal_attempt = 0;
-        log_info(s->env->log, "wal works again", "path=%s", wal_path(s->wal));
+        log_info(s->env->log, "wal works again", "path=%s", log_wal_path(s));
         struct block_queue *q = &s->queues[QUEUE_UNACKED];
         for (struct list *n; (n = list_pop_front(&q->blocks)) != NULL;) {
             struct block *b = LIST_ENTRY(n, struct block, node);
             q->bytes -= b->size;
             b->written = false;
-            wal_submit(s->wal, b);
+            log_wal_submit(s, b);
         }
     }
     waitq_wake_all(&s->upload_done);
@@ -606,7 +606,7 @@ static uint64_t flush_due_ns(const struct streams *s, const struct block_queue *
 static uint64_t upload_due_ns(struct streams *s, const struct block_queue *q) {
     if (s->flushing > 0 || s->upload_wanted || s->wal_mode == WAL_MODE_FAILED) return 0;
     if (q->bytes >= s->options.upload_bytes) return 0;
-    if (wal_used_bytes(s->wal) > wal_capacity(s->wal) / 100 * s->options.upload_wal_percent) return 0;
+    if (log_wal_used_bytes(s) > log_wal_capacity(s) / 100 * s->options.upload_wal_percent) return 0;
     uint64_t oldest_ns = LIST_ENTRY(q->blocks.next, struct block, node)->opened_ns;
     return oldest_ns + s->options.upload_interval_ms * NS_PER_MS;
 }

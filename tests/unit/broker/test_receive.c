@@ -246,12 +246,67 @@ static void test_favourite(void **state) {
     receive_pool_deinit(&pool);
 }
 
+/* One large frame, whole or only its beginning. */
+static struct frame large_frame(struct receiver *r, size_t size) {
+    for (size_t done = 0; done < size + 4;) {
+        struct env_bytes room = receiver_room(r);
+        size_t n = room.size < size + 4 - done ? room.size : size + 4 - done;
+        memset(room.data, 0xab, n);
+        if (done == 0) be32_put(room.data, (uint32_t)size);
+        receiver_received(r, n);
+        done += n;
+        struct frame f;
+        int64_t announced;
+        if (receiver_next(r, &f, &announced) == OK) return f;
+    }
+    assert_true(false);
+    return (struct frame){0};
+}
+
+/* The pages of large requests are used again, the newest first, and not for ever. */
+static void test_large_buffers_are_used_again(void **state) {
+    (void)state;
+    struct receive_pool p;
+    struct receiver r;
+    receive_pool_init(&p, &mem, 64u << 20, NULL, NULL, NULL);
+    receiver_init(&r, &p, 8u << 20);
+    struct frame a = large_frame(&r, 1u << 20), b = large_frame(&r, 1u << 20);
+    const uint8_t *first = a.own, *second = b.own;
+    assert_non_null(first);
+    assert_ptr_not_equal(first, second);
+    receive_frame_release(&p, &a);
+    receive_frame_release(&p, &b);
+    struct frame c = large_frame(&r, 1000u << 10), d = large_frame(&r, 1u << 20);
+    assert_ptr_equal(c.own, second); /* also for one that is smaller */
+    assert_ptr_equal(d.own, first);
+    struct frame large = large_frame(&r, RECEIVE_SPARE_MAX + 1);
+    struct frame more[RECEIVE_SPARES];
+    for (size_t i = 0; i < RECEIVE_SPARES; i++) more[i] = large_frame(&r, 1u << 20);
+    receive_frame_release(&p, &large);
+    receive_frame_release(&p, &c);
+    receive_frame_release(&p, &d);
+    for (size_t i = 0; i < RECEIVE_SPARES; i++) receive_frame_release(&p, &more[i]);
+    assert_int_equal(p.budget.used_bytes, RECEIVE_SLAB_BYTES); /* what is kept is nobody's */
+    size_t kept = 0;
+    for (size_t i = 0; i < RECEIVE_SPARES; i++) kept += p.spares[i].size;
+    assert_in_range(kept, 3u << 20, RECEIVE_SPARES * RECEIVE_SPARE_MAX);
+    receive_pool_trim(&p);
+    for (size_t i = 0; i < RECEIVE_SPARES; i++) assert_null(p.spares[i].data);
+    receiver_deinit(&r);
+    receive_pool_deinit(&p);
+    assert_int_equal(atomic_load(&mem.allocated_bytes), 0);
+}
+
 int main(void) {
     mem_init_heap(&mem);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_splits),       cmocka_unit_test(test_kept_frames_stay),
-        cmocka_unit_test(test_bad_sizes),           cmocka_unit_test(test_announcing_costs_nothing),
-        cmocka_unit_test(test_buffer_follows_data), cmocka_unit_test(test_favourite),
+        cmocka_unit_test(test_random_splits),
+        cmocka_unit_test(test_kept_frames_stay),
+        cmocka_unit_test(test_bad_sizes),
+        cmocka_unit_test(test_announcing_costs_nothing),
+        cmocka_unit_test(test_buffer_follows_data),
+        cmocka_unit_test(test_favourite),
+        cmocka_unit_test(test_large_buffers_are_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
