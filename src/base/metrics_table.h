@@ -55,6 +55,17 @@ COUNTER(M_MERGED_BYTES, "oxbow_merged_bytes_total", METRIC_LABEL_NONE, "Bytes of
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
+COUNTER(M_CLEANER_PASSES, "oxbow_log_cleaner_passes_total", METRIC_LABEL_NONE, "Passes of log compaction that ended.")
+COUNTER(M_CLEANER_FAILURES, "oxbow_log_cleaner_failures_total", METRIC_LABEL_NONE,
+        "Passes of log compaction that failed.")
+COUNTER(M_CLEANER_BYTES_BEFORE, "oxbow_log_cleaner_bytes_before_total", METRIC_LABEL_NONE,
+        "Bytes of records that log compaction looked at.")
+COUNTER(M_CLEANER_BYTES_AFTER, "oxbow_log_cleaner_bytes_after_total", METRIC_LABEL_NONE,
+        "Bytes of records that it left of them.")
+COUNTER(M_CLEANER_RECORDS_REMOVED, "oxbow_log_cleaner_records_removed_total", METRIC_LABEL_NONE,
+        "Records that log compaction removed.")
+COUNTER(M_CLEANER_RECORDS_WITHOUT_KEY, "oxbow_log_cleaner_records_without_key_total", METRIC_LABEL_NONE,
+        "Records without a key that log compaction met in compacted topics, and removed.")
 COUNTER(M_GROUP_REBALANCES, "oxbow_group_rebalances_total", METRIC_LABEL_NONE,
         "Rebalances of consumer groups that began.")
 COUNTER(M_GROUP_MEMBERS_EXPIRED, "oxbow_group_members_expired_total", METRIC_LABEL_NONE,
@@ -71,6 +82,16 @@ COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")
 GAUGE(M_PARTITIONS, "oxbow_partitions", METRIC_LABEL_NONE, "Open partitions.")
+GAUGE(M_CLEANER_MAP_BYTES, "oxbow_log_cleaner_map_bytes", METRIC_LABEL_NONE,
+      "Memory for the keys of the partition that is being compacted.")
+GAUGE(M_CLEANER_DIRTY_PERCENT, "oxbow_log_cleaner_max_dirty_percent", METRIC_LABEL_NONE,
+      "The largest share of bytes not yet compacted among compacted partitions.")
+GAUGE(M_CLEANER_DELAY_SECONDS, "oxbow_log_cleaner_max_compaction_delay_seconds", METRIC_LABEL_NONE,
+      "The longest by which a record has outstayed max.compaction.lag.ms.")
+GAUGE(M_CLEANER_UNCLEANABLE_PARTITIONS, "oxbow_log_cleaner_uncleanable_partitions", METRIC_LABEL_NONE,
+      "Partitions that cannot be compacted: something in them is damaged.")
+GAUGE(M_CLEANER_UNCLEANABLE_BYTES, "oxbow_log_cleaner_uncleanable_bytes", METRIC_LABEL_NONE,
+      "Bytes not yet compacted of those.")
 GAUGE(M_COORDINATORS, "oxbow_coordinators", METRIC_LABEL_NONE, "Group coordinators that are loaded.")
 GAUGE(M_GROUPS_EMPTY, "oxbow_groups_empty", METRIC_LABEL_NONE, "Consumer groups without members.")
 GAUGE(M_GROUPS_PREPARING, "oxbow_groups_preparing_rebalance", METRIC_LABEL_NONE,

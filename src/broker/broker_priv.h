@@ -93,6 +93,8 @@ enum err broker_checked(struct broker *b, enum err e) WARN_UNUSED;
 /* tidy.c: begins when the broker serves; fibers of `background`, which end soon after the stop. Loop 0. */
 void broker_tidy_begin(struct broker *b);
 void broker_tidy_stop(struct broker *b);
+/* clean.c: log compaction, the same; broker_tidy_stop ends it. */
+void broker_clean_begin(struct broker *b);
 void broker_publish_all(struct broker *b);
 /* What is set of a node's configuration while it runs (META_ALL_BROKERS: of all), and what follows from it. */
 enum err broker_configure_self(struct broker *b, int32_t node_id, const struct meta_config *changes,

@@ -1,13 +1,16 @@
 #include "broker/config.h"
 
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/nearest.h"
 #include "broker/properties.h"
 #include "broker/url.h"
+#include "partition/topic_config.h"
 
 /* --- The table, as data. */
 
@@ -15,6 +18,7 @@
 #define CONFIG_BOOL(f, n, d, t) [CONFIG_##f] = {n, CONFIG_TYPE_BOOL, "", 0, 1, t},
 #define CONFIG_INT(f, n, d, lo, hi, t) [CONFIG_##f] = {n, CONFIG_TYPE_INT, "", lo, hi, t},
 #define CONFIG_LONG(f, n, d, lo, hi, t) [CONFIG_##f] = {n, CONFIG_TYPE_LONG, "", lo, hi, t},
+#define CONFIG_DOUBLE(f, n, d, lo, hi, t) [CONFIG_##f] = {n, CONFIG_TYPE_DOUBLE, "", lo, hi, t},
 #define CONFIG_COUNT(f, n, lo, hi, t) [CONFIG_##f] = {n, CONFIG_TYPE_COUNT, "", lo, hi, t},
 #define CONFIG_SIZE(f, n, d, lo, hi, t) [CONFIG_##f] = {n, CONFIG_TYPE_SIZE, "", lo, hi, t},
 #define CONFIG_STRING(f, n, d, t) [CONFIG_##f] = {n, CONFIG_TYPE_STRING, "", 0, 0, t},
@@ -35,6 +39,7 @@ struct row_more { /* what config_row() does not show */
 #define CONFIG_BOOL(f, n, d, t) [CONFIG_##f] = {AT(f), d, NULL},
 #define CONFIG_INT(f, n, d, lo, hi, t) [CONFIG_##f] = {AT(f), d, NULL},
 #define CONFIG_LONG(f, n, d, lo, hi, t) [CONFIG_##f] = {AT(f), d, NULL},
+#define CONFIG_DOUBLE(f, n, d, lo, hi, t) [CONFIG_##f] = {AT(f), 0, d},
 #define CONFIG_COUNT(f, n, lo, hi, t) [CONFIG_##f] = {AT(f), 0, NULL},
 #define CONFIG_SIZE(f, n, d, lo, hi, t) [CONFIG_##f] = {AT(f), d, NULL},
 #define CONFIG_STRING(f, n, d, t) [CONFIG_##f] = {AT(f), 0, d},
@@ -57,6 +62,7 @@ struct entry {
 #define CONFIG_BOOL(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
 #define CONFIG_INT(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
 #define CONFIG_LONG(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_DOUBLE(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
 #define CONFIG_COUNT(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
 #define CONFIG_SIZE(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
 #define CONFIG_STRING(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
@@ -288,6 +294,24 @@ static enum err set_number(struct config *c, enum config_property p, const char 
     return OK;
 }
 
+/* Its maximum is written as INT64_MAX where there is none. */
+static enum err set_double(struct config *c, enum config_property p, const char *name, const char *value, char *why,
+                           size_t why_size) {
+    const struct config_row *r = &rows[p];
+    char *end;
+    double d = strtod(value, &end);
+    bool good = end != value && *end == '\0' && d >= (double)r->min && d <= DBL_MAX;
+    if (good && r->max < INT64_MAX) good = d <= (double)r->max;
+    if (!good && r->max < INT64_MAX)
+        return refuse(why, why_size, "%s: expected a number from %lld to %lld; found '%s'", name, (long long)r->min,
+                      (long long)r->max, value);
+    if (!good)
+        return refuse(why, why_size, "%s: expected a number of at least %lld; found '%s'", name, (long long)r->min,
+                      value);
+    *(double *)field_of(c, p) = d;
+    return OK;
+}
+
 static enum err set_text(struct config *c, enum config_property p, const char *name, const char *value, char *why,
                          size_t why_size) {
     const struct config_row *r = &rows[p];
@@ -333,6 +357,8 @@ static enum err set_value(struct config *c, enum config_property p, const char *
     case CONFIG_TYPE_COUNT:
     case CONFIG_TYPE_SIZE:
         return set_number(c, p, name, factor, value, why, why_size);
+    case CONFIG_TYPE_DOUBLE:
+        return set_double(c, p, name, value, why, why_size);
     case CONFIG_TYPE_STRING:
     case CONFIG_TYPE_LIST:
     case CONFIG_TYPE_ENUM:
@@ -452,6 +478,9 @@ void config_init_defaults(struct config *c, struct mem *m) {
         case CONFIG_TYPE_SIZE:
             *(int64_t *)field_of(c, p) = more[p].number;
             break;
+        case CONFIG_TYPE_DOUBLE:
+            *(double *)field_of(c, p) = strtod(more[p].text, NULL);
+            break;
         case CONFIG_TYPE_STRING:
         case CONFIG_TYPE_LIST:
             *(char **)field_of(c, p) = mem_strdup(m, more[p].text);
@@ -522,7 +551,7 @@ static enum err check_advertised(const struct config *c, char *why, size_t why_s
 static enum err check_addresses(const struct config *c, char *why, size_t why_size) {
     char message[CONFIG_WHY_SIZE], element[512];
     struct storage_url storage;
-    struct wal_url wal;
+    struct wal_setup wal;
     enum err e = check_listeners("listeners", c->listeners, false, why, why_size);
     if (!e) e = check_listeners("advertised.listeners", c->advertised_listeners, true, why, why_size);
     if (!e) e = check_advertised(c, why, why_size);
@@ -534,7 +563,7 @@ static enum err check_addresses(const struct config *c, char *why, size_t why_si
     if (storage_url_parse(c->storage_url, &storage, message, sizeof(message)) != OK) {
         return refuse(why, why_size, "storage.url: %s", message);
     }
-    if (wal_url_parse(c->wal_url, &wal, message, sizeof(message)) != OK) {
+    if (wal_setup_parse(c->wal_url, &wal, message, sizeof(message)) != OK) {
         return refuse(why, why_size, "wal.url: %s", message);
     }
     if (c->http_listen[0]) {
@@ -606,6 +635,9 @@ const char *config_value(const struct config *c, enum config_property p, char *o
     case CONFIG_TYPE_LONG:
         (void)snprintf(out, out_size, "%lld", (long long)*(const int64_t *)field);
         break;
+    case CONFIG_TYPE_DOUBLE:
+        (void)topic_config_double_text(*(const double *)field, out, out_size);
+        break;
     case CONFIG_TYPE_SIZE:
         (void)size_text(*(const int64_t *)field, out, out_size);
         break;
@@ -637,7 +669,7 @@ bool config_list_next(const char **cursor, char *out, size_t out_size) {
 }
 
 static const char *type_text(enum config_type t) {
-    static const char *const names[] = {"boolean", "int", "long", "count", "size", "string", "list", "enum"};
+    static const char *const names[] = {"boolean", "int", "long", "double", "count", "size", "string", "list", "enum"};
     ASSERT((unsigned)t < ARRAY_LEN(names));
     return names[t];
 }
@@ -664,6 +696,7 @@ static const char *limits_text(const struct config_row *r, char *out, size_t out
         break;
     case CONFIG_TYPE_INT:
     case CONFIG_TYPE_LONG:
+    case CONFIG_TYPE_DOUBLE:
         if (r->max == (r->type == CONFIG_TYPE_INT ? INT32_MAX : INT64_MAX)) {
             (void)snprintf(out, out_size, "%lld or more", (long long)r->min);
         } else {

@@ -27,6 +27,7 @@ enum config_property {
 #define CONFIG_BOOL(field, ...) CONFIG_##field,
 #define CONFIG_INT(field, ...) CONFIG_##field,
 #define CONFIG_LONG(field, ...) CONFIG_##field,
+#define CONFIG_DOUBLE(field, ...) CONFIG_##field,
 #define CONFIG_COUNT(field, ...) CONFIG_##field,
 #define CONFIG_SIZE(field, ...) CONFIG_##field,
 #define CONFIG_STRING(field, ...) CONFIG_##field,
@@ -64,6 +65,7 @@ struct config {
 #define CONFIG_BOOL(field, ...) bool field;
 #define CONFIG_INT(field, ...) int32_t field;
 #define CONFIG_LONG(field, ...) int64_t field;
+#define CONFIG_DOUBLE(field, ...) double field;
 #define CONFIG_COUNT(field, ...) int32_t field; /* 0: auto */
 #define CONFIG_SIZE(field, ...) int64_t field;
 #define CONFIG_STRING(field, ...) char *field; /* owned; never NULL */
@@ -94,6 +96,7 @@ enum config_type {
     CONFIG_TYPE_BOOL,
     CONFIG_TYPE_INT,
     CONFIG_TYPE_LONG,
+    CONFIG_TYPE_DOUBLE,
     CONFIG_TYPE_COUNT,
     CONFIG_TYPE_SIZE,
     CONFIG_TYPE_STRING,
@@ -104,7 +107,7 @@ struct config_row {
     const char *name;
     enum config_type type;
     const char *values; /* LIST, ENUM: "a|b"; else "" */
-    int64_t min, max;   /* INT, LONG, COUNT, SIZE */
+    int64_t min, max;   /* INT, LONG, DOUBLE, COUNT, SIZE */
     const char *text;   /* one sentence or two */
 };
 const struct config_row *config_row(enum config_property p);

@@ -5,6 +5,7 @@
  *   CONFIG_BOOL  (field, name, default, text)
  *   CONFIG_INT   (field, name, default, min, max, text)        32 bits
  *   CONFIG_LONG  (field, name, default, min, max, text)        64 bits
+ *   CONFIG_DOUBLE(field, name, default text, min, max, text)   max CONFIG_LONG_MAX: none
  *   CONFIG_COUNT (field, name, min, max, text)                 int or "auto" (0 in the struct), which is the default
  *   CONFIG_SIZE  (field, name, default, min, max, text)        bytes, 64 bits; the value may end in KiB, MiB, GiB or TiB
  *   CONFIG_STRING(field, name, default, text)
@@ -85,6 +86,23 @@ CONFIG_ALIAS("log.roll.jitter.hours", "log.roll.jitter.ms", 3600000, 1)
 CONFIG_LONG(log_retention_check_interval_ms, "log.retention.check.interval.ms", 300000, 1, CONFIG_LONG_MAX,
             "How often partitions are looked at for records that need not be kept.")
 
+CONFIG_SECTION("Log compaction")
+CONFIG_BOOL(log_cleaner_enable, "log.cleaner.enable", true, "Compact topics with `cleanup.policy=compact`, `__consumer_offsets` among them.")
+CONFIG_LONG(log_cleaner_dedupe_buffer_size, "log.cleaner.dedupe.buffer.size", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
+            "Memory for the keys of the partition that is being compacted, 24 bytes each, taken while that lasts; what has more keys is compacted in several passes.")
+CONFIG_DOUBLE(log_cleaner_io_buffer_load_factor, "log.cleaner.io.buffer.load.factor", "0.9", 0, 1, "The share of that memory which is filled.")
+CONFIG_DOUBLE(log_cleaner_io_max_bytes_per_second, "log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", 0, CONFIG_LONG_MAX,
+              "The most that compaction reads from and writes to the object store in a second.")
+CONFIG_LONG(log_cleaner_backoff_ms, "log.cleaner.backoff.ms", 15000, 0, CONFIG_LONG_MAX, "How long compaction rests when there was nothing to do.")
+CONFIG_DOUBLE(log_cleaner_min_cleanable_ratio, "log.cleaner.min.cleanable.ratio", "0.5", 0, 1,
+              "The share of not yet compacted bytes from which a partition is compacted (topic: `min.cleanable.dirty.ratio`).")
+CONFIG_LONG(log_cleaner_min_compaction_lag_ms, "log.cleaner.min.compaction.lag.ms", 0, 0, CONFIG_LONG_MAX,
+            "How long a record stays out of compaction's reach (topic: `min.compaction.lag.ms`).")
+CONFIG_LONG(log_cleaner_max_compaction_lag_ms, "log.cleaner.max.compaction.lag.ms", CONFIG_LONG_MAX, 1, CONFIG_LONG_MAX,
+            "The longest that a record may escape compaction (topic: `max.compaction.lag.ms`).")
+CONFIG_LONG(log_cleaner_delete_retention_ms, "log.cleaner.delete.retention.ms", 86400000, 0, CONFIG_LONG_MAX,
+            "How long compaction keeps the tombstone of a deleted key (topic: `delete.retention.ms`).")
+
 CONFIG_SECTION("Fetching")
 CONFIG_INT(fetch_max_bytes, "fetch.max.bytes", 57671680, 1024, CONFIG_INT_MAX, "The most that one answer to a fetch carries, whatever the client allows.")
 CONFIG_INT(max_incremental_fetch_session_cache_slots, "max.incremental.fetch.session.cache.slots", 1000, 0, CONFIG_INT_MAX,
@@ -117,7 +135,10 @@ CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
               "of files): only one machine can reach it at a time. `takeover=mark` (the default of devices): several can; "
               "unless the store is a folder it then needs `oxbow wal init` before its first use, and again after a start "
               "that did not end in order, until which records are acknowledged from the object store. "
-              "`none`: there is none, and a record is acknowledged when it is in the object store.")
+              "`none`: there is none, and a record is acknowledged when it is in the object store. "
+              "`mirror:URL,URL`: two to four of the former, of which each has everything before a record is acknowledged. "
+              "A further element `?lost=shrink&timeout.ms=5000` says what happens when one of them fails or takes longer: "
+              "`shrink`, the others go on; `stop`, records are acknowledged from the object store until all are there again.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
 CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")
@@ -148,6 +169,7 @@ CONFIG_ENUM(log_level, "log.level", "info", "debug|info|warn|error|none", "The l
 #undef CONFIG_BOOL
 #undef CONFIG_INT
 #undef CONFIG_LONG
+#undef CONFIG_DOUBLE
 #undef CONFIG_COUNT
 #undef CONFIG_SIZE
 #undef CONFIG_STRING

@@ -24,7 +24,7 @@ static const struct fixed {
      "The release of Kafka whose protocol clients are served with."},
     {"leader.replication.throttled.rate", PROPERTY_LONG, "9223372036854775807", true,
      "Kept and shown; nothing is copied between brokers here."},
-    {"log.cleaner.enable", PROPERTY_BOOLEAN, "false", false, "Whether topics are compacted; not yet."},
+    {"log.cleaner.threads", PROPERTY_INT, "1", false, "Partitions that are compacted at once."},
     {"log.dirs", PROPERTY_LIST, NULL, false, "Where records lie: the address of the object store."},
     {"num.io.threads", PROPERTY_INT, NULL, false, "Threads that serve clients; the same as num.network.threads."},
     {"num.network.threads", PROPERTY_INT, NULL, false, "Threads that serve clients, as `shards` has made them."},
@@ -52,6 +52,8 @@ static int8_t config_type_of(enum config_type t) {
         return PROPERTY_INT;
     case CONFIG_TYPE_LONG:
         return PROPERTY_LONG;
+    case CONFIG_TYPE_DOUBLE:
+        return PROPERTY_DOUBLE;
     case CONFIG_TYPE_LIST:
         return PROPERTY_LIST;
     case CONFIG_TYPE_COUNT: /* may be "auto" */

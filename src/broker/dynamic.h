@@ -26,7 +26,14 @@ enum config_source {
 };
 
 /* Kafka protocol: DescribeConfigs, ConfigType. */
-enum { PROPERTY_BOOLEAN = 1, PROPERTY_STRING = 2, PROPERTY_INT = 3, PROPERTY_LONG = 5, PROPERTY_LIST = 7 };
+enum {
+    PROPERTY_BOOLEAN = 1,
+    PROPERTY_STRING = 2,
+    PROPERTY_INT = 3,
+    PROPERTY_LONG = 5,
+    PROPERTY_DOUBLE = 6,
+    PROPERTY_LIST = 7
+};
 
 enum broker_property_kind {
     BROKER_PROPERTY_CONFIG, /* of config_table.h */

@@ -78,7 +78,7 @@ bool inspect_open_store(struct inspect *x, const char *where) {
 
 /* --- Pieces. */
 
-/* The bytes of a block: batches, each with its own checksum, offsets without a gap. */
+/* The bytes of a block: batches, each with its own checksum, offsets rising: log compaction leaves gaps. */
 static void verify_block(struct inspect *x, const char *key, uint64_t position, const uint8_t *data,
                          const struct object_block *b) {
     x->blocks++;
@@ -92,7 +92,7 @@ static void verify_block(struct inspect *x, const char *key, uint64_t position, 
     while (at < b->size) {
         struct batch_header h;
         enum err e = batch_parse(data + at, b->size - at, &h);
-        if (e == OK && (uint64_t)h.base_offset != offset) e = ERR_GAP;
+        if (e == OK && (uint64_t)h.base_offset < offset) e = ERR_GAP;
         if (e != OK) {
             inspect_bad(x, key, position + at, e, "batch at offset %" PRIu64 ": %s", offset, err_text(e));
             return;
@@ -242,11 +242,15 @@ static void verify_body(struct inspect *x, const char *key, const struct objlog_
                     "body of %" PRIu64 " bytes: checksum does not match", h->body_size);
 }
 
+static const char *section_kind_name(enum object_section_kind k) {
+    return k == OBJECT_APPENDED ? "appended" : k == OBJECT_REPLACED ? "replaced" : "cleaned";
+}
+
 static void section_print(const struct object_section *s, const struct stream_state *d) {
     printf("    section stream=%" PRIu64 " epoch=%d kind=%s offsets=%" PRIu64 "..%" PRIu64 " start=%" PRIu64
            " segments=%u epochs=%u producers=%zu ranges=%u\n",
-           s->stream.v, s->epoch, s->kind == OBJECT_APPENDED ? "appended" : "replaced", d->first_offset, d->end_offset,
-           d->start_offset, d->segment_count, d->epoch_count, d->producers.count, d->range_count);
+           s->stream.v, s->epoch, section_kind_name(s->kind), d->first_offset, d->end_offset, d->start_offset,
+           d->segment_count, d->epoch_count, d->producers.count, d->range_count);
     for (uint32_t i = 0; i < d->range_count; i++) {
         const struct state_range *r = &d->ranges[i];
         char number[24] = "this entry";
@@ -330,7 +334,13 @@ static void verify_ledger_head(struct inspect *x, const char *key, const struct 
     }
     printf(" sections=%u states=%u wal_id=", head.section_count, head.state_count);
     for (unsigned i = 0; i < 16; i++) printf("%02x", head.wal_id[i]);
-    printf("%s\n", head.closed ? " closed" : "");
+    printf("%s", head.closed ? " closed" : "");
+    if (head.members.version > 0) printf(" wal_membership=%" PRIu64 " members=", head.members.version);
+    for (unsigned i = 0; i < head.members.count; i++) {
+        if (i > 0) printf(",");
+        for (unsigned k = 0; k < 16; k++) printf("%02x", head.members.ids[i][k]);
+    }
+    printf("\n");
     for (uint32_t i = 0; i < head.section_count && e == OK; i++) {
         struct object_section s;
         uint64_t position = OBJLOG_HEADER_SIZE + (uint64_t)(r.at - entry->head.data);

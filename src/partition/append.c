@@ -336,7 +336,7 @@ static bool rolls(const struct partition *p, const struct append *a, int64_t max
     if (active->size_bytes + a->size > (uint64_t)p->config.segment_bytes) return true;
     uint64_t last_offset = s->end_offset + (uint64_t)a->header.last_offset_delta;
     if (last_offset - active->base_offset > (uint64_t)INT32_MAX) return true;
-    int64_t waited, limit = p->config.segment_ms - p->roll_jitter_ms;
+    int64_t waited, limit = topic_config_segment_ms(&p->config) - p->roll_jitter_ms;
     if (active->first_timestamp >= 0) {
         return !__builtin_sub_overflow(max_timestamp, active->first_timestamp, &waited) && waited > limit;
     }

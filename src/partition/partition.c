@@ -210,6 +210,12 @@ uint64_t partition_size_bytes(const struct partition *p) {
     return p->live.start_offset < p->live.end_offset ? live_bytes(&p->live) : 0;
 }
 
+void partition_cleaned(struct partition *p, const struct stream_state *progress) {
+    CHECK_OBJ(p, PARTITION_MAGIC);
+    enum err e = state_apply_cleaned(&p->live, progress);
+    ASSERT(e == OK); /* live is ahead */
+}
+
 bool partition_down_converts(const struct partition *p) {
     CHECK_OBJ(p, PARTITION_MAGIC);
     return p->config.message_downconversion_enable != 0;

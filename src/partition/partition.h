@@ -114,6 +114,8 @@ enum err partition_list_segments(struct partition *p, int64_t timestamp, size_t 
  * Suspends. */
 void partition_retain(struct partition *p, int64_t now_ms);
 uint64_t partition_size_bytes(const struct partition *p);
+/* A pass of log compaction has ended: what state_apply_cleaned takes. Does not suspend. */
+void partition_cleaned(struct partition *p, const struct stream_state *progress);
 
 /* Kafka protocol: DeleteRecords. Moves the log start offset up to `offset`, -1: the high watermark, and suspends until
  * that is durable; what lies below it already stays so. *low_watermark: the log start offset then, -1 on errors.

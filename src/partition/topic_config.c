@@ -16,7 +16,7 @@
 
 enum { EFFECT = 1, OLD = 2 };
 /* How a value is kept and read; TYPE_* of the protocol alone does not tell. */
-enum row_kind { ROW_INT, ROW_LONG, ROW_ENUM, ROW_BOOL, ROW_SET, ROW_KEPT };
+enum row_kind { ROW_INT, ROW_LONG, ROW_DOUBLE, ROW_ENUM, ROW_BOOL, ROW_SET, ROW_KEPT };
 
 struct row {
     const char *name, *synonym;
@@ -24,7 +24,7 @@ struct row {
     enum topic_type type;
     size_t field; /* offset in struct topic_config; none for ROW_KEPT */
     int64_t initial;
-    const char *initial_text; /* ROW_KEPT */
+    const char *initial_text; /* ROW_KEPT, ROW_DOUBLE */
     const char *values;
     int64_t min, max;
     unsigned flags;
@@ -37,6 +37,8 @@ static const struct row rows[TOPIC_PROPERTIES] = {
     {name, synonym, ROW_INT, TOPIC_TYPE_INT, FIELD(f), initial, NULL, "", min, max, flags, text},
 #define TOPIC_LONG(f, name, synonym, initial, min, max, flags, text)                                                   \
     {name, synonym, ROW_LONG, TOPIC_TYPE_LONG, FIELD(f), initial, NULL, "", min, max, flags, text},
+#define TOPIC_DOUBLE(f, name, synonym, initial, min, max, flags, text)                                                 \
+    {name, synonym, ROW_DOUBLE, TOPIC_TYPE_DOUBLE, FIELD(f), 0, initial, "", min, max, flags, text},
 #define TOPIC_ENUM(f, name, synonym, initial, values, flags, text)                                                     \
     {name, synonym, ROW_ENUM, TOPIC_TYPE_STRING, FIELD(f), initial, NULL, values, 0, 0, flags, text},
 #define TOPIC_BOOL(f, name, synonym, initial, flags, text)                                                             \
@@ -181,10 +183,11 @@ static enum err check_kept(const struct row *r, const char *value, char *why, si
     UNREACHABLE();
 }
 
+/* Of ROW_DOUBLE the number's bits. */
 static int64_t field_get(const struct topic_config *c, const struct row *r) {
     ASSERT(r->kind != ROW_KEPT);
     const char *at = (const char *)c + r->field;
-    if (r->kind == ROW_LONG) {
+    if (r->kind == ROW_LONG || r->kind == ROW_DOUBLE) {
         int64_t v;
         memcpy(&v, at, sizeof(v));
         return v;
@@ -197,7 +200,7 @@ static int64_t field_get(const struct topic_config *c, const struct row *r) {
 static void field_put(struct topic_config *c, const struct row *r, int64_t value) {
     ASSERT(r->kind != ROW_KEPT);
     char *at = (char *)c + r->field;
-    if (r->kind == ROW_LONG) {
+    if (r->kind == ROW_LONG || r->kind == ROW_DOUBLE) {
         memcpy(at, &value, sizeof(value));
         return;
     }
@@ -206,10 +209,20 @@ static void field_put(struct topic_config *c, const struct row *r, int64_t value
     memcpy(at, &v, sizeof(v));
 }
 
+static int64_t bits_of(double d) {
+    int64_t v;
+    memcpy(&v, &d, sizeof(v));
+    return v;
+}
+
 void topic_config_init(struct topic_config *c) {
     memset(c, 0, sizeof(*c));
     for (size_t i = 0; i < TOPIC_PROPERTIES; i++) {
-        if (rows[i].kind != ROW_KEPT) field_put(c, &rows[i], rows[i].initial);
+        const struct row *r = &rows[i];
+        if (r->kind == ROW_DOUBLE)
+            field_put(c, r, bits_of(strtod(r->initial_text, NULL)));
+        else if (r->kind != ROW_KEPT)
+            field_put(c, r, r->initial);
     }
 }
 
@@ -256,6 +269,10 @@ static enum err set(struct topic_config *c, const char *name, const char *value,
     case ROW_SET:
         e = parse_set(r, value, &v, why, why_size);
         break;
+    case ROW_DOUBLE:
+        e = check_kept(r, value, why, why_size);
+        v = bits_of(strtod(value, NULL));
+        break;
     case ROW_KEPT:
         e = check_kept(r, value, why, why_size);
         break;
@@ -272,6 +289,15 @@ enum err topic_config_set(struct topic_config *c, const char *name, const char *
 
 static bool is_set(const struct topic_config *c, enum topic_property p) {
     return (c->set >> p & 1) != 0;
+}
+
+double topic_config_cleanable_ratio(const struct topic_config *c) {
+    return c->min_cleanable_dirty_ratio;
+}
+
+int64_t topic_config_segment_ms(const struct topic_config *c) {
+    bool compacts = (c->cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
+    return compacts && c->max_compaction_lag_ms < c->segment_ms ? c->max_compaction_lag_ms : c->segment_ms;
 }
 
 int64_t topic_config_before_max_ms(const struct topic_config *c) {
@@ -326,10 +352,25 @@ static const char *override_of(const struct meta_config *overrides, size_t count
     return NULL;
 }
 
+const char *topic_config_double_text(double d, char *out, size_t out_size) {
+    for (int digits = 1; digits <= 17; digits++) {
+        (void)snprintf(out, out_size, "%.*g", digits, d);
+        if (strtod(out, NULL) == d) break;
+    }
+    size_t used = strlen(out);
+    if (!strpbrk(out, ".e")) (void)snprintf(out + used, out_size - used, ".0");
+    return out;
+}
+
 /* The value as text; for ROW_KEPT, whose text is not here, Kafka's default. */
 static const char *value_text(const struct topic_config *c, const struct row *r, char *out, size_t out_size) {
     if (r->kind == ROW_KEPT) return r->initial_text;
     int64_t v = field_get(c, r);
+    if (r->kind == ROW_DOUBLE) {
+        double d;
+        memcpy(&d, &v, sizeof(d));
+        return topic_config_double_text(d, out, out_size);
+    }
     if (r->kind == ROW_INT || r->kind == ROW_LONG) {
         (void)snprintf(out, out_size, "%" PRId64, v);
         return out;
@@ -439,7 +480,7 @@ bool topic_config_describe(const struct topic_config *defaults, const struct met
         out->name = r->name;
         out->broker_value = value_text(defaults, r, out->buffer[1], sizeof(out->buffer[1]));
         out->default_value = value_text(&kafka, r, out->buffer[2], sizeof(out->buffer[2]));
-        if (set && r->kind == ROW_KEPT) {
+        if (set && (r->kind == ROW_KEPT || r->kind == ROW_DOUBLE)) {
             out->value = set;
         } else if (set && r->kind == ROW_SET) {
             out->value = set_text(r, set, out->buffer[0], sizeof(out->buffer[0]));

@@ -34,6 +34,7 @@ enum topic_type {
 enum topic_property {
 #define TOPIC_INT(field, ...) TOPIC_##field,
 #define TOPIC_LONG(field, ...) TOPIC_##field,
+#define TOPIC_DOUBLE(field, ...) TOPIC_##field,
 #define TOPIC_ENUM(field, ...) TOPIC_##field,
 #define TOPIC_BOOL(field, ...) TOPIC_##field,
 #define TOPIC_SET(field, ...) TOPIC_##field,
@@ -60,6 +61,7 @@ struct topic_config {
     uint64_t set; /* bit p: property p was set by topic_config_set; laid over defaults: by an override */
 #define TOPIC_INT(field, ...) int32_t field;
 #define TOPIC_LONG(field, ...) int64_t field;
+#define TOPIC_DOUBLE(field, ...) double field;
 #define TOPIC_ENUM(field, ...) int32_t field;
 #define TOPIC_BOOL(field, ...) int32_t field;
 #define TOPIC_SET(field, ...) int32_t field;
@@ -76,6 +78,12 @@ enum err topic_config_set(struct topic_config *c, const char *name, const char *
 /* The limits for timestamps, with message.timestamp.difference.max.ms taken into account. */
 int64_t topic_config_before_max_ms(const struct topic_config *c);
 int64_t topic_config_after_max_ms(const struct topic_config *c);
+
+/* segment.ms; of a compacted topic no more than max.compaction.lag.ms, for what is active is never compacted. */
+int64_t topic_config_segment_ms(const struct topic_config *c);
+double topic_config_cleanable_ratio(const struct topic_config *c);
+/* The shortest digits that are the number again, with a point; returns out, of 32 bytes at least. */
+const char *topic_config_double_text(double d, char *out, size_t out_size);
 
 /* The overrides laid over the defaults, and checked together: for CreateTopics, and before a change is committed.
  * ERR_INVALID_CONFIG: *why tells; out is then

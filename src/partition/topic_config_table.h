@@ -4,6 +4,7 @@
  * With a field in `struct topic_config` (the broker acts on them, or tells clients of them):
  *   TOPIC_INT (field, name, synonym, default, min, max, flags, text)      32 bits
  *   TOPIC_LONG(field, name, synonym, default, min, max, flags, text)      64 bits
+ *   TOPIC_DOUBLE(field, name, synonym, default text, min, max, flags, text)
  *   TOPIC_ENUM(field, name, synonym, default index, values, flags, text)  one of "a|b"; in the struct its index
  *   TOPIC_BOOL(field, name, synonym, default, flags, text)                 32 bits, 0 or 1
  *   TOPIC_SET (field, name, synonym, default bits, values, flags, text)   comma-separated list of "a|b"; in the struct one bit each
@@ -24,7 +25,7 @@ TOPIC_ENUM(compression_type, "compression.type", "compression.type", 0, "produce
            "The codec in which batches are kept; `producer` keeps what the producer chose.")
 TOPIC_INT(compression_zstd_level, "compression.zstd.level", "compression.zstd.level", 3, -131072, 22, EFFECT,
           "The level at which the broker compresses when compression.type is zstd.")
-TOPIC_LONG(delete_retention_ms, "delete.retention.ms", "log.cleaner.delete.retention.ms", 86400000, 0, INT64_MAX, 0,
+TOPIC_LONG(delete_retention_ms, "delete.retention.ms", "log.cleaner.delete.retention.ms", 86400000, 0, INT64_MAX, EFFECT,
            "How long compaction keeps the tombstone of a deleted key.")
 TOPIC_KEPT(file_delete_delay_ms, "file.delete.delay.ms", "log.segment.delete.delay.ms", TOPIC_TYPE_LONG, "60000", "", 0, INT64_MAX, 0,
            "How long a deleted file stays; there are no such files here.")
@@ -42,7 +43,7 @@ TOPIC_KEPT(local_retention_bytes, "local.retention.bytes", "log.local.retention.
            "How much stays on local disks under tiered storage; there is no local tier here.")
 TOPIC_KEPT(local_retention_ms, "local.retention.ms", "log.local.retention.ms", TOPIC_TYPE_LONG, "-2", "", -2, INT64_MAX, 0,
            "How long records stay on local disks under tiered storage; there is no local tier here.")
-TOPIC_LONG(max_compaction_lag_ms, "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", INT64_MAX, 1, INT64_MAX, 0,
+TOPIC_LONG(max_compaction_lag_ms, "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", INT64_MAX, 1, INT64_MAX, EFFECT,
            "The longest that a record may escape compaction.")
 TOPIC_INT(max_message_bytes, "max.message.bytes", "message.max.bytes", 1048588, 0, TOPIC_INT_MAX, EFFECT, "The largest record batch that is accepted.")
 TOPIC_BOOL(message_downconversion_enable, "message.downconversion.enable", "log.message.downconversion.enable", true, EFFECT | OLD,
@@ -57,9 +58,9 @@ TOPIC_LONG(message_timestamp_difference_max_ms, "message.timestamp.difference.ma
            EFFECT | OLD, "How far a record's time may lie from the broker's, where the two newer limits are not set.")
 TOPIC_ENUM(message_timestamp_type, "message.timestamp.type", "log.message.timestamp.type", 0, "CreateTime|LogAppendTime", EFFECT,
            "Whether a record keeps its producer's time or gets the broker's.")
-TOPIC_KEPT(min_cleanable_dirty_ratio, "min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", TOPIC_TYPE_DOUBLE, "0.5", "", 0, 1, 0,
+TOPIC_DOUBLE(min_cleanable_dirty_ratio, "min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", "0.5", 0, 1, EFFECT,
            "The share of not yet compacted bytes from which a partition is compacted.")
-TOPIC_LONG(min_compaction_lag_ms, "min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", 0, 0, INT64_MAX, 0,
+TOPIC_LONG(min_compaction_lag_ms, "min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", 0, 0, INT64_MAX, EFFECT,
            "How long a record stays out of compaction's reach.")
 TOPIC_INT(min_insync_replicas, "min.insync.replicas", "min.insync.replicas", 1, 1, TOPIC_INT_MAX, 0,
           "Told to clients that ask; a record is acknowledged when it is durable, whatever this says.")
@@ -88,6 +89,7 @@ TOPIC_KEPT(unclean_leader_election_enable, "unclean.leader.election.enable", "un
 
 #undef TOPIC_INT
 #undef TOPIC_LONG
+#undef TOPIC_DOUBLE
 #undef TOPIC_ENUM
 #undef TOPIC_BOOL
 #undef TOPIC_SET

@@ -85,6 +85,11 @@ static void configure(const struct sim_broker_seat *s, struct config *config) {
     sim_broker_set(config, "checkpoint.interval.ms", b->checkpoint_interval);
     sim_broker_set(config, "log.retention.check.interval.ms", b->retention_interval);
     sim_broker_set(config, "oxbow.durability", b->durability);
+    sim_broker_set(config, "log.cleaner.enable", b->clean_backoff[0] ? "true" : "false");
+    if (b->clean_backoff[0]) {
+        sim_broker_set(config, "log.cleaner.backoff.ms", b->clean_backoff);
+        sim_broker_set(config, "log.cleaner.io.max.bytes.per.second", b->clean_bytes);
+    }
     sim_broker_set(config, "log.message.timestamp.after.max.ms", "9223372036854775807"); /* clocks are hours off */
     sim_broker_set(config, "shards", b->shards);
     sim_broker_set(config, "offsets.topic.num.partitions", "2");

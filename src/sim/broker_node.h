@@ -55,8 +55,9 @@ struct sim_broker {
     size_t device_capacity;
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
-    double crash;                  /* chance of trouble at each look */
-    struct sim_broker_life *lives; /* [0] is nobody */
+    char clean_backoff[24], clean_bytes[24]; /* of log compaction; the workload's; "": there is none */
+    double crash;                            /* chance of trouble at each look */
+    struct sim_broker_life *lives;           /* [0] is nobody */
     size_t life_count, life_capacity;
     struct sim_check_memory *memory; /* of what was seen in the bucket */
 };

@@ -228,19 +228,24 @@ static void view_append(struct ledger *l, struct view *v, const struct stored_en
     view_trim(v, d->start_offset);
 }
 
-/* The new range takes the place of those it covers, but for what a trim has taken away meanwhile; if they do not line
- * up, it has no effect. */
-static void view_replace(struct view *v, const struct state_range *r) {
+/* The new ranges, each of which begins where the one before ends, take the place of those they cover, but for what a trim
+ * has taken away meanwhile; if they do not line up, it has no effect. */
+static void view_replace(struct ledger *l, struct view *v, const struct state_range *r, size_t count) {
+    uint64_t from = r[0].first_offset, to = r[count - 1].end_offset;
     size_t first = 0, last = 0;
-    while (first < v->count && v->ranges[first].end_offset <= r->first_offset) first++;
-    while (last < v->count && v->ranges[last].end_offset < r->end_offset) last++;
-    if (last >= v->count || v->ranges[last].end_offset != r->end_offset) return;
-    bool whole = v->ranges[first].first_offset == r->first_offset;
-    bool trimmed = first == 0 && v->ranges[0].first_offset > r->first_offset && v->ranges[0].first_offset <= v->start;
+    while (first < v->count && v->ranges[first].end_offset <= from) first++;
+    while (last < v->count && v->ranges[last].end_offset < to) last++;
+    if (last >= v->count || v->ranges[last].end_offset != to) return;
+    bool whole = v->ranges[first].first_offset == from;
+    bool trimmed = first == 0 && v->ranges[0].first_offset > from && v->ranges[0].first_offset <= v->start;
     if (!whole && !trimmed) return;
-    v->ranges[first] = *r;
-    memmove(&v->ranges[first + 1], &v->ranges[last + 1], (v->count - last - 1) * sizeof(*v->ranges));
-    v->count -= last - first;
+    size_t behind = v->count - last - 1;
+    while (v->capacity < first + count + behind)
+        v->ranges = mem_grow(l->check->mem, v->ranges, v->capacity, &v->capacity, sizeof(*v->ranges));
+    memmove(&v->ranges[first + count], &v->ranges[last + 1], behind * sizeof(*v->ranges));
+    memcpy(&v->ranges[first], r, count * sizeof(*r));
+    v->count = first + count + behind;
+    view_trim(v, v->start);
 }
 
 static void section_apply(struct ledger *l, const struct stored_entry *x, const struct object_section *s) {
@@ -261,8 +266,8 @@ static void section_apply(struct ledger *l, const struct stored_entry *x, const 
         struct view *v = view_of(l, s->stream, s->epoch);
         if (s->kind == OBJECT_APPENDED)
             view_append(l, v, x, &d);
-        else
-            for (size_t i = 0; i < d.range_count; i++) view_replace(v, &d.ranges[i]);
+        else if (s->kind == OBJECT_REPLACED && d.range_count > 0)
+            view_replace(l, v, d.ranges, d.range_count);
     }
     if (e == OK) state_deinit(&d);
 }

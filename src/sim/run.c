@@ -19,6 +19,8 @@ const struct sim_workload sim_workloads[] = {
     {"broker", "the whole broker over a network: producers, readers, a group's offsets, crashes, moves",
      workload_broker},
     {"group", "members of a consumer group share partitions, over crashes of theirs and of the broker", workload_group},
+    {"compacted", "a compacted topic, written to and read while it is compacted, over crashes and moves of its broker",
+     workload_compacted},
     {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
      workload_rivals},
     {"mirror", "the storage engine with a mirrored WAL, whose devices fail, stall, are lost and come back",

@@ -10,6 +10,7 @@ void workload_wal(struct sim_run *r);
 void workload_streams(struct sim_run *r);
 void workload_broker(struct sim_run *r);
 void workload_group(struct sim_run *r);
+void workload_compacted(struct sim_run *r);
 void workload_rivals(struct sim_run *r);
 void workload_mirror(struct sim_run *r);
 

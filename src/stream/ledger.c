@@ -90,8 +90,11 @@ static enum err apply_section(struct replay *r, const struct object_section *sec
             s->refused = true;
             e = OK;
         }
+    } else if (section->kind == OBJECT_CLEANED) {
+        e = delta.clean_offset > 0 ? state_apply_cleaned(&s->state, &delta) : ERR_CORRUPT;
+        if (e == ERR_STALE) e = ERR_CORRUPT;
     } else {
-        for (size_t k = 0; k < delta.range_count && e == OK; k++) e = state_replace_ranges(&s->state, &delta.ranges[k]);
+        if (delta.range_count > 0) e = state_replace_run(&s->state, delta.ranges, delta.range_count);
         if (e == ERR_STALE) e = OK; /* trimmed meanwhile: the replacement had no effect when it was written either */
     }
     s->dirty = true;

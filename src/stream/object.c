@@ -94,9 +94,17 @@ void object_piece_deinit(struct object_piece *p) {
     *p = (struct object_piece){0};
 }
 
-static struct object_block *open_block(struct object_piece *p, uint64_t first_offset) {
-    if (p->block_count > 0) ASSERT(first_offset == p->end_offset);
-    if (p->block_count == 0) p->first_offset = first_offset;
+void object_piece_begin(struct object_piece *p, uint64_t first_offset) {
+    ASSERT(p->block_count == 0);
+    p->begun = true;
+    p->first_offset = p->end_offset = first_offset;
+}
+
+/* Blocks are contiguous: what is missing in front of its first batch belongs to a block. */
+static struct object_block *open_block(struct object_piece *p, uint64_t base_offset) {
+    if (!p->begun) object_piece_begin(p, base_offset);
+    ASSERT(base_offset >= p->end_offset);
+    uint64_t first_offset = p->end_offset;
     p->blocks = mem_grow(p->mem, p->blocks, p->block_count, &p->block_capacity, sizeof(*p->blocks));
     struct object_block *b = &p->blocks[p->block_count++];
     *b = (struct object_block){
@@ -156,7 +164,7 @@ void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_
     ASSERT(end_offset > base_offset && batch.size > 0);
     struct object_block *b = p->block_count ? &p->blocks[p->block_count - 1] : NULL;
     if (!b || b->size >= OBJECT_BLOCK_TARGET) b = open_block(p, base_offset);
-    ASSERT(base_offset == b->end_offset);
+    ASSERT(base_offset >= b->end_offset);
     uint32_t crc = batch_crc(batch);
     b->crc = b->size ? crc32c_combine(b->crc, crc, batch.size) : crc;
     account(p, b, batch, end_offset, max_timestamp);
@@ -320,7 +328,7 @@ enum err object_section_decode(struct reader *r, struct object_section *out) {
     out->delta_size = reader_u32(r);
     out->delta = reader_bytes(r, out->delta_size);
     if (r->failed) return ERR_TRUNCATED;
-    if (kind != OBJECT_APPENDED && kind != OBJECT_REPLACED) return ERR_VERSION;
+    if (kind != OBJECT_APPENDED && kind != OBJECT_REPLACED && kind != OBJECT_CLEANED) return ERR_VERSION;
     out->kind = (enum object_section_kind)kind;
     return OK;
 }

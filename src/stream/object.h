@@ -6,7 +6,8 @@
  *       u64 membership version, u32 member count (0..WAL_MEMBERS_MAX), u32 zero, and 16 bytes WAL id for each member
  *    sections: u64 stream, i32 partition epoch, u32 kind, u32 size, then `size` bytes: a state as state_encode writes it
  *       kind 1, appended: the delta of the section's batches, with its range
- *       kind 2, ranges replaced: a delta with nothing but the new range
+ *       kind 2, ranges replaced: a delta with nothing but the new range, or new ranges that together replace others
+ *       kind 3, cleaned: how far log compaction has come: a delta with its offset, and with the roll points that are left
  *    states (checkpoints only): u64 stream, i32 epoch, u32 size, u32 crc32c, u32 flags (1: refused), u64 entry number,
  *       u64 position: where the partition's whole state lies, in this ledger's entry of that number (checkpoints hold
  *       what changed; the rest stays where it was)
@@ -18,7 +19,8 @@
  * Piece (what a state_range points to): block index, then blocks.
  *    index: per block 40 bytes: u64 first offset, u64 end offset, i64 max timestamp, u64 position in the piece,
  *       u32 size, u32 crc32c of the block; then u32 crc32c of the index, u32 zero
- *    block: record batches v2, one after the other, offsets contiguous
+ *    block: record batches v2, one after the other, by rising offsets. Blocks are contiguous; their batches need not be:
+ *       what log compaction removed is missing, at the front of a block too. The last batch ends where its block does.
  *
  * Data object: 64 bytes of header: magic "OXDT", u16 version = 2, u16 zero, u64 creator, u64 number, u64 stream, u64
  *    size of what follows, zero, u32 crc32c of bytes 0..59 at 60; then pieces, one after the other. stream: whose they
@@ -64,6 +66,7 @@ struct object_piece {
     struct object_block *blocks;
     size_t block_count, block_capacity;
     struct slices parts; /* the batches; borrowed memory or references, as given */
+    bool begun;          /* first_offset is known */
     uint64_t first_offset, end_offset, data_size;
     int64_t max_timestamp;
     struct slab *staging; /* small batches are copied together: fewer pieces to gather */
@@ -73,7 +76,9 @@ struct object_piece {
 };
 void object_piece_init(struct object_piece *p, struct mem *m);
 void object_piece_deinit(struct object_piece *p);
-/* Adds one batch (contiguous with the one before). Takes the slice's reference. */
+/* Of an empty piece: it begins here, also if its first batch begins later. */
+void object_piece_begin(struct object_piece *p, uint64_t first_offset);
+/* Adds one batch (behind the one before; what lies between is missing). Takes the slice's reference. */
 void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset,
                       int64_t max_timestamp);
 /* Adds a block as it was read from another piece, its checksum known to be right: `from` describes it, its position is
@@ -92,7 +97,7 @@ enum err object_data_header_decode(const uint8_t *data, size_t size, struct obje
  * batch. */
 enum err object_batch_view(const struct record_header *h, const uint8_t *payload, struct state_batch *out) WARN_UNUSED;
 
-enum object_section_kind { OBJECT_APPENDED = 1, OBJECT_REPLACED = 2 };
+enum object_section_kind { OBJECT_APPENDED = 1, OBJECT_REPLACED = 2, OBJECT_CLEANED = 3 };
 struct object_section {
     struct stream_id stream;
     int32_t epoch;

@@ -290,7 +290,8 @@ static bool batch_at(const uint8_t *data, size_t size, uint64_t from, uint64_t l
     struct batch_header h;
     if (batch_parse_unchecked(data, size, &h) != OK) return false;
     *batch_size = h.size;
-    *hit = (uint64_t)batch_end_offset(&h) > from && (uint64_t)batch_end_offset(&h) <= limit &&
+    /* Of one without records log compaction has left the header, with a time that no record has. */
+    *hit = h.record_count > 0 && (uint64_t)batch_end_offset(&h) > from && (uint64_t)batch_end_offset(&h) <= limit &&
            h.max_timestamp >= timestamp;
     return true;
 }

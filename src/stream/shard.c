@@ -146,6 +146,14 @@ static void cache_push(struct stream *s, const struct cache_entry *e) {
     *stream_cache_at(s, s->cache_count - 1) = *e;
 }
 
+/* The oldest entries, up to there, are no longer read from the cache. All are in the ledger. */
+static void cache_forget(struct stream *s, uint64_t end_offset) {
+    while (s->cache_count && stream_cache_at(s, 0)->end_offset <= end_offset) {
+        s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
+        s->cache_count--;
+    }
+}
+
 size_t stream_cache_find(const struct stream *s, uint64_t offset) {
     if (s->cache_count == 0 || offset < stream_cache_at(s, 0)->base_offset) return SIZE_MAX;
     size_t low = 0, high = s->cache_count; /* the first entry whose end is above offset */
@@ -446,17 +454,21 @@ static void add_range(struct stream *s, const struct state_range *r) {
     s->ranges[s->range_count++] = *r;
 }
 
-static void replace_ranges(struct stream *s, const struct state_range *r) {
+/* Those that cover the offsets of r[0..count) become r. */
+static void replace_ranges(struct stream *s, const struct state_range *r, size_t count) {
+    uint64_t from = r[0].first_offset, to = r[count - 1].end_offset;
     size_t first = 0;
-    while (first < s->range_count && s->ranges[first].end_offset <= r->first_offset) first++;
+    while (first < s->range_count && s->ranges[first].end_offset <= from) first++;
     size_t end = first;
-    while (end < s->range_count && s->ranges[end].end_offset <= r->end_offset) end++;
-    if (end == first || s->ranges[end - 1].end_offset != r->end_offset ||
-        s->ranges[first].first_offset < r->first_offset)
-        return;
-    s->ranges[first] = *r;
-    memmove(&s->ranges[first + 1], &s->ranges[end], (s->range_count - end) * sizeof(*s->ranges));
-    s->range_count -= end - first - 1;
+    while (end < s->range_count && s->ranges[end].end_offset <= to) end++;
+    if (end == first || s->ranges[end - 1].end_offset != to || s->ranges[first].first_offset < from) return;
+    size_t behind = s->range_count - end;
+    while (s->range_capacity < first + count + behind)
+        s->ranges =
+            mem_grow(s->shard->engine->mem, s->ranges, s->range_capacity, &s->range_capacity, sizeof(*s->ranges));
+    memmove(&s->ranges[first + count], &s->ranges[end], behind * sizeof(*s->ranges));
+    memcpy(&s->ranges[first], r, count * sizeof(*r));
+    s->range_count = first + count + behind;
 }
 
 void shard_on_commit(struct commit_mail *m) {
@@ -474,9 +486,14 @@ void shard_on_commit(struct commit_mail *m) {
         if (c->end_offset > s->uploaded_end) s->uploaded_end = c->end_offset;
         if (c->has_range) {
             if (c->replaces)
-                replace_ranges(s, &c->range);
+                replace_ranges(s, &c->range, 1);
             else
                 add_range(s, &c->range);
+        }
+        if (c->replaced) {
+            replace_ranges(s, c->replaced, c->replaced_count);
+            /* What lies there now has fewer records: readers are to see that. */
+            cache_forget(s, c->replaced[c->replaced_count - 1].end_offset);
         }
         size_t gone = 0;
         while (gone < s->range_count && s->ranges[gone].end_offset <= c->start_offset) gone++;
@@ -493,6 +510,7 @@ void shard_on_commit(struct commit_mail *m) {
      * utter it again. */
     waitq_wake_one(&h->room);
     waitq_wake_all(&h->moved);
+    for (size_t i = 0; i < m->count; i++) mem_free(h->engine->mem, m->items[i].replaced);
     mem_free(h->engine->mem, m->items);
     mem_free(h->engine->mem, m);
 }

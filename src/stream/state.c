@@ -10,16 +10,20 @@
  * Producers know no S. A batch whose producer epoch is lower than the newest seen is without effect, a higher one makes
  * the producer begin anew, an equal one adds its batch; of a producer's batches the newest five are kept. A leader
  * epoch that is not higher than the newest known is without effect. The table (state_table.h) knows no S either: of
- * each key the latest record counts, a tombstone is kept in deltas and deletes in whole states.
+ * each key the latest record counts, a tombstone is kept in deltas and deletes in whole states. How far log compaction
+ * has come is the highest of what was said.
  *
- * Stored form, version 1; version 2 when there is a table. All integers are unsigned LEB128 unless said otherwise; "zigzag" means a signed value v as (v
- * << 1) ^ (v >> 63); differences of timestamps are taken modulo 2^64.
+ * Stored form, version 1; version 2 when there is a table; version 3 when there is a clean_offset. All integers are
+ * unsigned LEB128 unless said otherwise; "zigzag" means a signed value v as (v << 1) ^ (v >> 63); differences of
+ * timestamps are taken modulo 2^64.
  *
- *   u8  version          1, or 2: a table follows the ranges
- *   u8  flags            1: delta; 2: continues_segment (delta only). Other bits are 0.
+ *   u8  version          1, or 2: a table follows the ranges, or 3
+ *   u8  flags            1: delta; 2: continues_segment (delta only); 4: a table follows the ranges (version 3 only).
+ *                        Other bits are 0.
  *   first_offset         only when delta
  *   end_offset           minus first_offset (minus 0 when not a delta)
  *   start_offset
+ *   clean_offset         in version 3: at least 1
  *   segment count, then for each, oldest first:
  *     base_offset        minus the one before (the first: minus 0)
  *     size_bytes
@@ -44,7 +48,7 @@
  *     end_offset         minus first_offset
  *     max_timestamp      zigzag
  *     position, size_bytes, block_count
- *   in version 2: entry count, at least 1, then for each by rising key (as memcmp, a prefix first):
+ *   with a table: entry count, at least 1, then for each by rising key (as memcmp, a prefix first):
  *     key size, key
  *     offset             of its record
  *     value size + 1     0: deleted (delta only)
@@ -62,8 +66,10 @@
 
 #define STATE_VERSION 1u
 #define STATE_VERSION_TABLE 2u /* with a table; without one the first version is written, as it always was */
+#define STATE_VERSION_CLEAN 3u /* with a clean_offset; without one an earlier version is written */
 #define STATE_FLAG_DELTA 1u
 #define STATE_FLAG_CONTINUES 2u
+#define STATE_FLAG_TABLE 4u
 #define OFFSET_MAX ((uint64_t)INT64_MAX)
 
 /* The least that one element takes in the stored form: a count that promises more than the bytes left is refused before
@@ -307,6 +313,7 @@ enum err state_merge(struct stream_state *s, const struct stream_state *delta) {
     normalise(s);
     for (uint32_t i = range_index(delta, start); i < delta->range_count; i++) range_push(s, &delta->ranges[i]);
     s->end_offset = delta->end_offset;
+    s->clean_offset = max_u64(s->clean_offset, delta->clean_offset);
     ASSERT(s->start_offset <= s->end_offset);
     return OK;
 }
@@ -322,21 +329,52 @@ void state_add_range(struct stream_state *s, const struct state_range *r) {
     range_push(s, r);
 }
 
-enum err state_replace_ranges(struct stream_state *s, const struct state_range *r) {
-    ASSERT(r->first_offset < r->end_offset);
+enum err state_replace_run(struct stream_state *s, const struct state_range *r, uint32_t count) {
+    ASSERT(count > 0);
+    for (uint32_t i = 0; i < count; i++) {
+        ASSERT(r[i].first_offset < r[i].end_offset && (i == 0 || r[i].first_offset == r[i - 1].end_offset));
+    }
+    uint64_t from = r[0].first_offset, to = r[count - 1].end_offset;
     /* What was trimmed since the replacement was made is missing at the front: then it replaces from the first range
      * on. */
-    uint32_t first = range_index(s, r->first_offset), last = range_index(s, r->end_offset - 1);
-    if (last == s->range_count || s->ranges[last].end_offset != r->end_offset) return ERR_STALE;
-    if (s->ranges[first].first_offset != r->first_offset) {
-        bool trimmed =
-            first == 0 && r->first_offset < s->ranges[0].first_offset && s->ranges[0].first_offset <= s->start_offset;
+    uint32_t first = range_index(s, from), last = range_index(s, to - 1);
+    if (last == s->range_count || s->ranges[last].end_offset != to) return ERR_STALE;
+    if (s->ranges[first].first_offset != from) {
+        bool trimmed = first == 0 && from < s->ranges[0].first_offset && s->ranges[0].first_offset <= s->start_offset;
         if (!trimmed) return ERR_STALE;
     }
     ASSERT(first <= last);
-    s->ranges[first] = *r;
-    memmove(&s->ranges[first + 1], &s->ranges[last + 1], (s->range_count - last - 1) * sizeof(*s->ranges));
-    s->range_count -= last - first;
+    uint32_t old = last - first + 1, behind = s->range_count - last - 1;
+    while (s->range_capacity < s->range_count - old + count)
+        s->ranges = array_grow(s->mem, s->ranges, s->range_capacity, &s->range_capacity, sizeof(*s->ranges));
+    memmove(&s->ranges[first + count], &s->ranges[last + 1], behind * sizeof(*s->ranges));
+    memcpy(&s->ranges[first], r, count * sizeof(*s->ranges));
+    s->range_count = s->range_count - old + count;
+    normalise(s);
+    return OK;
+}
+
+enum err state_replace_ranges(struct stream_state *s, const struct state_range *r) {
+    return state_replace_run(s, r, 1);
+}
+
+enum err state_apply_cleaned(struct stream_state *s, const struct stream_state *delta) {
+    ASSERT(delta->delta && delta->clean_offset > 0);
+    if (delta->clean_offset > s->end_offset) return ERR_STALE;
+    s->clean_offset = max_u64(s->clean_offset, delta->clean_offset);
+    if (delta->segment_count == 0 || s->segment_count == 0) return OK;
+    /* The segment that holds the offset, and what follows it, stay. */
+    uint32_t old = 0;
+    while (old + 1 < s->segment_count && s->segments[old + 1].base_offset <= delta->clean_offset) old++;
+    if (old == 0 || delta->segments[delta->segment_count - 1].base_offset >= s->segments[old].base_offset) return OK;
+    uint32_t left = s->segment_count - old, count = delta->segment_count + left;
+    struct state_segment *segments = mem_alloc(s->mem, count * sizeof(*segments));
+    memcpy(segments, delta->segments, delta->segment_count * sizeof(*segments));
+    memcpy(segments + delta->segment_count, s->segments + old, left * sizeof(*segments));
+    mem_free(s->mem, s->segments);
+    s->segments = segments;
+    s->segment_count = s->segment_capacity = count;
+    normalise(s);
     return OK;
 }
 
@@ -492,11 +530,14 @@ void state_encode(const struct stream_state *s, struct buf *out) {
     ASSERT(s->start_offset <= s->end_offset && s->first_offset <= s->end_offset);
     ASSERT(s->delta || (!s->continues_segment && s->first_offset == 0));
     bool table = state_table_count(s->table) > 0;
-    buf_u8(out, table ? STATE_VERSION_TABLE : STATE_VERSION);
-    buf_u8(out, (uint8_t)((s->delta ? STATE_FLAG_DELTA : 0) | (s->continues_segment ? STATE_FLAG_CONTINUES : 0)));
+    bool clean = s->clean_offset > 0;
+    buf_u8(out, clean ? STATE_VERSION_CLEAN : table ? STATE_VERSION_TABLE : STATE_VERSION);
+    buf_u8(out, (uint8_t)((s->delta ? STATE_FLAG_DELTA : 0) | (s->continues_segment ? STATE_FLAG_CONTINUES : 0) |
+                          (clean && table ? STATE_FLAG_TABLE : 0)));
     if (s->delta) buf_varint(out, s->first_offset);
     buf_varint(out, s->end_offset - s->first_offset);
     buf_varint(out, s->start_offset);
+    if (clean) buf_varint(out, s->clean_offset);
     buf_varint(out, s->segment_count);
     uint64_t offset = 0;
     for (uint32_t i = 0; i < s->segment_count; i++) {
@@ -640,26 +681,30 @@ static bool decode_ranges(struct stream_state *s, struct reader *r) {
     return s->ranges[0].end_offset > s->start_offset;
 }
 
-static bool decode_offsets(struct stream_state *s, struct reader *r) {
+static bool decode_offsets(struct stream_state *s, struct reader *r, uint8_t version, bool *table) {
     uint8_t flags = reader_u8(r);
-    if (r->failed || (flags & ~(STATE_FLAG_DELTA | STATE_FLAG_CONTINUES)) != 0) return false;
+    unsigned known = STATE_FLAG_DELTA | STATE_FLAG_CONTINUES | (version == STATE_VERSION_CLEAN ? STATE_FLAG_TABLE : 0);
+    if (r->failed || (flags & ~known) != 0) return false;
+    *table = version == STATE_VERSION_TABLE || (flags & STATE_FLAG_TABLE) != 0;
     s->delta = (flags & STATE_FLAG_DELTA) != 0;
     s->continues_segment = (flags & STATE_FLAG_CONTINUES) != 0;
     if (s->continues_segment && !s->delta) return false;
     if (s->delta && !get_sum(r, &s->first_offset, OFFSET_MAX)) return false;
     s->end_offset = s->first_offset;
-    return get_sum(r, &s->end_offset, OFFSET_MAX) && get_sum(r, &s->start_offset, s->end_offset);
+    if (!get_sum(r, &s->end_offset, OFFSET_MAX) || !get_sum(r, &s->start_offset, s->end_offset)) return false;
+    if (version != STATE_VERSION_CLEAN) return true;
+    return get_sum(r, &s->clean_offset, s->end_offset) && s->clean_offset > 0;
 }
 
 enum err state_decode(struct stream_state *s, struct mem *m, struct reader *r) {
     state_init(s, m);
     uint8_t version = reader_u8(r);
-    if (!r->failed && version > STATE_VERSION_TABLE) return ERR_VERSION;
-    bool ok = !r->failed && version >= STATE_VERSION && decode_offsets(s, r) && decode_segments(s, r) &&
-              decode_epochs(s, r) && decode_producers(s, r) && decode_ranges(s, r);
+    if (!r->failed && version > STATE_VERSION_CLEAN) return ERR_VERSION;
+    bool table = false;
+    bool ok = !r->failed && version >= STATE_VERSION && decode_offsets(s, r, version, &table) &&
+              decode_segments(s, r) && decode_epochs(s, r) && decode_producers(s, r) && decode_ranges(s, r);
     if (ok && s->continues_segment && s->segment_count == 0) ok = false;
-    if (ok && version == STATE_VERSION_TABLE)
-        ok = state_table_decode(&s->table, m, r, s->first_offset, s->end_offset, s->delta);
+    if (ok && table) ok = state_table_decode(&s->table, m, r, s->first_offset, s->end_offset, s->delta);
     if (ok) return OK;
     state_deinit(s);
     return r->failed ? ERR_TRUNCATED : ERR_CORRUPT;

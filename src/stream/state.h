@@ -76,6 +76,7 @@ struct stream_state {
     uint64_t first_offset;          /* delta: where the section begins */
     uint64_t start_offset;          /* log start offset; delta: 0 if untouched */
     uint64_t end_offset;            /* log end offset */
+    uint64_t clean_offset;          /* log compaction has been over all below it; only ever rises */
     struct state_segment *segments; /* the last one is active */
     struct state_epoch *epochs;
     /* contiguous from <= start_offset to the end of what is in objects; not kept in live states */
@@ -105,6 +106,13 @@ void state_add_range(struct stream_state *s, const struct state_range *r);
 /* Replaces the consecutive ranges that cover exactly [r->first_offset, r->end_offset) (or their remainder above
  * start_offset) by r. ERR_STALE when they do not line up. */
 enum err state_replace_ranges(struct stream_state *s, const struct state_range *r) WARN_UNUSED;
+/* The same by several: r[0..count), each beginning where the one before ends, replace together what covers exactly their
+ * offsets. Those that turn out to lie below start_offset are left out. */
+enum err state_replace_run(struct stream_state *s, const struct state_range *r, uint32_t count) WARN_UNUSED;
+/* What a pass of log compaction came to: a delta with its clean_offset, and with roll points that take the place of all
+ * that lie below the segment which holds that offset (none: those stay). ERR_STALE, and nothing has changed: that is
+ * above the end. */
+enum err state_apply_cleaned(struct stream_state *s, const struct stream_state *delta) WARN_UNUSED;
 /* Forgets producers that were silent for producer.id.expiration.ms. last_timestamp alone cannot tell: it is what the
  * producer chose (one that replays old data would be forgotten while it works) or what some wall clock showed, and wall
  * clocks jump. So a producer goes only when that long ago, by this process's monotonic clock, (1) the wall clock had

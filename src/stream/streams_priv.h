@@ -127,6 +127,8 @@ struct commit_item {
     struct stream_id stream;
     struct state_range range;
     bool has_range, replaces;
+    struct state_range *replaced; /* or these, together, replace others; owned; NULL: none */
+    uint32_t replaced_count;
     uint64_t start_offset; /* ranges wholly below are gone */
     uint64_t end_offset;   /* all below is in the ledger */
 };

@@ -752,7 +752,7 @@ static void test_bad_bytes(void **unused) {
         }
     }
     memcpy(bytes, golden, sizeof(golden));
-    bytes[0] = 3;
+    bytes[0] = 4;
     struct reader r = reader_of(bytes, sizeof(bytes));
     struct stream_state s;
     assert_int_equal(state_decode(&s, &heap, &r), ERR_VERSION);

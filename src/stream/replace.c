@@ -1,0 +1,462 @@
+#include "stream/replace.h"
+
+#include <inttypes.h>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "kafka/batch.h"
+#include "stream/streams_priv.h"
+
+#define REPLACE_MAGIC 0x4e91ace1u
+/* Nothing here is urgent: after so many failures of one request the whole is given up, to be begun again later. */
+#define ATTEMPTS_MAX 6u
+
+struct output { /* an object that is durable and that nothing names yet */
+    struct state_range range;
+};
+
+struct replace {
+    unsigned magic;
+    struct streams *s;
+    struct stream_id stream;
+    int32_t epoch;
+    struct stream_state state;
+    uint64_t io_bytes;
+    /* The run. */
+    bool running;
+    uint64_t first_offset, end_offset;
+    struct object_piece piece;
+    struct output *outputs;
+    size_t output_count, output_capacity;
+};
+
+bool streams_look(struct streams *s, struct stream_id id, void (*look)(void *ctx, const struct stream_state *committed),
+                  void *ctx) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(loop_current() == s->options.log_loop);
+    const struct ledger_stream *c = ledger_image_get(&s->image, id);
+    if (!s->started || s->closing || s->fenced || !c || c->refused || c->replacing) return false;
+    look(ctx, &c->state);
+    return true;
+}
+
+enum err replace_begin(struct streams *s, struct stream_id id, struct replace **out) {
+    CHECK_OBJ(s, STREAMS_MAGIC);
+    ASSERT(loop_current() == s->options.log_loop);
+    if (!s->started || s->closing || s->fenced) return ERR_CLOSED;
+    struct ledger_stream *c = ledger_image_get(&s->image, id);
+    if (!c || c->refused) return ERR_NOT_FOUND;
+    if (c->replacing) return ERR_BUSY;
+    c->replacing = true;
+    struct replace *r = MEM_NEW(s->mem, struct replace);
+    INIT_OBJ(r, REPLACE_MAGIC);
+    r->s = s;
+    r->stream = id;
+    r->epoch = c->epoch;
+    struct stream_state without_table = c->state;
+    without_table.table = NULL;
+    state_copy(&r->state, &without_table, s->mem);
+    *out = r;
+    return OK;
+}
+
+void replace_end(struct replace *r) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    struct streams *s = r->s;
+    replace_run_drop(r);
+    struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
+    if (c) {
+        ASSERT(c->replacing);
+        c->replacing = false;
+        /* It may have left the list of those that have small ranges to merge. */
+        if (list_empty(&c->crowded)) list_push_back(&s->crowded, &c->crowded);
+        compact_poke(s);
+    }
+    state_deinit(&r->state);
+    mem_free(s->mem, r->outputs);
+    r->magic = 0;
+    mem_free(s->mem, r);
+}
+
+const struct stream_state *replace_state(const struct replace *r) {
+    return &r->state;
+}
+
+uint64_t replace_io_bytes(const struct replace *r) {
+    return r->io_bytes;
+}
+
+/* ---- reading ---- */
+
+static bool stopping(const struct streams *s) {
+    return s->closing || s->close_begun || s->fenced;
+}
+
+static bool again(struct streams *s, enum err e, unsigned *attempt) {
+    if (e == OK || e == ERR_NOT_FOUND || err_class(e) == ERR_CLASS_FATAL || stopping(s)) return false;
+    if (++*attempt == ATTEMPTS_MAX) return false;
+    env_backoff(s->env, *attempt, 50 * NS_PER_MS, 2 * NS_PER_S);
+    return !stopping(s);
+}
+
+static enum err get(struct replace *r, const struct state_range *g, uint64_t position, uint64_t size,
+                    struct slice *out) {
+    struct streams *s = r->s;
+    char key[OBJECT_KEY_MAX];
+    object_key(key, s->generation, g->object);
+    enum err e;
+    unsigned attempt = 0;
+    do {
+        if (stopping(s)) return ERR_CANCELLED;
+        e = store_get(s->store, key, g->position + position, (size_t)size, STORE_FOR_COMPACTION, out);
+        if (e == OK && out->size != size) {
+            slice_unref(out);
+            e = ERR_TRUNCATED;
+        }
+    } while (again(s, e, &attempt));
+    if (e == OK) r->io_bytes += size;
+    if (e != ERR_NOT_FOUND) return e;
+    /* Deleted with its topic, or by a trim: that ends it. Else it is missing; or a broker that has overtaken us, which we
+     * do not know yet, has replaced it. */
+    const struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
+    if (!c || c->state.start_offset >= g->end_offset) return ERR_STALE;
+    log_warn(s->env->log, "an object that a partition needs is missing", "stream=%" PRIu64 " key=%s", r->stream.v, key);
+    return ERR_IO;
+}
+
+struct reading {
+    struct replace *r;
+    const struct state_range *range;
+    struct object_block *blocks;
+    enum err (*block)(void *ctx, struct slice block);
+    void *ctx;
+};
+
+/* Blocks [first, end) lie in `data`, which begins at `position` of the piece. */
+static enum err give_blocks(struct reading *d, struct slice data, uint64_t position, uint32_t first, uint32_t end) {
+    enum err e = OK;
+    for (uint32_t i = first; i < end && e == OK; i++) {
+        const struct object_block *b = &d->blocks[i];
+        struct slice block = slice_sub(data, (size_t)(b->position - position), b->size);
+        e = crc32c(0, block.data, block.size) == b->crc ? d->block(d->ctx, block) : ERR_CORRUPT;
+        slice_unref(&block);
+    }
+    return e;
+}
+
+static enum err read_index(struct reading *d, struct slice *whole) {
+    struct replace *r = d->r;
+    const struct state_range *g = d->range;
+    /* One request where a second would be of little more. */
+    uint64_t size = g->size_bytes <= REPLACE_READ_BYTES ? g->size_bytes : object_index_size(g->block_count);
+    enum err e = get(r, g, 0, size, whole);
+    if (e != OK) return e;
+    e = object_index_decode(whole->data, whole->size, g->block_count, g->size_bytes, d->blocks);
+    if (e != OK) slice_unref(whole);
+    return e;
+}
+
+static enum err read_blocks(struct reading *d, uint64_t from, uint64_t to) {
+    struct slice whole;
+    enum err e = read_index(d, &whole);
+    if (e != OK) return e;
+    bool all = whole.size == d->range->size_bytes;
+    uint32_t count = d->range->block_count, first = 0, end;
+    while (first < count && d->blocks[first].end_offset <= from) first++;
+    for (end = first; end < count && d->blocks[end].first_offset < to;) end++;
+    if (all) {
+        e = give_blocks(d, whole, 0, first, end);
+        first = end;
+    }
+    slice_unref(&whole);
+    while (first < end && e == OK) {
+        uint64_t size = 0, position = d->blocks[first].position;
+        uint32_t last = first;
+        do {
+            size += d->blocks[last++].size;
+        } while (last < end && size + d->blocks[last].size <= REPLACE_READ_BYTES);
+        struct slice data;
+        e = get(d->r, d->range, position, size, &data);
+        if (e != OK) break;
+        e = give_blocks(d, data, position, first, last);
+        slice_unref(&data);
+        first = last;
+    }
+    return e;
+}
+
+enum err replace_read(struct replace *r, uint32_t index, uint64_t from, uint64_t to,
+                      enum err (*block)(void *ctx, struct slice block), void *ctx) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    ASSERT(index < r->state.range_count);
+    struct reading d = {.r = r, .range = &r->state.ranges[index], .block = block, .ctx = ctx};
+    d.blocks = mem_alloc(r->s->mem, (d.range->block_count + 1) * sizeof(*d.blocks));
+    enum err e = read_blocks(&d, from, to);
+    mem_free(r->s->mem, d.blocks);
+    return e;
+}
+
+/* ---- writing ---- */
+
+void replace_run_begin(struct replace *r, uint32_t first, uint32_t count) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    ASSERT(!r->running && count > 0 && first + count <= r->state.range_count && r->output_count == 0);
+    r->running = true;
+    r->first_offset = r->state.ranges[first].first_offset;
+    r->end_offset = r->state.ranges[first + count - 1].end_offset;
+    object_piece_init(&r->piece, r->s->mem);
+    object_piece_begin(&r->piece, r->first_offset);
+}
+
+/* Objects without an entry that names them: nobody needs them. */
+static void drop_outputs(struct replace *r) {
+    for (size_t i = 0; i < r->output_count; i++)
+        object_uses_check(&r->s->uses, object_uses_add(&r->s->uses, r->outputs[i].range.object));
+    r->output_count = 0;
+    collect_poke(r->s);
+}
+
+void replace_run_drop(struct replace *r) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    if (!r->running) return;
+    r->running = false;
+    object_piece_deinit(&r->piece);
+    if (r->output_count > 0) drop_outputs(r);
+}
+
+static enum err put_object(struct replace *r, struct object_id id, uint64_t piece_size) {
+    struct streams *s = r->s;
+    const struct object_piece *p = &r->piece;
+    char key[OBJECT_KEY_MAX];
+    object_key(key, s->generation, id);
+    uint8_t header[OBJECT_DATA_HEADER];
+    object_data_header(header, id, r->stream, piece_size);
+    size_t n = p->parts.count + 2;
+    struct slice *data = mem_alloc(s->mem, n * sizeof(*data));
+    data[0] = slice_borrow(header, sizeof(header));
+    data[1] = slice_borrow(p->index, p->index_size);
+    memcpy(data + 2, p->parts.items, p->parts.count * sizeof(*data));
+    enum err e;
+    unsigned attempt = 0;
+    do {
+        /* The name is ours alone: what lies there already is this. */
+        e = store_put(s->store, key, data, n, true, STORE_FOR_COMPACTION);
+        if (e == ERR_EXISTS) e = OK;
+    } while (again(s, e, &attempt));
+    mem_free(s->mem, data);
+    r->io_bytes += piece_size;
+    return e;
+}
+
+/* What has come so far becomes an object. */
+static enum err flush(struct replace *r) {
+    struct streams *s = r->s;
+    uint32_t crc;
+    uint64_t size = object_piece_finish(&r->piece, &crc);
+    struct object_id id = {s->options.incarnation, s->next_data_object++, OBJECT_DATA};
+    /* Noted before it is sent: it may be there whatever the answer is. */
+    r->outputs = mem_grow(s->mem, r->outputs, r->output_count, &r->output_capacity, sizeof(*r->outputs));
+    r->outputs[r->output_count++] = (struct output){.range = {.object = id,
+                                                              .first_offset = r->piece.first_offset,
+                                                              .end_offset = r->piece.end_offset,
+                                                              .max_timestamp = r->piece.max_timestamp,
+                                                              .position = OBJECT_DATA_HEADER,
+                                                              .size_bytes = size,
+                                                              .block_count = (uint32_t)r->piece.block_count}};
+    enum err e = put_object(r, id, size);
+    uint64_t end = r->piece.end_offset;
+    object_piece_deinit(&r->piece);
+    object_piece_init(&r->piece, s->mem);
+    object_piece_begin(&r->piece, end);
+    return e;
+}
+
+enum err replace_run_add(struct replace *r, struct slice batches) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    ASSERT(r->running);
+    enum err e = OK;
+    for (size_t at = 0; at < batches.size && e == OK;) {
+        struct batch_header h;
+        e = batch_parse_unchecked(batches.data + at, batches.size - at, &h);
+        if (e != OK || (uint64_t)h.base_offset < r->piece.end_offset ||
+            (uint64_t)batch_end_offset(&h) > r->end_offset) {
+            e = ERR_CORRUPT;
+            break;
+        }
+        object_piece_add(&r->piece, slice_sub(batches, at, h.size), (uint64_t)h.base_offset,
+                         (uint64_t)batch_end_offset(&h), h.max_timestamp);
+        at += h.size;
+        if (r->piece.data_size >= REPLACE_OBJECT_BYTES) e = flush(r);
+    }
+    slice_unref(&batches);
+    return e;
+}
+
+/* ---- committing ---- */
+
+static void post_replaced(struct replace *r, const struct ledger_stream *c, const struct state_range *ranges,
+                          uint32_t count) {
+    struct streams *s = r->s;
+    struct commit_mail **mails = upload_mails_create(s);
+    struct commit_item *item = upload_mail_item(s, mails, r->stream);
+    item->replaced = mem_alloc(s->mem, count * sizeof(*ranges));
+    memcpy(item->replaced, ranges, count * sizeof(*ranges));
+    item->replaced_count = count;
+    item->start_offset = c->state.start_offset;
+    upload_post_mails(s, mails);
+}
+
+/* The entry is durable. ERR_STALE: other ranges lie there now; nothing has changed. */
+static enum err apply_run(struct replace *r, const struct state_range *ranges, uint32_t count) {
+    struct streams *s = r->s;
+    struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
+    for (uint32_t i = 0; i < count; i++) object_uses_range(&s->uses, ranges[i].object, 1);
+    enum err e = c && c->epoch == r->epoch ? OK : ERR_STALE;
+    struct state_range *old = NULL;
+    size_t old_count = 0, capacity = 0;
+    for (uint32_t i = 0; c && i < c->state.range_count; i++) {
+        if (c->state.ranges[i].end_offset <= r->first_offset || c->state.ranges[i].first_offset >= r->end_offset)
+            continue;
+        old = mem_grow(s->mem, old, old_count, &capacity, sizeof(*old));
+        old[old_count++] = c->state.ranges[i];
+    }
+    if (e == OK) e = state_replace_run(&c->state, ranges, count);
+    if (e == OK) {
+        c->dirty = true;
+        for (size_t i = 0; i < old_count; i++) object_uses_range(&s->uses, old[i].object, -1);
+        post_replaced(r, c, ranges, count);
+    }
+    /* Not taken at all, or trimmed meanwhile. */
+    for (uint32_t i = 0; i < count; i++) {
+        if (e != OK || ranges[i].end_offset <= c->state.start_offset) object_uses_range(&s->uses, ranges[i].object, -1);
+    }
+    mem_free(s->mem, old);
+    bool trimmed = c && c->state.start_offset >= r->end_offset;
+    return trimmed ? OK : e;
+}
+
+struct entry {
+    struct buf head;
+    struct slices body;
+    uint32_t body_crc;
+    uint64_t number;
+};
+
+static void entry_begin(struct replace *r, struct entry *n, uint32_t sections) {
+    *n = (struct entry){0};
+    buf_init(&n->head, r->s->mem);
+    slices_init(&n->body, r->s->mem);
+    struct object_head h = {.section_count = sections};
+    log_wal_names(r->s, &h);
+    object_head_begin(&n->head, &h);
+}
+
+static enum err entry_append(struct replace *r, struct entry *n) {
+    struct streams *s = r->s;
+    struct slice head = slice_borrow(n->head.data, n->head.size);
+    enum err e = objlog_append(s->log, OBJLOG_DATA, &head, n->body.items, n->body.count, n->body_crc, &n->number);
+    if (e == OK) {
+        struct object_id id = {s->options.incarnation, n->number, OBJECT_LEDGER_ENTRY};
+        object_uses_check(&s->uses, object_uses_add(&s->uses, id));
+    }
+    if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
+    return e;
+}
+
+static void entry_end(struct entry *n) {
+    slices_deinit(&n->body);
+    buf_deinit(&n->head);
+}
+
+/* The last of it: in the entry's body where it is small and alone, else an object like the others. */
+static enum err finish_piece(struct replace *r, struct entry *n, struct state_range *inside) {
+    struct object_piece *p = &r->piece;
+    *inside = (struct state_range){0};
+    if (p->block_count == 0) return OK;
+    if (r->output_count > 0 || p->data_size >= COMPACT_ENTRY_MAX) return flush(r);
+    uint64_t size = object_piece_finish(p, &n->body_crc);
+    slices_push(&n->body, slice_borrow(p->index, p->index_size));
+    for (size_t i = 0; i < p->parts.count; i++)
+        slices_push(&n->body, slice_borrow(p->parts.items[i].data, p->parts.items[i].size));
+    *inside = (struct state_range){.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
+                                   .first_offset = p->first_offset,
+                                   .end_offset = p->end_offset,
+                                   .max_timestamp = p->max_timestamp,
+                                   .size_bytes = size,
+                                   .block_count = (uint32_t)p->block_count};
+    r->io_bytes += size;
+    return OK;
+}
+
+static enum err commit_entry(struct replace *r, struct entry *n, struct state_range inside) {
+    struct streams *s = r->s;
+    struct stream_state delta;
+    state_init_delta(&delta, s->mem, r->first_offset);
+    delta.end_offset = r->end_offset;
+    for (size_t i = 0; i < r->output_count; i++) state_add_range(&delta, &r->outputs[i].range);
+    if (inside.block_count > 0) state_add_range(&delta, &inside);
+    object_head_section(&n->head, r->stream, r->epoch, OBJECT_REPLACED, &delta);
+    enum err e = ledger_enter(s);
+    if (e == OK) {
+        e = entry_append(r, n);
+        if (e == OK) {
+            ledger_resolve_ranges(&delta, s->options.incarnation, n->number, OBJLOG_HEADER_SIZE + n->head.size);
+            e = apply_run(r, delta.ranges, delta.range_count);
+            r->output_count = 0; /* named now */
+            checkpoint_entry_made(s);
+        }
+        ledger_leave(s);
+    }
+    state_deinit(&delta);
+    return e;
+}
+
+enum err replace_run_commit(struct replace *r) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    ASSERT(r->running);
+    if (r->piece.end_offset != r->end_offset) return ERR_CORRUPT; /* a range that does not hold what it says */
+    struct entry n;
+    struct state_range inside;
+    entry_begin(r, &n, 1);
+    enum err e = finish_piece(r, &n, &inside);
+    if (e == OK) e = commit_entry(r, &n, inside);
+    entry_end(&n);
+    if (e == OK) {
+        replace_run_drop(r);
+        collect_poke(r->s);
+    }
+    return e;
+}
+
+enum err replace_progress(struct replace *r, uint64_t clean_offset, const struct state_segment *segments,
+                          uint32_t count) {
+    CHECK_OBJ(r, REPLACE_MAGIC);
+    struct streams *s = r->s;
+    ASSERT(clean_offset > 0 && clean_offset <= r->state.end_offset);
+    struct stream_state delta;
+    state_init_delta(&delta, s->mem, count > 0 ? segments[0].base_offset : 0);
+    delta.end_offset = delta.clean_offset = clean_offset;
+    if (count > 0) {
+        delta.segments = mem_alloc(s->mem, count * sizeof(*segments));
+        memcpy(delta.segments, segments, count * sizeof(*segments));
+        delta.segment_count = delta.segment_capacity = count;
+    }
+    struct entry n;
+    entry_begin(r, &n, 1);
+    object_head_section(&n.head, r->stream, r->epoch, OBJECT_CLEANED, &delta);
+    enum err e = ledger_enter(s);
+    if (e == OK) {
+        e = entry_append(r, &n);
+        struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
+        if (e == OK && c && c->epoch == r->epoch) {
+            enum err applied = state_apply_cleaned(&c->state, &delta);
+            ASSERT(applied == OK); /* the end only rises */
+            c->dirty = true;
+        }
+        if (e == OK) checkpoint_entry_made(s);
+        ledger_leave(s);
+    }
+    entry_end(&n);
+    state_deinit(&delta);
+    return e;
+}
