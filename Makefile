@@ -29,7 +29,7 @@ MESON_FILES := meson.build meson_options.txt $(wildcard src/meson.build src/*/me
 	tests/*/meson.build tests/unit/*/meson.build)
 FORMATTED = $(shell find src tests bench -name '*.[ch]' 2>/dev/null)
 
-.PHONY: all deps run test test-build fuzz-build guard-build guard guard-update sim fuzz soak bench bench-object bench-peers fmt lint clean install
+.PHONY: all deps run test test-build fuzz-build guard-build guard guard-update sim fuzz soak bench bench-cost bench-object bench-peers fmt lint clean install
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -103,6 +103,11 @@ soak: all
 bench: all
 	@tools/deps build run bench
 	@bench/run --oxbow $(BUILD)/oxbow
+
+# What a GB costs in requests and bytes. COST are options of bench/cost.
+bench-cost: all
+	@tools/deps build run test
+	@bench/cost --oxbow $(BUILD)/oxbow $(COST)
 
 bench-object: all
 	@tools/deps bench test

@@ -44,16 +44,16 @@ class Cells:
                     found.append(json.load(f))
         return found
 
-    def about(self, options, limits):
+    def about(self, options, limits, beside=""):
         os.makedirs(os.path.join(self.folder, "cells"), exist_ok=True)
         version = subprocess.run([options.oxbow, "version"], capture_output=True, text=True, check=False).stdout.split("\n")[0]
         java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr.split("\n")[0] if any(
-            b != "oxbow" for b in options.brokers) else ""
+            b.startswith("kafka-") for b in options.brokers) else ""
         with open("/proc/cpuinfo", encoding="utf-8") as f:
             model = re.search(r"model name\s*:\s*(.+)", f.read())
         with open("/proc/meminfo", encoding="utf-8") as f:
             memory = int(f.read().split()[1]) * 1024
-        about = {"oxbow": version, "java": java, "processors": os.cpu_count(), "model": model[1] if model else platform.machine(),
+        about = {"oxbow": version, "java": java, "beside": beside, "processors": os.cpu_count(), "model": model[1] if model else platform.machine(),
                  "memory_bytes": memory, "kernel": platform.release().split("-")[0], "limits": limits, "seconds": options.seconds,
                  "runs": options.runs, "brokers": options.brokers, "quick": options.quick}
         with open(os.path.join(self.folder, "about.json"), "w", encoding="utf-8") as f:

@@ -1,10 +1,11 @@
 """What the machine itself can do, taken in the same run: fio on the disk the brokers use, with the block sizes and the depth of the write-ahead
-log; loopback TCP, memory copies and checksums by bench/limits.c."""
+log, and that log alone in turns with fio; loopback TCP, memory copies and checksums by bench/limits.c."""
 
 import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import tempfile
 
@@ -12,12 +13,25 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SIZES = (4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
 DEPTHS = (1, 4)  # the write-ahead log has up to four group commits under way
 
+WAL_SIZES, WAL_TURNS = (64 << 10, 1 << 20), 5
+
+
+def seconds(options):
+    """What measure() takes, about."""
+    fio_s, wal_s = lengths(options)
+    return 25 + (len(SIZES) * len(DEPTHS) + 1) * (fio_s + 1) + len(WAL_SIZES) * WAL_TURNS * 2 * (wal_s + 1)
+
+
+def lengths(options):
+    """Seconds of (one of the jobs of fio, each turn of the write-ahead log and of fio beside it)."""
+    return (1, 1) if options.quick else (2, 2)
+
 
 def measure(options):
     os.makedirs(options.out, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="limits-", dir=options.out)
     try:
-        return {"fio": fio(folder, options), **plain(folder)}
+        return {"fio": fio(folder, options), "wal": wal(folder, options), **plain(folder)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -25,23 +39,59 @@ def measure(options):
 def fio(folder, options):
     if not shutil.which("fio"):
         return {"failed": "fio is not installed"}
-    found, seconds, size = [], 1 if options.quick else 3, 64 if options.quick else 1024
-    base = ["fio", "--name=wal", f"--filename={folder}/fio", f"--size={size}m", "--direct=1", "--output-format=json"]
-    # A file that was written before, as the ring is after its first lap.
-    subprocess.run([*base, "--rw=write", "--bs=1m", "--ioengine=psync"], capture_output=True, check=True)
+    found, runtime = [], lengths(options)[0]
+    base = fio_base(folder, 64 if options.quick else 1024)
     jobs = [("write", bs, depth, ["--sync=dsync"]) for bs in SIZES for depth in DEPTHS] + [("read", 1 << 20, 4, [])]
     for rw, bs, depth, more in jobs:
-        out = subprocess.run([*base, f"--rw={rw}", f"--bs={bs}", f"--iodepth={depth}", "--ioengine=io_uring", "--time_based", f"--runtime={seconds}", *more],
-                             capture_output=True, text=True, check=False)
-        if out.returncode != 0:
-            found.append({"rw": rw, "bytes": bs, "depth": depth, "failed": out.stderr.strip().split("\n")[-1][:200]})
+        try:
+            job = fio_job(base, rw, bs, depth, runtime, more)
+        except ValueError as e:
+            found.append({"rw": rw, "bytes": bs, "depth": depth, "failed": str(e)})
             continue
-        job = json.loads(out.stdout[out.stdout.index("{"):])["jobs"][0][rw]
         p = job["clat_ns"].get("percentile", {})
         found.append({"rw": rw, "bytes": bs, "depth": depth, "mb_per_s": job["bw_bytes"] / 1e6, "per_s": job["iops"],
                       "p50_us": p.get("50.000000", 0) / 1e3, "p99_us": p.get("99.000000", 0) / 1e3})
         print(f"    fio {rw} {bs // 1024} KiB, {depth} under way: {found[-1]['mb_per_s']:.0f} MB/s, p50 {found[-1]['p50_us']:.0f} us", flush=True)
     return found
+
+
+def fio_base(folder, megabytes):
+    """The command up to what is done: on a file that was written before, as the ring is after its first lap."""
+    base = ["fio", "--name=wal", f"--filename={folder}/fio", f"--size={megabytes}m", "--direct=1", "--output-format=json"]
+    subprocess.run([*base, "--rw=write", "--bs=1m", "--ioengine=psync"], capture_output=True, check=True)
+    return base
+
+
+def fio_job(base, rw, nbytes, depth, runtime, more):
+    """What fio says of one job; ValueError tells why it did not come to an end."""
+    out = subprocess.run([*base, f"--rw={rw}", f"--bs={nbytes}", f"--iodepth={depth}", "--ioengine=io_uring", "--time_based", f"--runtime={runtime}", *more],
+                         capture_output=True, text=True, check=False)
+    if out.returncode != 0:
+        raise ValueError(out.stderr.strip().split("\n")[-1][:200])
+    return json.loads(out.stdout[out.stdout.index("{"):])["jobs"][0][rw]
+
+
+def wal(folder, options):
+    """The write-ahead log alone (bench/wal.c), and fio with the same block size, depth and length of file, in turns: MB/s of each turn."""
+    build = os.path.dirname(options.oxbow)
+    binary = os.path.join(build, "bench_wal")
+    if not shutil.which("fio"):
+        return {"failed": "fio is not installed"}
+    made = subprocess.run(["ninja", "-C", build, "bench_wal"], capture_output=True, text=True, check=False) if shutil.which("ninja") else None
+    if not os.path.exists(binary):
+        return {"failed": f"bench_wal was not built: {made.stdout.strip().split(chr(10))[-1][:200] if made else 'there is no ninja'}"}
+    rows, runtime = [], lengths(options)[1]
+    base = fio_base(folder, 256)
+    for nbytes in WAL_SIZES:
+        turns = []
+        for _ in range(1 if options.quick else WAL_TURNS):
+            device = fio_job(base, "write", nbytes, DEPTHS[-1], runtime, ["--sync=dsync"])["bw_bytes"] / 1e6
+            run = subprocess.run([binary, folder, str(nbytes), str(DEPTHS[-1]), str(runtime)], capture_output=True, text=True, check=True)
+            turns.append({"fio_mb_per_s": device, "wal_mb_per_s": float(re.search(r"gb_per_s=([\d.]+)", run.stdout)[1]) * 1000})
+        rows.append({"bytes": nbytes, "depth": DEPTHS[-1], "turns": turns})
+        print(f"    log alone, {nbytes // 1024} KiB: {statistics.median(t['wal_mb_per_s'] for t in turns):.0f} MB/s, "
+              f"fio {statistics.median(t['fio_mb_per_s'] for t in turns):.0f}", flush=True)
+    return {"rows": rows}
 
 
 def plain(folder):

@@ -3,9 +3,15 @@
 All live under the same ones: the same processors, and one memory cgroup (which counts the page cache too) where this machine lets us make
 one. Everything started here ends with the script, however that ends: a broker dies with the thread that started it.
 
-Kafka runs with what its own start scripts would give it: their flags for the Java machine, a heap of 1 GiB, and the thread counts of its
-shipped configuration, which are its defaults. Oxbow runs with its defaults, and a write-ahead log of 1 GiB."""
+Two brokers are Oxbow with one difference, for what they tell about the first: where its store is not on the disk of its write-ahead log, and
+where that log is on a block device.
 
+Kafka runs with what its own start scripts would give it: their flags for the Java machine, a heap of 1 GiB, and the thread counts of its
+shipped configuration, which are its defaults. Tansu, a broker over a database or a bucket, runs where somebody has installed it ("cargo install
+tansu"), with its defaults and SQLite, the one of its stores that lies in local files: what is acknowledged is in the page cache, for it asks for
+no more (synchronous=normal). Oxbow runs with its defaults, and a write-ahead log of 1 GiB."""
+
+import hashlib
 import os
 import re
 import resource
@@ -25,6 +31,8 @@ import wire  # noqa: E402  pylint: disable=wrong-import-position
 
 START_SECONDS = 90
 WAL_BYTES = 1 << 30
+STORE_BYTES_MIN, STORE_BYTES_MAX = 4 << 30, 12 << 30  # of a store in memory
+SETTLE_SECONDS = 30
 # kafka-run-class.sh and kafka-server-start.sh of the releases that are measured.
 SHIPPED_JAVA = ["java", "-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
                 "-XX:+ExplicitGCInvokesConcurrent", "-XX:MaxInlineLevel=15", "-Djava.awt.headless=true"]
@@ -115,6 +123,9 @@ class Peer:
     """One broker process and its folder, which outlives it: launch() after stop() or kill9() goes on with the same data."""
 
     name = ""
+    more_memory = 0  # bytes of the cgroup beyond what all have, for what is in memory and counted there
+
+    deletes = True  # topics, between loads
 
     def __init__(self, folder, limits):
         self.folder, self.limits, self.process = folder, limits, None
@@ -134,6 +145,13 @@ class Peer:
 
     def prepare(self):
         """What must be done to a new folder, before and apart from the start."""
+
+    def settle(self):
+        """Between two loads, when the topics of the first have been deleted."""
+
+    def spoilt(self):
+        """Why a load that has just ended does not count, or ""."""
+        return ""
 
     def start(self, seconds=START_SECONDS):
         """Returns how long it took, in ms: (until a connection was accepted, until it answered what it speaks and who it is)."""
@@ -264,13 +282,18 @@ class Oxbow(Peer):
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, preexec_fn=self.limits.enter,
                                             env={**os.environ, **(self.env or {})})
 
-    def counters(self):
+    def http_port(self):
+        """Where the metrics are, or None."""
         with open(os.path.join(self.folder, "log"), encoding="utf-8", errors="replace") as f:
             f.seek(self.log_from)
             port = re.findall(r"http_port=(\d+)", f.read())
+        return port[-1] if port else None
+
+    def counters(self):
+        port = self.http_port()
         if not port:
             return {}
-        with urllib.request.urlopen(f"http://127.0.0.1:{port[-1]}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
         found = {}
         for name, labels, value in re.findall(r'^oxbow_(\w+)(\{[^}]*\})? ([0-9.e+-]+)$', text, re.M):
@@ -289,6 +312,104 @@ class Oxbow(Peer):
             return subprocess.run(["chattr", "-R", "+i", objects], check=False, capture_output=True).returncode == 0
         except FileNotFoundError:
             return False
+
+
+class OxbowStoreApart(Oxbow):
+    """With its store in memory (tmpfs): what the broker does when objects go somewhere else than to the disk of its write-ahead log, as they
+    do with S3 or a second volume. What a network card and TLS would cost is missing; the copy into memory is there in its place."""
+
+    name = "oxbow-store-apart"
+
+    def __init__(self, folder, limits, binary, settings=None, env=None):
+        self.place = memory_folder(folder)
+        super().__init__(folder, limits, binary, {"storage.url": f"file://{self.place}/store", **(settings or {})}, env)
+
+    def prepare(self):
+        free = memory_free()
+        size = min(STORE_BYTES_MAX, free // 2)
+        os.makedirs(self.place, exist_ok=True)
+        if os.geteuid() == 0:
+            run = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "oxbow-peers", self.place], capture_output=True, text=True, check=False)
+            if run.returncode != 0:
+                raise Unmeasurable(f"no memory file system could be mounted: {tidy(run.stderr)}")
+        size = min(size, space(self.place)[0])
+        if size < STORE_BYTES_MIN:
+            raise Unmeasurable(f"a store in memory needs {STORE_BYTES_MIN >> 30} GiB, there are {size / (1 << 30):.1f}")
+        self.more_memory = size
+
+    def settle(self):
+        """What was deleted must be gone before more comes: it is memory."""
+        end = time.monotonic() + SETTLE_SECONDS
+        while space(self.place)[1] > self.more_memory // 8 and time.monotonic() < end:
+            time.sleep(0.2)
+
+    def spoilt(self):
+        return "the store in memory was full" if space(self.place)[1] > self.more_memory * 0.95 else ""
+
+    def remove(self):
+        self.kill9()
+        unmount(self.place)
+        shutil.rmtree(self.place, ignore_errors=True)
+        super().remove()
+
+
+class OxbowBlock(Oxbow):
+    """With its write-ahead log on a block device: a loop device over a file of the same disk, written once before it starts."""
+
+    name = "oxbow-block"
+
+    def __init__(self, folder, limits, binary, settings=None, env=None):
+        super().__init__(folder, limits, binary, settings, env)
+        self.fd = None
+
+    def prepare(self):
+        if os.geteuid() != 0:
+            raise Unmeasurable("a loop device needs root")
+        image = os.path.join(self.folder, "device")
+        for command in (["fallocate", "-l", str(WAL_BYTES), image],
+                        ["dd", "if=/dev/zero", f"of={image}", "bs=1M", f"count={WAL_BYTES >> 20}", "oflag=direct", "conv=notrunc,fsync"]):
+            subprocess.run(command, capture_output=True, check=True)
+        run = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", image], capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            raise Unmeasurable(f"no loop device: {tidy(run.stderr)}")
+        device = run.stdout.strip()
+        self.fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        subprocess.run(["losetup", "-d", device], check=True)  # when the last user is gone, however that comes
+        self.settings["wal.url"] = f"block://{device}"
+
+    def remove(self):
+        self.kill9()
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+        super().remove()
+
+
+def memory_free():
+    with open("/proc/meminfo", encoding="utf-8") as f:
+        return int(re.search(r"MemAvailable:\s+(\d+)", f.read())[1]) * 1024
+
+
+def space(folder):
+    """Bytes of the file system: (in all, used)."""
+    s = os.statvfs(folder)
+    return s.f_blocks * s.f_frsize, (s.f_blocks - s.f_bfree) * s.f_frsize
+
+
+def memory_folder(folder):
+    """A place below `folder` where root mounts memory; others have one in /dev/shm, of the same name for the same folder, so that it is found."""
+    if os.geteuid() == 0:
+        return os.path.join(folder, "apart")
+    return "/dev/shm/oxbow-peers-" + hashlib.sha256(os.path.dirname(os.path.dirname(os.path.abspath(folder))).encode()).hexdigest()[:12]
+
+
+def unmount(folder):
+    """All that is mounted there or below."""
+    with open("/proc/self/mounts", encoding="utf-8") as f:
+        places = [line.split()[1] for line in f]
+    for place in reversed(places):
+        if place == folder or place.startswith(folder + "/"):
+            subprocess.run(["umount", "-l", place], capture_output=True, check=False)
 
 
 class Kafka(Peer):
@@ -314,6 +435,37 @@ class Kafka(Peer):
         self.process = self.kafka.process
 
 
+class Tansu(Peer):
+    name = "tansu-sqlite"
+    deletes = False  # 0.6.0 answers nobody any more after a topic was deleted
+
+    def __init__(self, folder, limits):
+        super().__init__(folder, limits)
+        self.port = harness.free_port()
+
+    @staticmethod
+    def binary():
+        return shutil.which("tansu")
+
+    @classmethod
+    def version(cls):
+        """"tansu 0.6.0", or "" where it is not installed."""
+        return subprocess.run([cls.binary(), "--version"], capture_output=True, text=True, check=False).stdout.strip() if cls.binary() else ""
+
+    def prepare(self):
+        if not self.binary():
+            raise Unmeasurable("tansu is not installed")
+
+    def spawn(self):
+        command = [self.binary(), "broker", "--storage-engine", "sqlite://tansu.db", "--listener-url", f"tcp://{self.address}", "--advertised-listener-url",
+                   f"tcp://{self.address}"]
+        with open(os.path.join(self.folder, "log"), "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, preexec_fn=self.limits.enter)
+
+
+OXBOWS = {kind.name: kind for kind in (Oxbow, OxbowStoreApart, OxbowBlock)}
+
+
 def kafka_name(release, durability):
     return f"kafka-{release}-{durability}"
 
@@ -322,24 +474,24 @@ def names(wanted):
     """The brokers that a list means: `kafka-4.3.1` is both of its durabilities."""
     found = []
     for name in wanted:
-        m = re.fullmatch(r"kafka-(\d[\d.]*)(-fsync|-default)?", name)
-        if name == "oxbow":
+        if name in OXBOWS or name == Tansu.name:
             found.append(name)
-        elif m and m[2]:
+            continue
+        m = re.fullmatch(r"kafka-(\d[\d.]*)(-fsync|-default)?", name)
+        if m and m[2]:
             found.append(name)
         elif m:
             found += [kafka_name(m[1], d) for d in ("fsync", "default")]
         else:
-            raise SystemExit(f"--brokers: '{name}' is none; expected oxbow, kafka-RELEASE, kafka-RELEASE-fsync or kafka-RELEASE-default")
+            raise SystemExit(f"--brokers: '{name}' is none; expected {', '.join(OXBOWS)}, kafka-RELEASE, kafka-RELEASE-fsync, kafka-RELEASE-default or {Tansu.name}")
     return list(dict.fromkeys(found))
 
 
 def make(name, folder, limits, binary, settings=None, env=None):
-    """A broker with a new folder, not started."""
-    if name == "oxbow":
-        peer = Oxbow(folder, limits, binary, settings, env)
-    else:
-        _, release, durability = name.split("-")
-        peer = Kafka(folder, limits, release, durability)
-    peer.prepare()
-    return peer
+    """A broker with a new folder, not prepared and not started."""
+    if name in OXBOWS:
+        return OXBOWS[name](folder, limits, binary, settings, env)
+    if name == Tansu.name:
+        return Tansu(folder, limits)
+    _, release, durability = name.split("-")
+    return Kafka(folder, limits, release, durability)

@@ -23,11 +23,16 @@ class Session:
 
     def make(self, settings=None, env=None, name=""):
         self.peer = peers.make(self.broker, os.path.join(self.folder, name or "broker"), self.limits, self.options.oxbow, settings, env)
+        self.peer.prepare()
+        if self.peer.more_memory:
+            self.limits.change(self.limits.memory_bytes + self.peer.more_memory)
         return self.peer
 
     def close(self):
         if self.peer:
             self.peer.remove()
+            if self.peer.more_memory:
+                self.limits.change(self.limits.memory_bytes)
             self.peer = None
         subprocess.run(["rm", "-rf", self.folder], check=False)
 
@@ -64,9 +69,12 @@ class Session:
         return found
 
     def delete(self, topic):
+        if not self.peer.deletes:
+            return
         subprocess.run([self.options.oxbow, "topic", "delete", topic, "--if-exists", "--bootstrap-server", self.peer.address], capture_output=True,
                        check=False, timeout=120)
         time.sleep(0.7)  # files go in the background
+        self.peer.settle()
 
     def start(self, settings=None):
         """A new broker, and what its start and its idleness come to."""
@@ -105,10 +113,15 @@ class Session:
                 self.note(load.name, {"failed": "no peak is known: it needs the group 'throughput'"})
                 continue
             arguments = load.arguments + (f" --rate {rate}" if rate else "")
+            seconds = self.options.seconds or load.seconds
             self.touch(load.name, load.arguments, load.wait)
-            found = self.bench(load.name, arguments, self.options.seconds, 0 if self.options.quick else load.warm_up, load.wait)
+            found = self.bench(load.name, arguments, seconds, 0 if self.options.quick else load.warm_up, load.wait)
             if self.peer.alive():
                 found["resident_bytes"], found["peak_bytes"] = self.peer.memory()
+                if self.peer.spoilt():
+                    found = {"failed": self.peer.spoilt()}
+                if self.peer.more_memory:
+                    found["more_memory_bytes"] = self.peer.more_memory
                 self.delete(load.name)
             self.note(load.name, found)
 
@@ -119,7 +132,9 @@ class Session:
         if load.rate.isdigit():
             return int(load.rate)
         kind, share = load.rate.split(":")
-        peak = self.peaks(kind == "common").get(kind if kind == "common" else self.broker)
+        peaks = self.peaks(kind == "common")
+        of = kind if kind == "common" else workloads.like(self.broker)
+        peak = peaks.get(of) or peaks.get(self.broker)
         return max(1, int(peak * float(share))) if peak else None
 
     def peaks(self, common):
@@ -135,8 +150,8 @@ class Session:
                 peak = cells_module.peak_records(cells, workloads.PEAK, broker, workloads.RECORD)
                 if peak:
                     known[broker] = peak
-        if common and known and "common" not in known:
-            known["common"] = min(known.values())
+        if common and "common" not in known and set(known) - {*workloads.VARIANTS, *workloads.BESIDE}:
+            known["common"] = min(peak for broker, peak in known.items() if broker not in {**workloads.VARIANTS, **workloads.BESIDE})
         with open(path, "w", encoding="utf-8") as f:
             json.dump(known, f, indent=1)
         return known

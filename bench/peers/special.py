@@ -15,6 +15,11 @@ import workloads
 
 HONEST_RATE = 10000
 CREATE_SECONDS = 60  # for the topics of "many", in all
+SECONDS = 5  # of a load, unless the command says otherwise
+
+
+def seconds_of(s):
+    return s.options.seconds or SECONDS
 
 
 # --- (e): reading what memory cannot hold.
@@ -115,7 +120,7 @@ def many(s):
             found["create_s"] += create(s, f"many-{i}", partitions, left)
             found["partitions"] += partitions
         found["resident_bytes"], found["peak_bytes"] = s.peer.memory()
-        found.update(s.bench("many", f"--topics {topics} -p {partitions} --rate 1000 --consumers 1 --timeout-ms {s.options.open_seconds * 1000}", s.options.seconds,
+        found.update(s.bench("many", f"--topics {topics} -p {partitions} --rate 1000 --consumers 1 --timeout-ms {s.options.open_seconds * 1000}", seconds_of(s),
                              0 if quick else 2, s.options.open_seconds + 20))
         if "failed" in found:
             raise peers.Unmeasurable(found.pop("failed"))
@@ -170,7 +175,7 @@ def object_at(s, s3server, upstream, ms):
         s.peer.start()
         for name, arguments in (("as fast as it goes, 1 MB batches, 5 in flight", "-p 1 --batch-size 1000000 --consumers 1"),
                                 ("5 MB/s, 4 producers, 12 partitions", "-p 12 --producers 4 --consumers 1 --rate 5000")):
-            found = s.bench(f"object{len(rows)}", arguments, s.options.seconds, 0 if s.options.quick else 2)
+            found = s.bench(f"object{len(rows)}", arguments, seconds_of(s), 0 if s.options.quick else 2)
             rows.append({"added_ms": ms, "put_ms": sorted(taken)[len(taken) // 2], "load": name, **found})
         s.peer.remove()
     finally:
@@ -191,7 +196,7 @@ def honesty(s):
     """The same load by `oxbow bench`, by Kafka's own producer-perf-test and by kcat: 1 KiB records, 12 partitions, batches of 16 KiB, acks of
     all. At full speed the others wait 5 ms for their batches to fill, as `oxbow bench` fills each; at a rate nobody waits."""
     quick = s.options.quick
-    records, seconds = (5000, 2) if quick else (600_000, s.options.seconds)
+    records, seconds = (5000, 2) if quick else (600_000, seconds_of(s))
     s.start()
     s.warm()
     s.touch("honest", "-p 12")

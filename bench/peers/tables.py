@@ -6,6 +6,8 @@ import statistics
 import workloads
 
 LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_us", "max"))
+OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device"}
+BESIDE = {"tansu-sqlite": "Tansu, SQLite"}
 WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
 
 
@@ -16,8 +18,9 @@ class Results:
         for c in cells:
             self.cells.setdefault((c["load"], c["broker"]), []).append(c)
         present = {c["broker"] for c in cells if c["broker"] != "machine"}
-        kafkas = sorted((b for b in present if b != "oxbow"), key=lambda b: ([-int(x) for x in b.split("-")[1].split(".")], b.endswith("-default")))
-        self.brokers = [b for b in ["oxbow"] if b in present] + kafkas
+        kafkas = sorted((b for b in present if b.startswith("kafka-")), key=lambda b: ([-int(x) for x in b.split("-")[1].split(".")], b.endswith("-default")))
+        self.brokers = [b for b in ["oxbow"] if b in present] + kafkas + [b for b in BESIDE if b in present]
+        self.variants = [b for b in workloads.VARIANTS if b in present]
 
     def of(self, load, broker):
         return self.cells.get((load, broker), [])
@@ -52,6 +55,11 @@ class Results:
                 if isinstance(job, dict) and (job.get("rw"), job.get("bytes"), job.get("depth")) == (rw, nbytes, depth):
                     return job.get("mb_per_s")
         return None
+
+    def wal(self, nbytes, key):
+        """MB/s of the log alone, or of fio in turns with it: each turn."""
+        rows = [x for c in self.of("limits", "machine") for x in (c.get("wal") or {}).get("rows", []) if x["bytes"] == nbytes]
+        return [t[key] for x in rows for t in x["turns"]]
 
     def limit(self, name):
         return next((c[name] for c in self.of("limits", "machine") if name in c), {})
@@ -130,8 +138,8 @@ def spread(found):
 
 def shown(broker):
     """As people call it."""
-    if broker == "oxbow":
-        return "Oxbow"
+    if broker in OXBOWS or broker in BESIDE:
+        return {**OXBOWS, **BESIDE}[broker]
     _, release, durability = broker.split("-")
     return f"Kafka {release}, " + ("fsync" if durability == "fsync" else "default")
 
@@ -200,6 +208,26 @@ def latency(r, kind):
             late = r.median(load, b, late_share) or 0
             rows.append([workloads.LOADS[load].what, shown(b), *figures, number(r.median(load, b, mb_in)), f"{late * 100:.0f} %" if late > 0.005 else ""])
     return table(head, rows) if rows else ""
+
+
+def variants(r):
+    """What is another Oxbow than the one of the other tables, beside that one."""
+    if not r.variants:
+        return ""
+    head, rows = ["load", "", "MB/s", "broker CPU s/GB", "produce p50, ms", "p99", "p99.9", "max", "end to end p99"], []
+    for load in ("a1", "a4", "p10", "p50", "p90", "same"):
+        for b in ["oxbow", *r.variants]:
+            figures = [spread(r.values(load, b, f)) for f in (mb_in, cpu_per_gb, *(latency_ms("produce", key) for key, _ in LATENCIES),
+                                                              latency_ms("end_to_end", "p99_us"))]
+            if any(figures):
+                rows.append([workloads.LOADS[load].what, shown(b), *(f or "" for f in figures)])
+            elif r.why(load, b):
+                rows.append([workloads.LOADS[load].what, shown(b), "failed: " + r.why(load, b), *[""] * 6])
+    more = max((c.get("more_memory_bytes", 0) for (_, b), cells in r.cells.items() if b in r.variants for c in cells), default=0)
+    text = ("Oxbow as in the other tables has its log and its store on one disk. Shares of the peak are of that one's for all." +
+            (f" The store in memory is a tmpfs of up to {more / (1 << 30):.0f} GiB, by which the memory cgroup was larger for this one, as its pages count there."
+             if more else ""))
+    return f"{text}\n\n{table(head, rows)}" if rows else ""
 
 
 def starts(r, broker, key):
@@ -299,6 +327,11 @@ def honesty(r):
 
 def machine(r):
     rows = []
+    for nbytes in (64 << 10, WAL_BLOCK):
+        for key, what in (("fio_mb_per_s", "fio"), ("wal_mb_per_s", "the write-ahead log alone")):
+            found = r.wal(nbytes, key)
+            if found:
+                rows.append([f"in turns: {what}, write of {nbytes // 1024} KiB, {WAL_DEPTH} under way, median of {len(found)}", spread(found), "", ""])
     for c in r.of("limits", "machine"):
         for j in c.get("fio") or []:
             if isinstance(j, dict) and "mb_per_s" in j:
@@ -317,7 +350,7 @@ def goals(r):
 
     def row(what, goal, value, text, met):
         if value is not None:
-            rows.append([what, goal, text, "yes" if met else "**no**"])
+            rows.append([what, goal, text, "" if not goal else "yes" if met else "**no**"])
 
     def over(a, b):
         return a / b if a and b else None
@@ -327,12 +360,17 @@ def goals(r):
         v = over(r.median("a4", "oxbow", mb_in), r.median("a4", b, mb_in)) if b else None
         row(f"throughput, Oxbow to {shown(b) if b else ''}, (a) 4 and 4", f"{goal} x", v, ratio(v, 1), v and v >= goal)
     disk, tcp = r.fio("write", WAL_BLOCK, WAL_DEPTH), r.limit("tcp").get("gb_per_s")
+    alone, device = r.wal(WAL_BLOCK, "wal_mb_per_s"), r.wal(WAL_BLOCK, "fio_mb_per_s")
+    v = over(statistics.median(alone), statistics.median(device)) if alone else None
+    row("write-ahead log, of what fio writes in turns with it (1 MiB, 4 under way)", "80 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.8)
+    disk = statistics.median(device) if device else disk
     v = over(max(r.median("a1", "oxbow", wal_mb) or 0, r.median("a4", "oxbow", wal_mb) or 0), disk)
-    row("write-ahead log under (a), of what fio writes (1 MiB, 4 under way)", "80 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.8)
+    row("the same under the whole broker at full speed, which uploads beside it: (a)", "", v, f"{(v or 0) * 100:.0f} %", True)
     v = over(r.median("gf", "oxbow", mb_out), tcp and tcp * 1000)
     row("read by 10 consumers at the tail, of loopback copying", "70 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.7)
-    p99 = r.median("p50", "oxbow", latency_ms("produce", "p99_us"))
-    row("produce p99 at half of the peak", "under 3 ms", p99, f"{p99 or 0:.2f} ms", p99 and p99 < 3)
+    for b, where in (("oxbow", ", log and store on one disk"), ("oxbow-store-apart", ", store not on the log's disk"), ("oxbow-block", ", log on a block device, store on the same disk")):
+        p99 = r.median("p50", b, latency_ms("produce", "p99_us"))
+        row(f"produce p99 at half of the peak{where}", "under 3 ms", p99, f"{p99 or 0:.2f} ms", p99 and p99 < 3)
     for b in (fsync, default):
         v = over(r.median("same", b, latency_ms("produce", "p99_us")), r.median("same", "oxbow", latency_ms("produce", "p99_us"))) if b else None
         row(f"produce p99 at the same rate, {shown(b) if b else ''} to Oxbow", "3 x", v, ratio(v, 1), v and v >= 3)
@@ -356,10 +394,19 @@ def goals(r):
 
 PARTS = (("The machine's limits, in the same run", machine), ("Goals", goals), ("Throughput, as fast as it goes", throughput),
          ("Broker CPU seconds per GB in and out", cpu), ("Produce latency, ms", lambda r: latency(r, "produce")),
-         ("End to end latency, ms", lambda r: latency(r, "end_to_end")), ("Start, memory, recovery", small),
+         ("End to end latency, ms", lambda r: latency(r, "end_to_end")), ("What shares the disk of the write-ahead log", variants), ("Start, memory, recovery", small),
          ("(e) A backlog larger than memory", backlog), ("(j) 100,000 partitions on one broker", many),
          ("(i) Object durability, Oxbow alone", objects), ("Oxbow: object requests per GB produced, group commits", requests),
          ("The load generator beside others", honesty))
+
+
+def length(r):
+    """How long loads were measured."""
+    found = sorted({round(seconds(c)) for (load, _), cells in r.cells.items() if load in workloads.LOADS for c in cells if "result" in c
+                    and c["result"]["totals"]["measured_ns"] > 5e8})
+    if not found:
+        return f"{r.about.get('seconds') or 5} s each"
+    return f"{found[0]} s each" if found[0] == found[-1] else f"{found[0]} to {found[-1]} s each"
 
 
 def markdown(r):
@@ -367,7 +414,7 @@ def markdown(r):
     text = []
     if a:
         text.append(f"{a.get('oxbow')}; {re.sub(r' +', ' ', a.get('model', ''))}, {a.get('processors')} processors, {a.get('memory_bytes', 0) / 1e9:.0f} GB, Linux {a.get('kernel')}; "
-                    f"{a.get('java') or 'no Java'}. Brokers: {a.get('limits')}. {a.get('seconds')} s each, up to {a.get('runs')} runs: the median, and the least and the most."
+                    f"{a.get('java') or 'no Java'}{'; ' + a['beside'] if a.get('beside') else ''}. Brokers: {a.get('limits')}. {length(r)}, up to {a.get('runs')} runs: the median, and the least and the most."
                     + (" **A quick run: its figures mean nothing.**" if a.get("quick") else ""))
     for title, part in PARTS:
         body = part(r)

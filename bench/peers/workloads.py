@@ -17,8 +17,9 @@ class Load:
     what: str
     arguments: str = ""
     rate: str = "full"
-    only: str = ""  # brokers whose name begins so; all when empty
     warm_up: int = 1
+    seconds: int = 5  # measured, unless the command says otherwise
+    runs: int = 0  # at most so many; 0: as many as are wanted
     wait: int = 60  # for the topics to be made, and for the end
 
 
@@ -31,7 +32,8 @@ class Group:
     loads: tuple = ()
     runs: int = 0  # at most so many; 0: as many as are wanted
     own: str = ""
-    only: str = ""
+    only: str = ""  # the one broker that has it; all when empty
+    without: str = ""  # brokers whose name ends so do not have it
     seconds: int = 0  # a guess of what it takes beside its loads
 
 
@@ -41,19 +43,19 @@ WARM = Load("warm", "", FOUR)
 
 GROUPS = (
     Group("throughput", "abcgh", "as fast as it goes", (
-        Load("a1", "(a) 1 KiB records, 100 partitions, 1 producer, 1 consumer", "-p 100 --consumers 1"),
-        Load("a4", "(a) 1 KiB records, 100 partitions, 4 producers, 4 consumers", FOUR),
-        Load("b", "(b) 100 B records, 100 partitions, 4 and 4", FOUR + " --record-size 100"),
+        Load("a1", "(a) 1 KiB records, 100 partitions, 1 producer, 1 consumer", "-p 100 --consumers 1", seconds=10),
+        Load("a4", "(a) 1 KiB records, 100 partitions, 4 producers, 4 consumers", FOUR, seconds=10),
+        Load("b", "(b) 100 B records, 100 partitions, 4 and 4", FOUR + " --record-size 100", runs=1),
         Load("c1", "(c) one partition, each record a request, 1 in flight", "-p 1 --batch-size 0 --max-in-flight 1 --consumers 1"),
         Load("c5", "(c) one partition, each record a request, 5 in flight", "-p 1 --batch-size 0 --max-in-flight 5 --consumers 1"),
-        Load("gf", "(g) to each of 10 consumers as fast as it goes", "-p 100 --consumers 10 --consumers-each-all --threads 2"),
-        Load("h", "(h) zstd, half of each 1 KiB record compressible", FOUR + " -z zstd --compressibility 50"),
+        Load("gf", "(g) to each of 10 consumers as fast as it goes", "-p 100 --consumers 10 --consumers-each-all --threads 2", runs=1),
+        Load("h", "(h) zstd, half of each 1 KiB record compressible", FOUR + " -z zstd --compressibility 50", runs=1),
     )),
     Group("latency", "a", "at shares of the peak", (
-        Load("p10", "10 % of the broker's own peak", FOUR, "own:0.1"),
-        Load("p50", "50 % of the broker's own peak", FOUR, "own:0.5"),
-        Load("p90", "90 % of the broker's own peak", FOUR, "own:0.9"),
-        Load("same", "the same rate for all: 50 % of the slowest's peak", FOUR, "common:0.5"),
+        Load("p10", "10 % of the broker's own peak", FOUR, "own:0.1", seconds=10),
+        Load("p50", "50 % of the broker's own peak", FOUR, "own:0.5", seconds=10),
+        Load("p90", "90 % of the broker's own peak", FOUR, "own:0.9", seconds=10),
+        Load("same", "the same rate for all: 50 % of the slowest's peak", FOUR, "common:0.5", seconds=10),
     )),
     Group("steady", "fg", "at a rate of its own", (
         Load("g", "(g) 30 MB/s to each of 10 consumers", "-p 100 --consumers 10 --consumers-each-all --threads 2", "30000"),
@@ -66,10 +68,27 @@ GROUPS = (
     Group("connections", "f", "idle connections to a broker that does nothing else", own="connections", runs=1, seconds=8),
     Group("backlog", "e", "a backlog larger than memory is read while 10 MB/s are produced", own="backlog", runs=1, seconds=90),
     Group("recovery", "", "killed with as much in the log as fits", own="recovery", runs=1, seconds=25),
-    Group("many", "j", "100,000 partitions on one broker", own="many", runs=1, seconds=75),
+    Group("many", "j", "100,000 partitions on one broker", own="many", runs=1, without="-fsync", seconds=75),
     Group("object", "i", "object durability: no write-ahead log, PUTs of 20, 50 and 150 ms", own="object", runs=1, only="oxbow", seconds=60),
     Group("honesty", "", "the load generator beside others", own="honesty", runs=1, seconds=60),
 )
+
+# Brokers that are another one with a difference, and brokers beside the two that this is about, with what they are measured with; every
+# other broker has all loads.
+VARIANTS = {
+    "oxbow-store-apart": ("a1", "a4", "p10", "p50", "p90", "same"),
+    "oxbow-block": ("a4", "p50"),
+}
+BESIDE = {"tansu-sqlite": ("a1", "a4", "p50")}
+
+
+def like(broker):
+    """The broker whose peak counts: a variant gets the rates of the one that it is compared with."""
+    return broker.split("-", maxsplit=1)[0] if broker in VARIANTS else broker
+
+
+# What releases that are not the newest are measured with when there is one run of them.
+OLDER = ("a1", "a4", "p50", "same")
 
 LOADS = {load.name: load for group in GROUPS for load in group.loads}
 MANY_TOPICS, MANY_PARTITIONS = 20, 5000  # Kafka makes at most 9,999 partitions at once

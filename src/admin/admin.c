@@ -43,6 +43,7 @@ struct admin {
     struct http_functions http;
     struct MHD_Daemon *daemon;
     uint16_t port;
+    uint64_t started_ns;
     _Atomic bool ready, stopping;
     _Atomic uint32_t suspended; /* pages asked for and not handed back yet */
     /* Loop 0. */
@@ -101,6 +102,9 @@ static void page_main(void *arg) {
     metrics_page_head(out, "process_resident_memory_bytes", "gauge", "Resident memory of the process.");
     metrics_page_value(out, "process_resident_memory_bytes", NULL, NULL,
                        a->o.resident_bytes ? a->o.resident_bytes() : 0);
+    metrics_page_head(out, "oxbow_uptime_seconds", "gauge", "Since the process began to count.");
+    uint64_t up_ms = (env_now_ns(a->o.env) - a->started_ns) / NS_PER_MS;
+    buf_printf(out, "oxbow_uptime_seconds %" PRIu64 ".%03u\n", up_ms / 1000, (unsigned)(up_ms % 1000));
     metrics_page_head(out, "oxbow_build_info", "gauge", "1; the labels tell what is running.");
     buf_printf(out, "oxbow_build_info{version=\"%s\",io=\"%s\"} 1\n", a->o.version, a->o.io_name);
     struct broker *b = a->broker; /* stays until this page is done, even if it is taken away meanwhile */
@@ -245,6 +249,7 @@ enum err admin_start(const struct admin_options *o, struct admin **out, const ch
     INIT_OBJ(a, ADMIN_MAGIC);
     a->o = *o;
     a->o.host = NULL;
+    a->started_ns = env_now_ns(o->env);
     waitgroup_init(&a->pages);
     if (!load_library(a)) {
         admin_free(a);

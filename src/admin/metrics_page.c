@@ -33,11 +33,7 @@ static const struct row histograms[] = {
 #include "base/metrics_table.h"
 };
 
-static const char *const op_names[] = {"put", "create", "get", "list", "delete"};
-static const char *const purpose_names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "other"};
-_Static_assert(ARRAY_LEN(op_names) == STORE_OPS && ARRAY_LEN(purpose_names) == STORE_PURPOSES, "a name each");
-
-static const char *const s3_op_names[] = {"put", "create", "get", "list", "delete", "multipart"};
+static const char *const s3_op_names[] = {"put", "create", "get", "list", "delete", "multipart", "abort"};
 static const char *const s3_outcome_names[] = {"answered",  "refused", "busy",       "failed",
                                                "timed_out", "cut",     "unreachable"};
 _Static_assert(ARRAY_LEN(s3_op_names) == S3_OPS && ARRAY_LEN(s3_outcome_names) == S3_OUTCOMES, "a name each");
@@ -59,15 +55,17 @@ static const char *label_text(enum metric_label kind, unsigned value, char *out,
         break;
     }
     case METRIC_LABEL_PURPOSE:
-        (void)snprintf(out, out_size, "purpose=\"%s\"", value < STORE_PURPOSES ? purpose_names[value] : "?");
+        (void)snprintf(out, out_size, "purpose=\"%s\"",
+                       value < STORE_PURPOSES ? store_purpose_name((enum store_purpose)value) : "?");
         break;
     case METRIC_LABEL_ERR:
         (void)snprintf(out, out_size, "error=\"%s\"", value < ERR_COUNT ? err_name((enum err)value) : "?");
         break;
     case METRIC_LABEL_STORE_OP: {
         unsigned op = value / STORE_PURPOSES, purpose = value % STORE_PURPOSES;
-        (void)snprintf(out, out_size, "op=\"%s\",purpose=\"%s\"", op < STORE_OPS ? op_names[op] : "?",
-                       purpose_names[purpose]);
+        (void)snprintf(out, out_size, "op=\"%s\",purpose=\"%s\"",
+                       op < STORE_OPS ? store_op_name((enum store_op)op) : "?",
+                       store_purpose_name((enum store_purpose)purpose));
         break;
     }
     case METRIC_LABEL_S3: {

@@ -9,6 +9,8 @@ COUNTER(M_CONNECTIONS_REFUSED, "oxbow_connections_closed_on_error_total", METRIC
         "Client connections closed for bytes that follow no protocol.")
 COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP,
         "Object store requests, by operation and purpose.")
+COUNTER(M_STORE_BILLED, "oxbow_store_billed_requests_total", METRIC_LABEL_STORE_OP,
+        "Requests as S3's price list counts them, each part of an object one, without repeats, by operation and purpose.")
 COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP,
         "Object bytes moved, by operation and purpose.")
 COUNTER(M_STORE_ERRORS, "oxbow_store_errors_total", METRIC_LABEL_ERR, "Object store requests that failed, by error.")
@@ -23,12 +25,33 @@ COUNTER(M_S3_CONNECTIONS, "oxbow_s3_connections_opened_total", METRIC_LABEL_NONE
 COUNTER(M_WAL_GROUPS, "oxbow_wal_groups_total", METRIC_LABEL_NONE, "Group commits written to the WAL.")
 COUNTER(M_WAL_BYTES, "oxbow_wal_bytes_total", METRIC_LABEL_NONE, "Bytes written to the WAL, padding included.")
 COUNTER(M_WAL_ERRORS, "oxbow_wal_errors_total", METRIC_LABEL_ERR, "WAL writes that failed, by error.")
+COUNTER(M_WAL_MEMBER_LOSSES, "oxbow_wal_member_losses_total", METRIC_LABEL_NONE,
+        "Members of a mirrored WAL that failed or were too slow.")
+COUNTER(M_WAL_MEMBER_REPAIRS, "oxbow_wal_member_repairs_total", METRIC_LABEL_NONE,
+        "Members of a mirrored WAL that came back.")
+COUNTER(M_WAL_MEMBERSHIPS, "oxbow_wal_memberships_total", METRIC_LABEL_NONE,
+        "Changes of a mirrored WAL's membership that became durable.")
 COUNTER(M_BLOCK_CACHE_HITS, "oxbow_block_cache_hits_total", METRIC_LABEL_NONE,
         "Reads of object blocks answered from the block cache.")
 COUNTER(M_BLOCK_CACHE_MISSES, "oxbow_block_cache_misses_total", METRIC_LABEL_NONE,
         "Reads of object blocks that went to the store.")
+COUNTER(M_BLOCK_CACHE_WAITS, "oxbow_block_cache_waits_total", METRIC_LABEL_NONE,
+        "Reads of object blocks that waited for a GET which was in line or under way already.")
+COUNTER(M_BLOCK_CACHE_EVICTED_BYTES, "oxbow_block_cache_evicted_bytes_total", METRIC_LABEL_NONE,
+        "Bytes that the block cache let go of to make room.")
+COUNTER(M_READ_AHEAD_USED_BYTES, "oxbow_read_ahead_used_bytes_total", METRIC_LABEL_NONE,
+        "Bytes that were read ahead and then wanted.")
+COUNTER(M_READ_AHEAD_WASTED_BYTES, "oxbow_read_ahead_wasted_bytes_total", METRIC_LABEL_NONE,
+        "Bytes that were read ahead and went unused.")
+COUNTER(M_READ_AHEAD_REFUSED, "oxbow_read_ahead_refused_total", METRIC_LABEL_NONE,
+        "Times that the budget of the read-ahead was used up.")
+COUNTER(M_READ_BUDGET_WAITS, "oxbow_read_budget_waits_total", METRIC_LABEL_NONE,
+        "Reads of object blocks that waited in line, for room in the block cache or for one of the GETs that may be under way.")
+COUNTER(M_READ_CUT_SHORT, "oxbow_read_cut_short_total", METRIC_LABEL_NONE,
+        "Reads that ended early because answers hold as much memory of objects as they may.")
 COUNTER(M_LOG_CACHE_READS, "oxbow_log_cache_reads_total", METRIC_LABEL_NONE, "Reads answered from the log cache.")
 COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries that carried records.")
+COUNTER(M_MERGED_BYTES, "oxbow_merged_bytes_total", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has made larger ones of.")
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
@@ -60,12 +83,17 @@ GAUGE(M_GROUP_MEMBERS, "oxbow_group_members", METRIC_LABEL_NONE, "Members of con
 GAUGE(M_GROUP_OFFSETS, "oxbow_group_offsets", METRIC_LABEL_NONE, "Committed offsets held.")
 GAUGE(M_WAL_USED_BYTES, "oxbow_wal_used_bytes", METRIC_LABEL_NONE, "Bytes of the WAL not yet trimmed.")
 GAUGE(M_WAL_SIZE_BYTES, "oxbow_wal_size_bytes", METRIC_LABEL_NONE, "Size of the WAL ring.")
+GAUGE(M_WAL_MEMBERS, "oxbow_wal_members", METRIC_LABEL_NONE, "Members of a mirrored WAL that are counted on.")
+GAUGE(M_WAL_MEMBERS_LOST, "oxbow_wal_members_lost", METRIC_LABEL_NONE, "Members of a mirrored WAL that are not.")
 GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
       "1 while there is a WAL that cannot be used, and acknowledgements come from the ledger.")
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
       "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")
+GAUGE(M_MERGE_DEBT, "oxbow_merge_debt_bytes", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has before it.")
 GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE, "Bytes of object blocks held.")
+GAUGE(M_BLOCK_CACHE_LENT_BYTES, "oxbow_block_cache_lent_bytes", METRIC_LABEL_NONE,
+      "Bytes of object blocks that the cache has let go of and answers still hold.")
 GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes of unfinished requests held.")
 GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE,
       "Longest step of an event loop since start.")

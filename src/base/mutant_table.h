@@ -32,6 +32,14 @@ X(REWRITE_SECTOR, "rewrite-sector", "wal streams", "a WAL group begins in the se
 X(REUSE_FAILED, "reuse-failed", "wal",
   "a WAL write that failed is taken for one that did nothing: its place is used again")
 X(IGNORE_LOST_GROUP, "ignore-lost-group", "wal", "a replay of the WAL goes on behind a group that is missing")
+/* The mirrored WAL. */
+X(MIRROR_SHRUNK_SILENTLY, "mirror-shrunk-silently", "mirror",
+  "a mirrored WAL goes on without a lost member before the smaller membership is durable")
+X(MIRROR_FIRST_CONFIRMS, "mirror-first-confirms", "mirror",
+  "a mirrored WAL confirms a group when one of its members has it")
+X(JOIN_LAGGING, "join-lagging", "mirror",
+  "a member that comes back is named in the ledger before it has all that has been acknowledged")
+X(BELIEVE_DROPPED, "believe-dropped", "mirror", "a recovery believes a member that the membership no longer names")
 /* The storage engine. */
 X(WAL_TRIM_EARLY, "wal-trim-early", "streams", "the WAL is trimmed before the upload has landed")
 X(FORGET_PRODUCERS, "forget-producers", "streams", "ledger entries say nothing of producers")
@@ -57,9 +65,12 @@ X(DATA_LATE, "data-late", "streams", "a ledger entry is written before the data 
 X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
   "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
+X(MERGED_LATE, "merged-late", "streams", "an entry replaces ranges before the object with the new ones is there")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")
+X(FIRST_BLOCK, "first-block", "streams", "of blocks that come in one GET a reader is given another's bytes")
+X(AHEAD_LEAK, "ahead-leak", "streams", "read-ahead that fails does not give back what it took of its budget")
 /* The cluster log. */
 X(COMMIT_EARLY, "commit-early", "broker", "a commit to the cluster log is acknowledged before it is durable")
 X(FORGET_CONFIGS, "forget-configs", "broker", "snapshots of the cluster leave the overrides of topics out")

@@ -121,8 +121,15 @@ CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
 CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")
-CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 64 * CONFIG_MIB,
-            "Records are uploaded as soon as there are so many bytes of them.")
+CONFIG_SIZE(read_ahead_bytes, "read.ahead.bytes", 64 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
+            "How much of cache.block.bytes may be read ahead for all readers together, at most half of it. So much beside it "
+            "may be held by answers on their way; then answers end with the block that they have.")
+CONFIG_INT(read_requests_max, "read.requests.max", 16, 1, 1024,
+           "Requests to the object store that may be under way at once for readers of old data; for a folder at most 4.")
+CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 2048 * CONFIG_MIB,
+            "Records are uploaded as soon as there are so many bytes of them. More means fewer and larger objects, less merging, and more that a recovery has to read.")
+CONFIG_SIZE(compaction_bytes, "compaction.bytes", 256 * CONFIG_MIB, 128 * CONFIG_MIB, 64 * 1024 * CONFIG_MIB,
+            "Memory for merging small parts of objects, used while there is something to merge. More means fewer and larger reads.")
 CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
 CONFIG_LONG(object_flush_interval_ms, "object.flush.interval.ms", 0, 0, 3600000,
             "How often at most records that wait for the object store are sent there, unless there is much of them: "

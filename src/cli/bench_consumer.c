@@ -424,7 +424,8 @@ static enum err assign_member(struct bench_consumer *x) {
     struct place *old = x->places;
     size_t old_count = x->place_count;
     enum err e = member_join(&x->member);
-    if (e != OK || x->ending) return e;
+    if (e != OK) return e;
+    /* Also when all is ending: what is committed last is told by what is assigned now. */
     x->places = mem_zalloc(&x->thread->mem, (x->thread->run->partition_count + 1) * sizeof(*x->places));
     x->place_count = 0;
     for (size_t i = 0; i < x->thread->run->partition_count; i++) x->place_of[i] = NO_PLACE;

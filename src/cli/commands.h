@@ -27,5 +27,6 @@ extern const struct command command_group;
 extern const struct command command_produce;
 extern const struct command command_consume;
 extern const struct command command_bench;
+extern const struct command command_cost;
 
 #endif

@@ -152,6 +152,25 @@ static enum err read_part(struct inspect *x, const char *key, uint64_t position,
     return e;
 }
 
+/* A piece tells its own size: its blocks follow its index without gaps. */
+static enum err piece_size(struct inspect *x, const char *key, uint64_t position, uint64_t left, uint64_t *out) {
+    struct slice index = {0};
+    if (left < object_index_size(1)) return ERR_TRUNCATED;
+    enum err e = read_part(x, key, position, OBJECT_BLOCK_ENTRY, &index);
+    if (e != OK) return e;
+    uint64_t size = le64_get(index.data + 24);
+    slice_unref(&index);
+    if (size < object_index_size(1) || size > left || (size - 8) % OBJECT_BLOCK_ENTRY != 0) return ERR_CORRUPT;
+    e = read_part(x, key, position, size, &index);
+    if (e != OK) return e;
+    const uint8_t *last = index.data + size - 8 - OBJECT_BLOCK_ENTRY;
+    uint64_t at = le64_get(last + 24), bytes = le32_get(last + 32);
+    slice_unref(&index);
+    if (at < size || at > left || bytes > left - at) return ERR_CORRUPT;
+    *out = at + bytes;
+    return OK;
+}
+
 static void verify_data_object(struct inspect *x, const char *key, struct object_id id, bool listed) {
     struct slice front = {0}, rest = {0};
     enum err e = store_get(x->store, key, 0, OBJECT_DATA_HEADER, STORE_FOR_OTHER, &front);
@@ -167,17 +186,29 @@ static void verify_data_object(struct inspect *x, const char *key, struct object
         inspect_bad(x, key, 0, e, "header of the data object: %s", err_text(e));
         return;
     }
-    e = read_part(x, key, OBJECT_DATA_HEADER, size, &rest);
+    uint64_t position = OBJECT_DATA_HEADER, pieces = 0;
+    while (e == OK && position < OBJECT_DATA_HEADER + size) {
+        uint64_t piece = 0, left = OBJECT_DATA_HEADER + size - position;
+        e = piece_size(x, key, position, left, &piece);
+        if (e == OK) e = read_part(x, key, position, piece, &rest);
+        if (e != OK) break;
+        uint64_t from, to;
+        verify_piece(x, key, position, rest, 0, &from, &to);
+        if (pieces++ == 0) first = from;
+        end = to;
+        slice_unref(&rest);
+        position += piece;
+    }
     if (e != OK) {
-        inspect_bad(x, key, OBJECT_DATA_HEADER, e, "a piece of %" PRIu64 " bytes cannot be read: %s", size,
-                    err_text(e));
+        inspect_bad(x, key, position, e, "a piece cannot be read: %s", err_text(e));
         return;
     }
-    verify_piece(x, key, OBJECT_DATA_HEADER, rest, 0, &first, &end);
-    slice_unref(&rest);
-    printf("%s kind=data creator=%" PRIu64 " number=%" PRIu64 " stream=%" PRIu64 " size=%" PRIu64 " offsets=%" PRIu64
-           "..%" PRIu64 "\n",
-           key, id.creator.v, id.number, stream.v, size, first, end);
+    printf("%s kind=data creator=%" PRIu64 " number=%" PRIu64, key, id.creator.v, id.number);
+    if (stream.v != 0) {
+        printf(" stream=%" PRIu64 " size=%" PRIu64 " offsets=%" PRIu64 "..%" PRIu64 "\n", stream.v, size, first, end);
+    } else {
+        printf(" size=%" PRIu64 " pieces=%" PRIu64 "\n", size, pieces);
+    }
 }
 
 /* --- Entries of object logs. */

@@ -15,6 +15,7 @@ static const struct command *const commands[] = {
     &command_produce,
     &command_consume,
     &command_bench,
+    &command_cost,
     &command_wal,
     &command_ledger,
     &command_object,

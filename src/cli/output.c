@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -171,6 +172,15 @@ void json_text(struct json *j, const char *key, const char *s) {
 void json_number(struct json *j, const char *key, int64_t v) {
     json_begin(j, key);
     buf_printf(j->out, "%" PRId64, v);
+}
+
+void json_real(struct json *j, const char *key, double v) {
+    json_begin(j, key);
+    if (isfinite(v)) {
+        buf_printf(j->out, "%.9g", v);
+    } else {
+        buf_put(j->out, "null", 4);
+    }
 }
 
 void json_bool(struct json *j, const char *key, bool v) {

@@ -44,6 +44,7 @@ void json_key(struct json *j, struct kafka_string key);        /* a key from out
 void json_string(struct json *j, const char *key, struct kafka_string s); /* null: null */
 void json_text(struct json *j, const char *key, const char *s);           /* NULL: null */
 void json_number(struct json *j, const char *key, int64_t v);
+void json_real(struct json *j, const char *key, double v); /* nine digits; what is no number: null */
 void json_bool(struct json *j, const char *key, bool v);
 /* A string when the bytes are UTF-8, else {"base64":"..."}; size -1: null. */
 void json_bytes(struct json *j, const char *key, const uint8_t *data, int32_t size);

@@ -278,7 +278,7 @@ enum err objlog_delete(struct store *s, const char *prefix, const uint64_t *numb
             objlog_key(text + i * key_size, key_size, prefix, numbers[done + i]);
             keys[i] = text + i * key_size;
         }
-        e = store_delete(s, keys, batch, STORE_FOR_OTHER);
+        e = store_delete(s, keys, batch, STORE_FOR_DELETION);
     }
     mem_free(m, keys);
     mem_free(m, text);

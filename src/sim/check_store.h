@@ -38,7 +38,8 @@ struct sim_check_stream {
     int32_t epoch; /* as the cluster log says */
     struct incarnation owner;
     uint64_t start, end;
-    uint8_t wal_id[16]; /* of the WAL that the owner's newest entry names; zero: none */
+    uint8_t wal_id[16];            /* of the WAL that the owner's newest entry names; zero: none */
+    struct wal_membership members; /* of a mirror, the newest; or none */
 };
 
 /* What was seen before. Lives as long as the bucket, in memory that outlives the nodes; never freed by itself. */

@@ -21,6 +21,8 @@ const struct sim_workload sim_workloads[] = {
     {"group", "members of a consumer group share partitions, over crashes of theirs and of the broker", workload_group},
     {"rivals", "the storage engine without a WAL on a shared store: brokers overtake each other; topics are deleted",
      workload_rivals},
+    {"mirror", "the storage engine with a mirrored WAL, whose devices fail, stall, are lost and come back",
+     workload_mirror},
 };
 const size_t sim_workload_count = ARRAY_LEN(sim_workloads);
 

@@ -368,7 +368,9 @@ static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) 
     return answer;
 }
 
-static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                        enum store_purpose purpose) {
+    (void)purpose;
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
     struct change *c = change_make(w, key, data, count, true, create_only);
@@ -432,7 +434,9 @@ static void get_rots(struct sim_bucket *b, const char *key, uint64_t position, s
     if (sim_chance(b->world, 0.5)) b->objects[sim_bucket_from(b, key)]->data[position + at] ^= bit;
 }
 
-static enum err sim_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err sim_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                        struct slice *out) {
+    (void)purpose;
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
     *out = (struct slice){0};

@@ -207,20 +207,22 @@ static enum err store_fails(struct sim_node *n) {
     return e;
 }
 
-static enum err swept_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+static enum err swept_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                          enum store_purpose purpose) {
     struct swept_store *x = swept_of(s);
     unsigned hows = ASKS | BIT(SIM_SWEEP_DONE) | BIT(SIM_SWEEP_FULL) | (create_only ? BIT(SIM_SWEEP_EXISTS) : 0);
     if (!meets(x->node, SIM_SWEEP_STORE, hows, create_only ? "store_create" : "store_put"))
-        return x->inner->ops->put(x->inner, key, data, count, create_only);
+        return x->inner->ops->put(x->inner, key, data, count, create_only, purpose);
     if (is(x->node, SIM_SWEEP_DONE) || is(x->node, SIM_SWEEP_EXISTS))
-        (void)x->inner->ops->put(x->inner, key, data, count, create_only);
+        (void)x->inner->ops->put(x->inner, key, data, count, create_only, purpose);
     return store_fails(x->node);
 }
 
-static enum err swept_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err swept_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                          struct slice *out) {
     struct swept_store *x = swept_of(s);
     if (!meets(x->node, SIM_SWEEP_STORE, ASKS, "store_get"))
-        return x->inner->ops->get(x->inner, key, position, size, out);
+        return x->inner->ops->get(x->inner, key, position, size, purpose, out);
     *out = (struct slice){0};
     return store_fails(x->node);
 }

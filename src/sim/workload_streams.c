@@ -18,6 +18,11 @@
  *  - whoever was overtaken acknowledges, and shows, nothing that its successor does not have; it may give up.
  * There the successor's model begins as a copy of what the other one promised.
  *
+ * Workload "mirror": the same with a WAL that is a mirror of two devices, which fail, stall, are lost for good and replaced
+ * by empty ones, or go away and come back with what they held. In addition:
+ *  - at any moment each device that the newest membership in the ledger names has all that was acknowledged and is not in
+ *    the ledger.
+ *
  * Both draw a durability class and stay inside what it survives (atlas.h). In some runs there are faults that are only
  * detected: objects rot, a machine is lost with its WAL. Then a start or a read may be refused; what is read is right all
  * the same, and a start that succeeds has everything. */
@@ -42,6 +47,7 @@
 #define WIDE_SPAN ((uint32_t)INT32_MAX)
 #define WIDE_END_MAX (1ull << 40)
 #define WAL_PATH "/var/wal/broker.wal"
+#define MIRRORED 2u
 #define SETTLE_NS (120 * NS_PER_S) /* every interval of the engine has passed in it */
 
 struct model_batch {
@@ -69,6 +75,7 @@ struct side {
     struct sim_node *broker;
     struct model models[PARTITIONS_MAX];
     bool superseded; /* the other one was started since */
+    struct env *env; /* of its newest life */
     bool stop_asked;
 };
 
@@ -81,7 +88,9 @@ struct streams_test {
     bool over; /* the load ends; the broker stops in order */
     bool audited;
     size_t value_max;
-    uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes;
+    uint64_t wal_bytes, upload_bytes, cache_bytes, block_cache_bytes, read_ahead_bytes;
+    unsigned read_gets;
+    unsigned followers; /* of each partition: readers that catch up */
     uint32_t upload_interval_ms, checkpoint_entries, checkpoint_interval_ms;
     unsigned starts;
     unsigned shards;         /* loops of their own; 0: everything on one */
@@ -97,6 +106,13 @@ struct streams_test {
     double wide;             /* chance that a batch takes WIDE_SPAN offsets */
     uint32_t flush_interval_ms;
     double takeover; /* chance that the other machine takes over */
+    /* A mirror: */
+    bool mirrored, mirror_stops, mirror_quick;
+    bool loses;     /* devices are lost, one at a time, while another has everything; */
+    bool loses_any; /* or any, which may be too much */
+    uint32_t mirror_timeout_ms;
+    struct sim_file *devices[MIRRORED];
+    bool away[MIRRORED]; /* detached */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
     bool detects;    /* faults may come that are refused, not survived */
@@ -344,52 +360,57 @@ static bool is_refusal(struct streams_test *t, enum err e) {
     return refusal;
 }
 
-/* Reads from somewhere, or everything. False: it could not be read. */
-static bool read_some(struct part *p, bool everything) {
+/* One read from *offset on, which moves behind what came. False: it could not be read, or there was nothing. */
+static bool read_step(struct part *p, uint64_t *offset, uint64_t end, bool everything, bool *refused) {
     struct broker_life *l = p->life;
     struct streams_test *t = l->test;
-    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
-    uint64_t offset = everything ? start : sim_between(t->world, start, end);
-    bool ok = true;
-    while (offset < end && ok && !sim_failed(t->world)) {
-        struct slices got;
-        slices_init(&got, l->env->mem);
-        enum err e =
-            stream_read(p->stream, offset, end, sim_between(t->world, 1, 100000), true, false, UINT64_MAX, &got);
-        if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
-            slices_deinit(&got);
-            return false;
-        }
-        if (is_refusal(t, e)) {
-            slices_deinit(&got);
-            return everything;
-        }
-        if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= offset && !everything) {
+    struct slices got;
+    slices_init(&got, l->env->mem);
+    enum err e = stream_read(p->stream, *offset, end, sim_between(t->world, 1, 100000), true, false, UINT64_MAX, &got);
+    bool ok = e == OK && got.count > 0;
+    if (e != OK && l->side->superseded) { /* the successor deletes what it does not need */
+        ok = false;
+    } else if (is_refusal(t, e)) {
+        *refused = true;
+        ok = false;
+    } else {
+        if (e == ERR_OFFSET_OUT_OF_RANGE && stream_durable_start(p->stream) <= *offset && !everything) {
             sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu is out of range between %lu and %lu",
-                           p->index, offset, stream_durable_start(p->stream), end);
+                           p->index, *offset, stream_durable_start(p->stream), end);
         }
-        ok = e == OK && got.count > 0;
         if (everything && !ok)
-            sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu cannot be read: %s", p->index, offset,
+            sim_fail_about(t->world, subject_of(p), "partition %u: offset %lu cannot be read: %s", p->index, *offset,
                            err_name(e));
         if (e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED)
-            sim_fail_about(t->world, subject_of(p), "partition %u: reading offset %lu: %s", p->index, offset,
+            sim_fail_about(t->world, subject_of(p), "partition %u: reading offset %lu: %s", p->index, *offset,
                            err_name(e));
-        if (ok) {
-            check_slices(p, &got, offset, end);
-            t->run->ops++;
-            struct batch_header h;
-            struct slice *s = &got.items[got.count - 1];
-            size_t at = 0;
-            while (at < s->size && batch_parse_unchecked(s->data + at, s->size - at, &h) == OK) at += h.size;
-            uint64_t next = (uint64_t)batch_end_offset(&h);
-            if (next <= offset) ok = false;
-            offset = next;
-        }
-        slices_deinit(&got);
+    }
+    if (ok) {
+        check_slices(p, &got, *offset, end);
+        t->run->ops++;
+        struct batch_header h;
+        struct slice *s = &got.items[got.count - 1];
+        size_t at = 0;
+        while (at < s->size && batch_parse_unchecked(s->data + at, s->size - at, &h) == OK) at += h.size;
+        uint64_t next = (uint64_t)batch_end_offset(&h);
+        if (next <= *offset) ok = false;
+        *offset = next;
+    }
+    slices_deinit(&got);
+    return ok;
+}
+
+/* Reads from somewhere, or everything. False: it could not be read. */
+static bool read_some(struct part *p, bool everything) {
+    struct streams_test *t = p->life->test;
+    uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+    uint64_t offset = everything ? start : sim_between(t->world, start, end);
+    bool ok = true, refused = false;
+    while (offset < end && ok && !sim_failed(t->world)) {
+        ok = read_step(p, &offset, end, everything, &refused);
         if (!everything && sim_chance(t->world, 0.5)) break;
     }
-    return ok;
+    return refused ? everything : ok;
 }
 
 /* Asks for a timestamp at or beside that of some batch. */
@@ -450,6 +471,20 @@ static void reader_there(void *arg) {
     }
 }
 
+/* Reads on and on from somewhere, now fast and now slow, as one that catches up; and begins elsewhere at the end. */
+static void follower_there(void *arg) {
+    struct part *p = arg;
+    struct streams_test *t = p->life->test;
+    uint64_t offset = 0;
+    bool ok = false, refused = false;
+    while (goes_on(p)) {
+        uint64_t start = stream_durable_start(p->stream), end = stream_durable_end(p->stream);
+        if (!ok || offset < start) offset = sim_chance(t->world, 0.5) ? start : sim_between(t->world, start, end);
+        ok = offset < end && read_step(p, &offset, end, false, &refused);
+        if (!ok || sim_chance(t->world, 0.2)) fiber_sleep_ns(sim_between(t->world, 1, ok ? 50 : 2000) * NS_PER_MS);
+    }
+}
+
 static void read_all_there(void *arg) {
     struct part *p = arg;
     p->ok = read_some(p, true);
@@ -465,6 +500,12 @@ static void producer(void *arg) {
 static void reader(void *arg) {
     struct part *p = arg;
     loop_call(p->home, reader_there, p);
+    waitgroup_done(&p->life->group);
+}
+
+static void follower(void *arg) {
+    struct part *p = arg;
+    loop_call(p->home, follower_there, p);
     waitgroup_done(&p->life->group);
 }
 
@@ -497,6 +538,8 @@ static bool is_current(void *ctx, struct stream_id id, int32_t *epoch) {
     return true;
 }
 
+static const char *const device_paths[MIRRORED] = {"/dev/wal0", "/dev/wal1"};
+
 static enum err open_engine(struct broker_life *l) {
     struct streams_test *t = l->test;
     const char *why = "";
@@ -509,14 +552,21 @@ static enum err open_engine(struct broker_life *l) {
     for (unsigned i = 0; i < t->shards; i++) {
         if (env_loop_start(l->env, "shard", &l->loops[i]) != OK) return ERR_IO;
     }
+    struct stream_wal_member members[MIRRORED] = {{.path = device_paths[0]}, {.path = device_paths[1]}};
     struct streams_options so = {.env = l->env,
                                  .store = l->store,
                                  .generation = meta_generation(l->meta),
                                  .incarnation = meta_incarnation(l->meta),
-                                 .wal_path = t->no_wal ? NULL : WAL_PATH,
+                                 .wal_path = t->no_wal || t->mirrored ? NULL : WAL_PATH,
                                  .wal_size_bytes = t->wal_bytes,
+                                 .wal_members = members,
+                                 .wal_member_count = t->mirrored ? MIRRORED : 0,
+                                 .wal_mirror_stops = t->mirror_stops,
+                                 .wal_mirror_timeout_ms = t->mirror_timeout_ms,
                                  .cache_log_bytes = t->cache_bytes,
                                  .cache_block_bytes = t->block_cache_bytes,
+                                 .read_ahead_bytes = t->read_ahead_bytes,
+                                 .read_gets_max = t->read_gets,
                                  .upload_bytes = t->upload_bytes,
                                  .upload_interval_ms = t->upload_interval_ms,
                                  .object_flush_interval_ms = t->flush_interval_ms,
@@ -698,6 +748,10 @@ static void start_load(struct part *p) {
         waitgroup_add(&p->life->group);
         fiber_spawn(loop_current(), k < producers ? "producer" : "reader", k < producers ? producer : reader, p);
     }
+    for (unsigned k = 0; k < t->followers; k++) {
+        waitgroup_add(&p->life->group);
+        fiber_spawn(loop_current(), "follower", follower, p);
+    }
 }
 
 static bool open_parts(struct broker_life *l) {
@@ -786,6 +840,14 @@ static void holding_of_ledger(void *ctx, const struct sim_check_stream *s) {
     h->any[s->partition] = true;
 }
 
+static bool names_ring(const struct sim_check_stream *s, const struct stored_wal *w) {
+    if (s->members.version == 0) return memcmp(s->wal_id, w->superblock.wal_id, sizeof(s->wal_id)) == 0;
+    for (unsigned i = 0; i < s->members.count; i++) {
+        if (memcmp(s->members.ids[i], w->superblock.wal_id, 16) == 0) return true;
+    }
+    return false;
+}
+
 /* The WAL counts if the ledger's newest entry names it, from where the ledger ends. */
 static void holding_of_wal(void *ctx, const struct record_header *r, const uint8_t *payload) {
     struct holdings *h = ctx;
@@ -793,7 +855,7 @@ static void holding_of_wal(void *ctx, const struct record_header *r, const uint8
     for (unsigned i = 0; i < PARTITIONS_MAX; i++) {
         struct sim_check_stream *s = &h->parts[i];
         if (!h->any[i] || s->id.v != r->stream.v || s->epoch != r->epoch) continue;
-        if (memcmp(s->wal_id, h->wal.superblock.wal_id, sizeof(s->wal_id)) != 0) continue;
+        if (!names_ring(s, &h->wal)) continue;
         if (r->type == STREAM_TRIM) {
             if (r->end_offset > s->start && r->end_offset <= s->end) s->start = r->end_offset;
         } else if (r->base_offset > s->end) {
@@ -805,6 +867,39 @@ static void holding_of_wal(void *ctx, const struct record_header *r, const uint8
     }
 }
 
+static void look_compare(struct streams_test *t, const struct holdings *h, const struct holdings *ledger) {
+    for (unsigned i = 0; i < t->partitions && !sim_failed(t->world); i++) {
+        const struct model *m = &t->holders[i]->models[i];
+        if (!h->any[i] || (ledger && !names_ring(&ledger->parts[i], &h->wal))) continue;
+        t->run->ops++;
+        if (h->parts[i].end < m->acked_end || h->parts[i].end < m->shown_end)
+            sim_fail(t->world, "partition %u: %lu was acknowledged and %lu shown; bucket and WAL hold it to %lu", i,
+                     m->acked_end, m->shown_end, h->parts[i].end);
+        if (h->parts[i].start < m->trim_acked || h->parts[i].start > m->trim_asked)
+            sim_fail(t->world, "partition %u begins at %lu in bucket and WAL; %lu was acknowledged, %lu asked for", i,
+                     h->parts[i].start, m->trim_acked, m->trim_asked);
+    }
+}
+
+/* Each device that counts, by itself. What counts and is nowhere was given up: then the ledger has everything, or there
+ * must be another. */
+static void look_at_mirror(struct streams_test *t, const struct holdings *ledger) {
+    unsigned counting = 0;
+    for (unsigned d = 0; d < MIRRORED && !sim_failed(t->world); d++) {
+        struct holdings h = *ledger;
+        struct stored_report r = {""};
+        if (t->away[d]) continue;
+        if (!stored_wal_read(&r, sim_run_mem(t->run), t->devices[d], holding_of_wal, &h, &h.wal)) {
+            sim_fail(t->world, "the WAL %u: %s", d, r.text);
+            return;
+        }
+        if (!h.wal.formatted) continue;
+        counting += h.any[0] && names_ring(&h.parts[0], &h.wal);
+        look_compare(t, &h, ledger);
+    }
+    if (counting == 0) look_compare(t, ledger, NULL);
+}
+
 /* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. Not where things rot. */
 static void look(void *arg) {
     struct streams_test *t = arg;
@@ -813,22 +908,16 @@ static void look(void *arg) {
     struct sim_check_options o = {.memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
     if (!sim_check_store(t->world, NULL, &o)) return;
     struct stored_report r = {""};
+    if (t->mirrored) {
+        look_at_mirror(t, &h);
+        return;
+    }
     if (!t->no_wal) {
         struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
         if (!stored_wal_read(&r, sim_run_mem(t->run), f, holding_of_wal, &h, &h.wal))
             sim_fail(t->world, "the WAL: %s", r.text);
     }
-    for (unsigned i = 0; i < t->partitions && !sim_failed(t->world); i++) {
-        const struct model *m = &t->holders[i]->models[i];
-        if (!h.any[i]) continue;
-        t->run->ops++;
-        if (h.parts[i].end < m->acked_end || h.parts[i].end < m->shown_end)
-            sim_fail(t->world, "partition %u: %lu was acknowledged and %lu shown; bucket and WAL hold it to %lu", i,
-                     m->acked_end, m->shown_end, h.parts[i].end);
-        if (h.parts[i].start < m->trim_acked || h.parts[i].start > m->trim_asked)
-            sim_fail(t->world, "partition %u begins at %lu in bucket and WAL; %lu was acknowledged, %lu asked for", i,
-                     h.parts[i].start, m->trim_acked, m->trim_asked);
-    }
+    look_compare(t, &h, NULL);
 }
 
 /* Nothing is broken, and nothing is asked of the broker: in a while all that nothing needs is gone. */
@@ -862,7 +951,7 @@ static void check_closed(struct streams_test *t) {
                                   .closed = true,
                                   .merged = true,
                                   .swept_ns = t->swept_ns};
-    if (!sim_check_store(t->world, NULL, &o) || t->no_wal) return;
+    if (!sim_check_store(t->world, NULL, &o) || t->no_wal || t->mirrored) return;
     struct stored_report r = {""};
     struct stored_wal w;
     struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
@@ -878,6 +967,7 @@ static void broker_main(void *arg) {
     struct side *side = arg;
     struct streams_test *t = side->test;
     struct broker_life l = {.test = t, .side = side, .env = loop_current()->env};
+    side->env = l.env;
     l.store = sim_run_store(t->run, l.env, !t->shared);
     t->starts++;
     sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "starts");
@@ -930,7 +1020,10 @@ static void load_choose(struct streams_test *t) {
     t->wal_bytes = WAL_RING_MIN + WAL_RING_MIN / 8 + 4096 * sim_between(w, 0, 20);
     t->upload_bytes = sim_chance(w, 0.5) ? 20000 : 2000000;
     t->cache_bytes = sim_chance(w, 0.5) ? 0 : 64u << 20;
-    t->block_cache_bytes = sim_chance(w, 0.5) ? 1000 : 16u << 20;
+    t->block_cache_bytes = sim_chance(w, 0.5) ? (sim_chance(w, 0.5) ? 1000 : 200000) : 16u << 20;
+    t->read_ahead_bytes = sim_chance(w, 0.5) ? 0 : 50000;
+    t->read_gets = (unsigned)sim_between(w, 1, 8);
+    t->followers = sim_chance(w, 0.5) ? 0 : (unsigned)sim_between(w, 1, 5);
     t->upload_interval_ms = (uint32_t)sim_between(w, 200, 20000);
     t->checkpoint_entries = (uint32_t)sim_between(w, 1, 12);
     t->checkpoint_interval_ms = sim_chance(w, 0.5) ? 0 : (uint32_t)sim_between(w, 500, 30000);
@@ -947,6 +1040,95 @@ static void load_choose(struct streams_test *t) {
     t->wide = sim_chance(w, 0.2) ? 0.3 : 0;
     t->flush_interval_ms = sim_chance(w, 0.2) ? (uint32_t)sim_between(w, 1, 500) : 0;
     if (sim_chance(w, 0.2)) w->faults.chance[SIM_DISK_WRITE_FAILS] = 0.05;
+}
+
+/* --- A mirror. */
+
+static void mirror_choose(struct streams_test *t) {
+    struct sim_world *w = t->world;
+    t->mirrored = true;
+    t->mirror_stops = sim_chance(w, 0.3);
+    t->mirror_quick = sim_chance(w, 0.8);
+    t->mirror_timeout_ms = sim_chance(w, 0.5) ? (uint32_t)sim_between(w, 100, 2000) : 5000;
+    /* Elsewhere the store fails often enough: starts that take minutes leave little time for more. */
+    for (unsigned f = SIM_STORE_UNAVAILABLE; f <= SIM_STORE_CRASH_LATE && t->mirror_quick; f++)
+        w->faults.chance[f] *= 0.1;
+    if (sim_chance(w, 0.4)) {
+        t->loses_any = true;
+        t->detects = true;
+    } else if (!t->detects && sim_chance(w, 0.5)) {
+        /* Nothing else may happen to the other meanwhile. */
+        t->loses = true;
+        t->mirror_timeout_ms = 3600 * 1000;
+        w->faults.chance[SIM_DISK_WRITE_FAILS] = 0;
+    }
+    for (unsigned d = 0; d < MIRRORED; d++) {
+        t->devices[d] = sim_device_create(w, t->wal_bytes / 4096 * 4096);
+        sim_device_attach(t->sides[0].broker, device_paths[d], t->devices[d]);
+    }
+}
+
+/* By what the ledger says, each of the two has everything. */
+static bool both_count(struct streams_test *t) {
+    struct sim_node *node = t->current->broker;
+    if (!sim_node_up(node) || atomic_load(&t->current->env->metrics->gauges[M_WAL_MEMBERS]) != MIRRORED ||
+        atomic_load(&t->current->env->metrics->gauges[M_WAL_FAILED]) != 0)
+        return false;
+    struct holdings h = {.test = t};
+    struct sim_check_options o = {.exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
+    if (!sim_check_store(t->world, NULL, &o) || !h.any[0]) return false;
+    for (unsigned d = 0; d < MIRRORED; d++) {
+        struct stored_report r = {""};
+        struct stored_wal wal = {0};
+        if (t->away[d] || !stored_wal_read(&r, sim_run_mem(t->run), t->devices[d], NULL, NULL, &wal)) return false;
+        if (!wal.formatted || !names_ring(&h.parts[0], &wal)) return false;
+    }
+    return true;
+}
+
+static void device_goes(struct streams_test *t, unsigned d) {
+    sim_note(t->world, t->current->broker, SIM_SUBJECT_ALL, "device %u does not answer any more", d);
+    sim_device_detach(t->current->broker, t->devices[d]);
+    t->away[d] = true;
+}
+
+static void device_comes(struct streams_test *t, unsigned d, bool empty) {
+    sim_note(t->world, t->current->broker, SIM_SUBJECT_ALL, "device %u is there %s", d,
+             empty ? "anew, and empty" : "again");
+    if (empty) {
+        sim_device_unref(t->devices[d]);
+        t->devices[d] = sim_device_create(t->world, t->wal_bytes / 4096 * 4096);
+    }
+    sim_device_attach(t->current->broker, device_paths[d], t->devices[d]);
+    t->away[d] = false;
+}
+
+static void mirror_trouble(struct streams_test *t) {
+    if (!(t->loses || t->loses_any)) return;
+    bool works = sim_node_up(t->current->broker) && t->current->env &&
+                 atomic_load(&t->current->env->metrics->gauges[M_WAL_MEMBERS]) > 0;
+    if (!works && sim_chance(t->world, 0.9)) return; /* else few would ever start */
+    unsigned d = (unsigned)sim_between(t->world, 0, MIRRORED - 1);
+    if (t->away[d]) {
+        if (sim_chance(t->world, 0.5)) device_comes(t, d, t->loses || sim_chance(t->world, 0.5));
+    } else if (sim_chance(t->world, 0.3) && (t->loses_any || both_count(t))) {
+        device_goes(t, d);
+    } else {
+        return;
+    }
+    if (t->loses_any && sim_chance(t->world, 0.3)) {
+        d = MIRRORED - 1 - d;
+        if (t->away[d])
+            device_comes(t, d, false);
+        else
+            device_goes(t, d);
+    }
+}
+
+static void mirror_heal(struct streams_test *t) {
+    for (unsigned d = 0; t->mirrored && d < MIRRORED; d++) {
+        if (t->away[d]) device_comes(t, d, t->loses);
+    }
 }
 
 /* The other machine takes over, while this one stands still or goes on. */
@@ -977,6 +1159,7 @@ static void streams_load(struct streams_test *t) {
             sim_node_start(now->broker, broker_main, now);
         }
         fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
+        mirror_trouble(t);
         if (sim_chance(w, t->crash / 2)) sim_node_pause(now->broker, sim_node_pause_ns(w));
         if (sim_chance(w, t->crash / 4))
             (void)sim_node_lose_machine(now->broker);
@@ -993,6 +1176,7 @@ static void streams_load(struct streams_test *t) {
 static void stop_all(struct streams_test *t) {
     unsigned count = t->takeover > 0 ? 2 : 1;
     sim_run_heal(t->run);
+    mirror_heal(t);
     for (unsigned i = 0; i < count; i++) t->sides[i].stop_asked = true;
     for (unsigned i = 0; i < count && !sim_failed(t->world); i++) {
         if (!sim_run_wait_down(t->run, t->sides[i].broker, 3600 * NS_PER_S))
@@ -1036,6 +1220,16 @@ void workload_streams(struct sim_run *r) {
     struct streams_test *t = test_create(r);
     load_choose(t);
     class_choose(t);
+    streams_run(t);
+}
+
+void workload_mirror(struct sim_run *r) {
+    struct streams_test *t = test_create(r);
+    load_choose(t);
+    t->no_wal = false;
+    if (t->by_ledger == 1) t->by_ledger = 0;
+    class_choose(t);
+    mirror_choose(t);
     streams_run(t);
 }
 

@@ -11,5 +11,6 @@ void workload_streams(struct sim_run *r);
 void workload_broker(struct sim_run *r);
 void workload_group(struct sim_run *r);
 void workload_rivals(struct sim_run *r);
+void workload_mirror(struct sim_run *r);
 
 #endif

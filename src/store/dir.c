@@ -35,7 +35,11 @@
 #define MARKER_NEW "oxbow-store.new"
 #define FORMAT_VERSION 1u
 #define DIRECT_FROM_BYTES                                                                                              \
-    ((size_t)128 << 10) /* so much is read past the page cache: the block cache keeps what is wanted again */
+    ((size_t)128 << 10)  /* so much is read past the page cache: the block cache keeps what is wanted again */
+#define READS_AT_ONCE 4u /* a disk is busy with these, and workers are left for what writes */
+/* In pieces of this size, a multiple of the alignment: what other files need of the disk, the write-ahead log above all,
+ * waits behind some hundred kilobytes, not behind megabytes; and the disk is as quick. */
+#define DIRECT_PIECE ((size_t)256 << 10)
 #define DIRECT_ALIGN ((size_t)4096) /* of position, size and memory of such a read */
 
 enum err dir_err(int errno_value) {
@@ -93,26 +97,29 @@ struct get_job {
     const char *key;
     uint64_t position;
     size_t size;
+    bool background; /* nobody waits for it: see dir_pause */
     struct slice *out;
     enum err result;
 };
 
 /* Reads data[0 .. size) from `position`, or less at the end of the file; *done grows. */
-static enum err read_fully(int fd, uint8_t *data, size_t size, uint64_t position, size_t *done) {
+static enum err read_fully(int fd, uint8_t *data, size_t size, uint64_t position, bool background, size_t *done) {
     while (*done < size) {
-        ssize_t n = pread(fd, data + *done, size - *done, (off_t)(position + *done));
+        size_t piece = size - *done < DIRECT_PIECE ? size - *done : DIRECT_PIECE;
+        ssize_t n = pread(fd, data + *done, piece, (off_t)(position + *done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return errno == EIO ? ERR_IO : errno == EINVAL ? ERR_UNSUPPORTED : dir_err(errno);
         if (n == 0) return OK;
         *done += (size_t)n;
         /* A direct read that ends between two blocks was the file's last. */
         if ((size_t)n % DIRECT_ALIGN != 0 && size % DIRECT_ALIGN == 0) return OK;
+        if (background && *done < size) dir_pause(BACKGROUND_PAUSE_NS);
     }
     return OK;
 }
 
 /* A large part of an object: past the page cache where the file system can do that. */
-static enum err get_large(int fd, uint64_t position, size_t size, struct slice *out, struct mem *m) {
+static enum err get_large(int fd, uint64_t position, size_t size, bool background, struct slice *out, struct mem *m) {
     uint64_t from = position & ~(uint64_t)(DIRECT_ALIGN - 1);
     size_t lead = (size_t)(position - from), whole = (lead + size + DIRECT_ALIGN - 1) & ~(DIRECT_ALIGN - 1), done = 0;
     /* Aligned by hand: the allocator reuses memory that it aligned itself badly. */
@@ -122,10 +129,11 @@ static enum err get_large(int fd, uint64_t position, size_t size, struct slice *
     int flags = fcntl(fd, F_GETFL);
     enum err e = ERR_UNSUPPORTED;
     if (flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
-        e = read_fully(fd, data, whole, from, &done);
+        e = read_fully(fd, data, whole, from, background, &done);
         (void)fcntl(fd, F_SETFL, flags);
     }
-    if (e == ERR_UNSUPPORTED || (e == OK && done < lead + size)) e = read_fully(fd, data, lead + size, from, &done);
+    if (e == ERR_UNSUPPORTED || (e == OK && done < lead + size))
+        e = read_fully(fd, data, lead + size, from, background, &done);
     if (e == OK && done < lead + size) e = ERR_IO;
     if (e == OK) *out = slice_of(slab, shift + lead, size);
     slab_unref(slab);
@@ -135,14 +143,15 @@ static enum err get_large(int fd, uint64_t position, size_t size, struct slice *
 static enum err get_small(int fd, uint64_t position, size_t size, struct slice *out, struct mem *m) {
     struct slab *slab = slab_create(m, size, 16);
     size_t done = 0;
-    enum err e = read_fully(fd, slab->data, size, position, &done);
+    enum err e = read_fully(fd, slab->data, size, position, false, &done);
     if (e == OK && done < size) e = ERR_IO;
     if (e == OK) *out = slice_of(slab, 0, size);
     slab_unref(slab);
     return e;
 }
 
-static enum err get_open(struct dir_store *d, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err get_open(struct dir_store *d, const char *key, uint64_t position, size_t size, bool background,
+                         struct slice *out) {
     enum err e = dir_check(d);
     if (e != OK) return e;
     int fd = openat(d->objects_fd, key, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
@@ -163,7 +172,7 @@ static enum err get_open(struct dir_store *d, const char *key, uint64_t position
     if (position >= length) goto out;
     if (size > length - position) size = (size_t)(length - position);
     if (size == 0) goto out;
-    e = size >= DIRECT_FROM_BYTES ? get_large(fd, position, size, out, d->base.env->mem)
+    e = size >= DIRECT_FROM_BYTES ? get_large(fd, position, size, background, out, d->base.env->mem)
                                   : get_small(fd, position, size, out, d->base.env->mem);
 out:
     close(fd);
@@ -172,11 +181,13 @@ out:
 
 static void get_run(void *arg) {
     struct get_job *j = arg;
-    j->result = get_open(j->store, j->key, j->position, j->size, j->out);
+    j->result = get_open(j->store, j->key, j->position, j->size, j->background, j->out);
 }
 
-static enum err dir_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
-    struct get_job j = {(struct dir_store *)(void *)s, key, position, size, out, OK};
+static enum err dir_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                        struct slice *out) {
+    bool background = purpose == STORE_FOR_COMPACTION;
+    struct get_job j = {(struct dir_store *)(void *)s, key, position, size, background, out, OK};
     CHECK_OBJ(j.store, DIR_STORE_MAGIC);
     s->env->ops->offload(s->env, get_run, &j);
     return j.result;
@@ -370,9 +381,9 @@ static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete,
 
 /* --- For looking only. */
 
-static enum err put_refused(struct store *s, const char *key, const struct slice *data, size_t count,
-                            bool create_only) {
-    (void)s, (void)key, (void)data, (void)count, (void)create_only;
+static enum err put_refused(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                            enum store_purpose purpose) {
+    (void)s, (void)key, (void)data, (void)count, (void)create_only, (void)purpose;
     return ERR_READ_ONLY;
 }
 
@@ -406,8 +417,12 @@ static void open_read_only_run(void *arg) {
 static enum err dir_store_open(struct env *env, const char *path, const struct store_ops *ops, fiber_fn *run,
                                struct store **out, const char **why) {
     struct dir_store *d = MEM_NEW(env->mem, struct dir_store);
-    d->base = (struct store){
-        .magic = STORE_MAGIC, .ops = ops, .env = env, .exclusive = ops == &dir_ops, .list_consistent = true};
+    d->base = (struct store){.magic = STORE_MAGIC,
+                             .ops = ops,
+                             .env = env,
+                             .exclusive = ops == &dir_ops,
+                             .gets_at_once = READS_AT_ONCE,
+                             .list_consistent = true};
     INIT_OBJ(d, DIR_STORE_MAGIC);
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') size--;

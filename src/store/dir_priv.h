@@ -37,9 +37,17 @@ enum err dir_check_not_found(struct dir_store *d);
 /* fsyncs a folder's fd; at failure the store is closed for writing. */
 enum err dir_fsync(struct dir_store *d, int fd);
 
+/* One direct write, from an aligned buffer that stays in the processor's cache. */
+#define DIRECT_BYTES ((size_t)512 << 10)
+/* What nobody waits for (STORE_FOR_COMPACTION) pauses behind each so many bytes, so that whoever is waited for finds the
+ * disk idle now and then: some 350 MB/s at most. */
+#define BACKGROUND_PAUSE_NS NS_PER_MS
+
 /* dir_write.c */
-enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count,
-                 bool create_only) WARN_UNUSED;
+/* Of a worker thread. */
+void dir_pause(uint64_t ns);
+enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                 enum store_purpose purpose) WARN_UNUSED;
 enum err dir_delete(struct store *s, const char *const *keys, size_t count) WARN_UNUSED;
 /* Finds out which kind of temporary file works here. */
 bool dir_nameless_works(struct dir_store *d);

@@ -19,13 +19,11 @@
 
 #define ALLOCATE_FROM_BYTES (1u << 20)
 #define WRITE_BEHIND_BYTES (8u << 20)
-#define DIRECT_BYTES                                                                                                   \
-    ((size_t)512 << 10)             /* one direct write, from an aligned buffer that stays in the processor's cache */
 #define DIRECT_ALIGN ((size_t)4096) /* of its memory, position and size; large enough for every disk */
 #define PIECES_MAX 256u
 /* A large object has time (what acknowledges is smaller), and written as fast as the disk takes it, it lets a
  * write-ahead log on the same disk wait: so a lone one pauses 4 ms behind each direct write, which makes some 120 MB/s.
- * Two at a time show that there is none. */
+ * Two at a time show that there is none. What nobody waits for at all (merging) pauses always, a little. */
 #define PACED_FROM_BYTES (16u << 20)
 #define PAUSE_NS (4 * NS_PER_MS)
 
@@ -35,6 +33,7 @@ struct put_job {
     const struct slice *data;
     size_t count;
     bool create_only;
+    bool background; /* nobody waits for it */
     enum err result;
     /* While it runs: */
     int fd, folder_fd;
@@ -112,10 +111,17 @@ static void cursor_copy(const struct put_job *j, struct cursor c, uint8_t *to, s
     }
 }
 
-static void pause_between(const struct dir_store *d) {
-    unsigned now = atomic_load_explicit(&d->large_puts, memory_order_relaxed);
-    struct timespec pause = {.tv_nsec = (long)PAUSE_NS};
-    if (now < 2) (void)nanosleep(&pause, NULL);
+void dir_pause(uint64_t ns) {
+    struct timespec pause = {.tv_nsec = (long)ns};
+    (void)nanosleep(&pause, NULL);
+}
+
+static void pause_between(const struct put_job *j) {
+    if (j->background) {
+        dir_pause(BACKGROUND_PAUSE_NS);
+    } else if (atomic_load_explicit(&j->store->large_puts, memory_order_relaxed) < 2) {
+        dir_pause(PAUSE_NS);
+    }
 }
 
 /* Writes whole multiples of DIRECT_ALIGN past the page cache, as far as that goes: what is left, perhaps everything, is
@@ -126,8 +132,8 @@ static uint64_t write_direct(struct put_job *j, uint64_t size, struct cursor *c)
     struct mem *m = j->store->base.env->mem;
     uint8_t *buffer = mem_aligned(m, DIRECT_BYTES, DIRECT_ALIGN);
     uint64_t written = 0;
-    bool paced = size >= PACED_FROM_BYTES;
-    if (paced) atomic_fetch_add_explicit(&j->store->large_puts, 1, memory_order_relaxed);
+    bool large = size >= PACED_FROM_BYTES && !j->background;
+    if (large) atomic_fetch_add_explicit(&j->store->large_puts, 1, memory_order_relaxed);
     while (size - written >= DIRECT_ALIGN) {
         uint64_t left = (size - written) & ~(uint64_t)(DIRECT_ALIGN - 1);
         size_t part = left < DIRECT_BYTES ? (size_t)left : DIRECT_BYTES;
@@ -139,9 +145,9 @@ static uint64_t write_direct(struct put_job *j, uint64_t size, struct cursor *c)
         cursor_pass(j, c, (size_t)n);
         written += (uint64_t)n;
         if ((size_t)n % DIRECT_ALIGN != 0) break;
-        if (paced) pause_between(j->store);
+        if (large || j->background) pause_between(j);
     }
-    if (paced) atomic_fetch_sub_explicit(&j->store->large_puts, 1, memory_order_relaxed);
+    if (large) atomic_fetch_sub_explicit(&j->store->large_puts, 1, memory_order_relaxed);
     mem_free(m, buffer);
     (void)fcntl(j->fd, F_SETFL, flags);
     return written;
@@ -283,9 +289,14 @@ static void put_run(void *arg) {
     if (j->temporary[0]) (void)unlinkat(j->store->tmp_fd, j->temporary, 0);
 }
 
-enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
-    struct put_job j = {
-        .store = (struct dir_store *)(void *)s, .key = key, .data = data, .count = count, .create_only = create_only};
+enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                 enum store_purpose purpose) {
+    struct put_job j = {.store = (struct dir_store *)(void *)s,
+                        .key = key,
+                        .data = data,
+                        .count = count,
+                        .create_only = create_only,
+                        .background = purpose == STORE_FOR_COMPACTION};
     CHECK_OBJ(j.store, DIR_STORE_MAGIC);
     j.fd = j.folder_fd = -1;
     s->env->ops->offload(s->env, put_run, &j);

@@ -8,7 +8,6 @@
 
 #define PATIENCE_NS (10 * NS_PER_S)
 #define REQUEST_NS (15 * NS_PER_S)
-#define MULTIPART_FROM ((uint64_t)16 << 20)
 #define ATTEMPTS 3u
 
 enum err s3_enter(struct s3 *s) {
@@ -62,7 +61,8 @@ enum err store_s3_open(const struct s3_options *o, struct store **out, char why[
     s->address = address;
     s->patience_ns = or_default(o->patience_ns, PATIENCE_NS);
     s->request_ns = or_default(o->request_ns, REQUEST_NS);
-    s->multipart_from = or_default(o->multipart_from, MULTIPART_FROM);
+    s->multipart_from = or_default(o->multipart_from, STORE_PART_BYTES);
+    s->base.part_bytes = s->multipart_from;
     s->attempts = o->attempts ? o->attempts : ATTEMPTS;
     s->read_only = o->read_only;
     s3_signer_init(&s->signer, o->env->mem, address.region, "s3");

@@ -36,8 +36,9 @@ struct s3_options {
 
 #define S3_WHY_SIZE 2048u
 
-/* Requests as they are sent are counted by operation and outcome (metrics label = op * S3_OUTCOMES + outcome). */
-enum s3_op { S3_OP_PUT, S3_OP_CREATE, S3_OP_GET, S3_OP_LIST, S3_OP_DELETE, S3_OP_MULTIPART, S3_OPS };
+/* Requests as they are sent are counted by operation and outcome (metrics label = op * S3_OUTCOMES + outcome). MULTIPART
+ * is all that a bill has for an object in parts; aborts are free, as deletes are. */
+enum s3_op { S3_OP_PUT, S3_OP_CREATE, S3_OP_GET, S3_OP_LIST, S3_OP_DELETE, S3_OP_MULTIPART, S3_OP_ABORT, S3_OPS };
 enum s3_outcome {
     S3_ANSWERED,    /* 2xx, and what is as good an answer: not there, there already, range behind the end */
     S3_REFUSED,     /* other 3xx and 4xx */

@@ -9,7 +9,6 @@
 #include "rt/fiber.h"
 #include "store/s3_priv.h"
 
-#define PARTS_MAX 10000u
 #define PARTS_AT_ONCE 4u
 #define ETAG_MAX 128u
 
@@ -146,7 +145,7 @@ static enum err complete(struct upload *u) {
 }
 
 static void give_up(struct upload *u) {
-    struct s3_call *c = s3_call_new(u->s3, S3_OP_MULTIPART, HTTP_DELETE, u->key);
+    struct s3_call *c = s3_call_new(u->s3, S3_OP_ABORT, HTTP_DELETE, u->key);
     s3_call_query(c, "uploadId", u->id);
     c->changes = true;
     enum err e = s3_call_send(c);
@@ -159,8 +158,8 @@ static void give_up(struct upload *u) {
 enum err s3_multipart_put(struct s3 *s, const char *key, const struct slice *data, size_t count, uint64_t size) {
     struct mem *m = s->base.env->mem;
     struct upload u = {.s3 = s, .key = key, .data = data, .count = count, .size = size, .part_size = s->multipart_from};
-    if (size / PARTS_MAX >= u.part_size) u.part_size = size / PARTS_MAX + 1;
-    u.part_count = (unsigned)((size + u.part_size - 1) / u.part_size);
+    if (size / STORE_PARTS_MAX >= u.part_size) u.part_size = size / STORE_PARTS_MAX + 1;
+    u.part_count = store_parts(size, u.part_size);
     enum err e = begin(&u);
     if (e != OK) return e;
     u.parts = mem_zalloc(m, u.part_count * sizeof(*u.parts));

@@ -14,8 +14,6 @@
 #define S3_MAGIC 0x53035303u
 #define S3_EXTRA_HEADERS_MAX 6u
 #define S3_QUERY_MAX 8u
-#define S3_LIST_PAGE 1000u    /* the most that a page may hold */
-#define S3_DELETE_BATCH 1000u /* the most that one request may name */
 
 struct s3 {
     struct store base;
@@ -85,10 +83,12 @@ enum err s3_call_send(struct s3_call *c) WARN_UNUSED;
 void s3_call_log(const struct s3_call *c, enum err e);
 
 /* The store's operations (s3_read.c, s3_write.c, s3_multipart.c). */
-enum err s3_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) WARN_UNUSED;
+enum err s3_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                struct slice *out) WARN_UNUSED;
 enum err s3_list(struct store *s, const char *prefix, const char *start_after, size_t max,
                  struct store_listing *out) WARN_UNUSED;
-enum err s3_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) WARN_UNUSED;
+enum err s3_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                enum store_purpose purpose) WARN_UNUSED;
 enum err s3_delete(struct store *s, const char *const *keys, size_t count) WARN_UNUSED;
 enum err s3_multipart_put(struct s3 *s, const char *key, const struct slice *data, size_t count,
                           uint64_t size) WARN_UNUSED;

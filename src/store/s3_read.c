@@ -70,7 +70,9 @@ static enum err get(struct s3 *s, const char *key, uint64_t position, size_t siz
     return e;
 }
 
-enum err s3_get(struct store *base, const char *key, uint64_t position, size_t size, struct slice *out) {
+enum err s3_get(struct store *base, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                struct slice *out) {
+    (void)purpose;
     struct s3 *s = s3_of(base);
     enum err e = s3_enter(s);
     if (e != OK) return e;
@@ -112,7 +114,7 @@ static void listing_cut(struct store_listing *l, size_t count) {
 static enum err page_get(struct listing *l, size_t max, struct store_listing *out) {
     struct s3 *s = l->s3;
     char count[24];
-    (void)snprintf(count, sizeof(count), "%zu", max < S3_LIST_PAGE ? max : S3_LIST_PAGE);
+    (void)snprintf(count, sizeof(count), "%zu", max < STORE_LIST_PAGE ? max : STORE_LIST_PAGE);
     struct s3_call *c = s3_call_new(s, S3_OP_LIST, HTTP_GET, "");
     s3_call_query(c, "list-type", "2");
     s3_call_query(c, "encoding-type", "url");

@@ -273,7 +273,7 @@ static enum err judge_failure(struct s3_call *c, enum err e, enum s3_outcome *ou
 }
 
 void s3_call_log(const struct s3_call *c, enum err e) {
-    static const char *const names[] = {"put", "create", "get", "list", "delete", "multipart"};
+    static const char *const names[] = {"put", "create", "get", "list", "delete", "multipart", "abort"};
     struct s3 *s = c->s3;
     struct env *env = s->base.env;
     int64_t now = env_wall_ms(env), last = atomic_load(&s->logged_ms);
@@ -288,7 +288,7 @@ void s3_call_log(const struct s3_call *c, enum err e) {
 static void account(struct s3_call *c, enum s3_outcome outcome, uint64_t took_ns) {
     struct env *env = c->s3->base.env;
     const struct http_response *r = &c->response;
-    metric_add(env->metrics, M_S3_REQUESTS, (unsigned)c->op * S3_OUTCOMES + (unsigned)outcome, 1);
+    metric_add(env->metrics, M_S3_REQUESTS, (unsigned)c->op * S3_OUTCOMES + (unsigned)outcome, r->hedged ? 2 : 1);
     if (r->connections) metric_add(env->metrics, M_S3_CONNECTIONS, 0, r->connections);
     if (r->hedged) metric_add(env->metrics, M_S3_HEDGES, 0, 1);
     if (r->hedge_won) metric_add(env->metrics, M_S3_HEDGES_WON, 0, 1);

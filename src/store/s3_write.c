@@ -23,7 +23,9 @@ static enum err put_whole(struct s3 *s, const char *key, const struct slice *dat
     return e;
 }
 
-enum err s3_put(struct store *base, const char *key, const struct slice *data, size_t count, bool create_only) {
+enum err s3_put(struct store *base, const char *key, const struct slice *data, size_t count, bool create_only,
+                enum store_purpose purpose) {
+    (void)purpose;
     struct s3 *s = s3_of(base);
     if (s->read_only) return ERR_READ_ONLY;
     enum err e = s3_enter(s);
@@ -119,7 +121,7 @@ enum err s3_delete(struct store *base, const char *const *keys, size_t count) {
     enum err e = s3_enter(s);
     if (e != OK) return e;
     for (size_t done = 0; done < count && e == OK;) {
-        size_t n = count - done < S3_DELETE_BATCH ? count - done : S3_DELETE_BATCH;
+        size_t n = count - done < STORE_DELETE_BATCH ? count - done : STORE_DELETE_BATCH;
         bool singly = n == 1 || atomic_load(&s->no_batches);
         e = singly ? delete_singly(s, keys + done, n) : delete_batch(s, keys + done, n);
         done += n;

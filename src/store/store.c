@@ -11,6 +11,20 @@
 static_assert(STORE_OPS * STORE_PURPOSES <= METRIC_LABELS_MAX, "one label for each operation and purpose");
 static_assert(ERR_COUNT <= METRIC_LABELS_MAX, "one label for each error");
 
+const char *store_op_name(enum store_op op) {
+    static const char *const names[] = {"put", "create", "get", "list", "delete"};
+    static_assert(ARRAY_LEN(names) == STORE_OPS, "a name each");
+    ASSERT(op < STORE_OPS);
+    return names[op];
+}
+
+const char *store_purpose_name(enum store_purpose purpose) {
+    static const char *const names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "deletion", "other"};
+    static_assert(ARRAY_LEN(names) == STORE_PURPOSES, "a name each");
+    ASSERT(purpose < STORE_PURPOSES);
+    return names[purpose];
+}
+
 static bool key_byte(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
            c == '-';
@@ -43,12 +57,36 @@ static bool prefix_valid(const char *prefix) {
     return prefix[0] != '/' && strstr(prefix, "//") == NULL;
 }
 
-/* That a key is there or is not there is an answer, not a failure. */
+uint32_t store_parts(uint64_t bytes, uint64_t part_bytes) {
+    if (bytes <= part_bytes) return 1;
+    uint64_t n = (bytes + part_bytes - 1) / part_bytes;
+    return n < STORE_PARTS_MAX ? (uint32_t)n : STORE_PARTS_MAX;
+}
+
+/* Requests as S3's price list counts them, repeated ones apart (oxbow_s3_requests_total has those): an object in parts
+ * is one request to begin, one for each part and one to complete; keys are listed by pages and deleted by batches. */
+static uint64_t billed(const struct store *s, enum store_op op, uint64_t bytes, size_t keys) {
+    uint64_t parts = 1;
+    switch (op) {
+    case STORE_PUT:
+        parts = store_parts(bytes, s->part_bytes ? s->part_bytes : STORE_PART_BYTES);
+        return parts > 1 ? parts + 2 : 1;
+    case STORE_LIST:
+        return keys > STORE_LIST_PAGE ? (keys + STORE_LIST_PAGE - 1) / STORE_LIST_PAGE : 1;
+    case STORE_DELETE:
+        return (keys + STORE_DELETE_BATCH - 1) / STORE_DELETE_BATCH;
+    default:
+        return 1;
+    }
+}
+
+/* That a key is there or is not there is an answer, not a failure. keys: listed, or to be deleted. */
 static enum err account(struct store *s, enum store_op op, enum store_purpose purpose, uint64_t began_ns,
-                        uint64_t bytes, enum err e) {
+                        uint64_t bytes, size_t keys, enum err e) {
     struct metrics *m = s->env->metrics;
     unsigned label = (unsigned)op * STORE_PURPOSES + (unsigned)purpose;
     metric_add(m, M_STORE_REQUESTS, label, 1);
+    metric_add(m, M_STORE_BILLED, label, billed(s, op, bytes, keys));
     if (bytes > 0) metric_add(m, M_STORE_BYTES, label, bytes);
     metric_observe_ns(m, s->env->mem, M_STORE_LATENCY, label, env_now_ns(s->env) - began_ns);
     if (e != OK && e != ERR_EXISTS && e != ERR_NOT_FOUND) metric_add(m, M_STORE_ERRORS, (unsigned)e, 1);
@@ -62,9 +100,9 @@ enum err store_put(struct store *s, const char *key, const struct slice *data, s
     if (!store_key_valid(key)) return ERR_INVALID;
     uint64_t bytes = 0, began_ns = env_now_ns(s->env);
     for (size_t i = 0; i < count; i++) bytes += data[i].size;
-    enum err e = s->ops->put(s, key, data, count, create_only);
+    enum err e = s->ops->put(s, key, data, count, create_only, purpose);
     ASSERT(create_only || e != ERR_EXISTS);
-    return account(s, create_only ? STORE_CREATE : STORE_PUT, purpose, began_ns, bytes, e);
+    return account(s, create_only ? STORE_CREATE : STORE_PUT, purpose, began_ns, bytes, 1, e);
 }
 
 enum err store_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
@@ -74,9 +112,9 @@ enum err store_get(struct store *s, const char *key, uint64_t position, size_t s
     *out = (struct slice){0};
     if (!store_key_valid(key)) return ERR_INVALID;
     uint64_t began_ns = env_now_ns(s->env);
-    enum err e = s->ops->get(s, key, position, size, out);
+    enum err e = s->ops->get(s, key, position, size, purpose, out);
     ASSERT(e == OK ? out->size <= size : out->slab == NULL);
-    return account(s, STORE_GET, purpose, began_ns, out->size, e);
+    return account(s, STORE_GET, purpose, began_ns, out->size, 1, e);
 }
 
 enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max,
@@ -88,7 +126,7 @@ enum err store_list(struct store *s, const char *prefix, const char *start_after
     uint64_t began_ns = env_now_ns(s->env);
     enum err e = s->ops->list(s, prefix, start_after, max, out);
     ASSERT(out->count <= max);
-    return account(s, STORE_LIST, purpose, began_ns, 0, e);
+    return account(s, STORE_LIST, purpose, began_ns, 0, out->count, e);
 }
 
 enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) {
@@ -100,7 +138,7 @@ enum err store_delete(struct store *s, const char *const *keys, size_t count, en
     }
     uint64_t began_ns = env_now_ns(s->env);
     enum err e = s->ops->del(s, keys, count);
-    return account(s, STORE_DELETE, purpose, began_ns, 0, e == ERR_NOT_FOUND ? OK : e);
+    return account(s, STORE_DELETE, purpose, began_ns, 0, count, e == ERR_NOT_FOUND ? OK : e);
 }
 
 void store_close(struct store *s) {

@@ -27,6 +27,7 @@ enum store_purpose {
     STORE_FOR_UPLOAD,
     STORE_FOR_READ,
     STORE_FOR_COMPACTION,
+    STORE_FOR_DELETION, /* what goes, and the looking for it */
     STORE_FOR_OTHER,
     STORE_PURPOSES
 };
@@ -43,13 +44,24 @@ struct store_listing { /* owns its keys */
     bool more; /* the page ended before the prefix did */
 };
 
+/* As metrics and messages call them; literals. */
+const char *store_op_name(enum store_op op);
+const char *store_purpose_name(enum store_purpose purpose);
+
+#define STORE_PART_BYTES ((uint64_t)16 << 20)
+#define STORE_PARTS_MAX 10000u /* of one object: S3's rule */
+#define STORE_LIST_PAGE 1000u
+#define STORE_DELETE_BATCH 1000u
+
 #define STORE_MAGIC 0x5107e001u
 
 struct store;
 
 struct store_ops {
-    enum err (*put)(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only);
-    enum err (*get)(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out);
+    enum err (*put)(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                    enum store_purpose purpose);
+    enum err (*get)(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                    struct slice *out);
     enum err (*list)(struct store *s, const char *prefix, const char *start_after, size_t max,
                      struct store_listing *out);
     enum err (*del)(struct store *s, const char *const *keys, size_t count);
@@ -64,12 +76,20 @@ struct store {
      * earlier holder is dead and
      * that nothing of theirs is under way. Only then may fences of dead incarnations be deleted. */
     bool exclusive;
+    /* So many large GETs at once get all that it can give: more only hold up what else is asked of it. 0: not known. */
+    unsigned gets_at_once;
     /* New objects show up in LIST at once (a store where they do not is refused for clusters). */
     bool list_consistent;
+    /* A put without condition of more bytes than this is sent in parts of this size, each a request on the bill; 0:
+     * STORE_PART_BYTES, also where nothing is sent in parts, so that a folder tells what a bucket would have cost. */
+    uint64_t part_bytes;
 };
 
 /* Keys: 1..512 bytes of [A-Za-z0-9._/-], no empty, "." or ".." part, no leading or trailing '/'. */
 bool store_key_valid(const char *key);
+
+/* Parts of an object of that many bytes; 1: it goes in one piece. */
+uint32_t store_parts(uint64_t bytes, uint64_t part_bytes);
 
 /* data: the object's bytes, gathered; borrowed until the call returns. */
 enum err store_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,

@@ -45,7 +45,21 @@ void block_destroy(struct block *b) {
     ASSERT(list_empty(&b->node));
     slab_unref(&b->slab->slab);
     b->magic = 0;
+    mem_free(b->mem, b->front);
     mem_free(b->mem, b);
+}
+
+struct block *block_copy(const struct block *b) {
+    CHECK_OBJ(b, BLOCK_MAGIC);
+    ASSERT(b->padded >= ENV_FILE_ALIGN && b->front == NULL);
+    struct block *c = MEM_NEW(b->mem, struct block);
+    *c = *b;
+    list_init(&c->node);
+    slab_ref(&c->slab->slab);
+    c->written = false;
+    c->front = mem_aligned(b->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
+    memcpy(c->front, b->data, ENV_FILE_ALIGN);
+    return c;
 }
 
 bool block_fits(const struct block *b, size_t payload_size) {

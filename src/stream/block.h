@@ -40,6 +40,9 @@ struct block {
     uint64_t sealed_ns, opened_ns;
     uint64_t wal_position, wal_end; /* once placed */
     bool written;
+    /* Of a copy for one member of a mirror (wal_mirror.c): a first sector of its own, for the group header there says where
+     * the group lies in that member's ring; else NULL. Owned. */
+    uint8_t *front;
 };
 static inline unsigned block_lane(const struct block *b) {
     return (unsigned)(b->id >> 48);
@@ -53,6 +56,8 @@ struct commit_slab *commit_slab_create(struct mem *m, size_t size);
 struct block *block_create(struct mem *m, struct commit_slab *slab, uint64_t id, struct incarnation incarnation,
                            uint64_t now_ns);
 void block_destroy(struct block *b);
+/* Of a sealed block: another that is written from the same memory, but for its first sector, and keeps it alive. */
+struct block *block_copy(const struct block *b);
 /* Room for one more record of this payload size within the slab. */
 bool block_fits(const struct block *b, size_t payload_size);
 /* Copies the record in; returns where its payload lies. */

@@ -75,7 +75,7 @@ static enum err checkpoint_drained(struct streams *s, bool closed) {
     buf_init(&states, s->mem);
     buf_init(&pointers, s->mem);
     struct object_head h = {.state_count = (uint32_t)s->image.streams.count, .closed = closed};
-    memcpy(h.wal_id, s->wal_id, sizeof(h.wal_id));
+    log_wal_names(s, &h);
     object_head_begin(&head, &h);
     size_t cursor = 0;
     struct ledger_stream *c;
@@ -146,25 +146,39 @@ enum err checkpoint_write(struct streams *s, bool closed) {
     return e;
 }
 
-/* An entry without contents: it carries the boundary that the last checkpoint has become. On a broker without
- * traffic no other would, and what lies below would stay. */
-static enum err carry_boundary(struct streams *s) {
+/* An entry without contents. */
+static enum err empty_entry(struct streams *s, const struct wal_membership *members) {
     struct buf head;
     buf_init(&head, s->mem);
     struct object_head h = {0};
-    memcpy(h.wal_id, s->wal_id, sizeof(h.wal_id));
+    enum err e = ledger_enter(s);
+    if (e != OK) goto out;
+    log_wal_names(s, &h);
+    if (members) h.members = *members;
     object_head_begin(&head, &h);
     struct slice slice = slice_borrow(head.data, head.size);
     uint64_t number;
-    enum err e = ledger_enter(s);
-    if (e != OK) goto out;
     e = objlog_append(s->log, OBJLOG_DATA, &slice, NULL, 0, 0, &number);
+    if (e == OK && members) s->members = *members;
     if (e == OK)
         object_uses_check(&s->uses, object_uses_add(&s->uses, (struct object_id){s->options.incarnation, number,
                                                                                  OBJECT_LEDGER_ENTRY}));
     ledger_leave(s);
 out:
     buf_deinit(&head);
+    return e;
+}
+
+/* It carries the boundary that the last checkpoint has become. On a broker without traffic no other would, and what lies
+ * below would stay. */
+static enum err carry_boundary(struct streams *s) {
+    return empty_entry(s, NULL);
+}
+
+enum err ledger_write_members(struct streams *s, const struct wal_membership *members) {
+    ASSERT(members->version > s->members.version);
+    enum err e = empty_entry(s, members);
+    if (e == OK) checkpoint_entry_made(s);
     return e;
 }
 

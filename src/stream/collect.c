@@ -44,7 +44,7 @@ static enum err delete_objects(struct streams *s, const struct object_id *ids, s
         object_key(keys[i], s->generation, ids[i]);
         list[i] = keys[i];
     }
-    enum err e = store_delete(s->store, list, n, STORE_FOR_OTHER);
+    enum err e = store_delete(s->store, list, n, STORE_FOR_DELETION);
     if (e == OK) metric_add(s->env->metrics, M_OBJECTS_DELETED, 0, n);
     return e;
 }
@@ -101,7 +101,7 @@ static enum err is_fence(struct streams *s, struct object_id id, bool *out) {
     object_key(key, s->generation, id);
     struct slice data = {0};
     struct objlog_header h = {0};
-    enum err e = store_get(s->store, key, 0, OBJLOG_HEADER_SIZE, STORE_FOR_OTHER, &data);
+    enum err e = store_get(s->store, key, 0, OBJLOG_HEADER_SIZE, STORE_FOR_DELETION, &data);
     if (e != OK && e != ERR_NOT_FOUND) return e;
     *out = e == OK && (objlog_header_decode(data.data, data.size, &h) != OK || h.kind == OBJLOG_FENCE);
     slice_unref(&data);
@@ -158,7 +158,7 @@ static enum err sweep_prefix(struct sweep *w, const char *prefix) {
     enum err e = OK;
     while (e == OK && more && !s->closing) {
         struct store_listing page;
-        e = store_list(s->store, prefix, after, 1000, STORE_FOR_OTHER, &page);
+        e = store_list(s->store, prefix, after, 1000, STORE_FOR_DELETION, &page);
         if (e == OK) e = sweep_page(w, &page);
         more = e == OK && page.more && page.count > 0;
         mem_free(s->mem, after);

@@ -28,4 +28,14 @@ static inline bool object_id_equal(struct object_id a, struct object_id b) {
     return a.creator.v == b.creator.v && a.number == b.number && a.kind == b.kind;
 }
 
+/* Which WALs hold what an incarnation has acknowledged and not uploaded: each of them all of it (wal_mirror.h). Of one
+ * incarnation's memberships the one with the highest version counts; version 0: it has none. No members: all of it is in
+ * the ledger. */
+#define WAL_MEMBERS_MAX 4u
+struct wal_membership {
+    uint64_t version;
+    unsigned count;
+    uint8_t ids[WAL_MEMBERS_MAX][16];
+};
+
 #endif

@@ -16,7 +16,10 @@ struct ledger_stream {
     bool opened;                /* in this life of the broker */
     bool dirty;                 /* changed since its state was last written whole */
     bool written;               /* `pointer` says where the last whole state lies */
-    struct list crowded;        /* of ours: in streams.crowded, or alone (compact.c) */
+    /* Of ours: */
+    struct list crowded; /* in streams.crowded, or alone (compact.c) */
+    bool replacing;      /* somebody is rewriting ranges: nobody else does */
+    bool unreadable;     /* ranges could not be read when they were to be merged: not tried again in this life */
     struct object_state_pointer pointer;
 };
 

@@ -8,9 +8,11 @@
 #include "base/crc32c.h"
 #include "kafka/batch.h"
 
-#define HEAD_VERSION 1u
+#define HEAD_VERSION 1u        /* without */
+#define HEAD_VERSION_MIRROR 2u /* and with the members of a mirrored WAL */
 #define DATA_MAGIC 0x5444584fu /* "OXDT" */
-#define DATA_VERSION 1u
+#define DATA_VERSION 2u
+#define DATA_VERSION_OLDEST 1u
 #define STAGING_BELOW 4096u
 #define STAGING_FIRST 512u
 #define STAGING_SIZE (256u << 10)
@@ -160,6 +162,15 @@ void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_
     account(p, b, batch, end_offset, max_timestamp);
 }
 
+void object_piece_add_block(struct object_piece *p, struct slice block, const struct object_block *from) {
+    ASSERT(from->end_offset > from->first_offset && from->size == block.size && block.size > 0);
+    struct object_block *b = p->block_count ? &p->blocks[p->block_count - 1] : NULL;
+    if (!b || b->size + block.size > OBJECT_BLOCK_TARGET) b = open_block(p, from->first_offset);
+    ASSERT(from->first_offset == b->end_offset);
+    b->crc = b->size ? crc32c_combine(b->crc, from->crc, block.size) : from->crc;
+    account(p, b, block, from->end_offset, from->max_timestamp);
+}
+
 uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc) {
     ASSERT(p->block_count > 0 && p->block_count <= UINT32_MAX && p->index == NULL);
     p->index_size = object_index_size((uint32_t)p->block_count);
@@ -183,27 +194,28 @@ uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc) {
 }
 
 void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream,
-                        uint64_t piece_size) {
+                        uint64_t body_size) {
     memset(out, 0, OBJECT_DATA_HEADER);
     le32_put(out, DATA_MAGIC);
     le16_put(out + 4, DATA_VERSION);
     le64_put(out + 8, id.creator.v);
     le64_put(out + 16, id.number);
     le64_put(out + 24, stream.v);
-    le64_put(out + 32, piece_size);
+    le64_put(out + 32, body_size);
     le32_put(out + 60, crc32c(0, out, 60));
 }
 
 enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream,
-                                   uint64_t *piece_size) {
+                                   uint64_t *body_size) {
     if (size < OBJECT_DATA_HEADER) return ERR_TRUNCATED;
     if (le32_get(data) != DATA_MAGIC) return ERR_FOREIGN;
     if (le32_get(data + 60) != crc32c(0, data, 60)) return ERR_CORRUPT;
-    if (le16_get(data + 4) != DATA_VERSION) return ERR_VERSION;
+    unsigned version = le16_get(data + 4);
+    if (version < DATA_VERSION_OLDEST || version > DATA_VERSION) return ERR_VERSION;
     *id = (struct object_id){{le64_get(data + 8)}, le64_get(data + 16), OBJECT_DATA};
     stream->v = le64_get(data + 24);
-    *piece_size = le64_get(data + 32);
-    return OK;
+    *body_size = le64_get(data + 32);
+    return version < 2 && stream->v == 0 ? ERR_CORRUPT : OK;
 }
 
 enum err object_batch_view(const struct record_header *h, const uint8_t *payload, struct state_batch *out) {
@@ -231,14 +243,19 @@ enum err object_batch_view(const struct record_header *h, const uint8_t *payload
 }
 
 void object_head_begin(struct buf *out, const struct object_head *h) {
-    buf_u16(out, HEAD_VERSION);
+    buf_u16(out, h->members.version > 0 ? HEAD_VERSION_MIRROR : HEAD_VERSION);
     buf_u16(out, 0);
     buf_u32(out, h->section_count);
     buf_u32(out, h->state_count);
     buf_u32(out, 0);
-    buf_put(out, h->wal_id, 16);
+    buf_put(out, h->members.count > 0 ? h->members.ids[0] : h->wal_id, 16);
     buf_u8(out, h->closed);
     buf_zero(out, 7);
+    if (h->members.version == 0) return;
+    buf_u64(out, h->members.version);
+    buf_u32(out, h->members.count);
+    buf_u32(out, 0);
+    buf_put(out, h->members.ids, (size_t)16 * h->members.count);
 }
 
 void object_head_section(struct buf *out, struct stream_id stream, int32_t epoch, enum object_section_kind kind,
@@ -262,9 +279,24 @@ void object_head_state(struct buf *out, const struct object_state_pointer *p) {
     buf_u64(out, p->position);
 }
 
+static enum err members_decode(struct reader *r, struct wal_membership *out) {
+    out->version = reader_u64(r);
+    uint32_t count = reader_u32(r);
+    (void)reader_u32(r);
+    if (r->failed) return ERR_TRUNCATED;
+    if (out->version == 0 || count > WAL_MEMBERS_MAX) return ERR_CORRUPT;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *id = reader_bytes(r, 16);
+        if (id) memcpy(out->ids[i], id, 16);
+    }
+    out->count = r->failed ? 0 : count;
+    return OK;
+}
+
 enum err object_head_decode(struct reader *r, struct object_head *out) {
     uint16_t version = reader_u16(r);
-    if (!r->failed && version != HEAD_VERSION) return version > HEAD_VERSION ? ERR_VERSION : ERR_CORRUPT;
+    if (!r->failed && (version < HEAD_VERSION || version > HEAD_VERSION_MIRROR))
+        return version > HEAD_VERSION_MIRROR ? ERR_VERSION : ERR_CORRUPT;
     (void)reader_u16(r);
     out->section_count = reader_u32(r);
     out->state_count = reader_u32(r);
@@ -273,6 +305,11 @@ enum err object_head_decode(struct reader *r, struct object_head *out) {
     if (id) memcpy(out->wal_id, id, 16);
     out->closed = reader_u8(r) != 0;
     (void)reader_bytes(r, 7);
+    out->members = (struct wal_membership){0};
+    if (version == HEAD_VERSION_MIRROR) {
+        enum err e = members_decode(r, &out->members);
+        if (e != OK) return e;
+    }
     return r->failed ? ERR_TRUNCATED : OK;
 }
 

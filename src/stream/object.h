@@ -2,6 +2,8 @@
  *
  * Ledger entry (an object log entry, objlog/objlog.h). Head:
  *    u16 version = 1, u16 zero, u32 section count, u32 state count, u32 zero, 16 bytes WAL id, u8 closed, 7 zero bytes
+ *    version 2, of a broker with a mirrored WAL: the WAL id is that of its first member, or zero; behind the zero bytes follow
+ *       u64 membership version, u32 member count (0..WAL_MEMBERS_MAX), u32 zero, and 16 bytes WAL id for each member
  *    sections: u64 stream, i32 partition epoch, u32 kind, u32 size, then `size` bytes: a state as state_encode writes it
  *       kind 1, appended: the delta of the section's batches, with its range
  *       kind 2, ranges replaced: a delta with nothing but the new range
@@ -18,9 +20,10 @@
  *       u32 size, u32 crc32c of the block; then u32 crc32c of the index, u32 zero
  *    block: record batches v2, one after the other, offsets contiguous
  *
- * Data object (a *stream object*: one stream's piece, too large to share an entry): 64 bytes of header: magic "OXDT",
- *    u16 version, u16 zero, u64 creator, u64 number, u64 stream, u64 piece size, zero, u32 crc32c of bytes 0..59 at 60;
- *    then the piece. */
+ * Data object: 64 bytes of header: magic "OXDT", u16 version = 2, u16 zero, u64 creator, u64 number, u64 stream, u64
+ *    size of what follows, zero, u32 crc32c of bytes 0..59 at 60; then pieces, one after the other. stream: whose they
+ *    are (a *stream object*), or 0: of several, in the order of their ids (a *stream set object*, too large for an
+ *    entry's body). Version 1 is the same with one piece, and stream is never 0. */
 #ifndef OXBOW_STREAM_OBJECT_H
 #define OXBOW_STREAM_OBJECT_H
 
@@ -73,13 +76,17 @@ void object_piece_deinit(struct object_piece *p);
 /* Adds one batch (contiguous with the one before). Takes the slice's reference. */
 void object_piece_add(struct object_piece *p, struct slice batch, uint64_t base_offset, uint64_t end_offset,
                       int64_t max_timestamp);
+/* Adds a block as it was read from another piece, its checksum known to be right: `from` describes it, its position is
+ * not looked at. Small ones are joined. Takes the slice's reference. */
+void object_piece_add_block(struct object_piece *p, struct slice block, const struct object_block *from);
 /* Encodes the index; returns the piece's size. Then `index` (index_size bytes) and `parts` are its bytes, in that
  * order; crc over them all. */
 uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc);
+/* stream: zero if the pieces are of several. */
 void object_data_header(uint8_t out[OBJECT_DATA_HEADER], struct object_id id, struct stream_id stream,
-                        uint64_t piece_size);
+                        uint64_t body_size);
 enum err object_data_header_decode(const uint8_t *data, size_t size, struct object_id *id, struct stream_id *stream,
-                                   uint64_t *piece_size) WARN_UNUSED;
+                                   uint64_t *body_size) WARN_UNUSED;
 
 /* A batch's header as the state sees it; the batch was checked when it came in. ERR_CORRUPT_MESSAGE if it is no
  * batch. */
@@ -103,7 +110,8 @@ struct object_state_pointer {
 struct object_head {
     uint32_t section_count, state_count;
     uint8_t wal_id[16];
-    bool closed; /* the writer stopped in order: nothing of it is in a WAL */
+    bool closed;                   /* the writer stopped in order: nothing of it is in a WAL */
+    struct wal_membership members; /* of a mirrored WAL; else none */
 };
 /* Starts a head; sections, then state pointers follow, in this order, as counted. */
 void object_head_begin(struct buf *out, const struct object_head *h);

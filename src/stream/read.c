@@ -4,12 +4,17 @@
 #include "stream/streams_priv.h"
 
 #define LOOK_AGAIN_MAX 5u
+#define PIECES_AHEAD_MAX 16u           /* that one reader looks at for its read-ahead */
+#define TURN_BYTES ((size_t)256 << 10) /* taken, or so many batches looked at: then others may run */
+#define TURN_BATCHES 1024u
 
 struct read {
     struct stream *s;
     uint64_t offset, limit;
     size_t max_bytes, taken;
     bool whole_first, cached_only, full;
+    size_t turn_bytes;     /* of `taken`, when others were last let run */
+    unsigned turn_batches; /* looked at since */
     uint64_t until_ns;
     struct slices *out;
 };
@@ -34,11 +39,20 @@ static bool take(struct read *r, struct slice batch, uint64_t end_offset) {
     return true;
 }
 
+/* A reader of much that lies in memory would else hold up all others of its loop. Suspends then: look things up again. */
+static void let_others_run(struct read *r) {
+    if (r->taken - r->turn_bytes < TURN_BYTES && r->turn_batches < TURN_BATCHES) return;
+    r->turn_bytes = r->taken;
+    r->turn_batches = 0;
+    fiber_yield();
+}
+
 static bool from_cache(struct read *r) {
     size_t i = stream_cache_find(r->s, r->offset);
     if (i == SIZE_MAX) return false;
     metric_add(r->s->shard->engine->env->metrics, M_LOG_CACHE_READS, 0, 1);
-    for (; i < r->s->cache_count; i++) {
+    for (; i < r->s->cache_count && r->turn_batches < TURN_BATCHES; i++) {
+        r->turn_batches++;
         struct cache_entry *e = stream_cache_at(r->s, i);
         struct slice batch = slice_of(&e->slab->slab, (size_t)(e->data - e->slab->slab.data), e->size);
         if (!take(r, batch, e->end_offset)) break;
@@ -63,7 +77,7 @@ static uint32_t block_of(const struct object_block *blocks, uint32_t count, uint
 /* Read-ahead grows as long as one reads in sequence, and a block of small batches is not walked through again from its
  * start. Several readers of a stream have a cursor each. */
 static struct read_cursor cursor_at(const struct stream *s, uint64_t offset) {
-    for (unsigned i = 0; s->cursors && i < STREAM_CURSORS; i++) {
+    for (unsigned i = 0; i < s->cursor_count; i++) {
         if (s->cursors[i].used && s->cursors[i].next_offset == offset) return s->cursors[i];
     }
     return (struct read_cursor){.next_offset = offset};
@@ -74,38 +88,57 @@ static size_t window_of(const struct read_cursor *c) {
     return c->window_bytes < WINDOW_MAX ? c->window_bytes * 2 : WINDOW_MAX;
 }
 
-static void move_cursor(struct stream *s, uint64_t from, const struct read_cursor *to) {
-    if (!s->cursors) s->cursors = mem_zalloc(s->shard->engine->mem, STREAM_CURSORS * sizeof(*s->cursors));
-    struct read_cursor *mine = &s->cursors[0];
-    for (unsigned i = 0; i < STREAM_CURSORS; i++) {
+/* The one least recently used makes way for a reader that has just begun, unless it has read on and on: then there are
+ * more cursors. */
+static struct read_cursor *cursor_for(struct stream *s, uint64_t from) {
+    struct read_cursor *oldest = NULL;
+    for (unsigned i = 0; i < s->cursor_count; i++) {
         struct read_cursor *c = &s->cursors[i];
-        if (c->used && c->next_offset == from) {
-            mine = c;
-            break;
-        }
-        if (c->used < mine->used) mine = c; /* the one least recently used */
+        if (c->used && c->next_offset == from) return c;
+        if (!oldest || c->used < oldest->used) oldest = c;
     }
+    bool precious = !oldest || (oldest->used && oldest->window_bytes > WINDOW_MIN);
+    if (!precious || s->cursor_count >= STREAM_CURSORS_MAX) return oldest;
+    unsigned count = s->cursor_count ? s->cursor_count * 2 : STREAM_CURSORS_MIN;
+    s->cursors = mem_realloc(s->shard->engine->mem, s->cursors, count * sizeof(*s->cursors));
+    memset(s->cursors + s->cursor_count, 0, (count - s->cursor_count) * sizeof(*s->cursors));
+    oldest = &s->cursors[s->cursor_count];
+    s->cursor_count = count;
+    return oldest;
+}
+
+static void move_cursor(struct stream *s, uint64_t from, const struct read_cursor *to) {
+    struct read_cursor *mine = cursor_for(s, from);
     *mine = *to;
     mine->used = ++s->cursor_clock;
 }
 
-/* Does the batch that lies there begin with what is wanted next? Bytes of objects never change, but these are from outside. */
+/* Is what lies there the first batch that ends above what is wanted, all before it ending below? Offsets may be left out
+ * between two batches. Bytes of objects never change, but these are from outside. */
 static bool begins_at(const struct read *r, struct slice block, size_t at) {
     struct batch_header h;
     return at < block.size && batch_parse_unchecked(block.data + at, block.size - at, &h) == OK &&
-           (uint64_t)h.base_offset == r->offset;
+           (uint64_t)h.base_offset >= r->offset;
 }
 
-/* From the batch at *at on. *at: then of the first one that found no room, or the block's size. */
-static enum err take_block(struct read *r, struct slice block, size_t *at) {
+/* From the batch at *at on. *at: then of the first one that found no room, or the block's size. Then, too, what is wanted
+ * next lies behind the block, whether or not its last offsets have been left out. */
+static enum err take_block(struct read *r, struct slice block, const struct object_block *of, size_t *at) {
     while (*at < block.size) {
         struct batch_header h;
         enum err e = batch_parse_unchecked(block.data + *at, block.size - *at, &h);
         if (e != OK) return ERR_CORRUPT;
         uint64_t end = (uint64_t)batch_end_offset(&h);
+        /* Another block than its index says. */
+        if ((uint64_t)h.base_offset < of->first_offset || end > of->end_offset) return ERR_CORRUPT;
+        r->turn_batches++;
         if (end > r->offset && !take(r, slice_sub(block, *at, h.size), end)) return OK;
         *at += h.size;
     }
+    if (of->end_offset > r->limit)
+        r->full = true;
+    else if (of->end_offset > r->offset)
+        r->offset = of->end_offset;
     return OK;
 }
 
@@ -114,39 +147,88 @@ static bool without_store(const struct read *r) {
     return r->cached_only || (r->taken > 0 && env_now_ns(r->s->shard->engine->env) >= r->until_ns);
 }
 
+/* What comes behind block `index`, of this piece and those that follow. A GET for a little more of the same is sent later,
+ * for more; a piece that is hardly larger than what is left comes whole. */
+static void read_ahead(const struct read *r, const struct state_range *piece, const struct object_block *blocks,
+                       uint32_t index, size_t window) {
+    struct stream *s = r->s;
+    struct read_cache *cache = s->shard->blocks;
+    size_t worth = window / 2 < READ_GET_MAX ? window / 2 : READ_GET_MAX;
+    size_t left = read_cache_prefetch(cache, piece, blocks, index + 1, window, worth);
+    uint64_t offset = piece->end_offset;
+    for (unsigned i = 0; left > 0 && i < PIECES_AHEAD_MAX; i++) {
+        if (offset >= s->durable_end || stream_cache_find(s, offset) != SIZE_MAX) return;
+        const struct state_range *next = stream_range_find(s, offset);
+        if (!next) return;
+        offset = next->end_offset;
+        if (left < next->size_bytes && next->size_bytes / 2 < left) left = (size_t)next->size_bytes;
+        left = read_cache_prefetch_piece(cache, next, left, worth);
+    }
+}
+
+/* One block, from where the cursor says on, if it says so of this block. */
+static enum err from_block(struct read *r, const struct state_range *piece, const struct object_block *blocks,
+                           uint32_t i, size_t window, struct read_cursor *cursor) {
+    struct slice block;
+    enum err e = read_cache_block(r->s->shard->blocks, piece, blocks, i, window, cursor->reader, &block);
+    if (e != OK) return e;
+    if (window > WINDOW_MIN) read_ahead(r, piece, blocks, i, window);
+    uint64_t position = piece->position + blocks[i].position;
+    bool known = cursor->at > 0 && cursor->block_position == position && object_id_equal(cursor->object, piece->object);
+    size_t at = known && begins_at(r, block, cursor->at) ? cursor->at : 0;
+    e = take_block(r, block, &blocks[i], &at);
+    cursor->object = piece->object;
+    cursor->block_position = position;
+    cursor->at = at < block.size ? (uint32_t)at : 0;
+    slice_unref(&block);
+    return e;
+}
+
+/* Whatever the piece held is taken: its last offsets may have been left out. */
+static enum err past_piece(struct read *r, const struct state_range *piece) {
+    if (piece->end_offset > r->limit)
+        r->full = true;
+    else if (r->offset < piece->end_offset)
+        r->offset = piece->end_offset;
+    return OK;
+}
+
+static bool holds_range(const struct state_range *piece, const struct object_block *blocks) {
+    return blocks[0].first_offset >= piece->first_offset &&
+           blocks[piece->block_count - 1].end_offset <= piece->end_offset;
+}
+
 /* Everything that is wanted of one piece. */
 static enum err from_piece(struct read *r, const struct state_range *piece) {
     struct read_cache *cache = r->s->shard->blocks;
+    struct metrics *metrics = r->s->shard->engine->env->metrics;
+    if (piece->block_count == 0) return past_piece(r, piece);
     if (!read_cache_has_index(cache, piece) && without_store(r)) return ERR_BUSY;
-    const struct object_block *blocks;
-    struct slice hold;
-    enum err e = read_cache_index(cache, piece, &blocks, &hold);
-    if (e != OK) return e;
     uint64_t from = r->offset;
     struct read_cursor cursor = cursor_at(r->s, from);
-    size_t window = window_of(&cursor);
+    if (!cursor.reader) cursor.reader = read_cache_reader(cache);
+    size_t window = window_of(&cursor), share = read_cache_share(cache, &cursor.seen);
+    if (window > share) window = share;
+    const struct object_block *blocks;
+    struct slice hold;
+    enum err e = read_cache_index(cache, piece, from <= piece->first_offset ? window : 0, &blocks, &hold);
+    if (e != OK) return e;
+    if (!holds_range(piece, blocks)) e = ERR_CORRUPT;
     uint32_t i = block_of(blocks, piece->block_count, r->offset);
-    while (e == OK && i < piece->block_count && !r->full) {
+    for (; e == OK && i < piece->block_count && !r->full; i++) {
         if (!read_cache_has(cache, piece, &blocks[i]) && without_store(r)) {
             e = ERR_BUSY;
             break;
         }
-        struct slice block;
-        e = read_cache_block(cache, piece, blocks, i, window, &block);
-        if (e != OK) break;
-        if (window > WINDOW_MIN && i + 1 < piece->block_count) read_cache_prefetch(cache, piece, blocks, i + 1, window);
-        uint64_t before = r->offset, position = piece->position + blocks[i].position;
-        bool known =
-            cursor.at > 0 && cursor.block_position == position && object_id_equal(cursor.object, piece->object);
-        size_t at = known && begins_at(r, block, cursor.at) ? cursor.at : 0;
-        e = take_block(r, block, &at);
-        cursor = (struct read_cursor){.object = piece->object, .block_position = position};
-        if (at < block.size) cursor.at = (uint32_t)at;
-        slice_unref(&block);
-        if (e == OK && !r->full && r->offset == before) e = ERR_CORRUPT; /* a block must bring us forward */
-        i++;
+        if (r->taken > 0 && read_cache_crowded(cache)) {
+            metric_add(metrics, M_READ_CUT_SHORT, 0, 1);
+            r->full = true;
+            break;
+        }
+        e = from_block(r, piece, blocks, i, window, &cursor);
+        if (e == OK) let_others_run(r);
     }
-    if (e == OK && !r->full && r->offset == from) e = ERR_CORRUPT; /* a piece that does not hold what its range says */
+    if (e == OK && !r->full) e = past_piece(r, piece);
     cursor.next_offset = r->offset;
     cursor.window_bytes = window;
     if (r->offset > from) move_cursor(r->s, from, &cursor);
@@ -166,7 +248,10 @@ static enum err read_on(struct read *r) {
     while (r->offset < r->limit && !r->full) {
         if (s->shard->stopped) return s->shard->stop_reason;
         if (r->offset < s->durable_start) return ERR_OFFSET_OUT_OF_RANGE;
-        if (from_cache(r)) continue;
+        if (from_cache(r)) {
+            let_others_run(r);
+            continue;
+        }
         const struct state_range *found = stream_range_find(s, r->offset);
         if (!found) return ERR_OFFSET_OUT_OF_RANGE; /* trimmed while we read */
         struct state_range piece = *found;
@@ -214,14 +299,15 @@ static enum err find_in_piece(struct stream *s, const struct state_range *piece,
                               int64_t timestamp, struct slice *batch) {
     const struct object_block *blocks;
     struct slice hold;
-    enum err e = read_cache_index(s->shard->blocks, piece, &blocks, &hold);
+    enum err e = read_cache_index(s->shard->blocks, piece, 0, &blocks, &hold);
     if (e != OK) return e == ERR_NOT_FOUND ? ERR_STALE : e; /* a missing object is not a missing timestamp */
     e = ERR_NOT_FOUND;
     for (uint32_t i = block_of(blocks, piece->block_count, from); i < piece->block_count && e == ERR_NOT_FOUND; i++) {
         if (blocks[i].max_timestamp < timestamp) continue;
         if (env_mutant(s->shard->engine->env, MUTANT_TIME_INDEX) && blocks[i].max_timestamp == timestamp) continue;
         struct slice block;
-        enum err got = read_cache_block(s->shard->blocks, piece, blocks, i, WINDOW_MIN, &block);
+        enum err got = read_cache_block(s->shard->blocks, piece, blocks, i, WINDOW_MIN,
+                                        read_cache_reader(s->shard->blocks), &block);
         if (got != OK) {
             e = got == ERR_NOT_FOUND ? ERR_STALE : got;
             break;

@@ -16,6 +16,7 @@ struct recovery {
     struct ledger_image image;
     struct ledger_filter filter;
     struct object_head last_head; /* of the newest entry */
+    struct wal_membership wal;    /* which WALs hold what is not in the ledger: each all of it; none: nothing does */
     bool any, closed;
     uint64_t looked_at; /* number of the entry that was applied last */
     /* Records of the WAL, being made into blocks, of which entries are made while it is read on. */
@@ -25,7 +26,21 @@ struct recovery {
     struct block *open;
     struct upload_recovered uploads;
     uint64_t next_sequence, block_bytes, uploaded_entries;
+    enum err failed; /* of an upload: no ring can help */
 };
+
+/* Of a mirror the membership with the highest version counts: an entry that was begun before a change, and says what held
+ * then, may have the higher number. Of a single ring each entry says the same, once it has been formatted. */
+static void name_wal(struct recovery *r) {
+    static const uint8_t none[16];
+    const struct object_head *h = &r->last_head;
+    if (h->members.version > 0) {
+        if (h->members.version >= r->wal.version) r->wal = h->members;
+    } else if (memcmp(h->wal_id, none, sizeof(none)) != 0) {
+        r->wal = (struct wal_membership){.count = 1};
+        memcpy(r->wal.ids[0], h->wal_id, sizeof(h->wal_id));
+    }
+}
 
 static enum err apply(void *ctx, const struct objlog_entry *e) {
     struct recovery *r = ctx;
@@ -35,6 +50,7 @@ static enum err apply(void *ctx, const struct objlog_entry *e) {
     enum err err = ledger_apply_entry(&r->image, r->s->store, r->s->generation, r->dead, e, &r->filter, &r->last_head);
     if (err != OK) return err;
     r->any = true;
+    name_wal(r);
     r->closed = e->header.kind == OBJLOG_CHECKPOINT && r->last_head.closed;
     return OK;
 }
@@ -44,6 +60,7 @@ static void reset(void *ctx) {
     ledger_image_deinit(&r->image);
     ledger_image_init(&r->image, r->s->mem);
     r->any = r->closed = false;
+    r->wal = (struct wal_membership){0};
 }
 
 static enum err fence_and_replay_once(struct recovery *r, struct objlog *log, const char **why) {
@@ -159,7 +176,9 @@ static enum err wal_record(void *ctx, const struct record_header *h, const uint8
     if (h->type == STREAM_TRIM && env_mutant(s->env, MUTANT_FORGET_TRIMS)) return OK;
     struct ledger_stream *c = ledger_image_get(&s->image, h->stream);
     if (!c) c = ledger_image_add(&s->image, h->stream, epoch);
-    if (h->type == STREAM_BATCH && h->end_offset <= c->state.end_offset) return OK; /* in the ledger already */
+    /* In the ledger already, or in an entry on its way there: another member of a mirror has given it. */
+    if (h->type == STREAM_BATCH && (h->end_offset <= c->state.end_offset || h->end_offset <= c->submitted_end))
+        return OK;
     if (r->open && !block_fits(r->open, h->payload_size)) seal_open(r);
     if (!r->open) {
         next_slab(r, h->payload_size);
@@ -167,53 +186,40 @@ static enum err wal_record(void *ctx, const struct record_header *h, const uint8
     }
     (void)block_append(r->open, h, payload, 0); /* the checksum is the WAL's; this block never goes to one */
     r->block_bytes += record_size(h->payload_size);
-    return r->block_bytes >= UPLOAD_RECOVERY_MAX ? upload_so_far(r) : OK;
+    if (r->block_bytes < UPLOAD_RECOVERY_MAX) return OK;
+    r->failed = upload_so_far(r);
+    return r->failed;
 }
 
-static bool wal_is(const struct streams *s, const uint8_t wal_id[16]) {
-    const struct wal_superblock *w = wal_superblock(s->wal);
-    return w && strcmp(w->generation, s->generation) == 0 && memcmp(w->wal_id, wal_id, 16) == 0;
+/* Does this ring hold what the dead incarnation has acknowledged? A member that was dropped from a mirror does not. */
+static bool ring_counts(const struct recovery *r, const struct wal *w) {
+    const struct wal_superblock *b = wal_superblock(w);
+    if (!b || strcmp(b->generation, r->s->generation) != 0) return false;
+    if (env_mutant(r->s->env, MUTANT_BELIEVE_DROPPED) && b->incarnation.v == r->dead.v) return true;
+    for (unsigned i = 0; i < r->wal.count; i++) {
+        if (memcmp(b->wal_id, r->wal.ids[i], sizeof(b->wal_id)) == 0) return true;
+    }
+    return false;
 }
 
-static enum err replay_wal(struct recovery *r, const char **why) {
+static enum err replay_ring(struct recovery *r, struct wal *w, const char **why) {
     struct streams *s = r->s;
-    static const uint8_t none[16];
-    /* Stopped in order, or ended before it had a WAL: everything that it acknowledged is in its ledger. */
-    if (r->closed || !r->any || memcmp(r->last_head.wal_id, none, sizeof(none)) == 0) return OK;
-    if (!s->wal) {
-        *why =
-            "wal.url is none, but this broker last used a WAL, with records that are not in the object store; give that "
-            "wal.url once more, and stop the broker in order";
-        return ERR_NOT_FOUND;
-    }
-    const struct wal_superblock *w = wal_superblock(s->wal);
-    if (!wal_is(s, r->last_head.wal_id)) {
-        *why =
-            w ? "wal.url holds the WAL of another broker or another start: the one this broker last used has records that are not in the object store; give it back"
-              : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
-        return ERR_NOT_FOUND;
-    }
     /* Who holds the store alone knows that the earlier holder is dead: then the ring needs no mark, and can be used
      * again. */
-    if (s->options.wal_takeover_mark && !s->store->exclusive) {
+    if (wal_takes_mark(w) && !s->store->exclusive) {
         *why = "the takeover mark could not be written to the WAL";
-        enum err e = wal_mark(s->wal, r->dead, s->options.incarnation);
-        if (e == OK && !wal_is(s, r->last_head.wal_id)) e = ERR_STALE;
+        enum err e = wal_mark(w, r->dead, s->options.incarnation);
+        if (e == OK && !ring_counts(r, w)) e = ERR_STALE;
         if (e != OK) return e;
     }
     struct wal_found found;
     *why = "the WAL could not be read";
-    enum err e = wal_replay(s->wal, wal_record, r, &found);
-    if (e == OK && !found.damaged) e = upload_so_far(r);
-    enum err uploaded = upload_recovered_wait(&r->uploads);
-    if (uploaded != OK) {
-        *why = "what the WAL held could not be written to the object store";
-        return uploaded;
-    }
+    enum err e = wal_replay(w, wal_record, r, &found);
+    if (e == OK && !found.damaged && r->failed == OK) r->failed = upload_so_far(r);
     if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
     if (e == OK && found.damaged) {
         log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64,
-                  wal_path(s->wal), found.end_position, err_name(found.stopped_by), found.groups_behind);
+                  wal_path(w), found.end_position, err_name(found.stopped_by), found.groups_behind);
         *why =
             "the WAL is damaged in the middle: whole groups lie behind a place that does not verify, so records that were acknowledged may be lost; restore the device "
             "(`oxbow wal inspect` shows the place)";
@@ -225,6 +231,63 @@ static enum err replay_wal(struct recovery *r, const char **why) {
                  r->dead.v, found.groups, found.records, err_name(found.stopped_by), found.torn, r->uploaded_entries);
     }
     return e;
+}
+
+/* All that is there and counts is read, one after the other: what one has given, another need not. So what comes out is the
+ * longest of them; and one that is whole is enough, for all of them had confirmed what was acknowledged. */
+static enum err replay_rings(struct recovery *r, const char **why) {
+    struct streams *s = r->s;
+    bool whole = false;
+    enum err worst = OK;
+    struct wal *w;
+    for (unsigned i = 0; (w = log_wal_ring(s, i)) != NULL && r->failed == OK; i++) {
+        if (!ring_counts(r, w)) continue;
+        const char *what = NULL;
+        enum err e = replay_ring(r, w, &what);
+        if (e == OK) {
+            whole = true;
+            continue;
+        }
+        if (r->failed != OK) break;
+        if (r->wal.count > 1)
+            log_error(s->env->log, "wal member cannot be recovered from", "path=%s error=%s", wal_path(w), err_name(e));
+        if (worst == OK || e == ERR_VERSION) {
+            worst = e;
+            *why = what;
+        }
+    }
+    if (r->failed != OK) return r->failed;
+    if (whole) return OK;
+    if (worst != OK) return worst;
+    enum err missing = s->mirror ? wal_mirror_missing(s->mirror) : OK;
+    if (missing != OK) {
+        *why = "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
+               "needed, for these records are not in the object store";
+        return missing;
+    }
+    *why =
+        wal_superblock(log_wal_ring(s, 0))
+            ? "wal.url holds the WAL of another broker or another start: the one this broker last used has records that are not in the object store; give it back"
+            : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
+    return ERR_NOT_FOUND;
+}
+
+static enum err replay_wal(struct recovery *r, const char **why) {
+    struct streams *s = r->s;
+    /* Stopped in order, or ended before it had a WAL: everything that it acknowledged is in its ledger. */
+    if (r->closed || !r->any || r->wal.count == 0) return OK;
+    if (!log_wal_is(s)) {
+        *why =
+            "wal.url is none, but this broker last used a WAL, with records that are not in the object store; give that "
+            "wal.url once more, and stop the broker in order";
+        return ERR_NOT_FOUND;
+    }
+    enum err e = replay_rings(r, why);
+    enum err uploaded = upload_recovered_wait(&r->uploads);
+    if (uploaded == OK) uploaded = r->failed;
+    if (uploaded == OK) return e;
+    *why = "what the WAL held could not be written to the object store";
+    return uploaded;
 }
 
 /* The new tenure: what was recovered under the dead incarnation's epoch goes on under the next. */

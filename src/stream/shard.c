@@ -47,6 +47,22 @@ static void durable_mail_deliver(struct mail *m) {
     lane_on_durable(n, atomic_load(&n->posted_durable));
 }
 
+/* Its share of what the engine may have. */
+static struct read_cache *block_cache_create(const struct streams *s) {
+    const struct streams_options *o = &s->options;
+    uint64_t limit = o->cache_block_bytes / s->shard_count, ahead = o->read_ahead_bytes / s->shard_count;
+    unsigned gets = o->read_gets_max ? o->read_gets_max : READ_GETS_DEFAULT;
+    if (s->store->gets_at_once > 0 && gets > s->store->gets_at_once) gets = s->store->gets_at_once;
+    struct read_cache_options c = {.env = s->env,
+                                   .store = s->store,
+                                   .generation = s->generation,
+                                   .limit_bytes = limit,
+                                   .ahead_bytes = ahead > 0 && ahead < limit / 2 ? ahead : limit / 2,
+                                   .gets_max = gets > s->shard_count ? gets / s->shard_count : 1};
+    c.lent_bytes = c.ahead_bytes;
+    return read_cache_create(&c);
+}
+
 void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, unsigned index) {
     *h = (struct stream_shard){.engine = s, .loop = loop, .index = index};
     INIT_OBJ(h, STREAM_SHARD_MAGIC);
@@ -65,7 +81,7 @@ void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, un
     }
     h->cache_limit = s->options.cache_log_bytes / s->shard_count;
     if (h->cache_limit < 4ull * COMMIT_SLAB_SIZE) h->cache_limit = 4ull * COMMIT_SLAB_SIZE;
-    h->blocks = read_cache_create(s->env, s->store, s->generation, s->options.cache_block_bytes / s->shard_count);
+    h->blocks = block_cache_create(s);
 }
 
 static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
@@ -233,7 +249,7 @@ static enum err change_lane(struct stream *s) {
 
 void stream_set_durability(struct stream *s, enum stream_durability durability) {
     CHECK_OBJ(s, STREAM_MAGIC);
-    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !s->shard->engine->wal;
+    bool by_ledger = durability == STREAM_DURABILITY_OBJECT || !log_wal_is(s->shard->engine);
     s->wanted_lane = by_ledger ? LANE_LEDGER : LANE_WAL;
 }
 
@@ -241,7 +257,7 @@ enum err stream_reserve(struct stream *s, size_t size) {
     CHECK_OBJ(s, STREAM_MAGIC);
     struct stream_shard *h = s->shard;
     if (size > (1u << 30) ||
-        (h->engine->wal && slab_size_for(size) + ENV_FILE_ALIGN > wal_capacity(h->engine->wal) / 2))
+        (log_wal_is(h->engine) && slab_size_for(size) + ENV_FILE_ALIGN > log_wal_capacity(h->engine) / 2))
         return ERR_TOO_LARGE;
     if (h->stopped) return h->stop_reason;
     enum err e = change_lane(s);

@@ -7,18 +7,27 @@
 #ifdef OXBOW_SMALL
 #define COMMIT_SLAB_SIZE (64u << 10)
 #define BLOCK_SIZE_MAX (32u << 10)
-#define UPLOAD_ENTRY_MAX (128u << 10)
+#define UPLOAD_ENTRY_MAX (64u << 10)
 #define UPLOAD_SECTIONS_MAX 3u
 #define UPLOAD_RECOVERY_MAX (64u << 10)
 #define RECOVERY_UPLOADS 3u
 #define BUILD_STEPS 3u
 #define FLUSH_ENTRY_MIN (8u << 10)
 #define FLUSH_ENTRY_MAX (64u << 10)
-#define STREAM_OBJECT_MIN (32u << 10)
 #define OBJECT_BLOCK_TARGET (16u << 10)
-#define SMALL_RANGES 4u
-#define SMALL_BYTES (64u << 10)
-#define REPLACE_ENTRY_BYTES (100u << 10)
+#define COMPACT_TIERS                                                                                                  \
+    {                                                                                                                  \
+        {4u << 10, 4}, {                                                                                               \
+            24u << 10, 3                                                                                               \
+        }                                                                                                              \
+    }
+#define COMPACT_RUN_MAX 7u
+#define COMPACT_BYTES_MIN (80u << 10)
+#define COMPACT_GET_MAX (30u << 10)
+#define COMPACT_GAP (1u << 10)
+#define COMPACT_ENTRY_MAX (20u << 10)
+#define COMPACT_WITHIN_NS (2 * NS_PER_S)
+#define COMPACT_RATE_MIN (64u << 10)
 #define WAL_RING_MIN (256u << 10)
 #define WAL_AHEAD_BYTES (128u << 10)
 #define WAL_ZERO_SIZE (16u << 10)
@@ -29,24 +38,38 @@
 #define LOOK_BEHIND_BYTES (512u << 10)
 #define WINDOW_MIN (16u << 10)
 #define WINDOW_MAX (128u << 10)
+#define READ_GET_MAX (64u << 10)
+#define READ_GAP_MAX (2u << 10)
+#define VERIFY_HERE_MAX (8u << 10)
 #define FIRST_READ_BYTES (20u << 10)
 #else
 #define COMMIT_SLAB_SIZE (2u << 20) /* one allocation of the log cache */
 #define BLOCK_SIZE_MAX                                                                                                 \
     (1u                                                                                                                \
      << 20) /* a commit block is sealed when it has reached this; a larger record has a block, and slab, of its own */
-#define UPLOAD_ENTRY_MAX (64u << 20)     /* of records in one ledger entry */
+#define UPLOAD_ENTRY_MAX (64u << 20)     /* of records in a ledger entry itself; more have an object of their own */
 #define UPLOAD_SECTIONS_MAX 8192u        /* streams in one ledger entry: then no block is added any more */
 #define UPLOAD_RECOVERY_MAX (32u << 20)  /* the same during recovery, which has to copy them; */
 #define RECOVERY_UPLOADS 3u              /* and so many entries under way meanwhile */
 #define BUILD_STEPS 64u                  /* records, or sections, between two pauses of the building of an entry */
 #define FLUSH_ENTRY_MIN (1u << 20)       /* of records that wait to be confirmed by the ledger, that go at once; */
 #define FLUSH_ENTRY_MAX (8u << 20)       /* and in one entry: several are quicker than a large one */
-#define STREAM_OBJECT_MIN (8u << 20)     /* a stream with this much in one upload has an object of its own */
 #define OBJECT_BLOCK_TARGET (512u << 10) /* a block of an object is closed when it has reached this */
-#define SMALL_RANGES 16u                 /* so many adjacent small ranges of a stream become one */
-#define SMALL_BYTES (2u << 20)           /* a range below this is small */
-#define REPLACE_ENTRY_BYTES (32u << 20)  /* of one entry that replaces ranges */
+/* Compaction: a tier's ranges are below so many bytes and not of a tier before; once a stream has so many of one tier,
+ * with nothing larger between them, they become one. */
+#define COMPACT_TIERS                                                                                                  \
+    {                                                                                                                  \
+        {1u << 20, 16}, {                                                                                              \
+            16u << 20, 8                                                                                               \
+        }                                                                                                              \
+    }
+#define COMPACT_RUN_MAX 64u               /* at most so many at once: GETs would become small */
+#define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
+#define COMPACT_GET_MAX (64u << 20)       /* of what lies side by side, in one GET, */
+#define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted */
+#define COMPACT_ENTRY_MAX (4u << 20)      /* less than this is in the entry itself; more has an object of its own */
+#define COMPACT_WITHIN_NS (60 * NS_PER_S) /* what can be merged is, within about that time, */
+#define COMPACT_RATE_MIN (4u << 20)       /* or at so many bytes a second, if that is sooner */
 #define WAL_RING_MIN (8u << 20)
 #define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
 #define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that, */
@@ -57,7 +80,10 @@
 #define LOOK_BEHIND_BYTES                                                                                              \
     (16u << 20)                     /* how far behind the end of the ring recovery looks for what should not be there */
 #define WINDOW_MIN (512u << 10)     /* read-ahead of a reader that has just begun, */
-#define WINDOW_MAX (4u << 20)       /* and of one that has read on and on */
+#define WINDOW_MAX (16u << 20)      /* and of one that has read on and on; */
+#define READ_GET_MAX (4u << 20)     /* so much of it in one GET, or a single block that is larger */
+#define READ_GAP_MAX (128u << 10)   /* between two parts of an object that are wanted: cheaper than another GET */
+#define VERIFY_HERE_MAX (128u << 10) /* what is read back is verified on the loop up to this size, else by a worker */
 #define FIRST_READ_BYTES (1u << 20) /* a piece up to this size is read whole with its index */
 #endif
 

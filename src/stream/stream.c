@@ -76,7 +76,7 @@ enum err stream_open(struct streams *engine, struct stream_id id, int32_t epoch,
     s->ctx = ctx;
     waitq_init(&s->durable_waiters);
     waitq_init(&s->quiet);
-    s->lane = s->wanted_lane = engine->wal ? LANE_WAL : LANE_LEDGER;
+    s->lane = s->wanted_lane = log_wal_is(engine) ? LANE_WAL : LANE_LEDGER;
     (void)map64_put(&h->streams, id.v, s);
     struct open_call call = {.engine = engine, .stream = s, .error = OK};
     do {

@@ -28,6 +28,13 @@ enum stream_record_flags {
     STREAM_RECORD_TABLE = 2 /* an uncompressed batch of key/value records: part of the stream's table (state_table.h) */
 };
 
+/* One ring of a mirrored WAL; as wal_path and what follows it in streams_options. */
+struct stream_wal_member {
+    const char *path;
+    uint64_t size_bytes;
+    bool takeover_mark;
+};
+
 struct streams_options {
     struct env *env;
     struct store *store;
@@ -39,7 +46,17 @@ struct streams_options {
     /* several machines may reach it, and none can be shut out: the takeover mark is read after each group commit, and a
      * ring is begun anew only by who has claimed it (wal_claim.h); else the lock is proof enough */
     bool wal_takeover_mark;
+    /* In place of wal_path: a mirror of these, at most WAL_MEMBERS_MAX; 0: none. All of them confirm. */
+    const struct stream_wal_member *wal_members;
+    unsigned wal_member_count;
+    uint32_t wal_mirror_timeout_ms; /* a member whose device takes longer for one request is lost */
+    bool wal_mirror_stops;          /* when one is lost, the ledger confirms until all are there; else the others do */
     uint64_t cache_log_bytes, cache_block_bytes;
+    /* Of cache_block_bytes, for what is read ahead and not yet used, at most half (0: that); and as much again, beside the
+     * cache, for what it has let go of while answers hold it. */
+    uint64_t read_ahead_bytes;
+    unsigned read_gets_max;      /* GETs for readers under way at once; 0: 16 */
+    uint64_t compact_bytes;      /* memory of compaction, while it works; at least COMPACT_BYTES_MIN (sizes.h) */
     uint64_t upload_bytes;       /* upload once this much waits */
     uint32_t upload_interval_ms; /* or once the oldest has waited this long */
     uint32_t upload_wal_percent; /* or once the WAL is that full; 0: 50 */
@@ -142,7 +159,8 @@ uint64_t stream_durable_start(const struct stream *s);
  * max_bytes would be passed; the first batch comes whatever its
  * size when `whole_first`. Appends slices to out (one batch or a run of batches each). An offset == limit gives
  * nothing. ERR_OFFSET_OUT_OF_RANGE. Suspends when it has to go to the store
- * (`cached_only`: stops there instead, with what it has; ERR_BUSY if that is nothing). */
+ * (`cached_only`: stops there instead, with what it has; ERR_BUSY if that is nothing), and between parts of what is
+ * much. */
 enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
                      bool cached_only, uint64_t until_ns, struct slices *out) WARN_UNUSED;
 /* The first batch at or above `from` and wholly below `limit` whose max timestamp is >= timestamp; ERR_NOT_FOUND.

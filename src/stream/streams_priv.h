@@ -2,14 +2,14 @@
  * references), blocks (handed over by mail) and mail:
  *
  *   shard side (shard.c, read.c, stream.c): open block, log cache, ranges as readers see them, block cache
- *   log side (log.c, upload.c, checkpoint.c, recover.c, collect.c): WAL, ledger, committed states, object uses */
+ *   log side (log.c, log_wal.c, upload.c, checkpoint.c, recover.c, collect.c): WAL, ledger, committed states, object uses */
 #ifndef OXBOW_STREAM_STREAMS_PRIV_H
 #define OXBOW_STREAM_STREAMS_PRIV_H
 
 #include "stream/block.h"
 #include "stream/ledger.h"
 #include "stream/read_cache.h"
-#include "stream/wal.h"
+#include "stream/wal_mirror.h"
 
 #define STREAMS_MAGIC 0x57e4357eu
 #define STREAM_MAGIC 0x57e4a301u
@@ -17,6 +17,8 @@
 #define WAL_DEPTH 4u
 /* Blocks of a lane that may be on their way to durability before the next one is filled up rather than sealed. */
 #define LANE_LEDGER_DEPTH 16u
+/* GETs for readers under way at once, of all shards. */
+#define READ_GETS_DEFAULT 16u
 
 struct shard_fifo { /* one append that is not yet durable */
     struct stream *stream;
@@ -80,11 +82,14 @@ struct cache_entry {
     uint32_t size;
 };
 
-#define STREAM_CURSORS 4
+#define STREAM_CURSORS_MIN 4u
+#define STREAM_CURSORS_MAX 32u
 /* Where a reader of objects goes on. */
 struct read_cursor {
     uint64_t next_offset;
-    uint64_t used; /* larger: more recent; 0: never */
+    uint64_t used;   /* larger: more recent; 0: never */
+    uint64_t reader; /* its name in the block cache */
+    uint64_t seen;   /* of read_cache_share */
     size_t window_bytes;
     /* Where next_offset lies, if that is in the middle of a block: at this byte of the one that begins there. */
     struct object_id object;
@@ -112,7 +117,8 @@ struct stream {
     struct waitq durable_waiters, quiet;
     void (*durable)(void *ctx);
     void *ctx;
-    struct read_cursor *cursors; /* STREAM_CURSORS; NULL until something is read from objects */
+    struct read_cursor *cursors; /* none until something is read from objects */
+    unsigned cursor_count;
     uint64_t cursor_clock;
 };
 
@@ -157,9 +163,11 @@ struct streams {
     struct stream_shard *shards;
     unsigned shard_count;
     /* Log side. */
-    struct wal *wal; /* NULL: none, the ledger confirms everything */
+    struct wal *wal;           /* one ring; or */
+    struct wal_mirror *mirror; /* several; neither: none, the ledger confirms everything */
     enum wal_mode wal_mode;
-    uint8_t wal_id[16]; /* zero until this incarnation has formatted its WAL */
+    uint8_t wal_id[16];            /* zero until this incarnation has formatted its WAL; of a mirror always */
+    struct wal_membership members; /* of a mirror: durable in our ledger, or to be named by its next entry; or none */
     struct objlog *log;
     char ledger_prefix[OBJECT_KEY_MAX];
     bool started; /* the dead are recovered, appends are taken */
@@ -194,8 +202,11 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
-    struct list crowded; /* ledger streams that may have small ranges to merge: all that have are in it, once started */
-    struct mail want_mail; /* from a shard on another loop */
+    struct list crowded; /* ledger streams that may have ranges to merge: all that have are in it, once started */
+    struct stream_id compact_last; /* of the last run that was merged: the next ones are behind it */
+    uint64_t compact_free_ns;      /* compaction's next request goes then at the earliest */
+    struct waitq compact_wake;     /* it need not wait any more: closing */
+    struct mail want_mail;         /* from a shard on another loop */
     _Atomic bool want_mail_out;
     bool closing, fenced;
     bool ended; /* the closing checkpoint has been made: no entry may follow */
@@ -229,7 +240,29 @@ void log_fatal(struct streams *s, enum err why, const char *what);
 
 void log_queue_push(struct streams *s, enum queue_kind kind, struct block *b);
 
+/* log_wal.c: what there is of a WAL, one ring or a mirror */
+enum err log_wal_open(struct streams *s, const char **why) WARN_UNUSED;
+/* By streams_start: begins it anew, or goes on without. Then, once the ledger names it: it takes blocks. Suspends. */
+enum err log_wal_format(struct streams *s, const char **why) WARN_UNUSED;
+void log_wal_start(struct streams *s);
+void log_wal_close(struct streams *s, bool in_order);
+static inline bool log_wal_is(const struct streams *s) {
+    return s->wal || s->mirror;
+}
+/* The opened rings, in order; NULL behind the last. Those out of reach are left out. */
+struct wal *log_wal_ring(const struct streams *s, unsigned index);
+const char *log_wal_path(const struct streams *s);
+void log_wal_names(const struct streams *s, struct object_head *head); /* which WAL an entry of ours names */
+/* As those of wal.h. */
+enum err log_wal_restart(struct streams *s) WARN_UNUSED;
+void log_wal_submit(struct streams *s, struct block *b);
+void log_wal_trim(struct streams *s, uint64_t position);
+uint64_t log_wal_used_bytes(const struct streams *s);
+uint64_t log_wal_capacity(const struct streams *s); /* any loop: it does not change once started */
+
 /* checkpoint.c */
+/* The members of the WAL, for recoveries: OK when that is durable. Suspends. */
+enum err ledger_write_members(struct streams *s, const struct wal_membership *members) WARN_UNUSED;
 /* An entry of ours begins and ends. Between the two no checkpoint is made; a checkpoint that waits lets none begin:
  * ledger_enter suspends. ERR_CLOSED: no entry may follow any more. */
 enum err ledger_enter(struct streams *s) WARN_UNUSED;
@@ -268,6 +301,11 @@ struct commit_item *upload_mail_item(struct streams *s, struct commit_mail **mai
 void upload_post_mails(struct streams *s, struct commit_mail **mails);
 /* Counts what a range of a committed state needs, or no longer needs. */
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
+
+/* Puts an object under a name that only we use: whatever lies there is ours. Repeats until it is known to be there.
+ * ERR_FENCED, ERR_CANCELLED: closing. Suspends. */
+enum err upload_put_object(struct streams *s, struct object_id id, const struct slice *data, size_t count,
+                           enum store_purpose purpose) WARN_UNUSED;
 
 /* compact.c: many small ranges of a stream become one */
 void compact_begin(struct streams *s);                         /* at the start: looks at every stream */

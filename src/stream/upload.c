@@ -1,6 +1,6 @@
 /* The log side, second part: from blocks to ledger entries. An upload takes blocks of one queue, in their order, sorts
  * their records by stream, and makes one entry: sections with the deltas of their own batches in its head, the pieces
- * in its body (a stream with much data gets an object of its own). Once the entry and all before it are durable, the
+ * in its body (or, when they are too large for one, in an object of their own). Once the entry and all before it are durable, the
  * committed states move, the WAL is trimmed, the shards hear of it; what the ledger confirms is acknowledged.
  *
  * Entries overlap. What an entry says of a stream begins where the entries before it end, durable or not; so they are
@@ -32,8 +32,7 @@ struct section {
     struct object_piece piece;
     uint64_t piece_size;
     uint32_t piece_crc;
-    bool own_object, refused;
-    struct object_id object;
+    bool refused;
 };
 
 struct upload {
@@ -47,8 +46,11 @@ struct upload {
     struct map64 by_stream;
     struct section **sections;
     size_t count, capacity;
+    uint64_t bytes;
     struct buf head;
-    struct slices body;
+    struct slices body; /* of the entry; or of a data object of its own, when it is too large for one: */
+    bool has_object;
+    struct object_id object;
     uint32_t body_crc;
     uint64_t number;
 };
@@ -202,41 +204,46 @@ static void narrow_offsets(struct object_piece *p) {
     }
 }
 
+static void finish_section(struct upload *u, struct section *t) {
+    stamp_producers(t, env_wall_ms(u->s->env));
+    /* The same entry trims all of it: no range will name it. */
+    if (t->delta.start_offset >= t->piece.end_offset) return;
+    if (env_mutant(u->s->env, MUTANT_OFFSET_32)) narrow_offsets(&t->piece);
+    t->piece_size = object_piece_finish(&t->piece, &t->piece_crc);
+    struct state_range r = {.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
+                            .first_offset = t->piece.first_offset,
+                            .end_offset = t->piece.end_offset,
+                            .max_timestamp = t->piece.max_timestamp,
+                            .position = env_mutant(u->s->env, MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes,
+                            .size_bytes = t->piece_size,
+                            .block_count = (uint32_t)t->piece.block_count};
+    if (u->has_object) {
+        r.object = u->object;
+        r.position += OBJECT_DATA_HEADER;
+    }
+    slices_push(&u->body, slice_borrow(t->piece.index, t->piece.index_size));
+    for (size_t k = 0; k < t->piece.parts.count; k++) {
+        struct slice part = t->piece.parts.items[k];
+        slices_push(&u->body, slice_borrow(part.data, part.size));
+    }
+    u->body_crc = crc32c_combine(u->body_crc, t->piece_crc, t->piece_size);
+    state_add_range(&t->delta, &r);
+}
+
 static void finish_sections(struct upload *u) {
+    struct streams *s = u->s;
+    /* Not where somebody waits: one PUT is quicker than two. */
+    u->has_object = u->kind == QUEUE_PENDING && u->bytes > UPLOAD_ENTRY_MAX;
+    if (u->has_object) {
+        u->object = (struct object_id){s->options.incarnation, s->next_data_object++, OBJECT_DATA};
+        if (env_mutant(s->env, MUTANT_NAME_TWICE)) u->object.number /= 2;
+    }
     if (u->count > 1) qsort(u->sections, u->count, sizeof(struct section *), by_stream_id);
     for (size_t i = 0; i < u->count; i++) {
-        struct section *t = u->sections[i];
         build_step(u);
-        if (t->piece.block_count == 0) continue;
-        stamp_producers(t, env_wall_ms(u->s->env));
-        /* The same entry trims all of it: no range will name it, and an object of its own would be nobody's. */
-        if (t->delta.start_offset >= t->piece.end_offset) continue;
-        if (env_mutant(u->s->env, MUTANT_OFFSET_32)) narrow_offsets(&t->piece);
-        t->piece_size = object_piece_finish(&t->piece, &t->piece_crc);
-        /* Not where somebody waits: one PUT is quicker than two. */
-        t->own_object = t->piece_size >= STREAM_OBJECT_MIN && u->kind == QUEUE_PENDING;
-        struct state_range r = {.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
-                                .first_offset = t->piece.first_offset,
-                                .end_offset = t->piece.end_offset,
-                                .max_timestamp = t->piece.max_timestamp,
-                                .size_bytes = t->piece_size,
-                                .block_count = (uint32_t)t->piece.block_count};
-        if (t->own_object) {
-            t->object = (struct object_id){u->s->options.incarnation, u->s->next_data_object++, OBJECT_DATA};
-            if (env_mutant(u->s->env, MUTANT_NAME_TWICE)) t->object.number /= 2;
-            r.object = t->object;
-            r.position = OBJECT_DATA_HEADER;
-        } else {
-            r.position = env_mutant(u->s->env, MUTANT_RANGES_OFF) ? 0 : u->body.size_bytes;
-            slices_push(&u->body, slice_borrow(t->piece.index, t->piece.index_size));
-            for (size_t k = 0; k < t->piece.parts.count; k++) {
-                struct slice part = t->piece.parts.items[k];
-                slices_push(&u->body, slice_borrow(part.data, part.size));
-            }
-            u->body_crc = crc32c_combine(u->body_crc, t->piece_crc, t->piece_size);
-        }
-        state_add_range(&t->delta, &r);
+        if (u->sections[i]->piece.block_count > 0) finish_section(u, u->sections[i]);
     }
+    if (u->body.size_bytes == 0) u->has_object = false; /* all of it was trimmed: it would be nobody's */
 }
 
 static bool section_empty(const struct section *t) {
@@ -246,7 +253,7 @@ static bool section_empty(const struct section *t) {
 static void encode_head(struct upload *u) {
     struct object_head head = {0};
     for (size_t i = 0; i < u->count; i++) head.section_count += !section_empty(u->sections[i]);
-    memcpy(head.wal_id, u->s->wal_id, sizeof(head.wal_id));
+    log_wal_names(u->s, &head);
     object_head_begin(&u->head, &head);
     for (size_t i = 0; i < u->count; i++) {
         struct section *t = u->sections[i];
@@ -255,21 +262,14 @@ static void encode_head(struct upload *u) {
     }
 }
 
-/* An object under a name that only we use: whatever lies there is ours. Repeats until it is known to be there. */
-static enum err put_own_object(struct streams *s, struct section *t) {
+enum err upload_put_object(struct streams *s, struct object_id id, const struct slice *data, size_t count,
+                           enum store_purpose purpose) {
     char key[OBJECT_KEY_MAX];
-    object_key(key, s->generation, t->object);
-    uint8_t header[OBJECT_DATA_HEADER];
-    object_data_header(header, t->object, t->stream, t->piece_size);
-    size_t n = t->piece.parts.count + 2;
-    struct slice *data = mem_alloc(s->mem, n * sizeof(*data));
-    data[0] = slice_borrow(header, sizeof(header));
-    data[1] = slice_borrow(t->piece.index, t->piece.index_size);
-    memcpy(data + 2, t->piece.parts.items, t->piece.parts.count * sizeof(*data));
+    object_key(key, s->generation, id);
     enum err e;
     unsigned failures = 0;
     for (;;) {
-        e = store_put(s->store, key, data, n, true, STORE_FOR_UPLOAD);
+        e = store_put(s->store, key, data, count, true, purpose);
         if (e == ERR_EXISTS) e = OK;
         if (e == OK || s->closing || s->fenced) break;
         if (failures++ == 0) {
@@ -283,9 +283,22 @@ static enum err put_own_object(struct streams *s, struct section *t) {
         metric_gauge_add(s->env->metrics, M_STORE_FAILING, -1);
         if (e == OK) log_info(s->env->log, "object store takes uploads again", "key=%s", key);
     }
-    mem_free(s->mem, data);
     if (e == OK) return OK;
     return s->fenced ? ERR_FENCED : ERR_CANCELLED;
+}
+
+static enum err put_own_object(struct upload *u) {
+    if (!u->has_object) return OK;
+    struct streams *s = u->s;
+    uint8_t header[OBJECT_DATA_HEADER];
+    struct stream_id one = u->count == 1 ? u->sections[0]->stream : (struct stream_id){0};
+    object_data_header(header, u->object, one, u->body.size_bytes);
+    struct slice *data = mem_alloc(s->mem, (u->body.count + 1) * sizeof(*data));
+    data[0] = slice_borrow(header, sizeof(header));
+    memcpy(data + 1, u->body.items, u->body.count * sizeof(*data));
+    enum err e = upload_put_object(s, u->object, data, u->body.count + 1, STORE_FOR_UPLOAD);
+    mem_free(s->mem, data);
+    return e;
 }
 
 /* ---- after the entry is durable ---- */
@@ -346,7 +359,7 @@ static void commit_entry(struct upload *u) {
         mails[lane / LANE_KINDS]->uploaded_sequence[lane % LANE_KINDS] = block_sequence(b);
     }
     upload_post_mails(s, mails);
-    if (trim > 0 && s->wal_mode == WAL_MODE_ON) wal_trim(s->wal, trim);
+    if (trim > 0 && s->wal_mode == WAL_MODE_ON) log_wal_trim(s, trim);
     checkpoint_entry_made(s);
     metric_add(s->env->metrics, M_UPLOADS, 0, 1);
 }
@@ -379,16 +392,10 @@ static void finish_entry(struct upload *u) {
 static enum err upload_append(struct upload *u) {
     struct streams *s = u->s;
     struct slice head = slice_borrow(u->head.data, u->head.size);
-    enum err e = objlog_append(s->log, OBJLOG_DATA, &head, u->body.items, u->body.count, u->body_crc, &u->number);
+    const struct slices none = {0}, *body = u->has_object ? &none : &u->body;
+    enum err e = objlog_append(s->log, OBJLOG_DATA, &head, body->items, body->count, u->has_object ? 0 : u->body_crc,
+                               &u->number);
     if (e == OK) commit_entry(u);
-    return e;
-}
-
-static enum err put_own_objects(struct upload *u) {
-    enum err e = OK;
-    for (size_t i = 0; i < u->count && e == OK; i++) {
-        if (u->sections[i]->own_object) e = put_own_object(u->s, u->sections[i]);
-    }
     return e;
 }
 
@@ -398,12 +405,11 @@ static enum err put_own_objects(struct upload *u) {
  * keeping others waiting. Suspends: meanwhile blocks may come, and nobody else takes any. */
 static enum err take_blocks(struct upload *u, uint64_t limit) {
     struct block_queue *q = &u->s->queues[u->kind];
-    uint64_t taken = 0;
     enum err e = OK;
     while (!list_empty(&q->blocks) && e == OK) {
         struct block *b = LIST_ENTRY(q->blocks.next, struct block, node);
-        if (taken > 0 && (taken + b->size > limit || u->count >= UPLOAD_SECTIONS_MAX)) break;
-        taken += b->size;
+        if (u->bytes > 0 && (u->bytes + b->size > limit || u->count >= UPLOAD_SECTIONS_MAX)) break;
+        u->bytes += b->size;
         ASSERT(q->bytes >= b->size);
         q->bytes -= b->size;
         list_remove(&b->node);
@@ -424,7 +430,7 @@ static void upload_end(struct upload *u) {
 /* In a fiber of its own. */
 static enum err upload_send(struct upload *u) {
     struct streams *s = u->s;
-    enum err e = env_mutant(s->env, MUTANT_DATA_LATE) ? OK : put_own_objects(u);
+    enum err e = env_mutant(s->env, MUTANT_DATA_LATE) ? OK : put_own_object(u);
     if (e != OK) return e;
     while (u->ticket != s->ticket_turn && !s->closing && !s->fenced) waitq_wait(&s->ticket_wait);
     if (s->fenced || s->closing) return s->fenced ? ERR_FENCED : ERR_CANCELLED;
@@ -433,7 +439,7 @@ static enum err upload_send(struct upload *u) {
     waitq_wake_all(&s->ticket_wait);
     if (env_mutant(s->env, MUTANT_ACK_UNSENT) && u->kind != QUEUE_PENDING) acknowledge(u);
     e = upload_append(u);
-    if (e == OK && env_mutant(s->env, MUTANT_DATA_LATE)) e = put_own_objects(u);
+    if (e == OK && env_mutant(s->env, MUTANT_DATA_LATE)) e = put_own_object(u);
     return e;
 }
 
@@ -470,7 +476,8 @@ static enum err upload_begin(struct streams *s, enum queue_kind kind, uint64_t n
     s->queues[kind].under_way++;
     if (kind == QUEUE_PENDING || list_empty(&s->queues[QUEUE_PENDING].blocks)) s->upload_wanted = false;
     if (kind != QUEUE_PENDING) s->flush_sent_ns = now_ns;
-    e = take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? UPLOAD_ENTRY_MAX : FLUSH_ENTRY_MAX);
+    uint64_t limit = s->options.upload_bytes > UPLOAD_ENTRY_MAX ? s->options.upload_bytes : UPLOAD_ENTRY_MAX;
+    e = take_blocks(u, kind == QUEUE_PENDING && !ledger_in_use ? limit : FLUSH_ENTRY_MAX);
     ASSERT(!list_empty(&u->blocks));
     if (e != OK) {
         s->queues[kind].under_way--;
@@ -551,7 +558,7 @@ static void wal_retry_later(struct streams *s) {
 /* Everything the failed WAL held is in the ledger. Blocks that came meanwhile are put into it again. */
 static void restart_wal(void *arg) {
     struct streams *s = arg;
-    enum err e = wal_restart(s->wal);
+    enum err e = log_wal_restart(s);
     if (e == ERR_FENCED) log_fatal(s, e, "the WAL was taken over");
     s->wal_restarting = false;
     if (e != OK) {
@@ -560,13 +567,13 @@ static void restart_wal(void *arg) {
         ASSERT(list_empty(&s->queues[QUEUE_PENDING].blocks) && s->queues[QUEUE_UNACKED].under_way == 0);
         s->wal_mode = WAL_MODE_ON;
         s->wal_attempt = 0;
-        log_info(s->env->log, "wal works again", "path=%s", wal_path(s->wal));
+        log_info(s->env->log, "wal works again", "path=%s", log_wal_path(s));
         struct block_queue *q = &s->queues[QUEUE_UNACKED];
         for (struct list *n; (n = list_pop_front(&q->blocks)) != NULL;) {
             struct block *b = LIST_ENTRY(n, struct block, node);
             q->bytes -= b->size;
             b->written = false;
-            wal_submit(s->wal, b);
+            log_wal_submit(s, b);
         }
     }
     waitq_wake_all(&s->upload_done);
@@ -599,7 +606,7 @@ static uint64_t flush_due_ns(const struct streams *s, const struct block_queue *
 static uint64_t upload_due_ns(struct streams *s, const struct block_queue *q) {
     if (s->flushing > 0 || s->upload_wanted || s->wal_mode == WAL_MODE_FAILED) return 0;
     if (q->bytes >= s->options.upload_bytes) return 0;
-    if (wal_used_bytes(s->wal) > wal_capacity(s->wal) / 100 * s->options.upload_wal_percent) return 0;
+    if (log_wal_used_bytes(s) > log_wal_capacity(s) / 100 * s->options.upload_wal_percent) return 0;
     uint64_t oldest_ns = LIST_ENTRY(q->blocks.next, struct block, node)->opened_ns;
     return oldest_ns + s->options.upload_interval_ms * NS_PER_MS;
 }
@@ -667,6 +674,7 @@ void upload_wake_everybody(struct streams *s) {
     waitq_wake_all(&s->upload_done);
     waitq_wake_all(&s->ticket_wait);
     waitq_wake_all(&s->entry_ended);
+    waitq_wake_all(&s->compact_wake);
 }
 
 static void want_mail_deliver(struct mail *m) {

@@ -13,6 +13,37 @@ static uint64_t physical(const struct wal *w, uint64_t position) {
     return WAL_RING_START + position % w->ring_size;
 }
 
+/* ---- what the device has to do ---- */
+
+static unsigned op_begin(struct wal *w) {
+    unsigned i = 0;
+    while (i + 1 < WAL_OPS_MAX && w->op_began_ns[i] != 0) i++; /* the last place is shared by all that find no other */
+    if (w->op_began_ns[i] == 0) w->op_began_ns[i] = env_now_ns(w->env) | 1;
+    return i;
+}
+
+enum err wal_device_write(struct wal *w, uint64_t at, const struct env_bytes *pieces, size_t count) {
+    unsigned op = op_begin(w);
+    enum err e = env_file_write(w->env, w->file, at, pieces, count);
+    w->op_began_ns[op] = 0;
+    return e;
+}
+
+enum err wal_device_read(struct wal *w, uint64_t at, void *data, size_t size, size_t *got) {
+    unsigned op = op_begin(w);
+    enum err e = env_file_read(w->env, w->file, at, data, size, got);
+    w->op_began_ns[op] = 0;
+    return e;
+}
+
+uint64_t wal_oldest_op_ns(const struct wal *w) {
+    uint64_t oldest = 0;
+    for (unsigned i = 0; i < WAL_OPS_MAX; i++) {
+        if (w->op_began_ns[i] != 0 && (oldest == 0 || w->op_began_ns[i] < oldest)) oldest = w->op_began_ns[i];
+    }
+    return oldest;
+}
+
 enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed) {
     fiber_mutex_lock(&w->superblock_lock);
     struct wal_superblock next = w->superblock;
@@ -27,7 +58,7 @@ enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed
     /* The other slot than the newest valid one: a torn write leaves that one whole. */
     unsigned slot = env_mutant(w->env, MUTANT_ONE_SUPERBLOCK) ? w->superblock_slot : w->superblock_slot ^ 1u;
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
-    enum err e = env_file_write(w->env, w->file, slot * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
+    enum err e = wal_device_write(w, slot * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
     mem_free(w->env->mem, sector);
     if (e == OK) {
         w->superblock = next;
@@ -43,7 +74,7 @@ static void fail(struct wal *w, enum err why) {
         w->failed = w->ever_failed = true;
         w->failed_why = why;
         metric_add(w->env->metrics, M_WAL_ERRORS, (unsigned)why, 1);
-        metric_set(w->env->metrics, M_WAL_FAILED, 1);
+        if (!w->options.member) metric_set(w->env->metrics, M_WAL_FAILED, 1);
     }
     if (why == ERR_FENCED) w->failed_why = why; /* whatever else went wrong: this ring is not to be used again */
     waitq_wake_all(&w->space);
@@ -75,7 +106,8 @@ static void confirm_written(struct wal *w, struct block *last) {
         ASSERT(b->written);
         ASSERT(b->wal_position >= w->confirmed_end || env_mutant(w->env, MUTANT_REWRITE_SECTOR));
         w->confirmed_end = b->wal_end;
-        metric_observe_ns(w->env->metrics, w->env->mem, M_WAL_LATENCY, 0, env_now_ns(w->env) - b->sealed_ns);
+        if (!w->options.member)
+            metric_observe_ns(w->env->metrics, w->env->mem, M_WAL_LATENCY, 0, env_now_ns(w->env) - b->sealed_ns);
         bool end = b == last;
         w->options.confirmed(w->options.ctx, b);
         if (end) return;
@@ -143,7 +175,7 @@ static void prewrite(void *arg) {
             size += part;
         }
         w->zeroing = true; /* from here on nobody else writes to what is not initialised */
-        enum err e = env_file_write(w->env, w->file, WAL_RING_START + w->initialised, pieces, n);
+        enum err e = wal_device_write(w, WAL_RING_START + w->initialised, pieces, n);
         w->zeroing = false;
         w->initialised += size; /* also when it failed: no group is to lie where zeros may still come (wal_restart) */
         if (e != OK) {
@@ -218,7 +250,7 @@ static bool write_pad(struct wal *w, uint64_t size) {
                              .trim_position = w->trim_durable};
     group_encode(sector, &g);
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
-    enum err e = env_file_write(w->env, w->file, physical(w, w->head), &piece, 1);
+    enum err e = wal_device_write(w, physical(w, w->head), &piece, 1);
     mem_free(m, sector);
     /* also when it failed: it may still reach the device, so nothing else is to be written there (rule 4) */
     w->head += size;
@@ -266,9 +298,12 @@ static void writer(void *arg) {
                                  .trim_position = w->trim_durable,
                                  .confirmed_position = w->confirmed_end};
         ASSERT(g.incarnation.v == w->superblock.incarnation.v);
-        group_encode(b->data, &g);
-        struct env_bytes piece = {b->data, b->padded};
-        enum err e = env_file_write(w->env, w->file, physical(w, b->wal_position), &piece, 1);
+        group_encode(b->front ? b->front : b->data, &g);
+        struct env_bytes whole = {b->data, b->padded},
+                         parts[2] = {{b->front, ENV_FILE_ALIGN},
+                                     {b->data + ENV_FILE_ALIGN, b->padded - ENV_FILE_ALIGN}};
+        enum err e = wal_device_write(w, physical(w, b->wal_position), b->front ? parts : &whole,
+                                      b->front && b->padded > ENV_FILE_ALIGN ? 2 : 1);
         if (e != OK) {
             fail(w, e);
             break;
@@ -323,7 +358,7 @@ static void trimmer(void *arg) {
         }
         ASSERT(position >= w->trim_durable);
         w->trim_durable = position;
-        metric_set(w->env->metrics, M_WAL_USED_BYTES, (int64_t)wal_used_bytes(w));
+        if (!w->options.member) metric_set(w->env->metrics, M_WAL_USED_BYTES, (int64_t)wal_used_bytes(w));
         waitq_wake_all(&w->space);
     }
     w->trimming = false;
@@ -360,8 +395,12 @@ enum err wal_restart(struct wal *w) {
     if (e != OK) return e;
     w->trim_requested = w->trim_durable = w->confirmed_end = position;
     w->failed = w->reported = false;
-    metric_set(w->env->metrics, M_WAL_FAILED, 0);
+    if (!w->options.member) metric_set(w->env->metrics, M_WAL_FAILED, 0);
     return OK;
+}
+
+uint64_t wal_head(const struct wal *w) {
+    return w->head < w->zeros_failed_end ? w->zeros_failed_end : w->head;
 }
 
 uint64_t wal_used_bytes(const struct wal *w) {

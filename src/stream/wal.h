@@ -53,10 +53,11 @@ enum err wal_superblock_decode(const uint8_t *data, size_t size, struct wal_supe
 struct wal_options {
     struct env *env;
     const char *path;    /* a file, a folder (the file "oxbow.wal" in it) or a block device */
-    uint64_t size_bytes; /* of a file */
+    uint64_t size_bytes; /* of a file, which is made if it is not there; 0: what there is */
     bool takeover_mark;
     bool read_only; /* inspect: no lock, no change */
     unsigned depth; /* writes in flight; 0: 4 */
+    bool member;    /* of a mirror (wal_mirror.h), which keeps the metrics */
     /* On the log loop; must not suspend. Called in order of submission. */
     void (*confirmed)(void *ctx, struct block *b);
     void (*failed)(void *ctx, enum err why);
@@ -80,6 +81,7 @@ void wal_abandon(struct wal *w, struct list *left);
 const struct wal_superblock *wal_superblock(const struct wal *w); /* NULL: none yet */
 /* The path opened, for messages. */
 const char *wal_path(const struct wal *w);
+bool wal_takes_mark(const struct wal *w); /* as the options said */
 
 /* Takes the ring over by mark: durable when OK. Then the superblock is read again: the holder may have trimmed since
  * wal_open. Suspends. */
@@ -109,6 +111,10 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *ctx, const struct re
  * the ring carries a mark. Suspends. */
 enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation,
                     const uint8_t wal_id[16]) WARN_UNUSED;
+/* The same, for a ring in which this very incarnation has written before: at a position behind all of that (wal_head), or
+ * what is left of it could be taken for new. */
+enum err wal_format_at(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16],
+                       uint64_t position) WARN_UNUSED;
 /* Makes a new WAL of a file or device that is empty, or holds a WAL that is given up: superblocks that are closed, of no
  * cluster, with this id, and no mark. For operators: nobody else may have it open, nor write to it later.
  * ERR_EXISTS, unless `force`: it holds a WAL that was not closed in order, whose records may be nowhere else. *why: a
@@ -127,6 +133,12 @@ void wal_submit(struct wal *w, struct block *b);
 void wal_trim(struct wal *w, uint64_t position);
 /* After failed(): hands back the blocks that were submitted and not confirmed, oldest first. */
 void wal_take_unconfirmed(struct wal *w, struct list *out);
+/* No more writes begin; those that wait for space end. The owner knows: failed() is not called. Never suspends. */
+void wal_give_up(struct wal *w);
+/* Nothing has been written at or above this position. */
+uint64_t wal_head(const struct wal *w);
+/* When the oldest of what the device has to do was begun, by the monotonic clock; 0: it has nothing to do. */
+uint64_t wal_oldest_op_ns(const struct wal *w);
 uint64_t wal_used_bytes(const struct wal *w);
 uint64_t wal_capacity(const struct wal *w);
 bool wal_idle(const struct wal *w); /* nothing submitted that is neither confirmed nor failed */

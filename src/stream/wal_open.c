@@ -96,13 +96,13 @@ static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const c
     return worst;
 }
 
-static enum err resolve_path(struct env *env, const char *given, bool read_only, char **out) {
+static enum err resolve_path(struct env *env, const char *given, bool create, char **out) {
     struct env_file_info info;
     enum err e = env_file_info(env, given, &info);
     bool folder;
     if (e == OK) {
         folder = info.directory;
-    } else if (e == ERR_NOT_FOUND && !read_only) {
+    } else if (e == ERR_NOT_FOUND && create) {
         const char *name = strrchr(given, '/');
         folder = strchr(name ? name : given, '.') == NULL || (name && name[1] == '\0');
         if (folder) {
@@ -144,9 +144,15 @@ static void wal_free(struct wal *w) {
 
 static const char wal_in_use[] = "another process uses this WAL: is another broker running on it?";
 
+/* A device that is not there now must not become a file in its place. */
+static bool creates(const struct wal_options *o) {
+    return !o->read_only && o->size_bytes > 0;
+}
+
 static enum err open_file(struct wal *w, const char **why) {
     const struct wal_options *o = &w->options;
-    unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_CREATE | ENV_FILE_DSYNC);
+    unsigned flags = ENV_FILE_DIRECT | (o->read_only ? ENV_FILE_READ_ONLY : ENV_FILE_DSYNC);
+    if (creates(o)) flags |= ENV_FILE_CREATE;
     if (!o->read_only) flags |= ENV_FILE_LOCK;
     if (env_mutant(w->env, MUTANT_NO_FLUSH)) flags &= ~(unsigned)ENV_FILE_DSYNC;
     enum err e = env_file_open(w->env, w->path, flags, &w->file);
@@ -203,7 +209,7 @@ static enum err read_superblocks(struct wal *w, const char **why) {
 enum err wal_open(const struct wal_options *o, struct wal **out, const char **why) {
     struct wal *w = wal_new(o);
     *why = "the path of the WAL could not be looked up or made";
-    enum err e = resolve_path(o->env, o->path, o->read_only, &w->path);
+    enum err e = resolve_path(o->env, o->path, creates(o), &w->path);
     if (e == OK) e = open_file(w, why);
     if (e == OK) e = read_superblocks(w, why);
     if (e == OK) e = size_ring(w, why);
@@ -219,7 +225,7 @@ enum err wal_open(const struct wal_options *o, struct wal **out, const char **wh
 enum err wal_check_free(struct env *env, const char *path, const char **why) {
     char *file_path = NULL;
     struct env_file *f = NULL;
-    enum err e = resolve_path(env, path, true, &file_path);
+    enum err e = resolve_path(env, path, false, &file_path);
     if (e == OK) e = env_file_open(env, file_path, ENV_FILE_DIRECT | ENV_FILE_LOCK, &f);
     if (f) env_file_close(env, f);
     mem_free(env->mem, file_path);
@@ -251,6 +257,10 @@ const struct wal_superblock *wal_superblock(const struct wal *w) {
     return w->has_superblock ? &w->superblock : NULL;
 }
 
+bool wal_takes_mark(const struct wal *w) {
+    return w->options.takeover_mark;
+}
+
 const char *wal_path(const struct wal *w) {
     return w->path;
 }
@@ -261,7 +271,7 @@ static enum err write_mark(struct wal *w, const uint8_t *data) {
     memset(sector, 0, ENV_FILE_ALIGN);
     if (data) memcpy(sector, data, MARK_SIZE);
     struct env_bytes piece = {sector, ENV_FILE_ALIGN};
-    enum err e = env_file_write(w->env, w->file, 2 * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
+    enum err e = wal_device_write(w, 2 * (uint64_t)ENV_FILE_ALIGN, &piece, 1);
     mem_free(w->env->mem, sector);
     return e;
 }
@@ -281,7 +291,7 @@ enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation ta
 enum err wal_read_mark(struct wal *w, struct incarnation *taken) {
     uint8_t *sector = mem_aligned(w->env->mem, ENV_FILE_ALIGN, ENV_FILE_ALIGN);
     size_t got = 0;
-    enum err e = env_file_read(w->env, w->file, 2 * (uint64_t)ENV_FILE_ALIGN, sector, ENV_FILE_ALIGN, &got);
+    enum err e = wal_device_read(w, 2 * (uint64_t)ENV_FILE_ALIGN, sector, ENV_FILE_ALIGN, &got);
     if (e == OK && got < MARK_SIZE) e = ERR_TRUNCATED;
     if (e == OK) {
         if (all_zero(sector, MARK_SIZE)) {
@@ -309,6 +319,12 @@ static enum err make_durable(struct wal *w) {
 }
 
 enum err wal_format(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16]) {
+    return wal_format_at(w, generation, incarnation, wal_id, 0);
+}
+
+enum err wal_format_at(struct wal *w, const char *generation, struct incarnation incarnation, const uint8_t wal_id[16],
+                       uint64_t position) {
+    ASSERT(position % ENV_FILE_ALIGN == 0);
     ASSERT(w->writers == 0 && wal_idle(w));
     if (w->options.takeover_mark) {
         struct incarnation taken;
@@ -324,17 +340,19 @@ enum err wal_format(struct wal *w, const char *generation, struct incarnation in
     int n = snprintf(w->superblock.generation, sizeof(w->superblock.generation), "%s", generation);
     ASSERT(n > 0 && (size_t)n < sizeof(w->superblock.generation));
     memcpy(w->superblock.wal_id, wal_id, 16);
-    w->head = w->confirmed_end = w->trim_requested = w->trim_durable = 0;
+    w->head = w->confirmed_end = w->trim_requested = w->trim_durable = position;
     enum err e = make_durable(w);
     if (e != OK) return e;
-    e = wal_write_superblock(w, 0, false);
+    e = wal_write_superblock(w, position, false);
     if (e != OK) return e;
     /* Both slots: an old superblock must not come back if the new one is damaged later. */
-    e = wal_write_superblock(w, 0, false);
+    e = wal_write_superblock(w, position, false);
     if (e != OK) return e;
-    metric_set(w->env->metrics, M_WAL_FAILED, 0);
-    metric_set(w->env->metrics, M_WAL_SIZE_BYTES, (int64_t)w->ring_size);
-    metric_set(w->env->metrics, M_WAL_USED_BYTES, 0);
+    if (!w->options.member) {
+        metric_set(w->env->metrics, M_WAL_FAILED, 0);
+        metric_set(w->env->metrics, M_WAL_SIZE_BYTES, (int64_t)w->ring_size);
+        metric_set(w->env->metrics, M_WAL_USED_BYTES, 0);
+    }
     wal_prewrite_begin(w);
     return OK;
 }

@@ -4,6 +4,8 @@
 
 #include "stream/wal.h"
 
+#define WAL_OPS_MAX 16u
+
 struct wal {
     struct env *env;
     struct wal_options options;
@@ -31,11 +33,13 @@ struct wal {
     bool failed, reported;
     bool ever_failed; /* then a write of ours may land at any time */
     enum err failed_why;
+    uint64_t op_began_ns[WAL_OPS_MAX]; /* of what the device has to do; 0: a free place */
 };
 
 enum err wal_write_superblock(struct wal *w, uint64_t trim_position, bool closed) WARN_UNUSED;
-/* No more writes begin; those that wait for space end. */
-void wal_give_up(struct wal *w);
+/* As env_file_write and env_file_read; known to wal_oldest_op_ns meanwhile. */
+enum err wal_device_write(struct wal *w, uint64_t at, const struct env_bytes *pieces, size_t count) WARN_UNUSED;
+enum err wal_device_read(struct wal *w, uint64_t at, void *data, size_t size, size_t *got) WARN_UNUSED;
 /* Makes the first part of the ring ready in the background. */
 void wal_prewrite_begin(struct wal *w);
 

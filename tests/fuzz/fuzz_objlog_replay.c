@@ -30,7 +30,9 @@ static struct many_objects *objects_of(struct store *s) {
     return (struct many_objects *)(void *)s;
 }
 
-static enum err get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                    struct slice *out) {
+    (void)purpose;
     struct many_objects *o = objects_of(s);
     uint64_t n;
     bool ours = objlog_key_parse(PREFIX, key, &n);

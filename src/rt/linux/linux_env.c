@@ -16,7 +16,7 @@
 #include "rt/linux/linux_priv.h"
 #include "rt/loop_priv.h"
 
-#define WORKERS_DEFAULT 4u
+#define WORKERS_DEFAULT 8u /* begun when they are needed: half of them may be busy with reads of old data */
 
 /* --- Clock, randomness, log. */
 

@@ -9,7 +9,7 @@ enum linux_io { LINUX_IO_AUTO, LINUX_IO_URING, LINUX_IO_EPOLL };
 struct linux_env_options {
     enum linux_io io; /* AUTO: io_uring where the kernel allows it, else threads; URING fails where it is not allowed */
     enum log_level level;
-    unsigned worker_threads; /* 0: 4 */
+    unsigned worker_threads; /* 0: 8 */
 };
 
 /* Makes the environment with loop 0 for the calling thread. *why (a literal) tells what failed. */

@@ -32,6 +32,7 @@ enum err linux_loop_create(struct linux_env *e, const char *name, unsigned index
     l->env = e;
     strncpy(l->name, name, sizeof(l->name) - 1);
     list_init(&l->conns);
+    list_init(&l->senders);
     list_init(&l->listeners);
     list_init(&l->graves);
     l->wake.ready = wake_ready;
@@ -166,7 +167,8 @@ static uint64_t wait_and_handle(struct linux_loop *l, bool more) {
         s->ready(s, events[i].events);
         clock = loop_stall_check(&l->loop, clock);
     }
-    return clock;
+    conns_send(l);
+    return loop_stall_check(&l->loop, clock);
 }
 
 void linux_loop_run(struct linux_loop *l) {

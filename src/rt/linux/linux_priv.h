@@ -51,6 +51,8 @@ struct linux_loop {
     pthread_t thread;
     struct uring *uring; /* NULL: files by threads */
     struct list conns;
+    struct list senders; /* connections whose sockets have room for what is queued: each its turn */
+    size_t turn_sent;    /* bytes sent in this turn of the loop */
     struct list listeners;
     struct list graves;
 };
@@ -162,6 +164,8 @@ int conn_await_connected(struct env_conn *c);
 bool conn_started_or_closed(const struct env_conn *c);
 /* Of a loop that runs no more: closes and frees. */
 void conns_drop(struct linux_loop *l);
+/* Once in each turn of the loop: those that can send do, one after the other, within the turn's bytes. */
+void conns_send(struct linux_loop *l);
 
 enum err linux_listen(struct env *e, const char *host, uint16_t port, bool reuse_port,
                       void (*accepted)(void *ctx, struct env_conn *c), void *ctx, struct env_listener **out,

@@ -26,6 +26,11 @@
 #define ENV_CONN_MAGIC 0xc0221ecbu
 #define SEND_PIECES_MAX 64u    /* well below IOV_MAX */
 #define RECEIVE_ROUNDS_MAX 16u /* then the others' turn */
+/* So much is sent to one socket at once, for the kernel copies it meanwhile and a socket takes some megabytes; */
+#define SEND_TURN_BYTES ((size_t)256 << 10)
+/* and so much to all in one turn of the loop, in turns, before others are heard again. */
+#define LOOP_TURN_BYTES ((size_t)512 << 10)
+#define SMALL_SEND_BYTES ((size_t)16 << 10) /* goes at once all the same */
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
 
@@ -33,7 +38,8 @@ struct env_conn {
     unsigned magic;
     struct poll_source source;
     struct grave grave;
-    struct list node; /* in loop->conns */
+    struct list node;    /* in loop->conns */
+    struct list sending; /* in loop->senders, or alone */
     struct linux_loop *loop;
     int fd;
     uint32_t watched; /* what epoll watches; NOT_WATCHED: not in the set */
@@ -105,19 +111,20 @@ static void conn_break(struct env_conn *c) {
     (void)shutdown(c->fd, SHUT_RDWR);
 }
 
-/* Sends slices from *sent bytes into the first one until all is gone or the socket is full. Releases those that are
- * gone and returns their number; *sent is then the position in the first of the others. *bytes grows by what was sent.
- */
+/* Sends slices from *sent bytes into the first one until all is gone, the socket is full, or others have their turn: what
+ * is left is sent when epoll reports room, at once if there is. Releases those that are gone and returns their number;
+ * *sent is then the position in the first of the others. *bytes grows by what was sent. */
 static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t count, size_t *sent, size_t *bytes) {
     size_t done = 0;
-    while (done < count) {
+    while (done < count && *bytes < SEND_TURN_BYTES) {
         struct iovec pieces[SEND_PIECES_MAX];
-        size_t n = 0, total = 0;
-        for (; n < SEND_PIECES_MAX && done + n < count; n++) {
+        size_t n = 0, total = 0, room = SEND_TURN_BYTES - *bytes;
+        for (; n < SEND_PIECES_MAX && done + n < count && total < room; n++) {
             const struct slice *s = &slices[done + n];
-            size_t skip = n == 0 ? *sent : 0;
-            pieces[n] = (struct iovec){(void *)(uintptr_t)(s->data + skip), s->size - skip};
-            total += s->size - skip;
+            size_t skip = n == 0 ? *sent : 0, size = s->size - skip;
+            if (size > room - total) size = room - total;
+            pieces[n] = (struct iovec){(void *)(uintptr_t)(s->data + skip), size};
+            total += size;
         }
         struct msghdr message = {.msg_iov = pieces, .msg_iovlen = n};
         ssize_t rc = total ? sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
@@ -127,16 +134,15 @@ static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t 
             return done;
         }
         *bytes += (size_t)rc;
+        c->loop->turn_sent += (size_t)rc;
         size_t left = (size_t)rc;
-        for (size_t i = 0; i < n && left >= pieces[i].iov_len; i++) {
-            left -= pieces[i].iov_len;
+        while (done < count && left >= slices[done].size - *sent) {
+            left -= slices[done].size - *sent;
             *sent = 0;
             slice_unref(&slices[done++]);
         }
-        if ((size_t)rc < total) {
-            *sent += left;
-            return done;
-        }
+        *sent += left;
+        if ((size_t)rc < total) return done;
     }
     return done;
 }
@@ -157,11 +163,19 @@ static void queue_send(struct env_conn *c) {
     }
 }
 
+/* Else it is queued, and its turn comes when epoll has reported room. */
+static bool may_send_now(const struct env_conn *c, const struct slice *slices, size_t count) {
+    if (c->loop->turn_sent < LOOP_TURN_BYTES) return true;
+    size_t bytes = 0;
+    for (size_t i = 0; i < count && bytes <= SMALL_SEND_BYTES; i++) bytes += slices[i].size;
+    return bytes <= SMALL_SEND_BYTES;
+}
+
 void linux_conn_send(struct env_conn *c, struct slice *slices, size_t count) {
     CHECK_OBJ(c, ENV_CONN_MAGIC);
     ASSERT(c->started && !c->closed && c->loop == linux_loop_current());
     size_t first = 0, sent = 0, bytes = 0;
-    if (!c->broken && c->queue_count == 0) {
+    if (!c->broken && c->queue_count == 0 && may_send_now(c, slices, count)) {
         first = conn_send_slices(c, slices, count, &sent, &bytes);
         if (c->broken) conn_break(c);
     }
@@ -254,13 +268,8 @@ static void conn_ready(struct poll_source *s, uint32_t events) {
         return;
     }
     ASSERT(c->started);
-    if ((events & EPOLLOUT) && c->queue_count > 0) {
-        size_t before = c->queued_bytes;
-        queue_send(c);
-        conn_watch(c);
-        if (c->queued_bytes < before && !c->broken && !c->ended) c->events->sent(c->ctx, c->queued_bytes);
-        if (c->closed) return;
-    }
+    if ((events & EPOLLOUT) && c->queue_count > 0 && list_empty(&c->sending))
+        list_push_back(&c->loop->senders, &c->sending);
     bool failed = (events & (EPOLLERR | EPOLLHUP)) != 0;
     if (c->ended) {
         if (!failed) return;
@@ -272,6 +281,21 @@ static void conn_ready(struct poll_source *s, uint32_t events) {
     } else if (failed) {
         conn_end(c, socket_error(c->fd), false);
     }
+}
+
+static void conn_send_queued(struct env_conn *c) {
+    if (c->queue_count == 0 || c->broken) return;
+    size_t before = c->queued_bytes;
+    queue_send(c);
+    conn_watch(c);
+    if (c->queued_bytes < before && !c->broken && !c->ended) c->events->sent(c->ctx, c->queued_bytes);
+}
+
+void conns_send(struct linux_loop *l) {
+    while (l->turn_sent < LOOP_TURN_BYTES && !list_empty(&l->senders)) {
+        conn_send_queued(LIST_ENTRY(list_pop_front(&l->senders), struct env_conn, sending));
+    }
+    l->turn_sent = 0;
 }
 
 void linux_conn_resume(struct env_conn *c) {
@@ -290,6 +314,7 @@ struct env_conn *conn_create(struct linux_loop *l, int fd) {
     c->loop = l;
     c->fd = fd;
     c->watched = NOT_WATCHED;
+    list_init(&c->sending);
     list_push_back(&l->conns, &c->node);
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -346,7 +371,10 @@ static void conn_bury(struct grave *g) {
 void linux_conn_close(struct env_conn *c, bool abort) {
     CHECK_OBJ(c, ENV_CONN_MAGIC);
     ASSERT(!c->closed && !c->connecting);
-    if (!abort && !c->broken && c->queue_count > 0) queue_send(c);
+    for (size_t before = SIZE_MAX; !abort && !c->broken && c->queue_count > 0 && c->queued_bytes < before;) {
+        before = c->queued_bytes;
+        queue_send(c);
+    }
     /* Whoever holds a copy of the descriptor (a child process) would keep it in the set. */
     if (c->watched != NOT_WATCHED) poll_remove(c->loop, c->fd);
     c->watched = NOT_WATCHED;
@@ -362,6 +390,7 @@ void linux_conn_close(struct env_conn *c, bool abort) {
     close(c->fd);
     c->fd = -1;
     queue_drop(c);
+    list_remove(&c->sending);
     list_remove(&c->node);
     grave_dig(c->loop, &c->grave, conn_bury);
 }

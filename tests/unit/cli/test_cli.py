@@ -54,6 +54,22 @@ def case_usage():
         assert run.returncode == 2 and len(run.stderr.splitlines()) == 1, run
 
 
+def case_cost_page():
+    """The page shows the prices and assumptions that the binary has."""
+    with open(os.path.join(ROOT, "docs", "cost.md"), encoding="utf-8") as f:
+        page = f.read()
+    standard, express = oxbow("cost", "--list").stdout, oxbow("cost", "--list", "--prices", "s3-express").stdout
+    assert f"```\n{standard}```" in page, standard
+    changed = [line for i, line in enumerate(express.splitlines()) if i == 0 or line.split() != standard.splitlines()[i].split()]
+    assert len(changed) == 6 and all(line in page for line in changed), changed
+    run = oxbow("cost", "--list", "--set", "retention.hours=1")
+    assert run.returncode == 0 and run.stdout != standard, run
+    for bad in (["--prices", "gcs"], ["--set", "retention=1"], ["--set", "zones=0"], ["--interval", "0"], ["--metrics-url", "localhost"], ["stray"], [],
+                ["--metrics-file", "a", "--metrics-url", "http://a"], ["--interval", "3", "--metrics-file", "a"]):
+        run = oxbow("cost", *bad)
+        assert run.returncode == 2 and not run.stdout and len(run.stderr.splitlines()) == 1, run
+
+
 def case_version():
     for arguments in (["version"], ["--version"]):
         run = oxbow(*arguments)

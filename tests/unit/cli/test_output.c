@@ -52,6 +52,21 @@ static void test_table(void **state) {
     buf_deinit(&m.out);
 }
 
+static void test_reals(void **state) {
+    (void)state;
+    struct made m;
+    struct json j;
+    made_init(&m);
+    json_init(&j, &m.out);
+    json_open(&j, NULL, '[');
+    json_real(&j, NULL, 0.005);
+    json_real(&j, NULL, 1.0 / 0.0);
+    json_real(&j, NULL, -1234567890.5);
+    json_close(&j, ']');
+    made_is(&m, "[0.005,null,-1.23456789e+09]");
+    buf_deinit(&m.out);
+}
+
 static void test_json(void **state) {
     (void)state;
     struct made m;
@@ -147,7 +162,7 @@ static void test_formats(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table), cmocka_unit_test(test_json),    cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_table), cmocka_unit_test(test_reals), cmocka_unit_test(test_json),    cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_uuid),  cmocka_unit_test(test_formats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

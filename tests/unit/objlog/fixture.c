@@ -125,7 +125,9 @@ static void land_late(void *arg) {
     mem_free(&f->mem, l);
 }
 
-static enum err fake_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+static enum err fake_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                         enum store_purpose purpose) {
+    (void)purpose;
     struct fixture *f = of_env(s->env);
     assert_true(create_only);
     if (++f->put_now > f->put_most) f->put_most = f->put_now;
@@ -148,7 +150,9 @@ static enum err fake_put(struct store *s, const char *key, const struct slice *d
     return p.answer != OK ? p.answer : truth;
 }
 
-static enum err fake_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err fake_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                         struct slice *out) {
+    (void)purpose;
     struct fixture *f = of_env(s->env);
     struct plan p = plan_take(f, STORE_GET, key);
     fiber_sleep_ns(p.delay_ms * NS_PER_MS);

@@ -58,7 +58,7 @@ static void the_end_of_memory(void **state) {
  * another of the load, and holds it for a while; every request is served all the same, with no error, once. */
 
 #define SQUEEZE_EVERY_NS (3 * NS_PER_MS)
-#define SQUEEZE_NS (2 * NS_PER_S)
+#define SQUEEZE_NS (500 * NS_PER_MS)
 
 struct squeeze_run {
     struct broker_run broker; /* first */

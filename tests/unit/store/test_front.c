@@ -66,6 +66,59 @@ static void test_counts(void **state) {
     fixture_destroy(f);
 }
 
+/* What S3's price list makes of requests; parts are small here. */
+static enum err put_anything(struct store *s, const char *key, const struct slice *data, size_t count,
+                             bool create_only, enum store_purpose purpose) {
+    (void)s, (void)key, (void)data, (void)count, (void)create_only, (void)purpose;
+    return OK;
+}
+static void body_billed(void *arg) {
+    struct fixture *f = arg;
+    const struct store_ops *honest = f->store.ops;
+    struct store_ops ops = *honest;
+    ops.put = put_anything;
+    f->store.ops = &ops;
+    f->store.part_bytes = 10;
+    static const struct {
+        size_t bytes;
+        bool create;
+        uint64_t requests;
+    } puts[] = {{0, false, 1}, {10, false, 1}, {11, false, 4}, {20, false, 4}, {21, false, 5}, {21, true, 1}};
+    for (size_t i = 0; i < ARRAY_LEN(puts); i++) {
+        struct slice data = slice_borrow("123456789012345678901", puts[i].bytes);
+        enum store_op op = puts[i].create ? STORE_CREATE : STORE_PUT;
+        uint64_t before = counted(f, M_STORE_BILLED, op, STORE_FOR_UPLOAD);
+        assert_int_equal(store_put(&f->store, puts[i].create ? "c" : "p", &data, 1, puts[i].create, STORE_FOR_UPLOAD),
+                         OK);
+        assert_int_equal(counted(f, M_STORE_BILLED, op, STORE_FOR_UPLOAD) - before, puts[i].requests);
+    }
+    const char *keys[2500];
+    char text[2500][8];
+    for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
+        (void)snprintf(text[i], sizeof(text[i]), "k%u", i);
+        keys[i] = text[i];
+        if (i < 1001) fixture_object_set(f, keys[i], "x", 1);
+    }
+    struct store_listing l;
+    assert_int_equal(store_list(&f->store, "k", NULL, 5000, STORE_FOR_OTHER, &l), OK);
+    assert_int_equal(l.count, 1001);
+    store_listing_deinit(&l);
+    assert_int_equal(store_list(&f->store, "none", NULL, 5000, STORE_FOR_OTHER, &l), OK);
+    store_listing_deinit(&l);
+    assert_int_equal(counted(f, M_STORE_BILLED, STORE_LIST, STORE_FOR_OTHER), 3);
+    assert_int_equal(store_delete(&f->store, keys, 2500, STORE_FOR_DELETION), OK);
+    assert_int_equal(counted(f, M_STORE_BILLED, STORE_DELETE, STORE_FOR_DELETION), 3);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_DELETE, STORE_FOR_DELETION), 1);
+    f->store.ops = honest;
+}
+static void test_billed(void **state) {
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    fixture_run(f, body_billed, f);
+    assert_int_equal(store_parts((uint64_t)1 << 40, 1 << 20), STORE_PARTS_MAX);
+    fixture_destroy(f);
+}
+
 /* --- Stores that lie. Each is the fixture's, with one thing changed. */
 
 enum lie {
@@ -86,10 +139,11 @@ static struct fixture *fixture_of(struct store *s) {
     return (struct fixture *)(void *)s->env;
 }
 
-static enum err lying_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only) {
+static enum err lying_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                          enum store_purpose purpose) {
     struct fixture *f = fixture_of(s);
     struct slice got = {0};
-    enum err there = liar.honest->get(s, key, 0, 1, &got);
+    enum err there = liar.honest->get(s, key, 0, 1, purpose, &got);
     slice_unref(&got);
     switch (liar.lie) {
     case CREATES_TWICE:
@@ -97,7 +151,7 @@ static enum err lying_put(struct store *s, const char *key, const struct slice *
         fixture_object_set(f, key, data[0].data, data[0].size);
         return there == OK && liar.lie == REPLACES_AND_DENIES ? ERR_EXISTS : OK;
     case SAYS_OK_TWICE: {
-        enum err e = liar.honest->put(s, key, data, count, create_only);
+        enum err e = liar.honest->put(s, key, data, count, create_only, purpose);
         return e == ERR_EXISTS ? OK : e;
     }
     case RACES:
@@ -112,7 +166,7 @@ static enum err lying_put(struct store *s, const char *key, const struct slice *
     case HONEST:
         break;
     }
-    return liar.honest->put(s, key, data, count, create_only);
+    return liar.honest->put(s, key, data, count, create_only, purpose);
 }
 
 struct check {
@@ -187,6 +241,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_billed),
         cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

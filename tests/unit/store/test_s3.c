@@ -612,6 +612,11 @@ static void body_parts(struct s3_test *t) {
         assert_int_equal(e, mode == 3 ? ERR_UNKNOWN_OUTCOME : mode == 2 ? ERR_UNAVAILABLE : OK);
         assert_int_equal(parts.aborted, mode >= 2);
         assert_int_equal(parts.completed, mode != 2);
+        if (mode == 0) { /* nothing was repeated: what the front counts is what was sent */
+            const struct metrics *m = t->store->env->metrics;
+            assert_int_equal(m->counters[M_S3_REQUESTS][S3_OP_MULTIPART * S3_OUTCOMES + S3_ANSWERED], 6);
+            assert_int_equal(m->counters[M_STORE_BILLED][STORE_PUT * STORE_PURPOSES + STORE_FOR_OTHER], 6);
+        }
         for (unsigned n = 1; n <= 4 && mode < 2; n++) {
             size_t size = n == 4 ? SIZE - 3 * PART : PART;
             assert_int_equal(parts.sizes[n], size);

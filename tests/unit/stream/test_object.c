@@ -161,7 +161,7 @@ static void golden_piece_and_data_header(void **state) {
     uint8_t header[OBJECT_DATA_HEADER];
     object_data_header(header, (struct object_id){{0x400001}, 5, OBJECT_DATA}, (struct stream_id){0x0102030405060708},
                        0x1234567);
-    golden_check("data", "4f5844540100000001004000*5 0500*7 08070605040302016745230100*24 f68917db", header,
+    golden_check("data", "4f5844540200000001004000*5 0500*7 08070605040302016745230100*24 0f99247c", header,
                  sizeof(header));
     struct object_id id;
     struct stream_id stream;
@@ -175,9 +175,54 @@ static void golden_piece_and_data_header(void **state) {
                          bit < 32 ? ERR_FOREIGN : ERR_CORRUPT);
         header[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
+    /* The version before was of one stream alone. */
+    header[4] = 1;
+    le32_put(header + 60, crc32c(0, header, 60));
+    assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size), OK);
+    assert_true(stream.v == 0x0102030405060708);
+    memset(header + 24, 0, 8);
+    le32_put(header + 60, crc32c(0, header, 60));
+    assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size), ERR_CORRUPT);
     header[4] = 2;
     le32_put(header + 60, crc32c(0, header, 60));
+    assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size), OK);
+    header[4] = 3;
+    le32_put(header + 60, crc32c(0, header, 60));
     assert_int_equal(object_data_header_decode(header, sizeof(header), &id, &stream, &size), ERR_VERSION);
+}
+
+/* Blocks that go over from one piece into another keep their bytes and checksums; small ones are joined. */
+static void blocks_go_over_as_they_are(void **state) {
+    (void)state;
+    struct object_piece from, to, whole;
+    object_piece_init(&to, &m);
+    object_piece_init(&whole, &m);
+    uint64_t offset = 0;
+    for (unsigned k = 0; k < 5; k++) {
+        object_piece_init(&from, &m);
+        for (unsigned i = 0; i <= k; i++, offset++) {
+            object_piece_add(&from, batch_at((int64_t)offset, 100), offset, offset + 1, (int64_t)offset + 1000);
+            object_piece_add(&whole, batch_at((int64_t)offset, 100), offset, offset + 1, (int64_t)offset + 1000);
+        }
+        uint64_t size;
+        uint8_t *all = piece_bytes(&from, &size);
+        struct object_block *blocks = mem_alloc(&m, from.block_count * sizeof(*blocks));
+        assert_int_equal(object_index_decode(all, (size_t)size, (uint32_t)from.block_count, size, blocks), OK);
+        for (size_t i = 0; i < from.block_count; i++)
+            object_piece_add_block(&to, slice_borrow(all + blocks[i].position, blocks[i].size), &blocks[i]);
+        mem_free(&m, blocks);
+        mem_free(&m, all);
+        object_piece_deinit(&from);
+    }
+    uint64_t size, whole_size;
+    uint8_t *all = piece_bytes(&to, &size), *expected = piece_bytes(&whole, &whole_size);
+    assert_int_equal(to.block_count, 1);
+    assert_int_equal(size, whole_size);
+    assert_memory_equal(all, expected, (size_t)size);
+    mem_free(&m, all);
+    mem_free(&m, expected);
+    object_piece_deinit(&to);
+    object_piece_deinit(&whole);
 }
 
 static void make_head(struct buf *out) {
@@ -279,6 +324,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_piece_holds_its_batches, begin, end),
         cmocka_unit_test_setup_teardown(an_index_is_checked, begin, end),
         cmocka_unit_test_setup_teardown(golden_piece_and_data_header, begin, end),
+        cmocka_unit_test_setup_teardown(blocks_go_over_as_they_are, begin, end),
         cmocka_unit_test_setup_teardown(golden_head, begin, end),
         cmocka_unit_test_setup_teardown(a_head_cut_short_is_refused, begin, end),
     };

@@ -16,7 +16,9 @@ struct test_store {
     enum err error;
 };
 
-static enum err test_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err test_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                         struct slice *out) {
+    (void)purpose;
     struct test_store *t = CONTAINER_OF(s, struct test_store, base);
     (void)key;
     t->gets++;
@@ -90,7 +92,14 @@ static void setup(struct fixture *f, size_t size, uint64_t limit) {
                                     .size_bytes = piece_size,
                                     .block_count = (uint32_t)p.block_count};
     object_piece_deinit(&p);
-    f->cache = read_cache_create(env, &f->store.base, "gen", limit);
+    struct read_cache_options o = {.env = env,
+                                   .store = &f->store.base,
+                                   .generation = "gen",
+                                   .limit_bytes = limit,
+                                   .ahead_bytes = limit / 2,
+                                   .lent_bytes = limit / 2,
+                                   .gets_max = 4};
+    f->cache = read_cache_create(&o);
 }
 
 static void teardown(struct fixture *f) {
@@ -101,9 +110,9 @@ static void teardown(struct fixture *f) {
 static enum err read_block(struct fixture *f, uint32_t index, size_t window) {
     const struct object_block *blocks;
     struct slice hold, block;
-    enum err e = read_cache_index(f->cache, &f->piece, &blocks, &hold);
+    enum err e = read_cache_index(f->cache, &f->piece, 0, &blocks, &hold);
     if (e != OK) return e;
-    e = read_cache_block(f->cache, &f->piece, blocks, index, window, &block);
+    e = read_cache_block(f->cache, &f->piece, blocks, index, window, read_cache_reader(f->cache), &block);
     if (e == OK) {
         struct batch_header h;
         assert_int_equal(batch_parse(block.data, block.size, &h), OK);
@@ -191,7 +200,7 @@ static void tiny_fiber(void *arg) {
     assert_true(f.store.gets > BLOCKS);
     const struct object_block *blocks;
     struct slice hold;
-    assert_int_equal(read_cache_index(f.cache, &f.piece, &blocks, &hold), OK);
+    assert_int_equal(read_cache_index(f.cache, &f.piece, 0, &blocks, &hold), OK);
     for (uint32_t i = 0; i + 1 < BLOCKS; i++) assert_false(read_cache_has(f.cache, &f.piece, &blocks[i]));
     slice_unref(&hold);
     teardown(&f);
@@ -207,7 +216,7 @@ static void lru_fiber(void *arg) {
     setup(&f, 600000, 3 * 610000);
     const struct object_block *blocks;
     struct slice hold;
-    assert_int_equal(read_cache_index(f.cache, &f.piece, &blocks, &hold), OK);
+    assert_int_equal(read_cache_index(f.cache, &f.piece, 0, &blocks, &hold), OK);
     for (uint32_t i = 0; i < 2; i++) assert_int_equal(read_block(&f, i, 1), OK);
     assert_int_equal(read_block(&f, 0, 1), OK); /* used again: 1 is now the older one */
     assert_int_equal(read_block(&f, 2, 1), OK);

@@ -794,12 +794,15 @@ static void drop_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
     options_init(&e);
-    e.options.upload_bytes = 20u << 20;
     start(&e, &t->cluster);
-    /* Enough of one stream for an object of its own. */
-    for (unsigned i = 0; i < 30; i++) append(&e, 1, 400000);
     for (unsigned i = 0; i < 5; i++) append(&e, 2, 1000);
     fiber_sleep_ns(10 * NS_PER_S);
+    /* Enough of one stream to be merged into an object of its own. */
+    for (unsigned i = 0; i < 30; i++) {
+        append(&e, 1, 400000);
+        if (i % 3 == 2) fiber_sleep_ns(NS_PER_S);
+    }
+    fiber_sleep_ns(100 * NS_PER_S);
     assert_true(objects(&e, "gen/data/") > 0);
     read_all(&e, 1, 0);
     stream_close(e.open[1]);
