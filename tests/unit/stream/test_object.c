@@ -313,7 +313,7 @@ static void a_head_cut_short_is_refused(void **state) {
     }
     struct reader r = reader_of(b.data, b.size);
     struct object_head h;
-    b.data[0] = 2;
+    b.data[0] = 3;
     assert_int_equal(object_head_decode(&r, &h), ERR_VERSION);
     buf_deinit(&b);
 }

@@ -27,7 +27,9 @@ struct test_store {
     bool watch; /* no byte may be under way twice */
 };
 
-static enum err test_get(struct store *s, const char *key, uint64_t position, size_t size, struct slice *out) {
+static enum err test_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
+                         struct slice *out) {
+    (void)purpose;
     struct test_store *t = CONTAINER_OF(s, struct test_store, base);
     (void)key;
     t->gets++;
