@@ -70,7 +70,7 @@ X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point 
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")
 X(FIRST_BLOCK, "first-block", "streams", "of blocks that come in one GET a reader is given another's bytes")
-X(AHEAD_LEAK, "ahead-leak", "streams", "read-ahead that fails does not give back what it took of its budget")
+X(AHEAD_LEAK, "ahead-leak", "streams", "read-ahead that goes unused does not give back what it took of its budget")
 /* The cluster log. */
 X(COMMIT_EARLY, "commit-early", "broker", "a commit to the cluster log is acknowledged before it is durable")
 X(FORGET_CONFIGS, "forget-configs", "broker", "snapshots of the cluster leave the overrides of topics out")

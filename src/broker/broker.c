@@ -295,15 +295,37 @@ static enum err broker_parse_listeners(struct broker *b, const char **why) {
     return OK;
 }
 
-static enum err broker_parse_wal(struct broker *b, struct wal_url *wal, const char **why) {
+static enum err broker_parse_wal(struct broker *b, struct wal_setup *wal, const char **why) {
     char text[CONFIG_WHY_SIZE];
-    if (wal_url_parse(b->config->wal_url, wal, text, sizeof(text)) == OK) return OK;
+    if (wal_setup_parse(b->config->wal_url, wal, text, sizeof(text)) == OK) return OK;
     *why = why_of(b, "wal.url", text);
     return ERR_INVALID;
 }
 
+/* members: room for WAL_MIRROR_MAX, borrowed by the options as long as `wal` is. */
+static void broker_set_wal(struct streams_options *o, const struct wal_setup *wal, struct stream_wal_member *members) {
+    _Static_assert(WAL_MIRROR_MAX == WAL_MEMBERS_MAX, "a mirror of wal.url fits");
+    for (unsigned i = 0; i < wal->count; i++) {
+        const struct wal_url *u = &wal->urls[i];
+        members[i] = (struct stream_wal_member){.path = u->path,
+                                                .size_bytes = u->kind == WAL_KIND_FILE ? u->size_bytes : 0,
+                                                .takeover_mark = u->takeover == WAL_TAKEOVER_MARK};
+    }
+    o->wal_mirror_timeout_ms = wal->timeout_ms;
+    o->wal_mirror_stops = wal->stops;
+    if (wal->mirror) {
+        o->wal_members = members;
+        o->wal_member_count = wal->count;
+    } else if (wal->count > 0) {
+        o->wal_path = wal->urls[0].path;
+        o->wal_size_bytes = wal->urls[0].size_bytes;
+        o->wal_takeover_mark = members[0].takeover_mark;
+    }
+}
+
 static enum err broker_open_streams(struct broker *b, const char **why) {
-    struct wal_url wal;
+    struct wal_setup wal;
+    struct stream_wal_member members[WAL_MIRROR_MAX];
     enum err e = broker_parse_wal(b, &wal, why);
     if (e != OK) return e;
     const struct config *c = b->config;
@@ -312,9 +334,6 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .store = b->o.store,
         .generation = meta_generation(b->meta),
         .incarnation = meta_incarnation(b->meta),
-        .wal_path = wal.kind == WAL_KIND_NONE ? NULL : wal.path,
-        .wal_size_bytes = wal.size_bytes,
-        .wal_takeover_mark = wal.takeover == WAL_TAKEOVER_MARK,
         .cache_log_bytes = (uint64_t)c->cache_log_bytes,
         .cache_block_bytes = (uint64_t)c->cache_block_bytes,
         .read_ahead_bytes = (uint64_t)c->read_ahead_bytes,
@@ -333,6 +352,7 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .fatal = b->o.fatal,
         .ctx = b->o.ctx,
     };
+    broker_set_wal(&o, &wal, members);
     return streams_open(&o, &b->streams, why);
 }
 
@@ -429,13 +449,12 @@ static enum err broker_listen(struct broker *b, const char **why) {
 /* Opening the cluster log takes the cluster away from whoever holds it. What this start needs and another process has
  * is noticed before that: a broker that is started twice by mistake must not end the one that serves. */
 static enum err broker_check_alone(struct broker *b, const char **why) {
-    struct wal_url wal;
+    struct wal_setup wal;
+    struct stream_wal_member members[WAL_MIRROR_MAX];
     enum err e = broker_parse_wal(b, &wal, why);
     if (e != OK) return e;
-    struct streams_options o = {.env = b->env,
-                                .store = b->o.store,
-                                .wal_path = wal.kind == WAL_KIND_NONE ? NULL : wal.path,
-                                .wal_takeover_mark = wal.takeover == WAL_TAKEOVER_MARK};
+    struct streams_options o = {.env = b->env, .store = b->o.store};
+    broker_set_wal(&o, &wal, members);
     e = streams_check_wal(&o, why);
     for (size_t i = 0; e == OK && i < b->listener_count; i++) {
         const struct listener *l = &b->listeners[i];

@@ -551,7 +551,7 @@ static enum err check_advertised(const struct config *c, char *why, size_t why_s
 static enum err check_addresses(const struct config *c, char *why, size_t why_size) {
     char message[CONFIG_WHY_SIZE], element[512];
     struct storage_url storage;
-    struct wal_url wal;
+    struct wal_setup wal;
     enum err e = check_listeners("listeners", c->listeners, false, why, why_size);
     if (!e) e = check_listeners("advertised.listeners", c->advertised_listeners, true, why, why_size);
     if (!e) e = check_advertised(c, why, why_size);
@@ -563,7 +563,7 @@ static enum err check_addresses(const struct config *c, char *why, size_t why_si
     if (storage_url_parse(c->storage_url, &storage, message, sizeof(message)) != OK) {
         return refuse(why, why_size, "storage.url: %s", message);
     }
-    if (wal_url_parse(c->wal_url, &wal, message, sizeof(message)) != OK) {
+    if (wal_setup_parse(c->wal_url, &wal, message, sizeof(message)) != OK) {
         return refuse(why, why_size, "wal.url: %s", message);
     }
     if (c->http_listen[0]) {

@@ -135,7 +135,10 @@ CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
               "of files): only one machine can reach it at a time. `takeover=mark` (the default of devices): several can; "
               "unless the store is a folder it then needs `oxbow wal init` before its first use, and again after a start "
               "that did not end in order, until which records are acknowledged from the object store. "
-              "`none`: there is none, and a record is acknowledged when it is in the object store.")
+              "`none`: there is none, and a record is acknowledged when it is in the object store. "
+              "`mirror:URL,URL`: two to four of the former, of which each has everything before a record is acknowledged. "
+              "A further element `?lost=shrink&timeout.ms=5000` says what happens when one of them fails or takes longer: "
+              "`shrink`, the others go on; `stop`, records are acknowledged from the object store until all are there again.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,
             "Memory for records that are not uploaded yet or were written lately; when it is full of the former, producers wait.")
 CONFIG_SIZE(cache_block_bytes, "cache.block.bytes", 128 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB, "Memory for blocks read back from the object store.")

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -239,6 +240,79 @@ enum err wal_url_parse(const char *text, struct wal_url *out, char *why, size_t 
         rest += size + (rest[size] == '&');
     }
     return OK;
+}
+
+static enum err mirror_parameter(struct wal_setup *out, const char *name, const char *value, char *why,
+                                 size_t why_size) {
+    if (strcmp(name, "lost") == 0) {
+        if (strcmp(value, "shrink") != 0 && strcmp(value, "stop") != 0)
+            return refuse(ERR_INVALID, why, why_size, "expected lost=shrink or lost=stop, found '%s'", value);
+        out->stops = value[1] == 't';
+        return OK;
+    }
+    if (strcmp(name, "timeout.ms") == 0) {
+        size_t digits = strspn(value, "0123456789");
+        unsigned long ms = digits > 0 && digits < 7 && value[digits] == '\0' ? strtoul(value, NULL, 10) : 0;
+        if (ms < 100 || ms > 600000)
+            return refuse(ERR_INVALID, why, why_size, "expected timeout.ms= from 100 to 600000, found '%s'", value);
+        out->timeout_ms = (uint32_t)ms;
+        return OK;
+    }
+    return refuse(ERR_INVALID, why, why_size,
+                  "unknown parameter '%s' of a mirror; the parameters are lost and timeout.ms", name);
+}
+
+static enum err mirror_parameters(struct wal_setup *out, char *text, char *why, size_t why_size) {
+    enum err e = OK;
+    for (char *rest = text, *pair; e == OK && (pair = strsep(&rest, "&")) != NULL;) {
+        char *equals = strchr(pair, '=');
+        if (!equals) return refuse(ERR_INVALID, why, why_size, "expected name=value behind '?', found '%s'", pair);
+        *equals = '\0';
+        e = mirror_parameter(out, pair, equals + 1, why, why_size);
+    }
+    return e;
+}
+
+static enum err mirror_member(struct wal_setup *out, const char *text, char *why, size_t why_size) {
+    if (out->count == WAL_MIRROR_MAX)
+        return refuse(ERR_INVALID, why, why_size, "expected at most %u members of a mirror", WAL_MIRROR_MAX);
+    struct wal_url *u = &out->urls[out->count];
+    enum err e = wal_url_parse(text, u, why, why_size);
+    if (e != OK) return e;
+    if (u->kind == WAL_KIND_NONE)
+        return refuse(ERR_INVALID, why, why_size, "expected file:// or block:// as a member of a mirror, found 'none'");
+    for (unsigned i = 0; i < out->count; i++) {
+        if (strcmp(out->urls[i].path, u->path) == 0)
+            return refuse(ERR_INVALID, why, why_size, "'%s' is twice in one mirror", u->path);
+    }
+    out->count++;
+    return OK;
+}
+
+enum err wal_setup_parse(const char *text, struct wal_setup *out, char *why, size_t why_size) {
+    memset(out, 0, sizeof(*out));
+    out->timeout_ms = WAL_MIRROR_TIMEOUT_MS;
+    out->mirror = strncmp(text, "mirror:", 7) == 0;
+    if (!out->mirror) {
+        enum err e = wal_url_parse(text, &out->urls[0], why, why_size);
+        out->count = e == OK && out->urls[0].kind != WAL_KIND_NONE;
+        return e;
+    }
+    enum err e = OK;
+    for (const char *at = text + 7; e == OK;) {
+        char element[URL_PATH_SIZE + 64];
+        size_t size = strcspn(at, ",");
+        if (size >= sizeof(element)) return refuse(ERR_INVALID, why, why_size, "a member of the mirror is too long");
+        memcpy(element, at, size);
+        element[size] = '\0';
+        e = element[0] == '?' ? mirror_parameters(out, element + 1, why, why_size)
+                              : mirror_member(out, element, why, why_size);
+        if (at[size] == '\0') break;
+        at += size + 1;
+    }
+    if (e == OK && out->count < 2)
+        return refuse(ERR_INVALID, why, why_size, "expected mirror:URL,URL with two members or more, found '%s'", text);
+    return e;
 }
 
 enum err host_port_parse(const char *text, char *host, size_t host_size, uint16_t *port, char *why, size_t why_size) {

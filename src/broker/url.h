@@ -50,6 +50,22 @@ struct wal_url {
 };
 enum err wal_url_parse(const char *text, struct wal_url *out, char *why, size_t why_size) WARN_UNUSED;
 
+/* wal.url as a whole: one of these, or mirror:URL,URL[,...], a mirror of two to four of them (`none` is no member; a comma
+ * cannot be part of a path there). An element that begins with '?' has the mirror's own parameters, with & between:
+ *   lost=shrink|stop  when a member is lost: go on with the others (default), or acknowledge from the store until all are
+ *                     there again
+ *   timeout.ms=N      a member whose device takes longer for one request is lost; 100 to 600000, default 5000 */
+#define WAL_MIRROR_MAX 4u
+#define WAL_MIRROR_TIMEOUT_MS 5000u
+struct wal_setup {
+    bool mirror;
+    struct wal_url urls[WAL_MIRROR_MAX];
+    unsigned count; /* 0: none */
+    bool stops;
+    uint32_t timeout_ms;
+};
+enum err wal_setup_parse(const char *text, struct wal_setup *out, char *why, size_t why_size) WARN_UNUSED;
+
 /* NAME://host:port, as in listeners. host "" (also for 0.0.0.0): all addresses; an IPv6 address stands in brackets,
  * which are dropped. Names are kept in upper case, as Kafka does. */
 struct listener_url {

@@ -288,11 +288,32 @@ static void init_main(struct inspect *x, void *arg) {
     printf("\n");
 }
 
+/* One after the other; the worst status. */
+static int wal_run_each(struct wal_job *j, const char *text) {
+    struct wal_setup setup;
+    char why[512];
+    if (wal_setup_parse(text, &setup, why, sizeof(why)) != OK || setup.count == 0) {
+        fprintf(stderr, "oxbow wal: %s\n", setup.count == 0 && !setup.mirror ? "expected a WAL, found 'none'" : why);
+        return EXIT_USAGE;
+    }
+    int worst = 0;
+    for (unsigned i = 0; i < setup.count; i++) {
+        struct wal_job one = *j;
+        struct inspect x = {0};
+        memcpy(one.path, setup.urls[i].path, sizeof(one.path));
+        one.size_bytes = setup.urls[i].size_bytes;
+        int status = inspect_in_env(&x, "wal", one.init ? init_main : wal_main, &one);
+        if (status > worst) worst = status;
+    }
+    return worst;
+}
+
 static int wal_run(int argc, char **argv) {
     static const struct option_spec specs[] = {{0, "json", NULL}, {'v', "verbose", NULL}, {0, "force", NULL}};
     struct wal_job j = {0};
     struct inspect x = {0};
     struct options o;
+    const char *url = NULL;
     bool verb = false;
     options_init(&o, argc, argv, specs, ARRAY_LEN(specs));
     for (int i; (i = options_next(&o)) != OPTIONS_END;) {
@@ -309,22 +330,15 @@ static int wal_run(int argc, char **argv) {
             verb = true;
         } else if (j.path[0]) {
             return options_refuse(&o, "one PATH");
-        } else if (strstr(o.value, "://")) {
-            struct wal_url url;
-            char why[512];
-            if (wal_url_parse(o.value, &url, why, sizeof(why)) != OK) {
-                fprintf(stderr, "oxbow wal: %s\n", why);
-                return EXIT_USAGE;
-            }
-            memcpy(j.path, url.path, sizeof(j.path));
-            j.size_bytes = url.size_bytes;
         } else {
+            if (strstr(o.value, "://")) url = o.value;
             (void)snprintf(j.path, sizeof(j.path), "%s", o.value);
         }
     }
     if (!verb || !j.path[0]) return options_refuse(&o, "inspect PATH or init PATH");
     if (j.init ? j.json || j.verbose : j.force)
         return options_refuse(&o, j.init ? "init PATH [--force]" : "inspect PATH [--json] [-v]");
+    if (url) return wal_run_each(&j, url);
     return inspect_in_env(&x, "wal", j.init ? init_main : wal_main, &j);
 }
 
@@ -333,7 +347,8 @@ const struct command command_wal = {
     "looks into a write-ahead log, or makes a new one",
     "usage: oxbow wal inspect PATH [--json] [-v]\n"
     "       oxbow wal init PATH [--force]\n\n"
-    "PATH is a file, a folder (the file oxbow.wal in it), a block device, or a wal.url.\n\n"
+    "PATH is a file, a folder (the file oxbow.wal in it), a block device, or a wal.url; of a mirror its members are taken\n"
+    "one after the other. Which of them have all that was acknowledged `oxbow ledger` tells.\n\n"
     "inspect prints superblocks, takeover mark,\n"
     "how much is there that is not trimmed, where reading it stops and why; verifies every checksum. A broker may be\n"
     "running: nothing is locked or changed.\n\n"

@@ -334,7 +334,13 @@ static void verify_ledger_head(struct inspect *x, const char *key, const struct 
     }
     printf(" sections=%u states=%u wal_id=", head.section_count, head.state_count);
     for (unsigned i = 0; i < 16; i++) printf("%02x", head.wal_id[i]);
-    printf("%s\n", head.closed ? " closed" : "");
+    printf("%s", head.closed ? " closed" : "");
+    if (head.members.version > 0) printf(" wal_membership=%" PRIu64 " members=", head.members.version);
+    for (unsigned i = 0; i < head.members.count; i++) {
+        if (i > 0) printf(",");
+        for (unsigned k = 0; k < 16; k++) printf("%02x", head.members.ids[i][k]);
+    }
+    printf("\n");
     for (uint32_t i = 0; i < head.section_count && e == OK; i++) {
         struct object_section s;
         uint64_t position = OBJLOG_HEADER_SIZE + (uint64_t)(r.at - entry->head.data);

@@ -1231,6 +1231,7 @@ void workload_mirror(struct sim_run *r) {
     class_choose(t);
     mirror_choose(t);
     streams_run(t);
+    for (unsigned d = 0; d < MIRRORED; d++) sim_device_unref(t->devices[d]);
 }
 
 void workload_rivals(struct sim_run *r) {

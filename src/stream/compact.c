@@ -31,7 +31,7 @@ bool compact_find_run(const struct state_range *ranges, size_t count, uint64_t b
     static const struct {
         uint64_t below;
         unsigned ranges;
-    } tiers[] = COMPACT_TIERS;
+    } tiers[] = {{COMPACT_LOW_BELOW, COMPACT_LOW_RANGES}, {COMPACT_HIGH_BELOW, COMPACT_HIGH_RANGES}};
     uint64_t from = 0;
     for (size_t t = 0; t < ARRAY_LEN(tiers); from = tiers[t].below, t++) {
         struct compact_run run = {0};
@@ -435,7 +435,7 @@ static enum err put_object(struct compaction *k) {
 static void encode_head(const struct compaction *k, struct buf *out) {
     struct object_head h = {0};
     for (size_t i = 0; i < k->count; i++) h.section_count += !k->items[i].failed;
-    memcpy(h.wal_id, k->s->wal_id, sizeof(h.wal_id));
+    log_wal_names(k->s, &h);
     object_head_begin(out, &h);
     for (size_t i = 0; i < k->count; i++) {
         const struct replacement *t = &k->items[i];

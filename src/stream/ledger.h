@@ -18,7 +18,7 @@ struct ledger_stream {
     bool written;               /* `pointer` says where the last whole state lies */
     /* Of ours: */
     struct list crowded; /* in streams.crowded, or alone (compact.c) */
-    bool replacing;      /* somebody is rewriting ranges: nobody else does */
+    bool replacing;      /* somebody is rewriting ranges of it: everybody else leaves them alone */
     bool unreadable;     /* ranges could not be read when they were to be merged: not tried again in this life */
     struct object_state_pointer pointer;
 };

@@ -16,6 +16,7 @@
 #define GHOST_BYTES (64u << 10) /* one is remembered for so much of the limit, */
 #define GHOSTS_MIN 64u          /* between so many */
 #define GHOSTS_MAX 8192u        /* and so many */
+#define MAP_ENTRY_BYTES 128u    /* what the map takes for one, about */
 #define EPOCH_NS NS_PER_S
 #define STALE_NS (5 * NS_PER_S) /* what was read ahead and is not used for so long has lost its reader */
 
@@ -192,7 +193,7 @@ static void cached_leave(struct read_cache *c, struct cached *e) {
     (void)mapstr_remove(&c->map, e->key, sizeof(e->key));
     list_remove(&e->node);
     if (e->ahead) {
-        budget_give(&c->ahead, e->size);
+        if (!env_mutant(c->o.env, MUTANT_AHEAD_LEAK)) budget_give(&c->ahead, e->size);
         metric_add(c->o.env->metrics, M_READ_AHEAD_WASTED_BYTES, 0, e->size);
         e->ahead = false;
     }
@@ -205,6 +206,7 @@ void cached_arrived(struct read_cache *c, struct cached *e, struct extent *x, ui
     e->extent = x;
     e->data = slice_of(&x->slab, (size_t)position, (size_t)e->size);
     list_push_back(&x->entries, &e->node);
+    x->bytes += sizeof(*e) + MAP_ENTRY_BYTES;
     if (e->ahead) x->ahead++;
     if (ghost_remove(c, e)) x->again = true;
     waitq_wake_all(&e->loaded);
@@ -214,7 +216,6 @@ void cached_failed(struct read_cache *c, struct cached *e, enum err error) {
     e->load = NULL;
     e->error = error;
     waitq_wake_all(&e->loaded);
-    if (env_mutant(c->o.env, MUTANT_AHEAD_LEAK)) e->ahead = false;
     cached_leave(c, e);
 }
 

@@ -347,7 +347,7 @@ static void entry_begin(struct replace *r, struct entry *n, uint32_t sections) {
     buf_init(&n->head, r->s->mem);
     slices_init(&n->body, r->s->mem);
     struct object_head h = {.section_count = sections};
-    memcpy(h.wal_id, r->s->wal_id, sizeof(h.wal_id));
+    log_wal_names(r->s, &h);
     object_head_begin(&n->head, &h);
 }
 

@@ -4,34 +4,24 @@
 #include "stream/streams_priv.h"
 
 /* When a block is sealed. A group costs its write, an interrupt and a wake-up, some 25 us of processor time, whatever is
- * in it: so what comes while a write is under way waits for that one, and is one group then. Where the device is slow
- * waiting costs more than it saves, and blocks that are large are worth a write of their own: then several are under way,
- * up to WAL_DEPTH. */
+ * in it: so what comes while a write is under way waits for that one, and is one group then. But not for long: on a
+ * device that takes its time, which may do several things at once, another write begins every GROUP_WAIT_NS; and a block
+ * that is large is worth one of its own. WAL_DEPTH at most are under way. */
 #define GROUP_WORTH_BYTES (64u << 10) /* for each write that is under way */
-#define GROUP_WAIT_NS (300 * NS_PER_US)
+#define GROUP_WAIT_NS (250 * NS_PER_US)
 
-static uint64_t lane_depth(const struct lane *n) {
-    if (n->number % LANE_KINDS == LANE_LEDGER) return LANE_LEDGER_DEPTH;
-    uint64_t depth = 1 + n->open->size / GROUP_WORTH_BYTES + n->write_ns / GROUP_WAIT_NS;
-    return depth < WAL_DEPTH ? depth : WAL_DEPTH;
-}
-
-/* Groups form until the end of this turn of the loop. */
+/* The open block may go, now or at the end of this turn of the loop; or later. */
 static void seal_soon(struct lane *n) {
-    if (n->seal_posted || n->sealed_sequence - n->durable_sequence >= lane_depth(n)) return;
+    if (n->seal_posted) return;
+    uint64_t under_way = n->sealed_sequence - n->durable_sequence;
+    bool by_wal = n->number % LANE_KINDS == LANE_WAL;
+    if (under_way >= (by_wal ? WAL_DEPTH : LANE_LEDGER_DEPTH)) return;
+    if (by_wal && n->open->size < under_way * GROUP_WORTH_BYTES) {
+        if (!timer_armed(&n->seal_timer)) timer_arm(&n->seal_timer, n->sealed_ns + GROUP_WAIT_NS);
+        return;
+    }
     n->seal_posted = true;
     loop_post(n->shard->loop, &n->seal_mail);
-}
-
-/* How long small writes take. Mostly the shortest that were seen: what took longer waited for others, or for us. */
-static void lane_time_write(struct lane *n) {
-    uint64_t took = env_now_ns(n->shard->engine->env) - n->timed_ns;
-    n->timed_sequence = 0;
-    if (took < n->write_ns) {
-        n->write_ns -= (n->write_ns - took) / 2;
-    } else {
-        n->write_ns += (took - n->write_ns) / 64;
-    }
 }
 
 /* Once the shard is stopped, whoever waited for what is in the open block has been told: it goes nowhere any more. The WAL
@@ -44,6 +34,11 @@ static void seal_mail_deliver(struct mail *m) {
     struct lane *n = CONTAINER_OF(m, struct lane, seal_mail);
     n->seal_posted = false;
     seal_if_due(n);
+}
+
+static void seal_timer_fire(struct timer *t) {
+    struct lane *n = CONTAINER_OF(t, struct lane, seal_timer);
+    if (!n->seal_posted && n->sealed_sequence - n->durable_sequence < WAL_DEPTH) seal_if_due(n);
 }
 
 static void durable_mail_deliver(struct mail *m) {
@@ -81,6 +76,7 @@ void shard_init(struct stream_shard *h, struct streams *s, struct loop *loop, un
         n->number = index * LANE_KINDS + k;
         n->next_sequence = 1;
         n->seal_mail.deliver = seal_mail_deliver;
+        timer_init(&n->seal_timer, seal_timer_fire);
         n->durable_mail.deliver = durable_mail_deliver;
     }
     h->cache_limit = s->options.cache_log_bytes / s->shard_count;
@@ -324,10 +320,8 @@ void lane_seal(struct lane *n) {
     n->open = NULL;
     block_seal(b, env_now_ns(h->engine->env));
     n->sealed_sequence = block_sequence(b);
-    if (n->timed_sequence == 0 && b->padded <= GROUP_WORTH_BYTES) {
-        n->timed_sequence = n->sealed_sequence;
-        n->timed_ns = b->sealed_ns;
-    }
+    n->sealed_ns = b->sealed_ns;
+    timer_disarm(&n->seal_timer);
     if (n->number % LANE_KINDS == LANE_LEDGER) {
         /* No WAL writes the header; who evicts the slab finds the block's size there (evict_oldest). */
         struct group_header g = {.kind = GROUP_RECORDS,
@@ -418,7 +412,6 @@ void lane_on_durable(struct lane *n, uint64_t sequence) {
     if (sequence <= n->durable_sequence) return;
     ASSERT(sequence <= n->sealed_sequence);
     n->durable_sequence = sequence;
-    if (n->timed_sequence > 0 && n->timed_sequence <= sequence) lane_time_write(n);
     struct stream *last = NULL;
     while (n->fifo_count > 0 && n->fifo[n->fifo_head].sequence <= sequence) {
         struct shard_fifo f = n->fifo[n->fifo_head];
@@ -519,6 +512,7 @@ void shard_stop(struct stream_shard *h, enum err why) {
     if (h->stopped) return;
     h->stopped = true;
     h->stop_reason = why;
+    for (unsigned k = 0; k < LANE_KINDS; k++) timer_disarm(&h->lanes[k].seal_timer);
     waitq_wake_all(&h->room);
     waitq_wake_all(&h->moved);
     size_t cursor = 0;

@@ -15,16 +15,10 @@
 #define FLUSH_ENTRY_MIN (8u << 10)
 #define FLUSH_ENTRY_MAX (64u << 10)
 #define OBJECT_BLOCK_TARGET (16u << 10)
-#define REPLACE_READ_BYTES (40u << 10)
-#define REPLACE_OBJECT_BYTES (48u << 10)
-#define CLEAN_RUN_BYTES (96u << 10)
-#define CLEAN_MAP_BYTES_MAX 600u
-#define COMPACT_TIERS                                                                                                  \
-    {                                                                                                                  \
-        {4u << 10, 4}, {                                                                                               \
-            24u << 10, 3                                                                                               \
-        }                                                                                                              \
-    }
+#define COMPACT_LOW_BELOW (4u << 10)
+#define COMPACT_LOW_RANGES 4u
+#define COMPACT_HIGH_BELOW (24u << 10)
+#define COMPACT_HIGH_RANGES 3u
 #define COMPACT_RUN_MAX 7u
 #define COMPACT_BYTES_MIN (80u << 10)
 #define COMPACT_GET_MAX (30u << 10)
@@ -32,6 +26,10 @@
 #define COMPACT_ENTRY_MAX (20u << 10)
 #define COMPACT_WITHIN_NS (2 * NS_PER_S)
 #define COMPACT_RATE_MIN (64u << 10)
+#define REPLACE_READ_BYTES (40u << 10)
+#define REPLACE_OBJECT_BYTES (48u << 10)
+#define CLEAN_RUN_BYTES (96u << 10)
+#define CLEAN_MAP_BYTES_MAX 600u
 #define WAL_RING_MIN (256u << 10)
 #define WAL_AHEAD_BYTES (128u << 10)
 #define WAL_ZERO_SIZE (16u << 10)
@@ -59,18 +57,12 @@
 #define FLUSH_ENTRY_MIN (1u << 20)       /* of records that wait to be confirmed by the ledger, that go at once; */
 #define FLUSH_ENTRY_MAX (8u << 20)       /* and in one entry: several are quicker than a large one */
 #define OBJECT_BLOCK_TARGET (512u << 10) /* a block of an object is closed when it has reached this */
-#define REPLACE_READ_BYTES (4u << 20)    /* of old ranges, in one read of log compaction, */
-#define REPLACE_OBJECT_BYTES (32u << 20) /* and when what is left of them is made an object; */
-#define CLEAN_RUN_BYTES (32u << 20) /* ranges that together are no larger are rewritten at once, or stay as they are */
-#define CLEAN_MAP_BYTES_MAX UINT64_MAX /* of the map of keys, beside what is configured */
-/* Compaction: a tier's ranges are below so many bytes and not of a tier before; once a stream has so many of one tier,
- * with nothing larger between them, they become one. */
-#define COMPACT_TIERS                                                                                                  \
-    {                                                                                                                  \
-        {1u << 20, 16}, {                                                                                              \
-            16u << 20, 8                                                                                               \
-        }                                                                                                              \
-    }
+/* Compaction: ranges below so many bytes are of the low tier, others below so many of the high one; once a stream has so
+ * many of one tier, with nothing larger between them, they become one. */
+#define COMPACT_LOW_BELOW (1u << 20)
+#define COMPACT_LOW_RANGES 16u
+#define COMPACT_HIGH_BELOW (16u << 20)
+#define COMPACT_HIGH_RANGES 8u
 #define COMPACT_RUN_MAX 64u               /* at most so many at once: GETs would become small */
 #define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
 #define COMPACT_GET_MAX (64u << 20)       /* of what lies side by side, in one GET, */
@@ -78,6 +70,10 @@
 #define COMPACT_ENTRY_MAX (4u << 20)      /* less than this is in the entry itself; more has an object of its own */
 #define COMPACT_WITHIN_NS (60 * NS_PER_S) /* what can be merged is, within about that time, */
 #define COMPACT_RATE_MIN (4u << 20)       /* or at so many bytes a second, if that is sooner */
+#define REPLACE_READ_BYTES (4u << 20)     /* of old ranges, in one read of log compaction, */
+#define REPLACE_OBJECT_BYTES (32u << 20)  /* and when what is left of them is made an object; */
+#define CLEAN_RUN_BYTES (32u << 20) /* ranges that together are no larger are rewritten at once, or stay as they are */
+#define CLEAN_MAP_BYTES_MAX UINT64_MAX /* of the map of keys, beside what is configured */
 #define WAL_RING_MIN (8u << 20)
 #define WAL_AHEAD_BYTES (32u << 20) /* how far the ring is written once before its first use */
 #define WAL_ZERO_SIZE (256u << 10)  /* the buffer of zeros for that, */
@@ -86,13 +82,13 @@
 #define REPLAY_PIECE (2u << 20)     /* of the ring, in one read of recovery, */
 #define REPLAY_AHEAD 6u             /* and so many of these at a time */
 #define LOOK_BEHIND_BYTES                                                                                              \
-    (16u << 20)                     /* how far behind the end of the ring recovery looks for what should not be there */
-#define WINDOW_MIN (512u << 10)     /* read-ahead of a reader that has just begun, */
-#define WINDOW_MAX (16u << 20)      /* and of one that has read on and on; */
-#define READ_GET_MAX (4u << 20)     /* so much of it in one GET, or a single block that is larger */
-#define READ_GAP_MAX (128u << 10)   /* between two parts of an object that are wanted: cheaper than another GET */
+    (16u << 20)                   /* how far behind the end of the ring recovery looks for what should not be there */
+#define WINDOW_MIN (512u << 10)   /* read-ahead of a reader that has just begun, */
+#define WINDOW_MAX (16u << 20)    /* and of one that has read on and on; */
+#define READ_GET_MAX (4u << 20)   /* so much of it in one GET, or a single block that is larger */
+#define READ_GAP_MAX (128u << 10) /* between two parts of an object that are wanted: cheaper than another GET */
 #define VERIFY_HERE_MAX (128u << 10) /* what is read back is verified on the loop up to this size, else by a worker */
-#define FIRST_READ_BYTES (1u << 20) /* a piece up to this size is read whole with its index */
+#define FIRST_READ_BYTES (1u << 20)  /* a piece up to this size is read whole with its index */
 #endif
 
 #endif

@@ -42,8 +42,8 @@ struct lane {
     uint64_t sealed_sequence; /* newest handed to the log loop */
     bool seal_posted;
     struct mail seal_mail;
-    /* How long it takes to write little; and the block with which that is being measured, 0: none. */
-    uint64_t write_ns, timed_ns, timed_sequence;
+    struct timer seal_timer; /* while little is open and writes are under way */
+    uint64_t sealed_ns;      /* when the newest was sealed */
     /* Waiting to become durable. */
     struct shard_fifo *fifo;
     size_t fifo_head, fifo_count, fifo_capacity; /* a ring */

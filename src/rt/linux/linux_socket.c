@@ -30,7 +30,7 @@
 #define SEND_TURN_BYTES ((size_t)256 << 10)
 /* and so much to all in one turn of the loop, in turns, before others are heard again. */
 #define LOOP_TURN_BYTES ((size_t)512 << 10)
-#define SMALL_SEND_BYTES ((size_t)16 << 10) /* goes at once all the same */
+#define SMALL_SEND_BYTES ((size_t)64 << 10) /* goes before what is much: an answer to who reads at the tail */
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
 
@@ -268,8 +268,12 @@ static void conn_ready(struct poll_source *s, uint32_t events) {
         return;
     }
     ASSERT(c->started);
-    if ((events & EPOLLOUT) && c->queue_count > 0 && list_empty(&c->sending))
-        list_push_back(&c->loop->senders, &c->sending);
+    if ((events & EPOLLOUT) && c->queue_count > 0 && list_empty(&c->sending)) {
+        if (c->queued_bytes <= SMALL_SEND_BYTES)
+            list_push_front(&c->loop->senders, &c->sending);
+        else
+            list_push_back(&c->loop->senders, &c->sending);
+    }
     bool failed = (events & (EPOLLERR | EPOLLHUP)) != 0;
     if (c->ended) {
         if (!failed) return;

@@ -129,6 +129,48 @@ static void test_storage_s3(void **state) {
     assert_null(strstr(why, "verysecret"));
 }
 
+static void test_mirror(void **state) {
+    (void)state;
+    struct wal_setup s;
+    assert_int_equal(wal_setup_parse("file:///x?size=32MiB", &s, why, sizeof(why)), OK);
+    assert_false(s.mirror);
+    assert_int_equal(s.count, 1);
+    assert_int_equal(wal_setup_parse("none", &s, why, sizeof(why)), OK);
+    assert_int_equal(s.count, 0);
+    assert_int_equal(wal_setup_parse("mirror:file:///a?size=32MiB&takeover=lock,block:///dev/b", &s, why, sizeof(why)),
+                     OK);
+    assert_true(s.mirror && !s.stops);
+    assert_int_equal(s.count, 2);
+    assert_int_equal(s.timeout_ms, WAL_MIRROR_TIMEOUT_MS);
+    assert_string_equal(s.urls[0].path, "/a");
+    assert_int_equal(s.urls[0].size_bytes, 32u << 20);
+    assert_int_equal(s.urls[1].kind, WAL_KIND_BLOCK);
+    assert_int_equal(s.urls[1].takeover, WAL_TAKEOVER_MARK);
+    assert_int_equal(wal_setup_parse("mirror:?lost=stop&timeout.ms=250,file:///a,file:///b", &s, why, sizeof(why)), OK);
+    assert_true(s.stops);
+    assert_int_equal(s.timeout_ms, 250);
+    assert_int_equal(wal_setup_parse("mirror:file:///a,file:///b,?lost=shrink", &s, why, sizeof(why)), OK);
+    assert_false(s.stops);
+    static const char *const wrong[][2] = {
+        {"mirror:", "expected"},
+        {"mirror:file:///a", "two members"},
+        {"mirror:file:///a,none", "none"},
+        {"mirror:file:///a,file:///a", "twice"},
+        {"mirror:file:///a,,file:///b", "expected"},
+        {"mirror:file:///a,file:///b,file:///c,file:///d,file:///e", "at most 4"},
+        {"mirror:?lost=never,file:///a,file:///b", "lost=shrink"},
+        {"mirror:?timeout.ms=99,file:///a,file:///b", "timeout.ms"},
+        {"mirror:?timeout.ms=1s,file:///a,file:///b", "timeout.ms"},
+        {"mirror:?size=1GiB,file:///a,file:///b", "unknown parameter 'size'"},
+        {"mirror:?,file:///a,file:///b", "name=value"},
+        {"mirror:mirror:file:///a,file:///b", "expected"},
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(wal_setup_parse(wrong[i][0], &s, why, sizeof(why)), ERR_INVALID);
+        assert_non_null(strstr(why, wrong[i][1]));
+    }
+}
+
 static void test_wal(void **state) {
     (void)state;
     struct wal_url u;
@@ -243,8 +285,9 @@ static void test_listener(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),      cmocka_unit_test(test_storage),   cmocka_unit_test(test_wal),
-        cmocka_unit_test(test_storage_s3), cmocka_unit_test(test_host_port), cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_sizes),    cmocka_unit_test(test_storage),    cmocka_unit_test(test_wal),
+        cmocka_unit_test(test_mirror),   cmocka_unit_test(test_storage_s3), cmocka_unit_test(test_host_port),
+        cmocka_unit_test(test_listener),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -318,6 +318,38 @@ static void a_head_cut_short_is_refused(void **state) {
     buf_deinit(&b);
 }
 
+/* Of a broker whose WAL is a mirror: version 2, which those before it refuse by name. */
+static void golden_head_of_a_mirror(void **state) {
+    (void)state;
+    struct buf b;
+    buf_init(&b, &m);
+    struct object_head h = {.members = {.version = 7, .count = 2}}, back;
+    memset(h.members.ids[0], 0xab, 16);
+    memset(h.members.ids[1], 0xcd, 16);
+    object_head_begin(&b, &h);
+    golden_check("mirror", "0200*15 ab*16 00*8 0700*7 0200*7 ab*16 cd*16 ", b.data, b.size);
+    struct reader r = reader_of(b.data, b.size);
+    assert_int_equal(object_head_decode(&r, &back), OK);
+    assert_true(back.members.version == 7 && back.members.count == 2 && back.wal_id[0] == 0xab);
+    assert_memory_equal(back.members.ids[1], h.members.ids[1], 16);
+    for (size_t cut = 0; cut < b.size; cut++) {
+        r = reader_of(b.data, cut);
+        assert_int_equal(object_head_decode(&r, &back), ERR_TRUNCATED);
+    }
+    le32_put(b.data + 48, WAL_MEMBERS_MAX + 1);
+    r = reader_of(b.data, b.size);
+    assert_int_equal(object_head_decode(&r, &back), ERR_CORRUPT);
+    buf_deinit(&b);
+    /* None any more: all is in the ledger. */
+    buf_init(&b, &m);
+    h = (struct object_head){.members = {.version = 8}};
+    object_head_begin(&b, &h);
+    r = reader_of(b.data, b.size);
+    assert_int_equal(object_head_decode(&r, &back), OK);
+    assert_true(back.members.version == 8 && back.members.count == 0 && back.wal_id[0] == 0);
+    buf_deinit(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(keys_name_objects_and_are_read_back, begin, end),
@@ -327,6 +359,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(blocks_go_over_as_they_are, begin, end),
         cmocka_unit_test_setup_teardown(golden_head, begin, end),
         cmocka_unit_test_setup_teardown(a_head_cut_short_is_refused, begin, end),
+        cmocka_unit_test_setup_teardown(golden_head_of_a_mirror, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -198,6 +198,42 @@ static struct test test_begin(void) {
 
 /* --- */
 
+static uint64_t groups(const struct engine *e) {
+    return atomic_load(&e->env->metrics->counters[M_WAL_GROUPS][0]);
+}
+
+/* What comes while a small write is under way is one group, unless it is much. */
+static void groups_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    options_init(&e);
+    start(&e, &t->cluster);
+    append(&e, 1, 100);
+    uint64_t before = groups(&e);
+    uint64_t end = 0;
+    for (unsigned i = 0; i < 400; i++) {
+        end = append_begin(&e, 1 + i % 2, 100);
+        fiber_sleep_ns(10 * NS_PER_US);
+    }
+    assert_int_equal(stream_wait_durable(e.open[2], end), OK);
+    assert_in_range(groups(&e) - before, 2, 25); /* 34 if four writes of one record each might be under way */
+    /* Each of these is worth a write of its own. */
+    before = groups(&e);
+    for (unsigned i = 0; i < 3; i++) {
+        end = append_begin(&e, 1, 140000);
+        fiber_sleep_ns(20 * NS_PER_US);
+    }
+    assert_int_equal(stream_wait_durable(e.open[1], end), OK);
+    assert_int_equal(groups(&e) - before, 3);
+    stop(&e);
+}
+static void what_comes_during_a_write_is_one_group(void **state) {
+    (void)state;
+    struct test t = test_begin();
+    test_run(t.node, groups_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
 static void reads_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
@@ -927,6 +963,7 @@ static void a_jumping_wall_clock_forgets_no_producer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_comes_during_a_write_is_one_group),
         cmocka_unit_test(what_is_appended_is_read_from_cache_and_objects),
         cmocka_unit_test(readers_go_on_in_the_middle_of_blocks),
         cmocka_unit_test(slow_reads_come_in_parts),

@@ -25,10 +25,11 @@ def case_tables(_):
     def one(*requests):
         return {"produced_bytes": 2e9, "consumed_bytes": 3e9, "seconds": 20, "requests_usd_per_month": 0.5, "oxbow_usd_per_month": dollars,
                 "kafka_usd_per_month": dict(dollars, disks=7), "requests": [{"op": op, "purpose": "cluster_log", "count": n, "bytes": 4e6} for op, n in requests]}
-    options = type("Options", (), {"partitions": 3, "wal": "file", "set": [], "idle": 9})
+    options = type("Options", (), {"partitions": 3, "wal": "file", "set": [], "idle": 9, "quiet_within": 600})
     client = {"totals": {"measured_ns": 10**10, "bytes_acked": 10**9}}
     load = one(("put", 1), ("create", 17), ("list", 2), ("get", 12), ("delete", 1000))
-    text = cost.report(options, "oxbow 1", load, load, client, one(("get", 5)))
+    text = cost.report(options, "oxbow 1", load, load, client, True, one(("get", 5)))
+    assert "Not all" not in text and "**Not all" in cost.report(options, "oxbow 1", load, load, client, False, one())
     assert row(text, "PUT and LIST requests for")[1:] == ["10", "10.00", "yes"], text
     assert row(text, "GET requests for")[1:] == ["5", "6.00", "**no**"], text
     assert row(text, "requests of an idle broker, $ a month (9 s: 0 PUT and LIST, 5 GET)")[1:] == ["1", "0.50", "yes"], text
@@ -41,7 +42,7 @@ def case_measured(folder):
     page = os.path.join(folder, "page.md")
     with open(page, "w", encoding="utf-8") as f:
         f.write("before\n<!-- bench/cost: from here -->\nstale\n<!-- bench/cost: to here -->\nafter\n")
-    run = subprocess.run([sys.executable, COST, "--oxbow", OXBOW, "--rate", "3MB", "--partitions", "2", "--seconds", "2", "--warm-up", "1", "--settle", "1", "--idle", "1",
+    run = subprocess.run([sys.executable, COST, "--oxbow", OXBOW, "--rate", "3MB", "--partitions", "2", "--seconds", "2", "--idle", "1",
                           "--folder", folder, "--into", page, "--set", "upload.interval.ms=500"], capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run
     with open(page, encoding="utf-8") as f:

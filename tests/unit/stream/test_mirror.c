@@ -1,0 +1,351 @@
+/* The mirrored WAL on simulated devices: all members confirm; a member fails at each of the first steps, for each policy; the
+ * smaller membership is durable before anything rests on it; who was lost comes back with everything that is needed. */
+#include "unit/sim/sim_test.h"
+
+#include "base/crc32c.h"
+#include "sim/disk.h"
+#include "stream/wal_mirror.h"
+
+#define DEVICE_SIZE (17u << 20)
+#define STEPS_MAX 24u
+
+static const char *const paths[2] = {"/dev/a", "/dev/b"};
+
+struct mirror_run {
+    struct sim_node *node;
+    struct sim_file *devices[2];
+    bool stops;
+    unsigned fails_at; /* device 1 goes away before so many groups have been submitted */
+    /* Of the newest life: */
+    struct wal_mirror *mirror;
+    struct list done;
+    uint64_t next, confirmed, sequence;
+    bool failed, changing, hold_change;
+    unsigned changes;
+    struct wal_membership durable;
+    struct waitq changed;
+    /* Reading back. */
+    uint64_t first_read, read;
+};
+
+static void confirmed(void *ctx, struct block *b) {
+    struct mirror_run *r = ctx;
+    assert_false(r->failed);
+    r->confirmed++;
+    list_push_back(&r->done, &b->node);
+    waitq_wake_all(&r->changed);
+}
+
+static void destroy(struct list *blocks) {
+    for (struct list *n; (n = list_pop_front(blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
+}
+
+static void failed(void *ctx, enum err why) {
+    struct mirror_run *r = ctx;
+    assert_int_not_equal(why, ERR_FENCED);
+    struct list back;
+    list_init(&back);
+    wal_mirror_take_unconfirmed(r->mirror, &back);
+    destroy(&back);
+    r->failed = true;
+    waitq_wake_all(&r->changed);
+}
+
+/* The ledger takes its time. Of a smaller membership nothing may be confirmed meanwhile: nobody else has what the lost one
+ * lacks in writing. */
+static enum err change(void *ctx, const struct wal_membership *m) {
+    struct mirror_run *r = ctx;
+    assert_true(m->version > r->durable.version);
+    assert_false(r->changing);
+    r->changing = true;
+    bool smaller = m->count < r->durable.count;
+    fiber_sleep_ns(20 * NS_PER_MS); /* what the lost one had confirmed is still confirmed when the other has it */
+    uint64_t before = r->confirmed;
+    fiber_sleep_ns(50 * NS_PER_MS);
+    while (r->hold_change) fiber_sleep_ns(NS_PER_MS);
+    if (smaller) assert_int_equal(r->confirmed, before);
+    r->changing = false;
+    r->changes++;
+    r->durable = *m;
+    return OK;
+}
+
+static enum err claim(void *ctx, struct wal *w, const uint8_t next_id[16], const char **why) {
+    (void)ctx, (void)w, (void)next_id, (void)why;
+    fail_msg("nobody shares these");
+    return ERR_FENCED;
+}
+
+static enum err open_mirror(struct mirror_run *r) {
+    struct stream_wal_member members[2] = {{.path = paths[0]}, {.path = paths[1]}};
+    struct wal_mirror_options o = {.env = loop_current()->env,
+                                   .members = members,
+                                   .count = 2,
+                                   .stops = r->stops,
+                                   .timeout_ns = 5 * NS_PER_S,
+                                   .retry_ns = 10 * NS_PER_MS,
+                                   .confirmed = confirmed,
+                                   .failed = failed,
+                                   .change = change,
+                                   .claim = claim,
+                                   .ctx = r};
+    const char *why = NULL;
+    return wal_mirror_open(&o, &r->mirror, &why);
+}
+
+static void submit_group(struct mirror_run *r) {
+    struct mem *m = loop_current()->env->mem;
+    size_t size = 1000 + 3000 * (r->next % 4);
+    struct commit_slab *slab = commit_slab_create(m, GROUP_HEADER_SIZE + record_size(size));
+    struct block *b = block_create(m, slab, ++r->sequence, (struct incarnation){5}, 0);
+    slab_unref(&slab->slab);
+    uint8_t *payload = mem_alloc(m, size);
+    memset(payload, (int)(r->next & 0xff), size);
+    struct record_header h = {.payload_size = (uint32_t)size,
+                              .type = STREAM_BATCH,
+                              .stream = {1},
+                              .base_offset = r->next,
+                              .end_offset = r->next + 1};
+    (void)block_append(b, &h, payload, crc32c(0, payload, size));
+    mem_free(m, payload);
+    r->next++;
+    block_seal(b, 0);
+    wal_mirror_submit(r->mirror, b);
+}
+
+static void wait_confirmed(struct mirror_run *r, uint64_t count) {
+    while (r->confirmed < count && !r->failed) waitq_wait(&r->changed);
+}
+
+static void begin(struct mirror_run *r) {
+    list_init(&r->done);
+    waitq_init(&r->changed);
+    const char *why = NULL;
+    assert_int_equal(open_mirror(r), OK);
+    assert_int_equal(wal_mirror_format(r->mirror, "gen", (struct incarnation){5}, &why), OK);
+    r->durable = *wal_mirror_membership(r->mirror);
+    assert_int_equal(r->durable.count, 2);
+    assert_true(wal_mirror_start(r->mirror));
+}
+
+/* As after a crash: nothing is closed in order. */
+static void end(struct mirror_run *r) {
+    destroy(&r->done);
+    struct list left;
+    list_init(&left);
+    wal_mirror_abandon(r->mirror, &left);
+    destroy(&left);
+    wal_mirror_close(r->mirror, false);
+}
+
+static enum err read_record(void *ctx, const struct record_header *h, const uint8_t *payload) {
+    struct mirror_run *r = ctx;
+    if (r->read == 0) r->first_read = h->base_offset;
+    assert_int_equal(h->base_offset, r->first_read + r->read);
+    assert_int_equal(payload[0], h->base_offset & 0xff);
+    r->read++;
+    return OK;
+}
+
+/* What that device holds, if the durable membership names it: records below the result are there. */
+static bool device_has(struct mirror_run *r, unsigned d, uint64_t *end_offset) {
+    struct wal_options o = {.env = loop_current()->env, .path = paths[d], .read_only = true};
+    struct wal *w;
+    const char *why;
+    if (wal_open(&o, &w, &why) != OK) return false;
+    bool counts = false;
+    for (unsigned i = 0; i < r->durable.count; i++)
+        counts |= wal_superblock(w) && memcmp(wal_superblock(w)->wal_id, r->durable.ids[i], 16) == 0;
+    struct wal_found found;
+    r->read = 0;
+    if (counts) assert_int_equal(wal_replay(w, read_record, r, &found), OK);
+    if (counts) assert_false(found.damaged);
+    wal_close(w, false);
+    *end_offset = r->read ? r->first_read + r->read : 0;
+    return counts;
+}
+
+static void all_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    begin(r);
+    for (unsigned i = 0; i < 20; i++) submit_group(r);
+    wait_confirmed(r, 20);
+    assert_false(r->failed);
+    assert_int_equal(r->changes, 0);
+    end(r);
+    for (unsigned d = 0; d < 2; d++) {
+        uint64_t at = 0;
+        assert_true(device_has(r, d, &at));
+        assert_int_equal(at, 20);
+    }
+}
+
+static void in_world(fiber_fn *fn, struct mirror_run *r) {
+    struct sim_world *w = test_world(1);
+    r->node = sim_node_create(w, "node");
+    for (unsigned d = 0; d < 2; d++) {
+        r->devices[d] = sim_device_create(w, DEVICE_SIZE);
+        sim_device_attach(r->node, paths[d], r->devices[d]);
+    }
+    test_run(r->node, fn, r);
+    for (unsigned d = 0; d < 2; d++) sim_device_unref(r->devices[d]);
+    sim_world_destroy(w);
+}
+
+static void all_members_have_what_is_confirmed(void **state) {
+    (void)state;
+    struct mirror_run r = {0};
+    in_world(all_fiber, &r);
+}
+
+/* Trims all that is confirmed, as uploads do. */
+static void trim(struct mirror_run *r) {
+    uint64_t position = 0;
+    for (struct list *n; (n = list_pop_front(&r->done)) != NULL;) {
+        position = LIST_ENTRY(n, struct block, node)->wal_end;
+        block_destroy(LIST_ENTRY(n, struct block, node));
+    }
+    if (position > 0) wal_mirror_trim(r->mirror, position);
+}
+
+static void shrink_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    begin(r);
+    for (unsigned i = 0; i < STEPS_MAX; i++) {
+        if (i == r->fails_at) sim_device_detach(r->node, r->devices[1]);
+        submit_group(r);
+        if (i % 3 == 0) fiber_sleep_ns(NS_PER_MS / 2);
+    }
+    wait_confirmed(r, STEPS_MAX);
+    assert_false(r->failed);
+    assert_int_equal(r->durable.count, 1);
+    uint64_t at = 0;
+    assert_true(device_has(r, 0, &at)); /* the first is enough */
+    assert_int_equal(at, STEPS_MAX);
+    /* The other comes back, with what it had; it does not count before all that it lacks has been trimmed. */
+    sim_device_attach(r->node, paths[1], r->devices[1]);
+    fiber_sleep_ns(3 * NS_PER_S);
+    submit_group(r);
+    wait_confirmed(r, STEPS_MAX + 1);
+    assert_int_equal(r->durable.count, 1);
+    assert_false(device_has(r, 1, &at));
+    trim(r);
+    fiber_sleep_ns(3 * NS_PER_S);
+    assert_int_equal(r->durable.count, 2);
+    submit_group(r);
+    submit_group(r);
+    wait_confirmed(r, STEPS_MAX + 3);
+    end(r);
+    for (unsigned d = 0; d < 2; d++) {
+        assert_true(device_has(r, d, &at));
+        assert_int_equal(at, STEPS_MAX + 3);
+    }
+}
+
+static void a_lost_member_is_dropped_durably_and_comes_back(void **state) {
+    (void)state;
+    for (unsigned step = 0; step < STEPS_MAX; step++) {
+        struct mirror_run r = {.fails_at = step};
+        in_world(shrink_fiber, &r);
+    }
+}
+
+static void held_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    begin(r);
+    submit_group(r);
+    wait_confirmed(r, 1);
+    r->hold_change = true;
+    sim_device_detach(r->node, r->devices[1]);
+    submit_group(r);
+    fiber_sleep_ns(20 * NS_PER_S);
+    assert_int_equal(r->confirmed, 1); /* the store does not answer: the other may be the only one that is believed */
+    assert_true(r->changing);
+    r->hold_change = false;
+    wait_confirmed(r, 2);
+    end(r);
+}
+
+static void nothing_rests_on_a_membership_that_is_not_durable(void **state) {
+    (void)state;
+    struct mirror_run r = {0};
+    in_world(held_fiber, &r);
+}
+
+static void stop_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    begin(r);
+    for (unsigned i = 0; i < STEPS_MAX && !r->failed; i++) {
+        if (i == r->fails_at) sim_device_detach(r->node, r->devices[1]);
+        submit_group(r);
+        if (i % 3 == 0) fiber_sleep_ns(NS_PER_MS / 2);
+    }
+    while (!r->failed) waitq_wait(&r->changed);
+    assert_int_equal(r->changes, 0); /* what was confirmed is on both */
+    uint64_t at = 0, kept = r->confirmed;
+    assert_true(device_has(r, 0, &at));
+    assert_true(at >= kept);
+    destroy(&r->done);
+    /* All is in the ledger now; but one is not there. */
+    assert_int_equal(wal_mirror_restart(r->mirror), ERR_UNAVAILABLE);
+    assert_int_equal(r->durable.count, 0);
+    sim_device_attach(r->node, paths[1], r->devices[1]);
+    while (wal_mirror_restart(r->mirror) != OK) fiber_sleep_ns(NS_PER_S);
+    assert_int_equal(r->durable.count, 2);
+    r->failed = false;
+    uint64_t first = r->next;
+    submit_group(r);
+    wait_confirmed(r, kept + 1);
+    end(r);
+    for (unsigned d = 0; d < 2; d++) {
+        assert_true(device_has(r, d, &at));
+        assert_int_equal(r->first_read, first); /* nothing of before */
+        assert_int_equal(at, first + 1);
+    }
+}
+
+static void or_it_stops_until_all_are_there(void **state) {
+    (void)state;
+    for (unsigned step = 0; step < STEPS_MAX; step++) {
+        struct mirror_run r = {.fails_at = step, .stops = true};
+        in_world(stop_fiber, &r);
+    }
+}
+
+static void order_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    begin(r);
+    for (unsigned i = 0; i < 5; i++) submit_group(r);
+    wait_confirmed(r, 5);
+    trim(r);
+    wal_mirror_close(r->mirror, true);
+    for (unsigned d = 0; d < 2; d++) {
+        struct wal_options o = {.env = loop_current()->env, .path = paths[d], .read_only = true};
+        struct wal *w;
+        const char *why;
+        assert_int_equal(wal_open(&o, &w, &why), OK);
+        assert_true(wal_superblock(w)->closed);
+        wal_close(w, false);
+    }
+    assert_int_equal(open_mirror(r), OK);
+    struct mirror_run second = {.node = r->node};
+    assert_int_equal(open_mirror(&second), ERR_LOCKED); /* a mirror is locked as its members are */
+    wal_mirror_close(r->mirror, false);
+}
+
+static void it_closes_and_locks_as_its_members_do(void **state) {
+    (void)state;
+    struct mirror_run r = {0};
+    in_world(order_fiber, &r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_members_have_what_is_confirmed),
+        cmocka_unit_test(a_lost_member_is_dropped_durably_and_comes_back),
+        cmocka_unit_test(nothing_rests_on_a_membership_that_is_not_durable),
+        cmocka_unit_test(or_it_stops_until_all_are_there),
+        cmocka_unit_test(it_closes_and_locks_as_its_members_do),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
