@@ -734,6 +734,93 @@ static void try_bytes(const uint8_t *data, size_t size) {
     mem_free(&heap, exact);
 }
 
+/* Several ranges take the place of several. */
+static void test_replace_run(void **unused) {
+    (void)unused;
+    struct stream_state s;
+    with_ranges(&s);
+    struct state_range more[] = {range_of(20, 22, 1000), range_of(22, 25, 1001), range_of(25, 30, 1002)};
+    assert_int_equal(state_replace_run(&s, more, 3), OK);
+    assert_int_equal(s.range_count, 12);
+    for (uint32_t i = 1; i < s.range_count; i++) assert_true(s.ranges[i].first_offset == s.ranges[i - 1].end_offset);
+    assert_int_equal(state_range_find(&s, 24)->object.number, 1001);
+    assert_int_equal(state_range_find(&s, 99)->object.number, 9);
+    struct state_range fewer[] = {range_of(10, 28, 2000), range_of(28, 60, 2001)};
+    assert_int_equal(state_replace_run(&s, fewer, 2), OK);
+    assert_int_equal(s.range_count, 7);
+    fewer[1] = range_of(28, 65, 2002);
+    assert_int_equal(state_replace_run(&s, fewer, 2), ERR_STALE);
+    /* What a trim has taken away meanwhile is left out. */
+    state_apply_trim(&s, 35);
+    fewer[1] = range_of(28, 60, 2003);
+    assert_int_equal(state_replace_run(&s, fewer, 2), OK);
+    assert_int_equal(s.range_count, 5);
+    assert_int_equal(s.ranges[0].object.number, 2003);
+    state_deinit(&s);
+}
+
+/* Version 3: how far log compaction has come. */
+static void test_clean_offset(void **unused) {
+    (void)unused;
+    static const uint8_t clean[] = {3, 0, 10, 2, 7, 0, 0, 0, 0};
+    struct stream_state s, again;
+    state_init(&s, &heap);
+    s.end_offset = 10;
+    s.start_offset = 2;
+    s.clean_offset = 7;
+    struct buf out;
+    buf_init(&out, &heap);
+    state_encode(&s, &out);
+    assert_int_equal(out.size, sizeof(clean));
+    assert_memory_equal(out.data, clean, sizeof(clean));
+    struct reader r = reader_of(clean, sizeof(clean));
+    assert_int_equal(state_decode(&again, &heap, &r), OK);
+    assert_int_equal(again.clean_offset, 7);
+    state_deinit(&again);
+    uint8_t bad[sizeof(clean)];
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } wrong[] = {{4, 0}, {4, 11}, {1, 8}}; /* none at all; above the end; a flag that is none */
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        memcpy(bad, clean, sizeof(clean));
+        bad[wrong[i].at] = wrong[i].value;
+        r = reader_of(bad, sizeof(bad));
+        assert_int_equal(state_decode(&again, &heap, &r), ERR_CORRUPT);
+    }
+    /* With a table, too; and it only rises. */
+    uint8_t v2[sizeof(golden) + sizeof(golden_table)];
+    golden_v2(v2);
+    struct stream_state with_table, delta;
+    r = reader_of(v2, sizeof(v2));
+    assert_int_equal(state_decode(&with_table, &heap, &r), OK);
+    if (!with_table.delta) {
+        with_table.clean_offset = with_table.end_offset;
+        out.size = 0;
+        state_encode(&with_table, &out);
+        assert_true(out.data[0] == 3 && (out.data[1] & 4) != 0);
+        r = reader_of(out.data, out.size);
+        assert_int_equal(state_decode(&again, &heap, &r), OK);
+        assert_int_equal(state_table_count(again.table), state_table_count(with_table.table));
+        assert_int_equal(again.clean_offset, with_table.end_offset);
+        state_deinit(&again);
+    }
+    state_deinit(&with_table);
+    state_init_delta(&delta, &heap, 10);
+    delta.end_offset = 12;
+    assert_int_equal(state_merge(&s, &delta), OK);
+    assert_int_equal(s.clean_offset, 7);
+    delta.clean_offset = 5;
+    assert_int_equal(state_apply_cleaned(&s, &delta), OK);
+    assert_int_equal(s.clean_offset, 7);
+    delta.clean_offset = 12;
+    assert_int_equal(state_apply_cleaned(&s, &delta), OK);
+    assert_int_equal(s.clean_offset, 12);
+    state_deinit(&delta);
+    state_deinit(&s);
+    buf_deinit(&out);
+}
+
 static void test_bad_bytes(void **unused) {
     (void)unused;
     uint8_t bytes[sizeof(golden)];
@@ -804,6 +891,8 @@ int main(void) {
         cmocka_unit_test(test_monoid),
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_golden_table),
+        cmocka_unit_test(test_replace_run),
+        cmocka_unit_test(test_clean_offset),
         cmocka_unit_test(test_bad_table),
         cmocka_unit_test(test_table_of_batches),
         cmocka_unit_test(test_bad_bytes),
