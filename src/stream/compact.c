@@ -20,10 +20,10 @@
 #include "base/crc32c.h"
 #include "stream/streams_priv.h"
 
-#define READERS 4u                   /* GETs of a job at a time */
-#define RETRY_NS (10 * NS_PER_S)     /* after a failure: nothing here is urgent, and the store may be in trouble */
-#define NOTE_LOOK 128u               /* last ranges that an entry looks at */
-#define CHECK_STEP ((size_t)1 << 20) /* bytes that are checked between two pauses of the loop */
+#define READERS 4u                     /* GETs of a job at a time */
+#define RETRY_NS (10 * NS_PER_S)       /* after a failure: nothing here is urgent, and the store may be in trouble */
+#define NOTE_LOOK 128u                 /* last ranges that an entry looks at */
+#define CHECK_STEP ((size_t)512 << 10) /* bytes that are checked in one turn of the loop */
 
 /* ---- which ---- */
 
@@ -132,6 +132,7 @@ struct compaction {
     unsigned readers;
     struct waitq read_ended;
     enum err error; /* the first that is no range's own */
+    size_t checked; /* bytes since the loop's last turn */
     /* Of what is written. */
     bool has_object;
     struct object_id object;
@@ -287,7 +288,6 @@ static enum err add_range(struct compaction *k, struct replacement *t, const str
     if (e == OK && (r->block_count == 0 || blocks[0].first_offset != r->first_offset ||
                     blocks[r->block_count - 1].end_offset != r->end_offset))
         e = ERR_CORRUPT;
-    size_t checked = 0;
     for (uint32_t i = 0; i < r->block_count && e == OK; i++) {
         struct slice block = slice_sub(data, (size_t)blocks[i].position, blocks[i].size);
         if (crc32c(0, block.data, block.size) != blocks[i].crc) {
@@ -295,10 +295,10 @@ static enum err add_range(struct compaction *k, struct replacement *t, const str
             e = ERR_CORRUPT;
             break;
         }
-        checked += block.size;
+        k->checked += block.size;
         object_piece_add_block(&t->piece, block, &blocks[i]);
-        if (checked >= CHECK_STEP) {
-            checked = 0;
+        if (k->checked >= CHECK_STEP) {
+            k->checked = 0;
             fiber_yield();
         }
     }
@@ -486,6 +486,12 @@ out:
 
 /* ---- the fiber ---- */
 
+/* Of a worker thread: to give so much memory back takes the kernel tens of milliseconds. */
+static void spans_free(void *arg) {
+    struct compaction *k = arg;
+    for (size_t i = 0; i < k->span_count; i++) slice_unref(&k->spans[i].data);
+}
+
 static void job_deinit(struct compaction *k) {
     struct streams *s = k->s;
     for (size_t n = 0; n < k->count; n++) {
@@ -494,7 +500,7 @@ static void job_deinit(struct compaction *k) {
         object_piece_deinit(&k->items[n].piece);
         mem_free(s->mem, k->items[n].old);
     }
-    for (size_t i = 0; i < k->span_count; i++) slice_unref(&k->spans[i].data);
+    if (k->span_count > 0) env_offload(s->env, spans_free, k);
     mem_free(s->mem, k->items);
     mem_free(s->mem, k->spans);
     mem_free(s->mem, k->sources);

@@ -316,6 +316,9 @@ enum err object_head_decode(struct reader *r, struct object_head *out) {
     out->members = (struct wal_membership){0};
     if (version == HEAD_VERSION_MIRROR) {
         enum err e = members_decode(r, &out->members);
+        /* The place where other heads have their WAL is the first member's. */
+        bool same = out->members.count == 0 || !id || memcmp(id, out->members.ids[0], 16) == 0;
+        if (e == OK && !same) e = ERR_CORRUPT;
         if (e != OK) return e;
     }
     return r->failed ? ERR_TRUNCATED : OK;
