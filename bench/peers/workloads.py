@@ -76,7 +76,7 @@ GROUPS = (
 # Brokers that are another one with a difference, and brokers beside the two that this is about, with what they are measured with; every
 # other broker has all loads.
 VARIANTS = {
-    "oxbow-store-apart": ("a1", "a4", "p10", "p50", "p90", "same"),
+    "oxbow-store-apart": ("a4", "p50"),
     "oxbow-block": ("a4", "p50"),
 }
 BESIDE = {"tansu-sqlite": ("a1", "a4", "p50")}
