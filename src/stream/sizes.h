@@ -65,7 +65,7 @@
 #define COMPACT_HIGH_RANGES 8u
 #define COMPACT_RUN_MAX 64u               /* at most so many at once: GETs would become small */
 #define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
-#define COMPACT_GET_MAX (64u << 20)       /* of what lies side by side, in one GET, */
+#define COMPACT_GET_MAX (512u << 20)      /* of what lies side by side, in one GET, */
 #define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted */
 #define COMPACT_ENTRY_MAX (4u << 20)      /* less than this is in the entry itself; more has an object of its own */
 #define COMPACT_WITHIN_NS (60 * NS_PER_S) /* what can be merged is, within about that time, */
