@@ -1,7 +1,8 @@
 /* Object compaction. An upload holds a little of each of many streams; what a stream has would be in ever more objects,
  * a start and each quiet hour add small ones. So adjacent ranges of a stream become one, by tiers (sizes.h): each byte
- * is written again once for each tier, and any 128 adjacent ranges of a stream hold one that is large, or are soon
- * fewer.
+ * is written again once for each tier, and any 256 adjacent ranges of a stream hold one that is large, or are soon
+ * fewer. A run is always as long as its tier says, however many follow: so the runs of streams that are written to alike
+ * lie in the same objects.
  *
  * A job takes the runs of many streams, in the order of their ids, as much as it has memory for. Streams lie in objects
  * in that order, so what it reads is a large part of each object, in few GETs; what it writes is one object, with the
@@ -22,7 +23,7 @@
 
 #define READERS 4u                     /* GETs of a job at a time */
 #define RETRY_NS (10 * NS_PER_S)       /* after a failure: nothing here is urgent, and the store may be in trouble */
-#define NOTE_LOOK 128u                 /* last ranges that an entry looks at */
+#define NOTE_LOOK 256u                 /* last ranges that an entry looks at */
 #define CHECK_STEP ((size_t)512 << 10) /* bytes that are checked in one turn of the loop */
 
 /* ---- which ---- */
@@ -36,14 +37,9 @@ bool compact_find_run(const struct state_range *ranges, size_t count, uint64_t b
     for (size_t t = 0; t < ARRAY_LEN(tiers); from = tiers[t].below, t++) {
         struct compact_run run = {0};
         unsigned of_tier = 0;
-        for (size_t i = 0; i <= count; i++) {
-            uint64_t size = i < count ? ranges[i].size_bytes : UINT64_MAX;
-            bool fits = size < tiers[t].below;
-            if (of_tier >= tiers[t].ranges && (!fits || run.count == COMPACT_RUN_MAX || run.bytes + size > budget)) {
-                *out = run;
-                return true;
-            }
-            if (!fits) {
+        for (size_t i = 0; i < count; i++) {
+            uint64_t size = ranges[i].size_bytes;
+            if (size >= tiers[t].below) {
                 run = (struct compact_run){.first = i + 1};
                 of_tier = 0;
                 continue;
@@ -51,10 +47,14 @@ bool compact_find_run(const struct state_range *ranges, size_t count, uint64_t b
             run.count++;
             run.bytes += size;
             of_tier += size >= from;
-            for (; run.count > COMPACT_RUN_MAX || run.bytes > budget; run.first++, run.count--) {
+            for (; run.bytes > budget; run.first++, run.count--) {
                 uint64_t gone = ranges[run.first].size_bytes;
                 run.bytes -= gone;
                 of_tier -= gone >= from;
+            }
+            if (of_tier == tiers[t].ranges) {
+                *out = run;
+                return true;
             }
         }
     }

@@ -19,7 +19,6 @@
 #define COMPACT_LOW_RANGES 4u
 #define COMPACT_HIGH_BELOW (24u << 10)
 #define COMPACT_HIGH_RANGES 3u
-#define COMPACT_RUN_MAX 7u
 #define COMPACT_BYTES_MIN (80u << 10)
 #define COMPACT_GET_MAX (30u << 10)
 #define COMPACT_GAP (1u << 10)
@@ -60,10 +59,9 @@
 /* Compaction: ranges below so many bytes are of the low tier, others below so many of the high one; once a stream has so
  * many of one tier, with nothing larger between them, they become one. */
 #define COMPACT_LOW_BELOW (1u << 20)
-#define COMPACT_LOW_RANGES 16u
+#define COMPACT_LOW_RANGES 32u
 #define COMPACT_HIGH_BELOW (16u << 20)
 #define COMPACT_HIGH_RANGES 8u
-#define COMPACT_RUN_MAX 64u               /* at most so many at once: GETs would become small */
 #define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
 #define COMPACT_GET_MAX (512u << 20)      /* of what lies side by side, in one GET, */
 #define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted */

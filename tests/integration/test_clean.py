@@ -209,7 +209,7 @@ def test_committed_offsets_are_compacted(brokers):
     harness.eventually(lambda: compacted_to(broker, "__consumer_offsets") > 100, 60)
     assert c.committed([confluent_kafka.TopicPartition("t", 0)], 30)[0].offset == 399
     c.close()
-    assert len(read(broker.address, "__consumer_offsets")) < 200
+    harness.eventually(lambda: len(read(broker.address, "__consumer_offsets")) < 200, 60)
     broker.restart(kill=True)
     c = confluent_kafka.Consumer({"bootstrap.servers": broker.address, "group.id": "g"})
     assert c.committed([confluent_kafka.TopicPartition("t", 0)], 30)[0].offset == 399

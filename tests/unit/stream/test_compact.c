@@ -40,30 +40,28 @@ static void finds_none(size_t count) {
 static void small_ones_are_taken_once_there_are_enough(void **state) {
     (void)state;
     finds_none(0);
-    finds_none(fill(0, 15, KIB));
-    finds(fill(0, 16, KIB), 0, 16);
-    finds(fill(0, 40, KIB), 0, 40); /* all that follow, too */
-    finds(fill(0, 100, KIB), 0, COMPACT_RUN_MAX);
+    finds_none(fill(0, 31, KIB));
+    finds(fill(0, 32, KIB), 0, 32);
+    finds(fill(0, 100, KIB), 0, 32); /* so many, however many follow */
     /* Behind a large one; and one that is large ends a run. */
-    size_t n = fill(fill(0, 3, 20 * MIB), 20, KIB);
-    finds(n, 3, 20);
-    n = fill(n, 1, 16 * MIB);
-    finds(fill(n, 30, KIB), 3, 20);
-    n = fill(fill(0, 15, KIB), 1, 16 * MIB);
-    finds_none(fill(n, 15, KIB));
+    size_t n = fill(fill(0, 3, 20 * MIB), 40, KIB);
+    finds(n, 3, 32);
+    n = fill(fill(0, 31, KIB), 1, 16 * MIB);
+    finds_none(fill(n, 31, KIB));
 }
 
 static void tiers_do_not_mix(void **state) {
     (void)state;
     /* One of the second tier and many of the first: it would be written again with each few that come. */
     size_t n = fill(0, 1, 10 * MIB);
-    finds_none(fill(n, 15, 100 * KIB));
-    finds(fill(n, 16, 100 * KIB), 1, 16);
+    finds_none(fill(n, 31, 100 * KIB));
+    finds(fill(n, 32, 100 * KIB), 1, 32);
     /* Enough of the second tier: what is small between them goes along. */
+    finds(fill(0, 30, 2 * MIB), 0, 8);
     n = fill(fill(fill(0, 4, 5 * MIB), 7, KIB), 4, 5 * MIB);
     finds(n, 0, 15);
     /* The lowest tier first. */
-    finds(fill(n, 16, KIB), 15, 16);
+    finds(fill(n, 32, KIB), 15, 32);
 }
 
 static void a_run_fits_into_memory(void **state) {
@@ -101,7 +99,7 @@ static void what_a_stream_has_stays_few(void **state) {
         if (n > most) most = n;
         assert_true(n < ARRAY_LEN(ranges));
     }
-    assert_true(most <= total / (16 * MIB) + 128);
+    assert_true(most <= total / (16 * MIB) + 256);
     assert_true(written <= 3 * total);
 }
 

@@ -761,8 +761,8 @@ static void small_ranges_are_merged_and_old_checkpoints_go(void **state) {
     sim_world_destroy(t.world);
 }
 
-/* While the store could not be read, many small ranges came together: they are merged in one go, each read once, though
- * nothing is uploaded any more. */
+/* While the store could not be read, many small ranges came together: they are merged, each read once, though nothing is
+ * uploaded any more. */
 static void many_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
@@ -779,11 +779,11 @@ static void many_fiber(void *arg) {
     uint64_t before = atomic_load(gets);
     fiber_sleep_ns(120 * NS_PER_S); /* what is under way fails first */
     uint64_t reads = atomic_load(gets) - before;
-    assert_true(reads >= 90 && reads <= 91);
+    assert_true(reads >= 64 && reads <= 65); /* two runs; what is left is too few */
     read_all(&e, 1, 0);
     stop(&e);
 }
-static void many_small_ranges_are_merged_in_one_go(void **state) {
+static void many_small_ranges_are_merged_each_once(void **state) {
     (void)state;
     struct test t = test_begin();
     test_run(t.node, many_fiber, &t);
@@ -975,7 +975,7 @@ int main(void) {
         cmocka_unit_test(one_start_alone_begins_a_shared_device),
         cmocka_unit_test(restarts_leave_a_bounded_number_of_objects),
         cmocka_unit_test(small_ranges_are_merged_and_old_checkpoints_go),
-        cmocka_unit_test(many_small_ranges_are_merged_in_one_go),
+        cmocka_unit_test(many_small_ranges_are_merged_each_once),
         cmocka_unit_test(dropped_streams_free_their_objects),
         cmocka_unit_test(without_a_wal_the_ledger_acknowledges),
         cmocka_unit_test(a_stop_without_a_store_survives_late_writes),
