@@ -216,6 +216,15 @@ static int by_place(const void *a, const void *b, void *ctx) {
     return x->position < y->position ? -1 : x->position > y->position;
 }
 
+/* One GET, where what is read in vain is little, or no more than what is wanted: the runs of some streams end an object
+ * later than those of their neighbours. */
+static bool joins(const struct span *x, uint64_t position) {
+    uint64_t end = x->position + x->size;
+    if (position < end) return false;
+    uint64_t gap = position - end;
+    return gap <= COMPACT_GAP || (gap <= COMPACT_GAP_MAX && gap <= x->size);
+}
+
 static void plan(struct compaction *k) {
     struct mem *m = k->s->mem;
     for (size_t i = 0; i < k->count; i++) k->source_count += k->items[i].old_count;
@@ -229,8 +238,8 @@ static void plan(struct compaction *k) {
         const struct state_range *r = source_range(k, &k->sources[i]);
         struct span *last = k->span_count > 0 ? &k->spans[k->span_count - 1] : NULL;
         uint64_t end = r->position + r->size_bytes;
-        if (last && object_id_equal(last->object, r->object) && r->position >= last->position + last->size &&
-            r->position - (last->position + last->size) <= COMPACT_GAP && end - last->position <= COMPACT_GET_MAX) {
+        if (last && object_id_equal(last->object, r->object) && joins(last, r->position) &&
+            end - last->position <= COMPACT_GET_MAX) {
             last->size = end - last->position;
         } else {
             k->spans = mem_grow(m, k->spans, k->span_count, &k->span_capacity, sizeof(*k->spans));
@@ -519,6 +528,8 @@ static enum err job_run(struct compaction *k) {
     enum err e = k->has_object && !env_mutant(k->s->env, MUTANT_MERGED_LATE) ? put_object(k) : OK;
     if (e == OK) e = write_entry(k);
     if (e == OK && k->has_object && env_mutant(k->s->env, MUTANT_MERGED_LATE)) e = put_object(k);
+    /* No entry names it, and none will. */
+    if (e != OK && k->has_object) object_uses_check(&k->s->uses, object_uses_add(&k->s->uses, k->object));
     if (e != OK) return e;
     metric_add(k->s->env->metrics, M_MERGED_BYTES, 0, k->bytes);
     log_debug(k->s->env->log, "ranges merged",
@@ -532,6 +543,7 @@ static void compact(void *arg) {
     struct compaction k = {.s = s};
     slices_init(&k.body, s->mem);
     enum err e = job_run(&k);
+    if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
     if (e != OK && e != ERR_NOT_FOUND && e != ERR_CANCELLED && !s->fenced) {
         log_warn(s->env->log, "small ranges were not merged", "error=%s retry_s=%d", err_name(e),
                  (int)(RETRY_NS / NS_PER_S));

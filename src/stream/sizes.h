@@ -22,6 +22,7 @@
 #define COMPACT_BYTES_MIN (80u << 10)
 #define COMPACT_GET_MAX (30u << 10)
 #define COMPACT_GAP (1u << 10)
+#define COMPACT_GAP_MAX (6u << 10)
 #define COMPACT_ENTRY_MAX (20u << 10)
 #define COMPACT_WITHIN_NS (2 * NS_PER_S)
 #define COMPACT_RATE_MIN (64u << 10)
@@ -64,7 +65,8 @@
 #define COMPACT_HIGH_RANGES 8u
 #define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
 #define COMPACT_GET_MAX (512u << 20)      /* of what lies side by side, in one GET, */
-#define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted */
+#define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted, */
+#define COMPACT_GAP_MAX (8u << 20)        /* or than this and than what is wanted before it */
 #define COMPACT_ENTRY_MAX (4u << 20)      /* less than this is in the entry itself; more has an object of its own */
 #define COMPACT_WITHIN_NS (60 * NS_PER_S) /* what can be merged is, within about that time, */
 #define COMPACT_RATE_MIN (4u << 20)       /* or at so many bytes a second, if that is sooner */

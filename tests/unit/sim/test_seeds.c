@@ -26,6 +26,7 @@ static const struct {
      "the checker took a commit by name, made after its topic was made anew, for a promise about the new one"},
     {"broker", 4894979654, "the checker took a deletion of offsets for one that no commit had overlapped"},
     {"rivals", 600011298, "the workload had room for 32 dead brokers, and looked at more"},
+    {"rivals", 525, "the merging of an overtaken broker met the fence and went on, each time with an object more"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
 };
 
