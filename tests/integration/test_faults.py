@@ -76,7 +76,7 @@ def through(b, break_it, mend_it, seconds=4, words=()):
     t.run(seconds)
     assert b.alive(), b.log()[-3000:]
     failing = metrics(b)
-    assert failing["oxbow_store_failing", None] == 1 or failing["oxbow_wal_failed", None] == 1
+    assert failing["oxbow_store_failing", None] >= 1 or failing["oxbow_wal_failed", None] == 1  # a log, and perhaps compaction
     told = [x for x in b.log().splitlines() if "level=error" in x or "level=warn" in x]
     assert 1 <= len(told) <= 20, f"{len(told)} lines:\n" + "\n".join(told[:30])
     assert any(all(w in line for w in words) for line in told), told
