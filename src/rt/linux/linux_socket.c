@@ -27,9 +27,9 @@
 #define SEND_PIECES_MAX 64u    /* well below IOV_MAX */
 #define RECEIVE_ROUNDS_MAX 16u /* then the others' turn */
 /* So much is sent to one socket at once, for the kernel copies it meanwhile and a socket takes some megabytes; */
-#define SEND_TURN_BYTES ((size_t)256 << 10)
+#define SEND_TURN_BYTES ((size_t)1024 << 10)
 /* and so much to all in one turn of the loop, in turns, before others are heard again. */
-#define LOOP_TURN_BYTES ((size_t)512 << 10)
+#define LOOP_TURN_BYTES ((size_t)4096 << 10)
 #define SMALL_SEND_BYTES ((size_t)64 << 10) /* goes before what is much: an answer to who reads at the tail */
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
