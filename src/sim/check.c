@@ -328,8 +328,10 @@ void check_config_told(struct check *k, struct check_topic *t, enum check_config
         later(&c->open_inc, known_or_ever(inc));
         if (value && c->open_count < CHECK_OPENS_MAX)
             (void)snprintf(c->opens[c->open_count++], CHECK_VALUE_SIZE, "%s", value);
-        else
+        else if (value)
             c->known = false;
+        else
+            c->open_reset = true;
     }
     if (o != CHECK_DONE || inc == 0) return;
     k->run->acked++;
@@ -344,12 +346,17 @@ void check_config_seen(struct check *k, struct check_topic *t, enum check_config
     if (inc == 0 || inc < c->inc || !check_certain(t) || t->there_at >= asked) return;
     bool fits = !c->known || strcmp(value, c->value) == 0 || t->name->loose_change != 0;
     for (unsigned i = 0; i < c->open_count; i++) fits |= strcmp(value, c->opens[i]) == 0;
+    if (!fits && c->open_reset && c->reset[0] == '\0') (void)snprintf(c->reset, sizeof(c->reset), "%s", value);
+    if (c->open_reset) fits |= strcmp(value, c->reset) == 0;
     if (!fits)
         FAIL(k, t->name, "%s: %s is %s, and was set to %s", t->name->name, check_config_name(key), value, c->value);
     c->known = true;
     c->inc = inc;
     (void)snprintf(c->value, sizeof(c->value), "%s", value);
-    if (inc > c->open_inc) c->open_count = 0;
+    if (inc > c->open_inc) {
+        c->open_count = 0;
+        c->open_reset = false;
+    }
     k->run->ops++;
 }
 

@@ -44,6 +44,9 @@ struct check_config {
     char opens[CHECK_OPENS_MAX][CHECK_VALUE_SIZE]; /* asked for, with an unknown outcome */
     unsigned open_count;
     uint64_t open_inc;
+    /* Nobody heard the end of a reset: what it leads to, always the same, may show until somebody above open_inc is asked. */
+    bool open_reset;
+    char reset[CHECK_VALUE_SIZE]; /* "": not known yet */
 };
 
 /* One topic, from its creation to its deletion. */
@@ -70,7 +73,7 @@ struct check_name {
     int32_t partitions;
     int64_t retention_ms, retention_bytes;
     bool append_time; /* message.timestamp.type=LogAppendTime */
-    bool busy; /* an administrator is at work on it: one at a time */
+    bool busy;        /* an administrator is at work on it: one at a time */
     struct check_topic **topics;
     size_t topic_count, topic_capacity;
     /* Until when requests that name it, and whose outcome is not known, may still be carried out: by the latest

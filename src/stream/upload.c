@@ -1,7 +1,8 @@
 /* The log side, second part: from blocks to ledger entries. An upload takes blocks of one queue, in their order, sorts
  * their records by stream, and makes one entry: sections with the deltas of their own batches in its head, the pieces
- * in its body (or, when they are too large for one, in an object of their own). Once the entry and all before it are durable, the
- * committed states move, the WAL is trimmed, the shards hear of it; what the ledger confirms is acknowledged.
+ * in its body (or, when they are too large for one, in an object of their own). Once the entry and all before it are
+ * durable, the committed states move, the WAL is trimmed, the shards hear of it; what the ledger confirms is
+ * acknowledged.
  *
  * Entries overlap. What an entry says of a stream begins where the entries before it end, durable or not; so they are
  * numbered in the order in which their records were taken (tickets: one whose data objects are slow lets the others
