@@ -66,6 +66,8 @@ X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
   "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
 X(MERGED_LATE, "merged-late", "streams", "an entry replaces ranges before the object with the new ones is there")
+X(POOR_DROPS, "poor-drops", "streams",
+  "objects of which little is needed are rewritten without one stream's part, and deleted")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")

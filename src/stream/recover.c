@@ -261,8 +261,9 @@ static enum err replay_rings(struct recovery *r, const char **why) {
     if (worst != OK) return worst;
     enum err missing = s->mirror ? wal_mirror_missing(s->mirror) : OK;
     if (missing != OK) {
-        *why = "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
-               "needed, for these records are not in the object store";
+        *why =
+            "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
+            "needed, for these records are not in the object store";
         return missing;
     }
     *why =
