@@ -28,7 +28,7 @@
 #define CHECK_STEP ((size_t)512 << 10) /* bytes that are checked in one turn of the loop */
 
 /* Half of a byte's time is for reading it, half for writing it. */
-static void pace(struct compaction *k, uint64_t bytes) {
+void compact_pace(struct compaction *k, uint64_t bytes) {
     struct streams *s = k->s;
     uint64_t now_ns = env_now_ns(s->env), at_ns = s->compact_free_ns > now_ns ? s->compact_free_ns : now_ns;
     s->compact_free_ns = at_ns + (uint64_t)((double)bytes / 2 / (double)k->rate * (double)NS_PER_S);
@@ -64,8 +64,7 @@ static void plan(struct compaction *k) {
     }
 }
 
-/* What is wrong with the object, for ever, and not with the store now. */
-static bool is_lost(enum err e) {
+bool compact_is_lost(enum err e) {
     return e == ERR_NOT_FOUND || e == ERR_CORRUPT || e == ERR_TRUNCATED || e == ERR_VERSION;
 }
 
@@ -74,7 +73,7 @@ static void reader(void *arg) {
     struct streams *s = k->s;
     while (k->next_span < k->span_count && k->error == OK) {
         struct span *x = &k->spans[k->next_span++];
-        pace(k, x->at.size);
+        compact_pace(k, x->at.size);
         if (s->closing || s->fenced) {
             k->error = ERR_CANCELLED;
             break;
@@ -83,7 +82,7 @@ static void reader(void *arg) {
         object_key(key, s->generation, x->at.object);
         x->error = store_get(s->store, key, x->at.position, (size_t)x->at.size, STORE_FOR_COMPACTION, &x->data);
         if (x->error == OK && x->data.size != x->at.size) x->error = ERR_TRUNCATED;
-        if (x->error != OK && !is_lost(x->error) && k->error == OK) k->error = x->error;
+        if (x->error != OK && !compact_is_lost(x->error) && k->error == OK) k->error = x->error;
     }
     k->readers--;
     waitq_wake_all(&k->read_ended);
@@ -136,8 +135,7 @@ static bool still_has(const struct streams *s, const struct compact_item *t, con
     return c && c->epoch == t->epoch && r->end_offset > c->state.start_offset;
 }
 
-/* Suspends. */
-static void unreadable(struct compaction *k, struct compact_item *t, const struct state_range *r, enum err e) {
+void compact_unreadable(struct compaction *k, struct compact_item *t, const struct state_range *r, enum err e) {
     struct streams *s = k->s;
     t->failed = true;
     if (!still_has(s, t, r)) return;
@@ -169,7 +167,7 @@ static void put_together(struct compaction *k) {
         struct compact_item *t = &k->items[x->item];
         if (t->failed) continue;
         enum err e = add_range(k, t, &t->old[x->old], &k->spans[x->span]);
-        if (e != OK) unreadable(k, t, &t->old[x->old], e);
+        if (e != OK) compact_unreadable(k, t, &t->old[x->old], e);
     }
     if (k->s->closing && k->error == OK) k->error = ERR_CANCELLED;
     uint64_t bytes = 0;
@@ -218,7 +216,7 @@ static enum err put_object(struct compaction *k) {
     struct slice *data = mem_alloc(s->mem, (k->body.count + 1) * sizeof(*data));
     data[0] = slice_borrow(header, sizeof(header));
     memcpy(data + 1, k->body.items, k->body.count * sizeof(*data));
-    pace(k, k->body.size_bytes);
+    compact_pace(k, k->body.size_bytes);
     enum err e = upload_put_object(s, k->object, data, k->body.count + 1, STORE_FOR_COMPACTION);
     mem_free(s->mem, data);
     return e;
@@ -276,26 +274,45 @@ static void delete_poor(struct compaction *k) {
     }
 }
 
-static enum err job_run(struct compaction *k) {
-    if (!compact_choose_poor(k)) compact_choose_runs(k);
-    if (k->count == 0) return ERR_NOT_FOUND;
-    uint64_t begun_ns = env_now_ns(k->s->env);
+static enum err rewrite(struct compaction *k) {
     plan(k);
     read_spans(k);
     if (k->error == OK) put_together(k);
-    if (k->error != OK) return k->error;
-    if (k->body.size_bytes == 0) return OK; /* nothing that can be read, or is still there */
-    enum err e = k->has_object && !env_mutant(k->s->env, MUTANT_MERGED_LATE) ? put_object(k) : OK;
-    if (e == OK) e = write_entry(k);
-    if (e == OK && k->has_object && env_mutant(k->s->env, MUTANT_MERGED_LATE)) e = put_object(k);
+    if (k->error != OK || k->body.size_bytes == 0) return k->error; /* nothing can be read, or is still there */
+    return k->has_object && !env_mutant(k->s->env, MUTANT_MERGED_LATE) ? put_object(k) : OK;
+}
+
+static bool all_failed(const struct compaction *k) {
+    for (size_t i = 0; i < k->count; i++) {
+        if (!k->items[i].failed) return false;
+    }
+    return true;
+}
+
+static void choose(struct compaction *k) {
+    if (!compact_choose_poor(k) && !compact_choose_large(k)) compact_choose_runs(k);
+}
+
+static enum err job_run(struct compaction *k) {
+    choose(k);
+    if (k->count == 0) return ERR_NOT_FOUND;
+    uint64_t begun_ns = env_now_ns(k->s->env);
+    enum err e = k->compose ? compact_compose(k) : rewrite(k);
+    bool none = e == OK && all_failed(k);
+    if (e == OK && !none) e = write_entry(k);
+    if (e == OK && !none && k->has_object && env_mutant(k->s->env, MUTANT_MERGED_LATE)) e = put_object(k);
     /* No entry names it, and none will. */
-    if (e != OK && k->has_object) object_uses_check(&k->s->uses, object_uses_add(&k->s->uses, k->object));
-    if (e != OK) return e;
+    if ((e != OK || none) && k->has_object) object_uses_check(&k->s->uses, object_uses_add(&k->s->uses, k->object));
+    if (e != OK || none) return e;
     if (env_mutant(k->s->env, MUTANT_POOR_DROPS)) delete_poor(k);
     metric_add(k->s->env->metrics, M_MERGED_BYTES, 0, k->bytes);
-    log_debug(k->s->env->log, k->poor ? "poor objects rewritten" : "ranges merged",
-              "streams=%zu ranges=%zu bytes=%" PRIu64 " gets=%zu took_ms=%d rate=%" PRIu64, k->count, k->source_count,
-              k->bytes, k->span_count, (int)((env_now_ns(k->s->env) - begun_ns) / NS_PER_MS), k->rate);
+    log_debug(k->s->env->log,
+              k->compose ? "a large object composed"
+              : k->poor  ? "poor objects rewritten"
+                         : "ranges merged",
+              "streams=%zu ranges=%zu bytes=%" PRIu64 " gets=%zu took_ms=%d rate=%" PRIu64, k->count,
+              k->compose ? k->items[0].old_count : k->source_count, k->bytes, k->span_count,
+              (int)((env_now_ns(k->s->env) - begun_ns) / NS_PER_MS), k->rate);
     return OK;
 }
 

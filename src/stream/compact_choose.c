@@ -14,6 +14,13 @@
  * objects than those, and one for each COMPACT_SMALL_BELOW bytes. What a sparse object costs is less than a third of what
  * has gone of it, so all of them cost less than a third of what was ever written.
  *
+ * Large ranges. A stream that lives for years has ever more of them, each some sixty bytes of memory, twice, and some
+ * twenty in each checkpoint that has its state. So of those that are older than the last COMPACT_LARGE_RANGES, runs of
+ * about COMPACT_HUGE_BYTES become one, put together by the store where it can do that: that costs a copy and a GET for
+ * each range, and no byte passes through here. Where it cannot, they are read and written, as much as there is memory for.
+ * Hence a stream has at most about COMPACT_LARGE_RANGES, and as many as COMPACT_LARGE_RUN for each COMPACT_HUGE_BYTES / 2
+ * of what is older; in the rule one for each COMPACT_HUGE_BYTES.
+ *
  * To find poor objects is to look at all objects, and to find what is in them, at all streams, as a checkpoint does: once
  * in COMPACT_WITHIN_NS at most, and only if there have been entries since. */
 #include <stdlib.h>
@@ -289,6 +296,7 @@ bool compact_choose_poor(struct compaction *k) {
     uint64_t now_ns = env_now_ns(s->env);
     if (now_ns < s->poor_look_ns) return false;
     s->poor_look_ns = now_ns + COMPACT_WITHIN_NS;
+    k->looked = true;
     struct poor_list l = {0};
     struct part_list parts = {0};
     poor_find(s, &l);
@@ -302,4 +310,53 @@ bool compact_choose_poor(struct compaction *k) {
     k->poor = k->count > 0;
     if (k->poor) set_rate(k, k->bytes);
     return k->poor;
+}
+
+/* ---- large ranges ---- */
+
+/* The oldest ones that are to become one. huge: what that has about. */
+static bool large_run(const struct ledger_stream *c, uint64_t huge, struct compact_run *out) {
+    struct compact_run run = {0};
+    if (c->state.range_count <= COMPACT_LARGE_RANGES) return false;
+    size_t count = c->state.range_count - COMPACT_LARGE_RANGES;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t size = c->state.ranges[i].size_bytes;
+        bool is_huge = size >= huge / 2;
+        if (run.count >= COMPACT_LARGE_RUN && (is_huge || run.bytes + size > huge)) {
+            *out = run;
+            return true;
+        }
+        if (is_huge || run.bytes + size > huge) run = (struct compact_run){.first = is_huge ? i + 1 : i};
+        if (is_huge) continue;
+        run.count++;
+        run.bytes += size;
+    }
+    return false;
+}
+
+/* Parts of less than what is large are too small for stores. */
+static bool can_compose(const struct streams *s, const struct ledger_stream *c, const struct compact_run *run) {
+    bool can = !s->no_compose;
+    for (size_t i = 0; i < run->count && can; i++)
+        can = c->state.ranges[run->first + i].size_bytes >= COMPACT_HIGH_BELOW;
+    return can;
+}
+
+bool compact_choose_large(struct compaction *k) {
+    struct streams *s = k->s;
+    size_t cursor = 0;
+    struct ledger_stream *c;
+    if (!k->looked) return false;
+    uint64_t budget = s->options.compact_bytes < COMPACT_HUGE_BYTES ? s->options.compact_bytes : COMPACT_HUGE_BYTES;
+    while ((c = map64_next(&s->image.streams, &cursor, NULL)) != NULL) {
+        struct compact_run run;
+        if (!can_merge(c) || c->replacing) continue;
+        k->compose = large_run(c, COMPACT_HUGE_BYTES, &run) && can_compose(s, c, &run);
+        if (!k->compose && !large_run(c, budget, &run)) continue;
+        take(k, c, &run);
+        set_rate(k, run.bytes);
+        s->poor_look_ns = env_now_ns(s->env) + NS_PER_S; /* there may be more; others come between */
+        return true;
+    }
+    return false;
 }

@@ -33,7 +33,9 @@ struct source {
 
 struct compaction {
     struct streams *s;
+    bool looked;                /* it was time to look at all there is */
     bool poor;                  /* it empties poor objects */
+    bool compose;               /* one run, which the store puts together itself */
     struct compact_item *items; /* as they are written */
     size_t count, capacity;
     uint64_t bytes, rate; /* of input; a second */
@@ -56,6 +58,17 @@ struct compaction {
 void compact_choose_runs(struct compaction *k);
 /* False: there are none, or it is not time to look yet. */
 bool compact_choose_poor(struct compaction *k);
+/* The same: a stream has more large ranges than it should have. */
+bool compact_choose_large(struct compaction *k);
 bool compact_has_run(struct streams *s);
+
+/* Suspends until so many bytes may be read or written. */
+void compact_pace(struct compaction *k, uint64_t bytes);
+/* What is wrong with the object, for ever, and not with the store now. */
+bool compact_is_lost(enum err e);
+/* The item fails. k->error: another broker has overtaken us. Suspends. */
+void compact_unreadable(struct compaction *k, struct compact_item *t, const struct state_range *r, enum err e);
+/* Puts the new object of the one item together; it has failed if the store does not do that. Suspends. */
+enum err compact_compose(struct compaction *k) WARN_UNUSED;
 
 #endif

@@ -21,6 +21,9 @@
 #define COMPACT_HIGH_RANGES 3u
 #define COMPACT_SECTIONS_MAX 5u
 #define COMPACT_LOOK_MAX 8u
+#define COMPACT_LARGE_RANGES 6u
+#define COMPACT_LARGE_RUN 3u
+#define COMPACT_HUGE_BYTES (128u << 10)
 #define COMPACT_SMALL_BELOW (4u << 10)
 #define COMPACT_SMALL_OBJECTS 6u
 #define COMPACT_DEAD_MIN (16u << 10)
@@ -71,6 +74,9 @@
 #define COMPACT_HIGH_RANGES 8u
 #define COMPACT_SECTIONS_MAX 8192u           /* streams in one job */
 #define COMPACT_LOOK_MAX 16384u              /* streams with half a run that a job looks at */
+#define COMPACT_LARGE_RANGES 1024u           /* of a stream; of older ones, */
+#define COMPACT_LARGE_RUN 8u                 /* so many or more become one, */
+#define COMPACT_HUGE_BYTES (1u << 30)        /* of about that size */
 #define COMPACT_SMALL_BELOW (1u << 20)       /* objects below that size are emptied */
 #define COMPACT_SMALL_OBJECTS 64u            /* once there are so many; */
 #define COMPACT_DEAD_MIN (16u << 20)         /* sparse ones once so much of them is not needed, */

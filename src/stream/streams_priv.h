@@ -205,6 +205,7 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
+    bool no_compose; /* the store does not put objects together */
     struct list crowded;   /* ledger streams that may have ranges to merge: all that have are in it, once started; */
     struct list nearly;    /* and those with half as many, which go along with others (compact_choose.c) */
     uint64_t poor_look_ns; /* when objects that are not worth keeping are looked for again, at the earliest */
