@@ -377,7 +377,8 @@ static void dir_close(struct store *s) {
     dir_free(d);
 }
 
-static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete, dir_close, dir_compose};
+static const struct store_ops dir_ops = {
+    .put = dir_put, .get = dir_get, .list = dir_list, .del = dir_delete, .close = dir_close, .compose = dir_compose};
 
 /* --- For looking only. */
 
@@ -398,8 +399,12 @@ static enum err compose_refused(struct store *s, const char *key, const struct s
     return ERR_READ_ONLY;
 }
 
-static const struct store_ops dir_read_only_ops = {put_refused,    dir_get,   dir_list,
-                                                   delete_refused, dir_close, compose_refused};
+static const struct store_ops dir_read_only_ops = {.put = put_refused,
+                                                   .get = dir_get,
+                                                   .list = dir_list,
+                                                   .del = delete_refused,
+                                                   .close = dir_close,
+                                                   .compose = compose_refused};
 
 static void open_read_only_run(void *arg) {
     struct open_job *j = arg;

@@ -459,6 +459,24 @@ def test_idle_asks_for_nothing(tried, asked):
     tried(asked)
 
 
+# --- The store without a broker: what the broker's use of it does not show exactly.
+
+def store_by_itself(server, lists_uploads):
+    bucket = server.bucket()
+    for key in ("gen/a", "gen/b", "other/c"):
+        server.client.request("POST", f"/{bucket}/{PREFIX}/{key}", {"uploads": ""})
+    env = {**os.environ, **KEYS, "OXBOW_S3_ENDPOINT": server.endpoint, "OXBOW_S3_BUCKET": bucket, "OXBOW_S3_REGION": server.region}
+    program = os.path.join(os.path.dirname(harness.OXBOW), "tests", "store_by_itself")
+    _, out, err = harness.run([program], 120, env={**env, **({"OXBOW_S3_LISTS_UPLOADS": "1"} if lists_uploads else {})})
+    print(out, err)
+    if lists_uploads:
+        assert len(server.client.uploads(bucket)) == 1, "what is another's stays"
+
+
+def test_the_store_by_itself(rgw):
+    store_by_itself(rgw, lists_uploads=True)
+
+
 # --- What is set up wrongly.
 
 def refused(b, *words, seconds=60):
