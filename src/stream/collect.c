@@ -12,7 +12,7 @@ static bool deletable(const struct streams *s, const struct object_use *use) {
     if (use->ranges > 0 || use->pins > 0) return false;
     /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are
      * log, and their objects in use. From then on nobody does, and their creators find the fences. */
-    if (use->id.creator.v != s->options.incarnation.v) return s->started;
+    if (use->id.creator.v != s->options.incarnation.v) return s->started || env_mutant(s->env, MUTANT_FREE_UNCOMMITTED);
     if (use->id.kind == OBJECT_DATA || env_mutant(s->env, MUTANT_DELETE_LOG)) return true;
     uint64_t below = objlog_deletable_below(s->log);
     return use->id.number < below && use->not_before <= below;
@@ -140,7 +140,7 @@ static enum err sweep_page(struct sweep *w, const struct store_listing *page) {
     for (size_t i = 0; i <= page->count && e == OK; i++) {
         struct object_id id = {.creator = {0}};
         bool ours = i < page->count && object_key_parse(page->items[i].key, s->generation, &id) &&
-                    id.creator.v < s->options.incarnation.v;
+                    id.creator.v < s->options.incarnation.v + env_mutant(s->env, MUTANT_SWEEP_LIVING);
         if (n > 0 && (i == page->count || (ours && id.creator.v != ids[0].creator.v))) {
             e = sweep_creator(w, ids, n);
             n = 0;
