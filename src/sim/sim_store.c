@@ -12,6 +12,7 @@
 #define PUT_PATIENCE_NS (15 * NS_PER_S)  /* of the S3 client for an answer */
 #define READ_PATIENCE_NS (16 * NS_PER_S) /* of a read with its repetitions */
 #define STORM_REFUSES 0.9
+#define PART_LEAST ((uint64_t)6 << 10) /* of a compose: S3's rule, made as small as the objects here */
 
 struct handle {
     struct store base;
@@ -267,6 +268,12 @@ static uint64_t latency(struct sim_world *w, uint64_t low_ms, uint64_t high_ms) 
     return us * NS_PER_US;
 }
 
+/* Some stores do not copy; this one, or not, from its first request of the kind on. */
+static bool copies(struct sim_bucket *b) {
+    if (b->copies == 0) b->copies = sim_fault(b->world, SIM_STORE_NO_COPY) ? -1 : 1;
+    return b->copies > 0;
+}
+
 /* The bucket refuses most requests for a while, whoever asks. */
 static bool stormy(struct sim_bucket *b) {
     struct sim_world *w = b->world;
@@ -368,13 +375,10 @@ static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) 
     return answer;
 }
 
-static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
-                        enum store_purpose purpose) {
-    (void)purpose;
-    struct handle *h = handle_of(s);
+/* Sends what has been made; takes the change. Suspends until the answer. */
+static enum err put_send(struct handle *h, struct change *c, const char *what) {
     struct sim_world *w = h->bucket->world;
-    struct change *c = change_make(w, key, data, count, true, create_only);
-    sim_trace(w, h->node, create_only ? "create" : "put", key, c->size, 0);
+    sim_trace(w, h->node, what, c->key, c->size, 0);
     sim_hash(w, hash_bytes(c->data, c->size));
     if (!sim_node_effect(h->node)) {
         change_unref(w, c);
@@ -386,6 +390,14 @@ static enum err sim_put(struct store *s, const char *key, const struct slice *da
     enum err e = request_wait(r, ns);
     sim_trace(w, h->node, "put-answer", err_name(e), 0, 0);
     return e;
+}
+
+static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                        enum store_purpose purpose) {
+    (void)purpose;
+    struct handle *h = handle_of(s);
+    struct change *c = change_make(h->bucket->world, key, data, count, true, create_only);
+    return put_send(h, c, create_only ? "create" : "put");
 }
 
 /* The failures of requests that change nothing, or are not sent; suspends for the whole of a failed one, and for as long
@@ -423,6 +435,50 @@ static enum err read_begin(struct handle *h, uint64_t low_ms, uint64_t high_ms, 
     }
     sim_suspend(h->node, there);
     return OK;
+}
+
+/* Copies one part into `to`: what lies there at some moment of the request. Suspends. */
+static enum err part_copy(struct handle *h, const struct store_piece *p, uint8_t *to) {
+    struct sim_world *w = h->bucket->world;
+    uint64_t back;
+    enum err e = read_begin(h, 5, 200, &back);
+    if (e != OK) return ERR_UNAVAILABLE; /* there is no object of it, whatever became of the part */
+    const struct sim_object *o = sim_bucket_find(h->bucket, p->key);
+    if (!o) {
+        e = ERR_NOT_FOUND;
+    } else if (p->position + p->size > o->size) {
+        e = ERR_TRUNCATED;
+    } else if (o->size < h->base.part_least) {
+        e = ERR_UNSUPPORTED;
+    } else {
+        memcpy(to, o->data + p->position, (size_t)p->size);
+    }
+    sim_trace(w, h->node, "copy", p->key, p->position, p->size);
+    sim_suspend(h->node, back);
+    return e;
+}
+
+/* Parts are put and copied one after the other: any of them may fail, and between them the world goes on. */
+static enum err sim_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                            enum store_purpose purpose) {
+    (void)purpose;
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    uint64_t size = 0, at = 0;
+    enum err e = h->options.exclusive || copies(h->bucket) ? OK : ERR_UNSUPPORTED;
+    for (size_t i = 0; i < count; i++) size += pieces[i].size;
+    uint8_t *data = mem_alloc(s->env->mem, (size_t)size + 1);
+    for (size_t i = 0; i < count && e == OK; i++) {
+        const struct store_piece *p = &pieces[i];
+        if (p->key) e = part_copy(h, p, data + at);
+        for (size_t k = 0, to = (size_t)at; !p->key && k < p->count; to += p->data[k].size, k++)
+            memcpy(data + to, p->data[k].data, p->data[k].size);
+        at += p->size;
+    }
+    struct slice whole = slice_borrow(data, (size_t)size);
+    struct change *c = e == OK ? change_make(w, key, &whole, 1, true, true) : NULL;
+    mem_free(s->env->mem, data);
+    return e == OK ? put_send(h, c, "compose") : e;
 }
 
 /* A bit is wrong on the way, or in the object from now on. */
@@ -530,7 +586,7 @@ static void sim_close(struct store *s) {
     mem_free(&h->node->mem.base, h);
 }
 
-static const struct store_ops sim_store_ops = {sim_put, sim_get, sim_list, sim_delete, sim_close};
+static const struct store_ops sim_store_ops = {sim_put, sim_get, sim_list, sim_delete, sim_close, sim_compose};
 
 struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o) {
     struct sim_node *n = sim_node_of(e);
@@ -542,6 +598,7 @@ struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct s
                              .ops = &sim_store_ops,
                              .env = e,
                              .exclusive = h->options.exclusive,
+                             .part_least = h->options.exclusive ? 0 : PART_LEAST,
                              .list_consistent = n->world->faults.chance[SIM_STORE_LIST_LAGS] <= 0};
     return &h->base;
 }

@@ -39,6 +39,7 @@ struct sim_bucket {
     size_t count, capacity;
     uint64_t requests, created; /* so far */
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
+    int copies;                 /* parts of objects into others: 1 yes, -1 no, 0 not asked yet */
     struct mapstr gone;         /* keys of what was deleted */
     /* For checkers, or NULL: a request has just deleted what it was to delete. Must not suspend. */
     void (*deleted)(void *ctx);

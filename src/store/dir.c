@@ -378,7 +378,7 @@ static void dir_close(struct store *s) {
     dir_free(d);
 }
 
-static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete, dir_close};
+static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete, dir_close, dir_compose};
 
 /* --- For looking only. */
 
@@ -393,7 +393,14 @@ static enum err delete_refused(struct store *s, const char *const *keys, size_t 
     return ERR_READ_ONLY;
 }
 
-static const struct store_ops dir_read_only_ops = {put_refused, dir_get, dir_list, delete_refused, dir_close};
+static enum err compose_refused(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                                enum store_purpose purpose) {
+    (void)s, (void)key, (void)pieces, (void)count, (void)purpose;
+    return ERR_READ_ONLY;
+}
+
+static const struct store_ops dir_read_only_ops = {put_refused,    dir_get,   dir_list,
+                                                   delete_refused, dir_close, compose_refused};
 
 static void open_read_only_run(void *arg) {
     struct open_job *j = arg;

@@ -295,3 +295,27 @@ enum err s3_xml_completed(struct mem *m, const void *data, size_t size, struct s
     enum err e = s3_xml_parse(m, data, size, completed_element, &completed);
     return e == OK && !completed ? ERR_PROTOCOL : e;
 }
+
+struct copied_parse {
+    char *etag;
+    bool root;
+};
+
+static enum err copied_element(void *ctx, const char *path, const char *text, size_t size) {
+    struct copied_parse *p = ctx;
+    if (strcmp(path, "CopyPartResult") == 0) p->root = true;
+    if (strcmp(path, "CopyPartResult/ETag") == 0 && size < S3_XML_ETAG_MAX && !memchr(text, '\0', size))
+        memcpy(p->etag, text, size + 1);
+    return OK;
+}
+
+enum err s3_xml_copied(struct mem *m, const void *data, size_t size, char etag[S3_XML_ETAG_MAX],
+                       struct s3_error *error) {
+    struct copied_parse p = {.etag = etag};
+    etag[0] = '\0';
+    *error = (struct s3_error){0};
+    enum err e = s3_xml_parse(m, data, size, copied_element, &p);
+    if (e == OK && p.root && etag[0]) return OK;
+    etag[0] = '\0';
+    return s3_xml_error(m, data, size, error) == OK ? ERR_NOT_FOUND : ERR_PROTOCOL;
+}
