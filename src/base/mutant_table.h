@@ -89,7 +89,7 @@ X(STAMP_AGAIN, "stamp-again", "broker", "a repetition is told the time of its ar
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(TOMBSTONE_EARLY, "tombstone-early", "compacted", "log compaction drops a tombstone before its horizon")
-X(CLEAN_OLDEST, "clean-oldest", "compacted", "log compaction keeps an older record of a key in place of the newest")
+X(CLEAN_OLDEST, "clean-oldest", "compacted group", "log compaction keeps an older record of a key in place of the newest")
 X(CLEAN_PROGRESS_EARLY, "clean-progress-early", "compacted",
   "how far log compaction has come is written before what it removed is replaced")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")
