@@ -39,6 +39,12 @@ X(MIRROR_FIRST_CONFIRMS, "mirror-first-confirms", "mirror",
   "a mirrored WAL confirms a group when one of its members has it")
 X(JOIN_LAGGING, "join-lagging", "mirror",
   "a member that comes back is named in the ledger before it has all that has been acknowledged")
+X(FORMAT_OTHERS, "format-others", "mirror", "a mirrored WAL begins the ring of another broker anew")
+X(MEMBER_UNKNOWN_IS_OK, "member-unknown-is-ok", "mirror",
+  "a PUT of a mirror's object log whose answer was lost is taken for done")
+X(IGNORE_OBJECTS, "ignore-objects", "mirror", "a recovery does not read the object log of a mirrored WAL")
+X(OBJECTS_TRIM_EARLY, "objects-trim-early", "mirror",
+  "the object log of a mirror is trimmed to what it has confirmed")
 X(BELIEVE_DROPPED, "believe-dropped", "mirror", "a recovery believes a member that the membership no longer names")
 /* The storage engine. */
 X(WAL_TRIM_EARLY, "wal-trim-early", "streams", "the WAL is trimmed before the upload has landed")

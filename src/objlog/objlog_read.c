@@ -231,7 +231,7 @@ static enum err entry_apply(struct objlog *l, const struct objlog_replay *replay
     /* A walk begins at a checkpoint. Anything else there is an island in a number that was trimmed after its boundary
      * was read. */
     if (!l->last_known && h->kind != OBJLOG_CHECKPOINT) return ERR_STALE;
-    if (l->last_known && h->boundary > l->boundary) {
+    if (l->last_known && h->boundary > l->boundary && !l->trimmed) {
         log_error(l->env->log, "object log entry names a boundary that is no checkpoint",
                   "prefix=%s number=%" PRIu64 " boundary=%" PRIu64, l->prefix, h->number, h->boundary);
         return ERR_CORRUPT;
@@ -246,7 +246,10 @@ static enum err entry_apply(struct objlog *l, const struct objlog_replay *replay
         l->fence_nonce = h->nonce;
         return OK;
     }
-    if (h->kind == OBJLOG_CHECKPOINT) l->boundary = h->number;
+    if (h->kind == OBJLOG_CHECKPOINT && (!l->trimmed || !l->last_known)) l->boundary = h->number;
+    /* Of a log that is trimmed each entry could be the boundary; its owner says which one is. What is put here later, a
+     * fence, must carry no other: who comes next begins there. */
+    if (l->trimmed && h->boundary > l->boundary) l->boundary = h->boundary;
     l->last = h->nonce;
     l->last_known = true;
     l->durable = ++l->next;

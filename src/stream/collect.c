@@ -220,6 +220,7 @@ enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
         e = sweep_prefix(&w, prefix);
     }
     if (e == OK) uploads_give_up(&w);
+    if (e == OK && s->mirror) wal_mirror_sweep(s->mirror, s->options.incarnation, &s->closing);
     /* It may have looked at a part only. */
     if (e == OK && (s->closing || s->fenced)) e = s->fenced ? ERR_FENCED : ERR_CLOSED;
     *oldest = w.oldest;

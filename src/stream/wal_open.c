@@ -27,6 +27,7 @@ void wal_superblock_encode(const struct wal_superblock *s, uint8_t out[WAL_SUPER
     le64_put(out + 88, s->trim_position);
     le64_put(out + 96, s->ring_size);
     le64_put(out + 104, s->initialised);
+    le64_put(out + 112, s->owner);
     le32_put(out + WAL_SUPERBLOCK_SIZE - 4, crc32c(0, out, WAL_SUPERBLOCK_SIZE - 4));
 }
 
@@ -44,6 +45,7 @@ enum err wal_superblock_decode(const uint8_t *data, size_t size, struct wal_supe
     s->trim_position = le64_get(data + 88);
     s->ring_size = le64_get(data + 96);
     s->initialised = le64_get(data + 104);
+    s->owner = le64_get(data + 112);
     if (s->ring_size < WAL_RING_MIN || s->ring_size % ENV_FILE_ALIGN != 0 || s->trim_position % ENV_FILE_ALIGN != 0)
         return ERR_CORRUPT;
     if (s->initialised > s->ring_size) return ERR_CORRUPT;
@@ -345,8 +347,8 @@ enum err wal_format_at(struct wal *w, const char *generation, struct incarnation
         w->initialised = w->superblock.initialised;
     }
     uint64_t sequence = w->has_superblock ? w->superblock.sequence : 0;
-    w->superblock =
-        (struct wal_superblock){.sequence = sequence, .incarnation = incarnation, .ring_size = w->ring_size};
+    w->superblock = (struct wal_superblock){
+        .sequence = sequence, .incarnation = incarnation, .ring_size = w->ring_size, .owner = w->options.owner};
     int n = snprintf(w->superblock.generation, sizeof(w->superblock.generation), "%s", generation);
     ASSERT(n > 0 && (size_t)n < sizeof(w->superblock.generation));
     memcpy(w->superblock.wal_id, wal_id, 16);
