@@ -72,6 +72,9 @@ X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
   "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
 X(MERGED_LATE, "merged-late", "streams", "an entry replaces ranges before the object with the new ones is there")
+X(COMPOSED_OFF, "composed-off", "streams", "the index of an object that the store put together has the old ones' positions")
+X(POOR_DROPS, "poor-drops", "streams",
+  "objects of which little is needed are rewritten without one stream's part, and deleted")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(SWEEP_LIVING, "sweep-living", "streams rivals", "a sweep takes for dead what this broker has put and not named yet")
 X(FREE_UNCOMMITTED, "free-uncommitted", "streams",

@@ -256,10 +256,12 @@ void object_uses_check(struct object_uses *u, struct object_use *use) {
     u->garbage[u->garbage_count++] = use;
 }
 
-void object_uses_range(struct object_uses *u, struct object_id id, int delta) {
-    struct object_use *use = object_uses_add(u, id);
-    ASSERT(delta > 0 || use->ranges >= (uint32_t)-delta);
+void object_uses_range(struct object_uses *u, const struct state_range *r, int delta) {
+    struct object_use *use = object_uses_add(u, r->object);
+    ASSERT(delta == 1 || (delta == -1 && use->ranges > 0 && use->live_bytes >= r->size_bytes));
     use->ranges = (uint32_t)((int64_t)use->ranges + delta);
+    use->live_bytes += delta > 0 ? r->size_bytes : -r->size_bytes;
+    if (use->size_bytes < r->position + r->size_bytes) use->size_bytes = r->position + r->size_bytes;
     object_uses_check(u, use);
 }
 

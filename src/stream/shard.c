@@ -477,16 +477,10 @@ void shard_on_commit(struct commit_mail *m) {
         }
         s->ranges_version++;
         if (c->end_offset > s->uploaded_end) s->uploaded_end = c->end_offset;
-        if (c->has_range) {
-            if (c->replaces)
-                replace_ranges(s, &c->range, 1);
-            else
-                add_range(s, &c->range);
-        }
+        if (c->has_range) add_range(s, &c->range);
         if (c->replaced) {
             replace_ranges(s, c->replaced, c->replaced_count);
-            /* What lies there now has fewer records: readers are to see that. */
-            cache_forget(s, c->replaced[c->replaced_count - 1].end_offset);
+            if (c->forget) cache_forget(s, c->replaced[c->replaced_count - 1].end_offset);
         }
         size_t gone = 0;
         while (gone < s->range_count && s->ranges[gone].end_offset <= c->start_offset) gone++;

@@ -92,7 +92,7 @@ void upload_post_mails(struct streams *s, struct commit_mail **mails) {
 }
 
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta) {
-    for (size_t i = 0; i < c->state.range_count; i++) object_uses_range(&s->uses, c->state.ranges[i].object, delta);
+    for (size_t i = 0; i < c->state.range_count; i++) object_uses_range(&s->uses, &c->state.ranges[i], delta);
 }
 
 /* ---- building an entry ---- */
@@ -315,12 +315,12 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     ASSERT(c->epoch == t->epoch && (u->recovered || !c->refused)); /* what came before a gap is kept */
     ASSERT(c->state.end_offset == t->delta.first_offset);
     /* New references before old ones go, so that no object in use is listed as garbage in between. */
-    for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, t->delta.ranges[i].object, 1);
+    for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, &t->delta.ranges[i], 1);
     uint64_t start = t->delta.start_offset > c->state.start_offset ? t->delta.start_offset : c->state.start_offset;
     for (size_t i = 0; i < c->state.range_count && c->state.ranges[i].end_offset <= start; i++)
-        object_uses_range(&s->uses, c->state.ranges[i].object, -1);
+        object_uses_range(&s->uses, &c->state.ranges[i], -1);
     for (size_t i = 0; i < t->delta.range_count && t->delta.ranges[i].end_offset <= start; i++)
-        object_uses_range(&s->uses, t->delta.ranges[i].object, -1);
+        object_uses_range(&s->uses, &t->delta.ranges[i], -1);
     enum err e = state_merge(&c->state, &t->delta);
     ASSERT(e == OK);
     c->dirty = true;
