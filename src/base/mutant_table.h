@@ -39,6 +39,12 @@ X(MIRROR_FIRST_CONFIRMS, "mirror-first-confirms", "mirror",
   "a mirrored WAL confirms a group when one of its members has it")
 X(JOIN_LAGGING, "join-lagging", "mirror",
   "a member that comes back is named in the ledger before it has all that has been acknowledged")
+X(FORMAT_OTHERS, "format-others", "mirror", "a mirrored WAL begins the ring of another broker anew")
+X(MEMBER_UNKNOWN_IS_OK, "member-unknown-is-ok", "mirror",
+  "a PUT of a mirror's object log whose answer was lost is taken for done")
+X(IGNORE_OBJECTS, "ignore-objects", "mirror", "a recovery does not read the object log of a mirrored WAL")
+X(OBJECTS_TRIM_EARLY, "objects-trim-early", "mirror",
+  "the object log of a mirror is trimmed to what it has confirmed")
 X(BELIEVE_DROPPED, "believe-dropped", "mirror", "a recovery believes a member that the membership no longer names")
 /* The storage engine. */
 X(WAL_TRIM_EARLY, "wal-trim-early", "streams", "the WAL is trimmed before the upload has landed")
@@ -70,6 +76,9 @@ X(COMPOSED_OFF, "composed-off", "streams", "the index of an object that the stor
 X(POOR_DROPS, "poor-drops", "streams",
   "objects of which little is needed are rewritten without one stream's part, and deleted")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
+X(SWEEP_LIVING, "sweep-living", "streams rivals", "a sweep takes for dead what this broker has put and not named yet")
+X(FREE_UNCOMMITTED, "free-uncommitted", "streams",
+  "what a recovery makes superfluous is deleted before the cluster log knows of the recovery")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")
 X(FIRST_BLOCK, "first-block", "streams", "of blocks that come in one GET a reader is given another's bytes")
@@ -89,7 +98,7 @@ X(STAMP_AGAIN, "stamp-again", "broker", "a repetition is told the time of its ar
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(TOMBSTONE_EARLY, "tombstone-early", "compacted", "log compaction drops a tombstone before its horizon")
-X(CLEAN_OLDEST, "clean-oldest", "compacted", "log compaction keeps an older record of a key in place of the newest")
+X(CLEAN_OLDEST, "clean-oldest", "compacted group", "log compaction keeps an older record of a key in place of the newest")
 X(CLEAN_PROGRESS_EARLY, "clean-progress-early", "compacted",
   "how far log compaction has come is written before what it removed is replaced")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")

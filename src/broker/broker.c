@@ -308,6 +308,7 @@ static void broker_set_wal(struct streams_options *o, const struct wal_setup *wa
     for (unsigned i = 0; i < wal->count; i++) {
         const struct wal_url *u = &wal->urls[i];
         members[i] = (struct stream_wal_member){.path = u->path,
+                                                .objects = u->kind == WAL_KIND_OBJECTS,
                                                 .size_bytes = u->kind == WAL_KIND_FILE ? u->size_bytes : 0,
                                                 .takeover_mark = u->takeover == WAL_TAKEOVER_MARK};
     }
@@ -334,6 +335,7 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .store = b->o.store,
         .generation = meta_generation(b->meta),
         .incarnation = meta_incarnation(b->meta),
+        .broker_id = b->config->node_id,
         .cache_log_bytes = (uint64_t)c->cache_log_bytes,
         .cache_block_bytes = (uint64_t)c->cache_block_bytes,
         .read_ahead_bytes = (uint64_t)c->read_ahead_bytes,
@@ -349,6 +351,8 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .shards = b->loops,
         .shard_count = b->shard_count,
         .log_loop = b->o.loop0,
+        .open_store = b->o.open_store,
+        .open_ctx = b->o.ctx,
         .fatal = b->o.fatal,
         .ctx = b->o.ctx,
     };

@@ -566,6 +566,12 @@ static enum err check_addresses(const struct config *c, char *why, size_t why_si
     if (wal_setup_parse(c->wal_url, &wal, message, sizeof(message)) != OK) {
         return refuse(why, why_size, "wal.url: %s", message);
     }
+    for (unsigned i = 0; i < wal.count; i++) {
+        if (wal.urls[i].kind == WAL_KIND_OBJECTS && strcmp(wal.urls[i].path, c->storage_url) == 0)
+            return refuse(
+                why, why_size,
+                "wal.url: expected another store for the object log than storage.url: nothing would be gained");
+    }
     if (c->http_listen[0]) {
         char host[256];
         uint16_t port;

@@ -137,6 +137,8 @@ CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
               "that did not end in order, until which records are acknowledged from the object store. "
               "`none`: there is none, and a record is acknowledged when it is in the object store. "
               "`mirror:URL,URL`: two to four of the former, of which each has everything before a record is acknowledged. "
+              "Members, beside one file or device at least, may also be object logs in other stores: `s3://BUCKET/PREFIX?...` as in storage.url, "
+              "or `objects:file://FOLDER`; acknowledgements wait for their PUTs. "
               "A further element `?lost=shrink&timeout.ms=5000` says what happens when one of them fails or takes longer: "
               "`shrink`, the others go on; `stop`, records are acknowledged from the object store until all are there again.")
 CONFIG_SIZE(cache_log_bytes, "cache.log.bytes", 256 * CONFIG_MIB, 8 * CONFIG_MIB, CONFIG_TIB,

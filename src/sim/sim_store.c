@@ -1,6 +1,7 @@
 #include "sim/sim_store.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/map.h"
@@ -39,10 +40,34 @@ static void object_free(struct sim_bucket *b, struct sim_object *o) {
     mem_free(&b->world->heap, o);
 }
 
+static struct sim_upload *upload_find(struct sim_bucket *b, uint64_t id) {
+    for (size_t i = 0; i < b->upload_count; i++) {
+        if (b->uploads[i].id == id) return &b->uploads[i];
+    }
+    return NULL;
+}
+
+static uint64_t upload_begin(struct sim_bucket *b, const char *key) {
+    struct mem *m = &b->world->heap;
+    b->uploads = mem_grow(m, b->uploads, b->upload_count, &b->upload_capacity, sizeof(*b->uploads));
+    b->uploads[b->upload_count++] = (struct sim_upload){mem_strdup(m, key), ++b->upload_last, b->world->now_ns};
+    return b->upload_last;
+}
+
+static void upload_end(struct sim_bucket *b, uint64_t id) {
+    struct sim_upload *u = upload_find(b, id);
+    if (!u) return;
+    mem_free(&b->world->heap, u->key);
+    size_t at = (size_t)(u - b->uploads);
+    memmove(u, u + 1, (--b->upload_count - at) * sizeof(*u));
+}
+
 void sim_bucket_destroy(struct sim_bucket *b) {
     CHECK_OBJ(b, SIM_BUCKET_MAGIC);
     for (size_t i = 0; i < b->count; i++) object_free(b, b->objects[i]);
     mem_free(&b->world->heap, b->objects);
+    while (b->upload_count > 0) upload_end(b, b->uploads[0].id);
+    mem_free(&b->world->heap, b->uploads);
     mapstr_deinit(&b->gone);
     list_remove(&b->link);
     b->magic = 0;
@@ -113,6 +138,7 @@ struct change { /* a PUT, or a DELETE of one key */
     uint8_t *data;
     size_t size;
     bool put, create_only;
+    uint64_t upload; /* that it completes; 0: none */
     unsigned refs;
 };
 
@@ -171,12 +197,15 @@ static void landing_do(struct landing *x) {
     struct sim_world *w = x->bucket->world;
     struct change *c = x->change;
     enum err e = OK;
-    if (c->put) {
+    if (c->upload && !upload_find(x->bucket, c->upload)) {
+        e = ERR_UNKNOWN_OUTCOME; /* given up, or completed before */
+    } else if (c->put) {
         e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
     } else {
         bucket_delete(x->bucket, c->key);
         bucket_deleted(x->bucket);
     }
+    if (c->upload && e == OK) upload_end(x->bucket, c->upload);
     const struct sim_node *n = x->request ? x->request->op.node : NULL;
     sim_trace(w, n, c->put ? (e == OK ? "put-lands" : "put-finds-another") : "delete-lands", c->key, c->size,
               x->request == NULL);
@@ -458,27 +487,77 @@ static enum err part_copy(struct handle *h, const struct store_piece *p, uint8_t
     return e;
 }
 
-/* Parts are put and copied one after the other: any of them may fail, and between them the world goes on. */
+static enum err sim_abort(struct store *s, const char *key, const char *id) {
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    uint64_t back;
+    enum err e = read_begin(h, 1, 40, &back);
+    if (e != OK) return e;
+    sim_trace(w, h->node, "abort", key, strtoull(id, NULL, 10), 0);
+    upload_end(h->bucket, strtoull(id, NULL, 10));
+    sim_suspend(h->node, back);
+    return OK;
+}
+
+static enum err sim_uploads(struct store *s, const char *prefix, struct store_uploads *out) {
+    struct handle *h = handle_of(s);
+    const struct sim_bucket *b = h->bucket;
+    uint64_t back;
+    enum err e = read_begin(h, 2, 40, &back);
+    if (e != OK) return e;
+    for (size_t i = 0; i < b->upload_count && out->count < STORE_UPLOADS_MAX; i++) {
+        char id[24];
+        (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)b->uploads[i].id);
+        if (strncmp(b->uploads[i].key, prefix, strlen(prefix)) == 0) store_uploads_add(out, b->uploads[i].key, id);
+    }
+    sim_trace(b->world, h->node, "uploads", prefix, out->count, 0);
+    sim_suspend(h->node, back);
+    return OK;
+}
+
+/* All parts, one after the other: any of them may fail, and between them the world goes on. */
+static enum err parts_gather(struct handle *h, const struct store_piece *pieces, size_t count, uint8_t *to) {
+    enum err e = OK;
+    for (size_t i = 0; i < count && e == OK; i++) {
+        const struct store_piece *p = &pieces[i];
+        if (p->key) e = part_copy(h, p, to);
+        for (size_t k = 0, at = 0; !p->key && k < p->count; at += p->data[k].size, k++)
+            memcpy(to + at, p->data[k].data, p->data[k].size);
+        to += p->size;
+    }
+    return e;
+}
+
+/* Begun, its parts put, completed; given up when that fails, or not even that. A folder has none of these steps. */
 static enum err sim_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
                             enum store_purpose purpose) {
     (void)purpose;
     struct handle *h = handle_of(s);
-    struct sim_world *w = h->bucket->world;
-    uint64_t size = 0, at = 0;
-    enum err e = h->options.exclusive || copies(h->bucket) ? OK : ERR_UNSUPPORTED;
+    struct sim_bucket *b = h->bucket;
+    uint64_t size = 0, id = 0, back;
+    if (!h->options.exclusive) {
+        enum err begun = copies(b) ? read_begin(h, 1, 40, &back) : ERR_UNSUPPORTED;
+        if (begun != OK) return begun == ERR_UNSUPPORTED ? begun : ERR_UNAVAILABLE;
+        id = upload_begin(b, key);
+        sim_suspend(h->node, back);
+        /* Its answer is lost: nobody knows its id. */
+        if (sim_fault(b->world, SIM_STORE_ANSWER_LOST)) return ERR_UNAVAILABLE;
+    }
     for (size_t i = 0; i < count; i++) size += pieces[i].size;
     uint8_t *data = mem_alloc(s->env->mem, (size_t)size + 1);
-    for (size_t i = 0; i < count && e == OK; i++) {
-        const struct store_piece *p = &pieces[i];
-        if (p->key) e = part_copy(h, p, data + at);
-        for (size_t k = 0, to = (size_t)at; !p->key && k < p->count; to += p->data[k].size, k++)
-            memcpy(data + to, p->data[k].data, p->data[k].size);
-        at += p->size;
-    }
+    enum err e = parts_gather(h, pieces, count, data);
     struct slice whole = slice_borrow(data, (size_t)size);
-    struct change *c = e == OK ? change_make(w, key, &whole, 1, true, true) : NULL;
+    struct change *c = e == OK ? change_make(b->world, key, &whole, 1, true, true) : NULL;
     mem_free(s->env->mem, data);
-    return e == OK ? put_send(h, c, "compose") : e;
+    if (c) c->upload = id;
+    if (c) e = put_send(h, c, "compose");
+    if (e != OK && id > 0) {
+        char text[24];
+        (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)id);
+        enum err aborted = sim_abort(s, key, text);
+        (void)aborted;
+    }
+    return e;
 }
 
 /* A bit is wrong on the way, or in the object from now on. */
@@ -586,7 +665,8 @@ static void sim_close(struct store *s) {
     mem_free(&h->node->mem.base, h);
 }
 
-static const struct store_ops sim_store_ops = {sim_put, sim_get, sim_list, sim_delete, sim_close, sim_compose};
+static const struct store_ops sim_store_ops = {sim_put,   sim_get,     sim_list,    sim_delete,
+                                               sim_close, sim_compose, sim_uploads, sim_abort};
 
 struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o) {
     struct sim_node *n = sim_node_of(e);

@@ -28,6 +28,7 @@ static void s3_free(struct s3 *s) {
     http_client_close(s->http);
     s3_signer_deinit(&s->signer);
     s3_hedge_deinit(&s->hedge);
+    s3_uploads_forget(s);
     s->magic = s->base.magic = 0;
     mem_free(m, s);
 }
@@ -41,7 +42,8 @@ static void s3_close(struct store *base) {
     s3_free(s);
 }
 
-static const struct store_ops s3_ops = {s3_put, s3_get, s3_list, s3_delete, s3_close, s3_compose};
+static const struct store_ops s3_ops = {s3_put,   s3_get,     s3_list,    s3_delete,
+                                        s3_close, s3_compose, s3_uploads, s3_upload_abort};
 
 static uint64_t or_default(uint64_t v, uint64_t otherwise) {
     return v ? v : otherwise;

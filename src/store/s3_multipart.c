@@ -196,17 +196,6 @@ static enum err complete(struct upload *u) {
     return e;
 }
 
-static void give_up(struct upload *u) {
-    struct s3_call *c = s3_call_new(u->s3, S3_OP_ABORT, HTTP_DELETE, u->key);
-    s3_call_query(c, "uploadId", u->id);
-    c->changes = true;
-    enum err e = s3_call_send(c);
-    if (e != OK && strcmp(c->error.code, "NoSuchUpload") != 0)
-        log_warn(u->s3->base.env->log, "s3 multipart upload could not be aborted: a rule of the bucket should do it",
-                 "key=%s error=%s", u->key, err_name(e));
-    s3_call_free(c);
-}
-
 /* Without a completion there is no object, whatever became of the parts. */
 static enum err part_error(enum err e) {
     bool final = e == ERR_CANCELLED || e == ERR_UNSUPPORTED || e == ERR_NOT_FOUND || e == ERR_TRUNCATED;
@@ -220,7 +209,7 @@ static enum err upload_run(struct upload *u) {
     u->parts = mem_zalloc(m, u->part_count * sizeof(*u->parts));
     parts_put(u);
     e = u->result == OK ? complete(u) : part_error(u->result);
-    if (e != OK) give_up(u);
+    if (e != OK) s3_upload_give_up(u->s3, u->key, u->id);
     mem_free(m, u->parts);
     mem_free(m, u->id);
     return e;
@@ -246,6 +235,7 @@ enum err s3_compose(struct store *base, const char *key, const struct store_piec
     enum err e = s3_enter(s);
     if (e != OK) return e;
     struct upload u = {.s3 = s, .key = key, .pieces = pieces, .part_count = count, .copies = true, .create = true};
+    s3_uploads_retry(s);
     e = upload_run(&u);
     s3_leave(s);
     return e;

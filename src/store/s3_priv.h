@@ -14,6 +14,7 @@
 #define S3_MAGIC 0x53035303u
 #define S3_EXTRA_HEADERS_MAX 6u
 #define S3_QUERY_MAX 8u
+#define S3_LEFT_MAX 16u
 
 struct s3 {
     struct store base;
@@ -31,6 +32,7 @@ struct s3 {
     _Atomic bool no_batches; /* the server has no DeleteObjects, */
     _Atomic bool no_copies;  /* or does not copy parts */
     _Atomic int64_t logged_ms;
+    _Atomic(struct s3_left *) left[S3_LEFT_MAX]; /* uploads that are still to be given up (s3_uploads.c) */
 };
 
 /* One request of ours; may be sent several times. The caller's storage (it is large: from memory, by s3_call_new). What
@@ -101,6 +103,14 @@ enum err s3_multipart_put(struct s3 *s, const char *key, const struct slice *dat
                           uint64_t size) WARN_UNUSED;
 enum err s3_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
                     enum store_purpose purpose) WARN_UNUSED;
+
+/* s3_uploads.c. The last three are for between s3_enter and s3_leave, or the close. All but the last suspend. */
+enum err s3_uploads(struct store *s, const char *prefix, struct store_uploads *out) WARN_UNUSED;
+enum err s3_upload_abort(struct store *s, const char *key, const char *id) WARN_UNUSED;
+/* For who has begun it: now, or later. */
+void s3_upload_give_up(struct s3 *s, const char *key, const char *id);
+void s3_uploads_retry(struct s3 *s);
+void s3_uploads_forget(struct s3 *s);
 
 /* Whether the store may be used: reached, known bucket, taken credentials, ours (s3_open.c). Suspends. */
 enum err s3_probe(struct s3 *s, const char *marker_key, char why[S3_WHY_SIZE]) WARN_UNUSED;

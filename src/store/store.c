@@ -20,7 +20,7 @@ const char *store_op_name(enum store_op op) {
 }
 
 const char *store_purpose_name(enum store_purpose purpose) {
-    static const char *const names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "deletion", "other"};
+    static const char *const names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "deletion", "wal", "other"};
     static_assert(ARRAY_LEN(names) == STORE_PURPOSES, "a name each");
     ASSERT(purpose < STORE_PURPOSES);
     return names[purpose];
@@ -167,6 +167,27 @@ enum err store_delete(struct store *s, const char *const *keys, size_t count, en
     return account(s, STORE_DELETE, purpose, began_ns, 0, count, e == ERR_NOT_FOUND ? OK : e);
 }
 
+enum err store_uploads(struct store *s, const char *prefix, enum store_purpose purpose, struct store_uploads *out) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    *out = (struct store_uploads){.mem = s->env->mem};
+    if (!prefix_valid(prefix)) return ERR_INVALID;
+    if (!s->ops->uploads) return OK;
+    uint64_t began_ns = env_now_ns(s->env);
+    enum err e = s->ops->uploads(s, prefix, out);
+    ASSERT(out->count <= STORE_UPLOADS_MAX && (e == OK || out->count == 0));
+    return account(s, STORE_LIST, purpose, began_ns, 0, out->count, e);
+}
+
+enum err store_upload_abort(struct store *s, const char *key, const char *id, enum store_purpose purpose) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    if (!store_key_valid(key)) return ERR_INVALID;
+    if (!s->ops->abort) return OK;
+    uint64_t began_ns = env_now_ns(s->env);
+    return account(s, STORE_DELETE, purpose, began_ns, 0, 1, s->ops->abort(s, key, id));
+}
+
 void store_close(struct store *s) {
     if (!s) return;
     CHECK_OBJ(s, STORE_MAGIC);
@@ -186,4 +207,18 @@ void store_listing_deinit(struct store_listing *l) {
     for (size_t i = 0; i < l->count; i++) mem_free(l->mem, l->items[i].key);
     mem_free(l->mem, l->items);
     store_listing_init(l, l->mem);
+}
+
+void store_uploads_add(struct store_uploads *u, const char *key, const char *id) {
+    u->items = mem_grow(u->mem, u->items, u->count, &u->capacity, sizeof(*u->items));
+    u->items[u->count++] = (struct store_upload){mem_strdup(u->mem, key), mem_strdup(u->mem, id)};
+}
+
+void store_uploads_deinit(struct store_uploads *u) {
+    for (size_t i = 0; i < u->count; i++) {
+        mem_free(u->mem, u->items[i].key);
+        mem_free(u->mem, u->items[i].id);
+    }
+    mem_free(u->mem, u->items);
+    *u = (struct store_uploads){.mem = u->mem};
 }

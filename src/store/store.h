@@ -28,6 +28,7 @@ enum store_purpose {
     STORE_FOR_READ,
     STORE_FOR_COMPACTION,
     STORE_FOR_DELETION, /* what goes, and the looking for it */
+    STORE_FOR_WAL, /* the member of a mirrored WAL that is an object log */
     STORE_FOR_OTHER,
     STORE_PURPOSES
 };
@@ -44,6 +45,16 @@ struct store_listing { /* owns its keys */
     bool more; /* the page ended before the prefix did */
 };
 
+/* What was begun in parts, and neither completed nor given up: no object, in no listing, and paid for. */
+struct store_upload {
+    char *key, *id;
+};
+struct store_uploads { /* owns its texts */
+    struct mem *mem;
+    struct store_upload *items;
+    size_t count, capacity;
+};
+
 /* As metrics and messages call them; literals. */
 const char *store_op_name(enum store_op op);
 const char *store_purpose_name(enum store_purpose purpose);
@@ -52,6 +63,7 @@ const char *store_purpose_name(enum store_purpose purpose);
 #define STORE_PARTS_MAX 10000u /* of one object: S3's rule */
 #define STORE_LIST_PAGE 1000u
 #define STORE_DELETE_BATCH 1000u
+#define STORE_UPLOADS_MAX 10000u /* of one call */
 /* S3's rules for an object in parts: all but the last have at least so much, and the whole at most that. */
 #define STORE_PART_LEAST ((uint64_t)5 << 20)
 #define STORE_OBJECT_MAX ((uint64_t)5 << 40)
@@ -90,6 +102,9 @@ struct store_ops {
     /* NULL: ERR_UNSUPPORTED. At least one piece copies. */
     enum err (*compose)(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
                         enum store_purpose purpose);
+    /* NULL: there are none. */
+    enum err (*uploads)(struct store *s, const char *prefix, struct store_uploads *out);
+    enum err (*abort)(struct store *s, const char *key, const char *id);
 };
 
 struct store {
@@ -146,11 +161,21 @@ enum err store_list(struct store *s, const char *prefix, const char *start_after
 /* Deletes; keys that are not there are fine. ERR_UNKNOWN_OUTCOME and errors: some may be gone; repeating is
  * harmless. */
 enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) WARN_UNUSED;
+/* Unfinished uploads of keys with the prefix, the first STORE_UPLOADS_MAX. Whether somebody is at work on one, only its key
+ * can tell. None: also from stores that do not say; those give them up themselves after a while. out is initialised by
+ * the call; free it with store_uploads_deinit in every case. Suspends. */
+enum err store_uploads(struct store *s, const char *prefix, enum store_purpose purpose,
+                       struct store_uploads *out) WARN_UNUSED;
+/* Gives one up: its parts are gone, and who is still at work on it fails. OK as well when it is there no longer. Errors:
+ * it may be there; repeating is harmless. Suspends. */
+enum err store_upload_abort(struct store *s, const char *key, const char *id, enum store_purpose purpose) WARN_UNUSED;
 void store_close(struct store *s);
 
 void store_listing_init(struct store_listing *l, struct mem *m);
 void store_listing_add(struct store_listing *l, const char *key, uint64_t size_bytes);
 void store_listing_deinit(struct store_listing *l);
+void store_uploads_add(struct store_uploads *u, const char *key, const char *id);
+void store_uploads_deinit(struct store_uploads *u);
 
 /* At start: creates a probe key twice, and races creates; refuses a store that ignores the condition. Suspends.
  * *why: a sentence for the log. */

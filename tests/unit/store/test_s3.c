@@ -816,6 +816,104 @@ static void test_compose(void **state) {
     s3_test_run(body_compose, compose_script, NULL);
 }
 
+/* --- Uploads that were not finished. */
+
+static _Atomic int uploads_mode;
+static struct {
+    unsigned pages, aborted;
+    char last[64];
+} unfinished;
+static void uploads_script(struct fake_request *r, void *arg) {
+    (void)arg;
+    if (answer_probe(r)) return;
+    int mode = atomic_load(&uploads_mode);
+    char text[256];
+    if (strcmp(r->method, "DELETE") == 0) {
+        unfinished.aborted++;
+        snprintf(unfinished.last, sizeof(unfinished.last), "%.60s", query_of(r, "uploadId", text));
+        if (mode == 5) fake_error(r, 404, "NoSuchUpload");
+        if (mode == 6) fake_error(r, 500, "InternalError");
+        if (mode < 5) fake_answer(r, 204, "", "%s", "");
+        return;
+    }
+    if (strcmp(r->method, "PUT") == 0) { /* of a part: fails, so that the upload is given up */
+        fake_error(r, 403, "AccessDenied");
+        return;
+    }
+    if (strcmp(r->method, "POST") == 0) {
+        fake_answer(r, 200, "",
+                    XML "<InitiateMultipartUploadResult><UploadId>left</UploadId></InitiateMultipartUploadResult>");
+        return;
+    }
+    assert_memory_equal(r->target, "/bucket?", 8);
+    assert_non_null(query_of(r, "uploads", text));
+    assert_string_equal(query_of(r, "prefix", text), "pre%2Fgen");
+    unfinished.pages++;
+    if (mode == 1) {
+        fake_error(r, 501, "NotImplemented");
+    } else if (mode == 2) {
+        fake_error(r, 403, "AccessDenied");
+    } else if (mode == 3) { /* of others */
+        fake_answer(r, 200, "",
+                    XML "<ListMultipartUploadsResult><Upload><Key>other/a</Key><UploadId>1</UploadId></Upload>"
+                        "</ListMultipartUploadsResult>");
+    } else if (!query_of(r, "key-marker", text)) {
+        fake_answer(r, 200, "",
+                    XML "<ListMultipartUploadsResult " NS
+                        "><IsTruncated>true</IsTruncated><NextKeyMarker>pre/gen/b</NextKeyMarker>"
+                        "<NextUploadIdMarker>i+2</NextUploadIdMarker>"
+                        "<Upload><Key>pre/gen/a</Key><UploadId>i/1</UploadId><Owner><ID>x</ID></Owner></Upload>"
+                        "<Upload><UploadId>i+2</UploadId><Key>pre/gen/b</Key></Upload></ListMultipartUploadsResult>");
+    } else {
+        assert_string_equal(text, "pre%2Fgen%2Fb");
+        assert_string_equal(query_of(r, "upload-id-marker", text), "i%2B2");
+        fake_answer(r, 200, "",
+                    XML "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>pre/gen/b</Key>"
+                        "<UploadId>i3</UploadId></Upload></ListMultipartUploadsResult>");
+    }
+}
+static void body_uploads(struct s3_test *t) {
+    t->options.multipart_from = 12;
+    open_ok(t);
+    struct store_uploads u;
+    assert_int_equal(store_uploads(t->store, "gen", STORE_FOR_DELETION, &u), OK);
+    assert_int_equal(u.count, 3);
+    assert_int_equal(unfinished.pages, 2);
+    assert_string_equal(u.items[0].key, "gen/a");
+    assert_string_equal(u.items[0].id, "i/1");
+    assert_string_equal(u.items[1].id, "i+2");
+    assert_string_equal(u.items[2].key, "gen/b");
+    store_uploads_deinit(&u);
+    static const enum err expected[] = {OK, OK, ERR_UNAVAILABLE, ERR_UNAVAILABLE};
+    for (int mode = 1; mode <= 3; mode++) {
+        atomic_store(&uploads_mode, mode);
+        assert_int_equal(store_uploads(t->store, "gen", STORE_FOR_DELETION, &u), expected[mode]);
+        assert_int_equal(u.count, 0);
+        store_uploads_deinit(&u);
+    }
+    atomic_store(&uploads_mode, 4);
+    assert_int_equal(store_upload_abort(t->store, "gen/a", "i/1", STORE_FOR_DELETION), OK);
+    assert_string_equal(unfinished.last, "i%2F1");
+    atomic_store(&uploads_mode, 5);
+    assert_int_equal(store_upload_abort(t->store, "gen/a", "i/1", STORE_FOR_DELETION), OK);
+    atomic_store(&uploads_mode, 6);
+    assert_int_equal(store_upload_abort(t->store, "gen/a", "i/1", STORE_FOR_DELETION), ERR_UNKNOWN_OUTCOME);
+    /* What could not be given up is tried again by the next. */
+    struct store_part of = {.key = "from", .size = 20};
+    unfinished.aborted = 0;
+    assert_int_equal(store_compose(t->store, "gen/c", &of, 1, STORE_FOR_OTHER), ERR_UNAVAILABLE);
+    assert_int_equal(unfinished.aborted, 3);
+    atomic_store(&uploads_mode, 4);
+    assert_int_equal(store_compose(t->store, "gen/c", &of, 1, STORE_FOR_OTHER), ERR_UNAVAILABLE);
+    assert_int_equal(unfinished.aborted, 5);
+    assert_int_equal(store_compose(t->store, "gen/c", &of, 1, STORE_FOR_OTHER), ERR_UNAVAILABLE);
+    assert_int_equal(unfinished.aborted, 6);
+}
+static void test_uploads(void **state) {
+    (void)state;
+    s3_test_run(body_uploads, uploads_script, NULL);
+}
+
 /* --- Unconditional puts are repeated; a store opened for looking changes nothing; closing ends what is under way. */
 
 static void put_script(struct fake_request *r, void *arg) {
@@ -946,7 +1044,8 @@ int main(void) {
         cmocka_unit_test(test_refused), cmocka_unit_test(test_prefix), cmocka_unit_test(test_create),
         cmocka_unit_test(test_host),    cmocka_unit_test(test_get),    cmocka_unit_test(test_list),
         cmocka_unit_test(test_delete),  cmocka_unit_test(test_parts),  cmocka_unit_test(test_compose),
-        cmocka_unit_test(test_put),     cmocka_unit_test(test_hang),   cmocka_unit_test(test_check),
+        cmocka_unit_test(test_uploads), cmocka_unit_test(test_put),    cmocka_unit_test(test_hang),
+        cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
