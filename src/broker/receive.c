@@ -29,7 +29,7 @@ void receive_pool_uncharge(struct receive_pool *p, size_t bytes) {
 }
 
 static bool pool_has_room(const struct receive_pool *p, size_t bytes) {
-    return p->budget.used_bytes + bytes <= p->budget.limit_bytes;
+    return p->budget.used_bytes + bytes + p->reserve_bytes <= p->budget.limit_bytes;
 }
 
 static void slab_drop(struct receive_slab *s) {
@@ -107,7 +107,7 @@ void receive_pool_deinit(struct receive_pool *p) {
         p->current = NULL;
         slab_drop(s);
     }
-    ASSERT(p->budget.used_bytes == 0);
+    ASSERT(p->budget.used_bytes == 0 && p->frames == 0);
     receive_pool_trim(p);
 }
 
@@ -116,6 +116,7 @@ void receive_pool_deinit(struct receive_pool *p) {
 void receive_frame_release(struct receive_pool *p, struct frame *f) {
     struct frame old = *f;
     *f = (struct frame){0};
+    if (old.data) p->frames--;
     if (old.slab) slab_drop(old.slab);
     buffer_drop(p, (struct receive_buffer){old.own, old.own_size});
     receive_pool_uncharge(p, old.charged);
@@ -180,8 +181,10 @@ static size_t own_capacity(const struct receiver *r, size_t needs) {
 
 /* May this connection go on when the budget is used up? One may. */
 static bool receiver_favoured(struct receiver *r) {
-    if (!r->pool->favourite) r->pool->favourite = r;
-    return r->pool->favourite == r;
+    struct receive_pool *p = r->pool;
+    bool more = p->frames == 0 || p->budget.used_bytes + p->reserve_bytes / 2 < p->budget.limit_bytes;
+    if (!p->favourite && more) p->favourite = r;
+    return p->favourite == r;
 }
 
 static void own_grow(struct receiver *r) {
@@ -271,6 +274,7 @@ static void receiver_settle(struct receiver *r) {
 /* Takes the first `needs` bytes as a frame. */
 static void receiver_take(struct receiver *r, size_t needs, struct frame *f) {
     *f = (struct frame){.data = r->at + SIZE_FIELD, .size = needs - SIZE_FIELD};
+    r->pool->frames++;
     r->proven = needs;
     if (r->own) {
         ASSERT(r->have == needs);

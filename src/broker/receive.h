@@ -11,7 +11,8 @@
  * The budget (queued.max.request.bytes) is charged with slabs, with the arrived bytes in buffers of their own, and with
  * requests that wait. When it is used up, receiver_room gives nothing and the connection waits; one connection at a
  * time, the pool's favourite, may go on regardless, for if all held parts of requests and none could be completed, none
- * would ever end.
+ * would ever end. A part of the budget is kept for it. Once that is used up as well, there is no other favourite while
+ * whole requests are in memory: these end by themselves.
  *
  * Pure bookkeeping: no I/O, no clock. Everything belongs to one loop. */
 #ifndef OXBOW_BROKER_RECEIVE_H
@@ -57,6 +58,8 @@ struct receive_pool {
     struct mem *mem;
     struct metrics *metrics; /* M_RECEIVE_BYTES follows the charges; may be NULL */
     struct budget budget;
+    uint64_t frames;        /* that were given out and not released */
+    uint64_t reserve_bytes; /* of the budget, for the favourite: others have as much less. 0 after receive_pool_init */
     struct receive_slab *current; /* owns a reference; NULL before the first byte */
     struct receive_slab *spare;
     struct receive_buffer spares[RECEIVE_SPARES]; /* data NULL: none */

@@ -129,6 +129,7 @@ struct compaction {
     size_t source_count;
     struct span *spans;
     size_t span_count, span_capacity, next_span;
+    uint64_t held_bytes; /* of the spans that were asked for: counted */
     unsigned readers;
     struct waitq read_ended;
     enum err error; /* the first that is no range's own */
@@ -267,6 +268,8 @@ static void reader(void *arg) {
         }
         char key[OBJECT_KEY_MAX];
         object_key(key, s->generation, x->object);
+        k->held_bytes += x->size;
+        metric_gauge_add(s->env->metrics, M_COMPACTION_BYTES, (int64_t)x->size);
         x->error = store_get(s->store, key, x->position, (size_t)x->size, STORE_FOR_COMPACTION, &x->data);
         if (x->error == OK && x->data.size != x->size) x->error = ERR_TRUNCATED;
         if (x->error != OK && !is_lost(x->error) && k->error == OK) k->error = x->error;
@@ -499,6 +502,7 @@ out:
 static void spans_free(void *arg) {
     struct compaction *k = arg;
     for (size_t i = 0; i < k->span_count; i++) slice_unref(&k->spans[i].data);
+    metric_gauge_add(k->s->env->metrics, M_COMPACTION_BYTES, -(int64_t)k->held_bytes);
 }
 
 static void job_deinit(struct compaction *k) {

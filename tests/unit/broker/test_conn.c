@@ -85,12 +85,13 @@ static enum request_outcome fake_find(struct request *r, const void *in, void *o
 static const struct api apis[] = {
     {KAFKA_API_PRODUCE, 3, 13, API_OVERLAPS, fake_produce},
     {KAFKA_API_METADATA, 0, 13, 0, fake_metadata},
-    {KAFKA_API_FIND_COORDINATOR, 4, 6, 0, fake_find},
+    {KAFKA_API_FIND_COORDINATOR, 4, 6, API_LARGE, fake_find},
     {KAFKA_API_API_VERSIONS, 0, 4, 0, fake_metadata},
 };
 static const struct listener listener = {.name = "PLAINTEXT"};
 static struct conns set;
 static struct conn_quota quota;
+static uint64_t answer_bytes; /* for the next begin(); 0: no limit */
 
 static void let_append(int id) {
     gates[id].append_go = true;
@@ -123,8 +124,10 @@ static void begin(uint64_t budget, uint64_t idle_ns, uint32_t max, uint32_t max_
                                              .api_count = ARRAY_LEN(apis),
                                              .quota = &quota,
                                              .budget_bytes = budget,
+                                             .answer_bytes = answer_bytes,
                                              .max_frame_bytes = 100 << 20,
                                              .idle_ns = idle_ns});
+    answer_bytes = 0;
 }
 
 static void drain_main(void *arg) {
@@ -468,6 +471,114 @@ static void test_stalled_parts_make_way(void **state) {
     end();
 }
 
+/* A part of a request that comes byte by byte is no progress either: also the one that may go on although the budget is
+ * used up makes way. */
+static void test_trickling_parts_make_way(void **state) {
+    (void)state;
+    begin(1 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[900000] = {0, 0x30, 0, 0};
+    struct env_conn *slow = accept_one("10.0.0.1"), *other = accept_one("10.0.0.2");
+    assert_int_equal(net_feed(slow, part, sizeof(part), 40000), sizeof(part));
+    struct buf b;
+    buf_init(&b, &net.mem);
+    put_request(&b, KAFKA_API_METADATA, 9, 1, 0);
+    assert_int_equal(net_feed(other, b.data, b.size, b.size), 0);
+    assert_true(other->paused);
+    gates[1].done_go = true;
+    unsigned seconds = 0;
+    for (; seconds < 60 && !slow->closed; seconds++) {
+        if (!slow->paused) net_feed(slow, part + 8, 100, 100);
+        net_pass(&net, NS_PER_S);
+    }
+    assert_true(slow->closed);
+    assert_in_range(seconds, 9, 13);
+    assert_false(other->paused);
+    assert_int_equal(net_feed(other, b.data, b.size, b.size), b.size);
+    net_settle(&net);
+    check_answers(other, 1, 1);
+    buf_deinit(&b);
+    end();
+}
+
+/* Who sends a large request steadily is not disturbed, however little of the budget there is. */
+static void test_steady_parts_stay(void **state) {
+    (void)state;
+    begin(1 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[900000] = {0, 0x30, 0, 0}, more[10000];
+    struct env_conn *slow = accept_one("10.0.0.1"), *other = accept_one("10.0.0.2");
+    net_feed(slow, part, sizeof(part), 40000);
+    assert_int_equal(net_feed(other, more, 100, 100), 0);
+    for (unsigned i = 0; i < 60; i++) {
+        assert_int_equal(net_feed(slow, more, sizeof(more), sizeof(more)), sizeof(more));
+        net_pass(&net, NS_PER_S);
+        assert_false(slow->closed);
+    }
+    end();
+}
+
+/* --- Answers that nobody takes. */
+
+/* Many ask for much and read nothing: no more is begun than the budget allows, small things go on, and in the end they make
+ * way for who reads. */
+static void test_unread_answers_make_way(void **state) {
+    (void)state;
+    enum { COUNT = 30 };
+    answer_bytes = 1 << 20;
+    begin(16 << 20, 0, 100, INT32_MAX);
+    struct env_conn *c[COUNT], *writer = accept_one("10.0.0.2"), *reader = accept_one("10.0.0.3");
+    for (int i = 0; i < COUNT; i++) {
+        c[i] = accept_one("10.0.0.1");
+        c[i]->stuck = true;
+        send_request(c[i], KAFKA_API_FIND_COORDINATOR, i, 3);
+    }
+    unsigned begun = 0;
+    for (int i = 0; i < COUNT; i++) begun += gates[i].started;
+    assert_in_range(begun, 3, 5);
+    assert_true(set.unsent_bytes < (1 << 20) + 310000);
+    gates[100].append_go = gates[100].done_go = gates[101].done_go = true;
+    send_request(writer, KAFKA_API_PRODUCE, 100, 1);
+    send_request(writer, KAFKA_API_METADATA, 101, 0);
+    check_answers(writer, 2, 100);
+    send_request(reader, KAFKA_API_FIND_COORDINATOR, 102, 3);
+    assert_false(gates[102].started);
+    unsigned seconds = 0;
+    for (; seconds < 100 && !gates[102].started; seconds++) {
+        net_pass(&net, NS_PER_S);
+        assert_true(set.unsent_bytes < (1 << 20) + 12 * 310000);
+    }
+    check_answers(reader, 1, 102);
+    assert_in_range(seconds, 5, 90);
+    assert_true(c[0]->closed && c[0]->aborted);
+    assert_false(writer->closed || reader->closed);
+    end();
+}
+
+/* The budget of answers: half of what is left, and a megabyte in any case. */
+static void test_answers_are_granted(void **state) {
+    (void)state;
+    answer_bytes = 64 << 20; /* an eighth is kept back */
+    begin(16 << 20, 0, 100, INT32_MAX);
+    static struct request r[40];
+    size_t granted[40], sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+        r[i] = (struct request){.conns = &set};
+        (void)request_answer_grant(&r[i], 200); /* what is asked for later counts instead */
+        sum += granted[i] = request_answer_grant(&r[i], 55 << 20);
+    }
+    assert_int_equal(granted[0], 28 << 20);
+    assert_int_equal(granted[1], 14 << 20);
+    assert_int_equal(granted[5], CONN_ANSWER_MIN);
+    assert_int_equal(granted[6], CONN_ANSWER_MIN);
+    assert_int_equal(granted[7], CONN_ANSWER_LEAST);
+    assert_int_equal(set.granted_bytes, sum);
+    assert_true(sum < 60 << 20);
+    for (size_t i = 0; i < ARRAY_LEN(r); i++) (void)request_answer_grant(&r[i], 0);
+    assert_int_equal(request_answer_grant(&r[0], 100), 100);
+    assert_int_equal(request_answer_grant(&r[0], 0), 0);
+    assert_int_equal(set.granted_bytes, 0);
+    end();
+}
+
 /* --- Freshness. */
 
 static const struct api leased_apis[] = {
@@ -727,6 +838,10 @@ int main(void) {
         cmocka_unit_test(test_unsent_answers_hold_back),
         cmocka_unit_test(test_too_many_requests_hold_back),
         cmocka_unit_test(test_stalled_parts_make_way),
+        cmocka_unit_test(test_trickling_parts_make_way),
+        cmocka_unit_test(test_steady_parts_stay),
+        cmocka_unit_test(test_unread_answers_make_way),
+        cmocka_unit_test(test_answers_are_granted),
         cmocka_unit_test(test_leased_answers_wait_for_the_office),
         cmocka_unit_test(test_certain_answers_wait_for_the_office),
         cmocka_unit_test(test_accusations_wait_for_the_office),
