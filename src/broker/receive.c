@@ -176,18 +176,34 @@ static size_t own_capacity(const struct receiver *r, size_t needs) {
     size_t ahead = r->have * RECEIVE_AHEAD;
     if (ahead < RECEIVE_FIRST_BYTES) ahead = RECEIVE_FIRST_BYTES;
     if (ahead < r->proven) ahead = r->proven;
-    return needs < ahead ? needs : ahead;
+    if (ahead > needs) ahead = needs;
+    if (pool_has_room(r->pool, ahead)) return ahead;
+    /* Step by step, then, or with what has come: perhaps it has to wait. */
+    size_t step = r->have + r->have / 4 + RECEIVE_ROOM_MIN;
+    return ahead < step ? ahead : step;
+}
+
+/* Is there any of what is kept back for small requests, and for another favourite? */
+static bool pool_has_reserve(const struct receive_pool *p) {
+    return p->budget.used_bytes + p->reserve_bytes / 2 < p->budget.limit_bytes;
 }
 
 /* May this connection go on when the budget is used up? One may. */
 static bool receiver_favoured(struct receiver *r) {
     struct receive_pool *p = r->pool;
-    bool more = p->frames == 0 || p->budget.used_bytes + p->reserve_bytes / 2 < p->budget.limit_bytes;
-    if (!p->favourite && more) p->favourite = r;
+    if (!p->favourite && (p->frames == 0 || pool_has_reserve(p))) p->favourite = r;
     return p->favourite == r;
 }
 
+/* What is asked for counts, whatever has come of it: the allocator may have handed it out before. */
+static void own_charge(struct receiver *r) {
+    ASSERT(r->capacity >= r->charged);
+    receive_pool_charge(r->pool, r->capacity - r->charged);
+    r->charged = r->capacity;
+}
+
 static void own_grow(struct receiver *r) {
+    own_charge(r);
     if (r->own_size >= r->capacity) return;
     r->own = r->at = mem_realloc(r->pool->mem, r->own, r->capacity);
     r->own_size = r->capacity;
@@ -204,11 +220,27 @@ static struct env_bytes room_own(struct receiver *r) {
     return (struct env_bytes){r->at + r->have, r->capacity - r->have};
 }
 
+/* Between two requests, while there is no room for many. */
+static struct env_bytes room_little(struct receiver *r) {
+    struct receive_pool *p = r->pool;
+    const struct env_bytes none = {NULL, 0};
+    if (r->have > 0 || p->reserve_bytes == 0 || !pool_has_reserve(p)) return none;
+    bool force = p->budget.used_bytes + RECEIVE_SLAB_BYTES <= p->budget.limit_bytes;
+    struct receive_slab *s = pool_slab(p, RECEIVE_LITTLE_BYTES, force);
+    if (!s) return none;
+    p->lent = r;
+    return (struct env_bytes){s->data + s->used, RECEIVE_LITTLE_BYTES};
+}
+
 struct env_bytes receiver_room(struct receiver *r) {
     struct receive_pool *p = r->pool;
     p->lent = NULL;
     bool room = pool_has_room(p, 1);
-    if (!room && !receiver_favoured(r)) return (struct env_bytes){NULL, 0};
+    if (!room) {
+        struct env_bytes little = room_little(r);
+        if (little.size > 0) return little;
+        if (!receiver_favoured(r)) return little;
+    }
     if (r->own) return room_own(r);
     if (r->slab) return (struct env_bytes){r->at + r->have, r->capacity - r->have};
     /* Where a frame like the last one would not fit, most of it would have to be moved. */
@@ -227,8 +259,6 @@ void receiver_received(struct receiver *r, size_t size) {
     struct receive_pool *p = r->pool;
     if (r->own) {
         ASSERT(r->have + size <= (r->capacity ? r->capacity : SIZE_FIELD));
-        r->charged += size;
-        receive_pool_charge(p, size);
     } else if (!r->slab) {
         ASSERT(p->lent == r && p->current);
         struct receive_slab *s = p->current;
@@ -265,8 +295,7 @@ static void receiver_settle(struct receiver *r) {
     memcpy(r->own, r->at, r->have);
     r->at = r->own;
     r->capacity = capacity;
-    r->charged = r->have;
-    receive_pool_charge(r->pool, r->charged);
+    own_charge(r);
     r->slab = NULL;
     slab_drop(s);
 }

@@ -8,11 +8,12 @@
  * alone: at most RECEIVE_FIRST_BYTES (or the size of its last whole frame) before there is any data, at most
  * RECEIVE_AHEAD times the data afterwards. A slab is used again when nothing refers to it any more.
  *
- * The budget (queued.max.request.bytes) is charged with slabs, with the arrived bytes in buffers of their own, and with
+ * The budget (queued.max.request.bytes) is charged with slabs, with buffers of their own, and with
  * requests that wait. When it is used up, receiver_room gives nothing and the connection waits; one connection at a
  * time, the pool's favourite, may go on regardless, for if all held parts of requests and none could be completed, none
  * would ever end. A part of the budget is kept for it. Once that is used up as well, there is no other favourite while
- * whole requests are in memory: these end by themselves.
+ * whole requests are in memory: these end by themselves. Of what is kept, half is for connections that are between two
+ * requests: RECEIVE_LITTLE_BYTES are read of the next, which is all of a heartbeat.
  *
  * Pure bookkeeping: no I/O, no clock. Everything belongs to one loop. */
 #ifndef OXBOW_BROKER_RECEIVE_H
@@ -30,9 +31,11 @@
 
 #define RECEIVE_SLAB_BYTES ((size_t)512 << 10)
 #define RECEIVE_ROOM_MIN ((size_t)16 << 10) /* a slab with less room is not read into any more */
-#define RECEIVE_FIRST_BYTES ((size_t)256 << 10)
+#define RECEIVE_FIRST_BYTES ((size_t)16 << 10)
 #define RECEIVE_AHEAD 8u
 #define RECEIVE_PEEK_BYTES ((size_t)4096) /* read into the slab when a large frame is expected: it will move anyway */
+
+#define RECEIVE_LITTLE_BYTES ((size_t)1024)
 
 /* Buffers of their own that frames have let go of and the next large ones get: with their pages, which the kernel would
  * otherwise have to find and clear for every large request. */
@@ -58,8 +61,8 @@ struct receive_pool {
     struct mem *mem;
     struct metrics *metrics; /* M_RECEIVE_BYTES follows the charges; may be NULL */
     struct budget budget;
-    uint64_t frames;        /* that were given out and not released */
-    uint64_t reserve_bytes; /* of the budget, for the favourite: others have as much less. 0 after receive_pool_init */
+    uint64_t frames;              /* that were given out and not released */
+    uint64_t reserve_bytes;       /* of the budget: see above. 0 after receive_pool_init */
     struct receive_slab *current; /* owns a reference; NULL before the first byte */
     struct receive_slab *spare;
     struct receive_buffer spares[RECEIVE_SPARES]; /* data NULL: none */

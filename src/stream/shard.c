@@ -242,8 +242,8 @@ static uint64_t cache_limit_now(const struct stream_shard *h) {
 }
 
 static bool evict_for(struct stream_shard *h, size_t size) {
-    uint64_t limit = cache_limit_now(h);
-    while (h->cache_bytes + h->index_bytes + size > limit) {
+    /* What goes may stay with an answer, and leaves as much less for the others. */
+    while (h->cache_bytes + h->index_bytes + size > cache_limit_now(h)) {
         if (list_empty(&h->slabs)) return true; /* larger than the whole budget: alone, it may */
         struct commit_slab *oldest = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
         const struct lane *n = &h->lanes[oldest->lane % LANE_KINDS];

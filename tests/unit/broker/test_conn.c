@@ -91,6 +91,8 @@ static const struct api apis[] = {
 static const struct listener listener = {.name = "PLAINTEXT"};
 static struct conns set;
 static struct conn_quota quota;
+static const char *client_id = "test";
+static char long_id[3000];    /* of requests that are not little */
 static uint64_t answer_bytes; /* for the next begin(); 0: no limit */
 
 static void let_append(int id) {
@@ -169,7 +171,7 @@ static void put_request(struct buf *b, int16_t key, int16_t version, int id, int
     if (key == KAFKA_API_PRODUCE) ((struct kafka_produce_request *)m)->acks = acks_or_size;
     if (key == KAFKA_API_FIND_COORDINATOR)
         ((struct kafka_find_coordinator_request *)m)->key_type = (int8_t)acks_or_size;
-    assert_int_equal(kafka_request_encode(api, version, id, kafka_string_of("test"), m, &o), OK);
+    assert_int_equal(kafka_request_encode(api, version, id, kafka_string_of(client_id), m, &o), OK);
     struct slices s;
     slices_init(&s, &net.mem);
     outbuf_finish(&o, &s);
@@ -445,7 +447,7 @@ static void test_too_many_requests_hold_back(void **state) {
 static void test_stalled_parts_make_way(void **state) {
     (void)state;
     enum { COUNT = 8 };
-    begin(1 << 20, 0, 100, INT32_MAX);
+    begin(3 << 20, 0, 100, INT32_MAX);
     struct env_conn *c[COUNT], *last = NULL;
     static uint8_t part[300000] = {0, 0x10, 0, 0};
     for (size_t i = 0; i < COUNT; i++) {
@@ -456,10 +458,18 @@ static void test_stalled_parts_make_way(void **state) {
     last = accept_one("10.0.0.2");
     struct buf b;
     buf_init(&b, &net.mem);
+    client_id = memset(long_id, 'x', sizeof(long_id) - 1);
     put_request(&b, KAFKA_API_METADATA, 9, 1, 0);
+    client_id = "test";
     size_t fed = net_feed(last, b.data, b.size, b.size);
-    assert_int_equal(fed, 0);
+    assert_int_equal(fed, RECEIVE_LITTLE_BYTES);
     assert_true(last->paused);
+    /* What is little is served all the same, now. */
+    struct env_conn *little = accept_one("10.0.0.3");
+    gates[2].done_go = gates[3].append_go = gates[3].done_go = true;
+    send_request(little, KAFKA_API_METADATA, 2, 0);
+    send_request(little, KAFKA_API_PRODUCE, 3, 1);
+    check_answers(little, 2, 2);
     gates[1].done_go = true;
     for (int s = 0; s < 40 && fed < b.size; s++) {
         net_pass(&net, NS_PER_S);
@@ -475,14 +485,17 @@ static void test_stalled_parts_make_way(void **state) {
  * used up makes way. */
 static void test_trickling_parts_make_way(void **state) {
     (void)state;
-    begin(1 << 20, 0, 100, INT32_MAX);
-    static uint8_t part[900000] = {0, 0x30, 0, 0};
+    begin(2 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[1000000] = {0, 0x30, 0, 0};
     struct env_conn *slow = accept_one("10.0.0.1"), *other = accept_one("10.0.0.2");
     assert_int_equal(net_feed(slow, part, sizeof(part), 40000), sizeof(part));
     struct buf b;
     buf_init(&b, &net.mem);
+    client_id = memset(long_id, 'x', sizeof(long_id) - 1);
     put_request(&b, KAFKA_API_METADATA, 9, 1, 0);
-    assert_int_equal(net_feed(other, b.data, b.size, b.size), 0);
+    client_id = "test";
+    size_t fed = net_feed(other, b.data, b.size, b.size);
+    assert_int_equal(fed, RECEIVE_LITTLE_BYTES);
     assert_true(other->paused);
     gates[1].done_go = true;
     unsigned seconds = 0;
@@ -493,7 +506,7 @@ static void test_trickling_parts_make_way(void **state) {
     assert_true(slow->closed);
     assert_in_range(seconds, 9, 13);
     assert_false(other->paused);
-    assert_int_equal(net_feed(other, b.data, b.size, b.size), b.size);
+    assert_int_equal(net_feed(other, b.data + fed, b.size - fed, b.size), b.size - fed);
     net_settle(&net);
     check_answers(other, 1, 1);
     buf_deinit(&b);
@@ -503,11 +516,13 @@ static void test_trickling_parts_make_way(void **state) {
 /* Who sends a large request steadily is not disturbed, however little of the budget there is. */
 static void test_steady_parts_stay(void **state) {
     (void)state;
-    begin(1 << 20, 0, 100, INT32_MAX);
-    static uint8_t part[900000] = {0, 0x30, 0, 0}, more[10000];
+    begin(2 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[1000000] = {0, 0x30, 0, 0}, more[10000];
     struct env_conn *slow = accept_one("10.0.0.1"), *other = accept_one("10.0.0.2");
     net_feed(slow, part, sizeof(part), 40000);
-    assert_int_equal(net_feed(other, more, 100, 100), 0);
+    more[1] = 0x10;
+    assert_int_equal(net_feed(other, more, 5000, 5000), RECEIVE_LITTLE_BYTES);
+    more[1] = 0;
     for (unsigned i = 0; i < 60; i++) {
         assert_int_equal(net_feed(slow, more, sizeof(more), sizeof(more)), sizeof(more));
         net_pass(&net, NS_PER_S);

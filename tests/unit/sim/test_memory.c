@@ -204,6 +204,31 @@ static void fetch_request(struct kafka_fetch_request *q, struct kafka_fetch_requ
     part->partition_max_bytes = bytes;
 }
 
+/* Where the partition begins. */
+static void ask_start(struct hour *h, struct sim_client *c, int32_t index) {
+    struct kafka_list_offsets_request q;
+    struct kafka_list_offsets_request_topic topic;
+    struct kafka_list_offsets_request_partition part;
+    struct kafka_list_offsets_response r;
+    struct arena a;
+    kafka_list_offsets_request_init(&q);
+    kafka_list_offsets_request_topic_init(&topic);
+    kafka_list_offsets_request_partition_init(&part);
+    q.replica_id = -1;
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    topic.name = kafka_string_of("t");
+    topic.partitions.items = &part;
+    topic.partitions.count = 1;
+    part.partition_index = index;
+    part.timestamp = -2;
+    arena_init(&a, c->env->mem);
+    if (sim_client_call(c, KAFKA_API_LIST_OFFSETS, 1, &q, PATIENCE_NS, &a, &r) == OK &&
+        r.topics.items[0].partitions.items[0].offset >= 0)
+        h->log_start[index] = (uint64_t)r.topics.items[0].partitions.items[0].offset;
+    arena_deinit(&a);
+}
+
 /* Reads once and goes on behind it. *at_end: there was nothing more. */
 static enum err fetch_once(struct hour *h, struct sim_client *c, int32_t index, uint64_t *offset, bool *at_end) {
     struct kafka_fetch_request q;
@@ -217,7 +242,11 @@ static enum err fetch_once(struct hour *h, struct sim_client *c, int32_t index, 
     if (e == OK && r.responses.count == 1) {
         const struct kafka_fetch_response_partition *p = &r.responses.items[0].partitions.items[0];
         h->log_start[index] = p->log_start_offset > 0 ? (uint64_t)p->log_start_offset : h->log_start[index];
-        if (p->error_code == KAFKA_OFFSET_OUT_OF_RANGE) *offset = h->log_start[index] + 1;
+        if (p->error_code == KAFKA_OFFSET_OUT_OF_RANGE) {
+            ask_start(h, c, index);
+            *offset = h->log_start[index];
+            fiber_sleep_ns(NS_PER_S);
+        }
         struct batch_header b;
         for (int32_t at = 0; at < p->records.size; at += (int32_t)b.size) {
             if (batch_parse_unchecked(p->records.data + at, (size_t)(p->records.size - at), &b) != OK) break;
@@ -401,8 +430,9 @@ static void judge(struct hour *h) {
     }
     uint64_t peak = h->node->mem.peak_bytes;
     if (tell)
-        print_message("in all: peak %lu of %ld, idle %lu, not counted at most %lu; served %lu, closed %lu, acked %lu\n",
-                      peak, sum, h->idle_bytes, h->other_peak, h->served, h->closed, h->run->acked);
+        print_message(
+            "in all: peak %lu of %ld, idle %lu, not counted at most %lu; served %lu, closed %lu, acked %lu, steps %lu\n",
+            peak, sum, h->idle_bytes, h->other_peak, h->served, h->closed, h->run->acked, h->world->steps);
     if (peak > h->idle_bytes + (uint64_t)(sum + sum / 10))
         sim_fail(h->world, "%lu bytes were held in all where %ld are allowed", peak, sum);
     if (h->other_peak > h->idle_bytes + (uint64_t)(sum / 10))
