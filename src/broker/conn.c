@@ -107,6 +107,10 @@ static void quota_leave(struct conn_quota *q, const char *ip) {
 
 static void set_arm_sweep(struct conns *set);
 
+static bool set_starves(const struct conns *set) {
+    return !list_empty(&set->starved) || !list_empty(&set->starved_new);
+}
+
 static void set_kick(struct conns *set) {
     if (!timer_armed(&set->kick)) timer_arm(&set->kick, env_now_ns(set->o.env));
 }
@@ -552,7 +556,7 @@ static struct env_bytes conn_room(void *ctx) {
         room = receiver_room(&c->receiver);
         if (room.size == 0) {
             list_remove(&c->starved);
-            list_push_back(&c->set->starved, &c->starved);
+            list_push_back(c->receiver.proven > 0 ? &c->set->starved : &c->set->starved_new, &c->starved);
             set_arm_sweep(c->set);
         }
     }
@@ -664,7 +668,7 @@ static const struct env_conn_events conn_events = {conn_room, conn_received, con
 
 static void set_arm_sweep(struct conns *set) {
     if (list_empty(&set->all)) return;
-    bool soon = !list_empty(&set->starved) || !list_empty(&set->crowded) || set->unsent_bytes > 0;
+    bool soon = set_starves(set) || !list_empty(&set->crowded) || set->unsent_bytes > 0;
     if (timer_armed(&set->sweep) && (!soon || set->sweeps_soon)) return;
     set->sweeps_soon = soon;
     uint64_t now = env_now_ns(set->o.env), due = UINT64_MAX;
@@ -744,6 +748,7 @@ static void set_kicked(struct timer *t) {
     struct list again;
     list_init(&again);
     list_splice_back(&again, &set->starved);
+    list_splice_back(&again, &set->starved_new);
     while ((n = list_pop_front(&again)) != NULL) conn_read_on(LIST_ENTRY(n, struct conn, starved));
     while (!list_empty(&set->crowded) && !conns_crowded(set))
         conn_advance(LIST_ENTRY(list_pop_front(&set->crowded), struct conn, crowded));
@@ -764,7 +769,7 @@ static void set_let_one_in(struct conns *set) {
 
 static void set_budget_freed(void *ctx) {
     struct conns *set = ctx;
-    if (!list_empty(&set->starved)) set_kick(set);
+    if (set_starves(set)) set_kick(set);
 }
 
 /* What is in the way of others who wait. */
@@ -781,9 +786,12 @@ static const char *conn_stalls(const struct conn *c, bool starving, bool crowded
 static void set_swept(struct timer *t) {
     struct conns *set = CONTAINER_OF(t, struct conns, sweep);
     uint64_t now = env_now_ns(set->o.env);
-    bool starving = !list_empty(&set->starved), crowded = !list_empty(&set->crowded) || conns_crowded(set);
+    bool starving = set_starves(set), crowded = !list_empty(&set->crowded) || conns_crowded(set);
+    struct conn *largest = NULL;
+    bool stuck = receive_pool_is_stuck(&set->pool);
     LIST_EACH_SAFE(n, &set->all) {
         struct conn *c = conn_of(n);
+        if (stuck && !c->dead && (!largest || c->receiver.charged > largest->receiver.charged)) largest = c;
         /* One that is touched here comes again at the end of this walk, with a time after `now`. */
         uint64_t quiet = now > c->active_ns ? now - c->active_ns : 0;
         const char *stalls = conn_stalls(c, starving, crowded, now);
@@ -801,6 +809,10 @@ static void set_swept(struct timer *t) {
             break;
         }
     }
+    if (largest && largest->receiver.charged > 0) {
+        conn_complain(largest, "a part of a request, for the rest of which there is no memory");
+        conn_close_soon(largest, true);
+    }
     set_let_one_in(set);
     set_arm_sweep(set);
 }
@@ -811,6 +823,7 @@ void conns_init(struct conns *set, const struct conns_options *o) {
     receive_pool_init(&set->pool, o->env->mem, o->budget_bytes, o->env->metrics, set_budget_freed, set);
     list_init(&set->all);
     list_init(&set->starved);
+    list_init(&set->starved_new);
     list_init(&set->crowded);
     list_init(&set->closing);
     list_init(&set->flushing);

@@ -65,10 +65,11 @@ struct conns_options {
 struct conns {
     struct conns_options o;
     struct receive_pool pool;
-    struct list all;     /* the least recently active first */
-    struct list starved; /* paused because the budget is used up */
-    struct list crowded; /* whose next request would be answered with much, while there is too much */
-    struct list closing; /* to be closed at the next kick */
+    struct list all;         /* the least recently active first */
+    struct list starved;     /* paused because the budget is used up; */
+    struct list starved_new; /* and those of them that have not sent a whole request yet: others go first */
+    struct list crowded;     /* whose next request would be answered with much, while there is too much */
+    struct list closing;     /* to be closed at the next kick */
     /* have answers to send: one system call for all of a connection's that a group commit set free */
     struct list flushing;
     struct mail flush_mail;

@@ -183,15 +183,23 @@ static size_t own_capacity(const struct receiver *r, size_t needs) {
     return ahead < step ? ahead : step;
 }
 
-/* Is there any of what is kept back for small requests, and for another favourite? */
-static bool pool_has_reserve(const struct receive_pool *p) {
-    return p->budget.used_bytes + p->reserve_bytes / 2 < p->budget.limit_bytes;
+/* Is there more than `quarters` of what is kept back? */
+static bool pool_has_reserve(const struct receive_pool *p, unsigned quarters) {
+    return p->budget.used_bytes + p->reserve_bytes / 4 * quarters < p->budget.limit_bytes;
 }
 
 /* May this connection go on when the budget is used up? One may. */
 static bool receiver_favoured(struct receiver *r) {
     struct receive_pool *p = r->pool;
-    if (!p->favourite && (p->frames == 0 || pool_has_reserve(p))) p->favourite = r;
+    /* Who has sent a whole request before will do so again: the others might be many, and hold on to what they get. */
+    bool better = !p->favourite || (r->proven > 0 && p->favourite->proven == 0);
+    bool may = pool_has_reserve(p, r->proven > 0 ? 1 : 3);
+    if (!may && p->frames == 0) { /* nothing is there that would end by itself */
+        uint64_t more = p->reserve_bytes > 0 ? p->reserve_bytes / 4 : r->max_frame_bytes;
+        may = r->proven > 0 ? p->budget.used_bytes < p->budget.limit_bytes + more
+                            : p->reserve_bytes == 0 || pool_has_reserve(p, 1);
+    }
+    if (better && may) p->favourite = r;
     return p->favourite == r;
 }
 
@@ -220,11 +228,15 @@ static struct env_bytes room_own(struct receiver *r) {
     return (struct env_bytes){r->at + r->have, r->capacity - r->have};
 }
 
+bool receive_pool_is_stuck(const struct receive_pool *p) {
+    return !p->favourite && p->frames == 0 && !pool_has_reserve(p, 1);
+}
+
 /* Between two requests, while there is no room for many. */
 static struct env_bytes room_little(struct receiver *r) {
     struct receive_pool *p = r->pool;
     const struct env_bytes none = {NULL, 0};
-    if (r->have > 0 || p->reserve_bytes == 0 || !pool_has_reserve(p)) return none;
+    if (r->have > 0 || p->reserve_bytes == 0 || !pool_has_reserve(p, 2)) return none;
     bool force = p->budget.used_bytes + RECEIVE_SLAB_BYTES <= p->budget.limit_bytes;
     struct receive_slab *s = pool_slab(p, RECEIVE_LITTLE_BYTES, force);
     if (!s) return none;

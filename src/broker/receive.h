@@ -12,8 +12,9 @@
  * requests that wait. When it is used up, receiver_room gives nothing and the connection waits; one connection at a
  * time, the pool's favourite, may go on regardless, for if all held parts of requests and none could be completed, none
  * would ever end. A part of the budget is kept for it. Once that is used up as well, there is no other favourite while
- * whole requests are in memory: these end by themselves. Of what is kept, half is for connections that are between two
- * requests: RECEIVE_LITTLE_BYTES are read of the next, which is all of a heartbeat.
+ * whole requests are in memory: these end by themselves. Connections that have sent a whole request before come first. Half
+ * of what is kept may also go to connections that are between two requests: RECEIVE_LITTLE_BYTES are read of the next,
+ * which is all of a heartbeat.
  *
  * Pure bookkeeping: no I/O, no clock. Everything belongs to one loop. */
 #ifndef OXBOW_BROKER_RECEIVE_H
@@ -78,6 +79,8 @@ void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_by
 void receive_pool_deinit(struct receive_pool *p);
 /* Nobody is connected: gives memory back that was kept for the next bytes. */
 void receive_pool_trim(struct receive_pool *p);
+/* Parts of requests fill it, and there is no favourite: somebody has to give up. */
+bool receive_pool_is_stuck(const struct receive_pool *p);
 /* Charges that are not tied to a slab: requests that wait. The budget may be overdrawn by them. */
 void receive_pool_charge(struct receive_pool *p, size_t bytes);
 void receive_pool_uncharge(struct receive_pool *p, size_t bytes);

@@ -513,6 +513,43 @@ static void test_trickling_parts_make_way(void **state) {
     end();
 }
 
+/* Many that have sent nothing whole yet hold all that there is: who has goes on, one request after the other, at once. */
+static void test_proven_clients_go_on(void **state) {
+    (void)state;
+    enum { COUNT = 60 };
+    begin(4 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[400000] = {0, 0x10, 0, 0};
+    struct env_conn *good = accept_one("10.0.0.2"), *c[COUNT];
+    gates[1].done_go = true;
+    send_request(good, KAFKA_API_METADATA, 1, 0);
+    for (size_t i = 0; i < COUNT; i++) c[i] = accept_one("10.0.0.1");
+    size_t fed[COUNT] = {0};
+    client_id = memset(long_id, 'x', sizeof(long_id) - 1);
+    struct buf b;
+    buf_init(&b, &net.mem);
+    for (int id = 2; id < 60; id++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            if (!c[i]->closed) fed[i] += net_feed(c[i], part + fed[i], sizeof(part) - fed[i], 40000);
+        }
+        net_settle(&net);
+        gates[id].done_go = true;
+        b.size = 0;
+        put_request(&b, KAFKA_API_METADATA, 9, id, 0);
+        size_t size = 0;
+        for (unsigned round = 0; round < 5 && size < b.size; round++) {
+            size += net_feed(good, b.data + size, b.size - size, b.size);
+            net_settle(&net);
+            net_pass(&net, NS_PER_MS);
+        }
+        assert_int_equal(size, b.size);
+    }
+    client_id = "test";
+    check_answers(good, 59, 1);
+    assert_in_range(set.pool.budget.used_bytes, 2 << 20, 5 << 20);
+    buf_deinit(&b);
+    end();
+}
+
 /* Who sends a large request steadily is not disturbed, however little of the budget there is. */
 static void test_steady_parts_stay(void **state) {
     (void)state;
@@ -854,6 +891,7 @@ int main(void) {
         cmocka_unit_test(test_too_many_requests_hold_back),
         cmocka_unit_test(test_stalled_parts_make_way),
         cmocka_unit_test(test_trickling_parts_make_way),
+        cmocka_unit_test(test_proven_clients_go_on),
         cmocka_unit_test(test_steady_parts_stay),
         cmocka_unit_test(test_unread_answers_make_way),
         cmocka_unit_test(test_answers_are_granted),
