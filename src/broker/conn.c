@@ -38,6 +38,7 @@ struct conn {
     size_t unsent; /* what is counted in set->unsent_bytes */
     /* Since when there are unsent bytes, or parts of a request, or CONN_PROGRESS_BYTES of them were taken, or came. */
     uint64_t taken_ns, came_ns;
+    uint64_t part_ns;   /* when the part of a request began */
     size_t taken, came; /* since then */
     bool paused;        /* room() gave nothing */
     bool dead;          /* on set->closing */
@@ -621,6 +622,7 @@ static void conn_received(void *ctx, size_t size) {
     metric_add(set->o.env->metrics, M_BYTES_RECEIVED, 0, size);
     conn_touch(c);
     c->came += size;
+    if (!receiver_partial(&c->receiver)) c->part_ns = c->active_ns;
     if (!receiver_partial(&c->receiver) || c->came >= CONN_PROGRESS_BYTES) {
         c->came_ns = c->active_ns;
         c->came = 0;
@@ -630,7 +632,7 @@ static void conn_received(void *ctx, size_t size) {
     int64_t announced = 0;
     enum err e = OK;
     while (!c->dead && (e = receiver_next(&c->receiver, &f, &announced)) == OK) {
-        c->came_ns = c->active_ns;
+        c->came_ns = c->part_ns = c->active_ns;
         c->came = 0;
         conn_take_frame(c, &f);
     }
@@ -774,8 +776,10 @@ static void set_budget_freed(void *ctx) {
 
 /* What is in the way of others who wait. */
 static const char *conn_stalls(const struct conn *c, bool starving, bool crowded, uint64_t now) {
-    if (starving && receiver_partial(&c->receiver) && list_empty(&c->starved) && now >= c->came_ns + CONN_STALLED_NS)
-        return "a part of a request and hardly more";
+    /* One that waits itself cannot get on; but nobody looks whether its client is still there. */
+    bool waits = !list_empty(&c->starved);
+    bool stalls = waits ? now >= c->part_ns + CONN_STARVED_NS : now >= c->came_ns + CONN_STALLED_NS;
+    if (starving && receiver_partial(&c->receiver) && stalls) return "a part of a request and hardly more";
     if (crowded && c->unsent > 0 && now >= c->taken_ns + CONN_STALLED_NS)
         return "hardly anything was taken of an answer";
     return NULL;

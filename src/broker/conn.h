@@ -31,6 +31,7 @@
 #define CONN_OVERLAP_MAX 32u /* requests of one connection that are started and not answered */
 #define CONN_UNSENT_MAX ((size_t)1 << 20)
 #define CONN_STALLED_NS (10 * NS_PER_S)
+#define CONN_STARVED_NS (3 * CONN_STALLED_NS) /* the same of one that is not read, because there is no memory */
 #define CONN_LET_IN_NS (3 * NS_PER_S)
 #define CONN_PROGRESS_BYTES ((size_t)64 << 10)
 #define CONN_ANSWER_MIN ((size_t)1 << 20)    /* of a fetch: as much, or half of what is left of the budget */

@@ -107,7 +107,7 @@ void receive_pool_deinit(struct receive_pool *p) {
         p->current = NULL;
         slab_drop(s);
     }
-    ASSERT(p->budget.used_bytes == 0 && p->frames == 0);
+    ASSERT(p->budget.used_bytes == 0 && p->frames == 0 && p->unproven_bytes == 0);
     receive_pool_trim(p);
 }
 
@@ -141,11 +141,18 @@ void receiver_init(struct receiver *r, struct receive_pool *p, size_t max_frame_
     *r = (struct receiver){.pool = p, .max_frame_bytes = max_frame_bytes};
 }
 
+static void unproven_forget(struct receiver *r) {
+    ASSERT(r->unproven <= r->pool->unproven_bytes);
+    r->pool->unproven_bytes -= r->unproven;
+    r->unproven = 0;
+}
+
 /* Gives up what is held; the bookkeeping of the connection stays. */
 static void receiver_reset(struct receiver *r) {
     struct receive_slab *s = r->slab;
     struct receive_buffer own = {r->own, r->own_size};
     size_t charged = r->charged;
+    unproven_forget(r);
     r->slab = NULL;
     r->own = r->at = NULL;
     r->have = r->capacity = r->own_size = r->charged = 0;
@@ -179,7 +186,7 @@ static size_t own_capacity(const struct receiver *r, size_t needs) {
     if (ahead > needs) ahead = needs;
     if (pool_has_room(r->pool, ahead)) return ahead;
     /* Step by step, then, or with what has come: perhaps it has to wait. */
-    size_t step = r->have + r->have / 4 + RECEIVE_ROOM_MIN;
+    size_t step = r->have + (r->have < RECEIVE_ROOM_MIN ? r->have : RECEIVE_ROOM_MIN + r->have / 4);
     return ahead < step ? ahead : step;
 }
 
@@ -208,6 +215,16 @@ static void own_charge(struct receiver *r) {
     ASSERT(r->capacity >= r->charged);
     receive_pool_charge(r->pool, r->capacity - r->charged);
     r->charged = r->capacity;
+    if (r->proven > 0) return;
+    r->pool->unproven_bytes += r->charged - r->unproven;
+    r->unproven = r->charged;
+}
+
+/* Room for more of what it sends, without being the favourite? */
+static bool receiver_has_room(const struct receiver *r) {
+    const struct receive_pool *p = r->pool;
+    bool tried = r->proven > 0 || p->reserve_bytes == 0 || p->unproven_bytes <= p->budget.limit_bytes / 2;
+    return tried && pool_has_room(p, 1);
 }
 
 static void own_grow(struct receiver *r) {
@@ -247,7 +264,7 @@ static struct env_bytes room_little(struct receiver *r) {
 struct env_bytes receiver_room(struct receiver *r) {
     struct receive_pool *p = r->pool;
     p->lent = NULL;
-    bool room = pool_has_room(p, 1);
+    bool room = receiver_has_room(r);
     if (!room) {
         struct env_bytes little = room_little(r);
         if (little.size > 0) return little;
@@ -317,6 +334,7 @@ static void receiver_take(struct receiver *r, size_t needs, struct frame *f) {
     *f = (struct frame){.data = r->at + SIZE_FIELD, .size = needs - SIZE_FIELD};
     r->pool->frames++;
     r->proven = needs;
+    unproven_forget(r);
     if (r->own) {
         ASSERT(r->have == needs);
         f->own = r->own;

@@ -12,7 +12,8 @@
  * requests that wait. When it is used up, receiver_room gives nothing and the connection waits; one connection at a
  * time, the pool's favourite, may go on regardless, for if all held parts of requests and none could be completed, none
  * would ever end. A part of the budget is kept for it. Once that is used up as well, there is no other favourite while
- * whole requests are in memory: these end by themselves. Connections that have sent a whole request before come first. Half
+ * whole requests are in memory: these end by themselves. Connections that have sent a whole request before come first, and the
+ * others have half of the budget at most, for there might be many that never do. Half
  * of what is kept may also go to connections that are between two requests: RECEIVE_LITTLE_BYTES are read of the next,
  * which is all of a heartbeat.
  *
@@ -62,6 +63,8 @@ struct receive_pool {
     struct mem *mem;
     struct metrics *metrics; /* M_RECEIVE_BYTES follows the charges; may be NULL */
     struct budget budget;
+    /* Of it, parts from connections that have sent no whole request yet: half at most. */
+    uint64_t unproven_bytes;
     uint64_t frames;              /* that were given out and not released */
     uint64_t reserve_bytes;       /* of the budget: see above. 0 after receive_pool_init */
     struct receive_slab *current; /* owns a reference; NULL before the first byte */
@@ -110,6 +113,7 @@ struct receiver {
     uint8_t *own;              /* an allocation that begins at `at` and is for one frame only, */
     size_t own_size;           /* of this size: capacity or more */
     size_t charged;            /* for own */
+    size_t unproven;           /* of that, counted in the pool's unproven_bytes */
     size_t proven;             /* size of the last whole frame: so much was sent before, and may be expected again */
 };
 void receiver_init(struct receiver *r, struct receive_pool *p, size_t max_frame_bytes);
