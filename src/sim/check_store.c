@@ -612,6 +612,19 @@ static void leftovers_check(struct check *c) {
     }
 }
 
+/* What dead incarnations began in parts. */
+static void uploads_check(struct check *c) {
+    const struct sim_check_options *x = c->options;
+    for (size_t i = 0; i < c->bucket->upload_count && !failed(c); i++) {
+        const struct sim_upload *u = &c->bucket->uploads[i];
+        struct object_id id;
+        bool ours = object_key_parse(u->key, c->generation, &id);
+        if (ours && x->settled.v != 0 && id.creator.v < x->settled.v && u->begun_ns < x->swept_ns)
+            stored_bad(c->report, "%s: it was begun in parts, nobody will complete it, and it was not given up",
+                       u->key);
+    }
+}
+
 bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct sim_check_options *o,
                       struct sim_check_found *out) {
     struct sim_mem scratch;
@@ -630,6 +643,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
         if (!failed(&c)) extents_check(&c);
     }
     if (!failed(&c)) leftovers_check(&c);
+    if (!failed(&c)) uploads_check(&c);
     sim_mem_drop(&scratch); /* all of it: what was read is borrowed, or lies in there */
     return !stored_failed(&out->report);
 }

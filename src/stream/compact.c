@@ -195,11 +195,17 @@ static void choose(struct compaction *k) {
     if (k->rate < COMPACT_RATE_MIN) k->rate = COMPACT_RATE_MIN;
 }
 
-/* Half of a byte's time is for reading it, half for writing it. */
+/* Half of a byte's time is for reading it, half for writing it. A little goes at once: a broker that is started again
+ * and again, and lives for milliseconds, would otherwise never come to the end of what only a start makes. */
+static uint64_t pace_ns(const struct compaction *k, uint64_t bytes) {
+    return (uint64_t)((double)bytes / 2 / (double)k->rate * (double)NS_PER_S);
+}
+
 static void pace(struct compaction *k, uint64_t bytes) {
     struct streams *s = k->s;
-    uint64_t now_ns = env_now_ns(s->env), at_ns = s->compact_free_ns > now_ns ? s->compact_free_ns : now_ns;
-    s->compact_free_ns = at_ns + (uint64_t)((double)bytes / 2 / (double)k->rate * (double)NS_PER_S);
+    uint64_t now_ns = env_now_ns(s->env), free_ns = s->compact_free_ns > now_ns ? s->compact_free_ns : now_ns;
+    uint64_t at_once_ns = pace_ns(k, COMPACT_AT_ONCE), at_ns = free_ns > at_once_ns ? free_ns - at_once_ns : 0;
+    s->compact_free_ns = free_ns + pace_ns(k, bytes);
     while (!s->closing && !s->fenced && env_now_ns(s->env) < at_ns) (void)waitq_wait_until(&s->compact_wake, at_ns);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "kafka/batch.h"
 
 #define HEAD_VERSION 1u        /* without */
@@ -13,6 +14,9 @@
 #define DATA_MAGIC 0x5444584fu /* "OXDT" */
 #define DATA_VERSION 2u
 #define DATA_VERSION_OLDEST 1u
+static_assert(HEAD_VERSION_MIRROR == FORMAT_LEDGER_HEAD_NEWEST, "one table has them all");
+static_assert((unsigned)OBJECT_CLEANED == FORMAT_LEDGER_SECTION_KIND_NEWEST, "one table has them all");
+static_assert(DATA_VERSION == FORMAT_DATA_OBJECT_NEWEST, "one table has them all");
 #define STAGING_BELOW 4096u
 #define STAGING_FIRST 512u
 #define STAGING_SIZE (256u << 10)

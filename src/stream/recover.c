@@ -80,6 +80,10 @@ static enum err fence_and_replay_once(struct recovery *r, struct objlog *log, co
         e = objlog_take_over(log, OBJLOG_FENCE, &replay, &head, &number, &mine);
         if (e == OK && !mine) log_info(s->env->log, "ledger was fenced before", "incarnation=%" PRIu64, r->dead.v);
     }
+    if (e == ERR_VERSION)
+        *why =
+            "the ledger of an earlier start was written by a newer version of Oxbow (a line above has the versions): run "
+            "that version or a later one on this store and WAL; nothing of it was changed";
     return e;
 }
 
@@ -216,7 +220,10 @@ static enum err replay_ring(struct recovery *r, struct wal *w, const char **why)
     *why = "the WAL could not be read";
     enum err e = wal_replay(w, wal_record, r, &found);
     if (e == OK && !found.damaged && r->failed == OK) r->failed = upload_so_far(r);
-    if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
+    if (e == ERR_VERSION)
+        *why =
+            "the WAL holds records that a newer version of Oxbow wrote (a line above has the versions): start that version or a "
+            "later one; nothing of it was changed";
     if (e == OK && found.damaged) {
         log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64,
                   wal_path(w), found.end_position, err_name(found.stopped_by), found.groups_behind);
@@ -261,8 +268,9 @@ static enum err replay_rings(struct recovery *r, const char **why) {
     if (worst != OK) return worst;
     enum err missing = s->mirror ? wal_mirror_missing(s->mirror) : OK;
     if (missing != OK) {
-        *why = "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
-               "needed, for these records are not in the object store";
+        *why =
+            "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
+            "needed, for these records are not in the object store";
         return missing;
     }
     *why =

@@ -26,6 +26,7 @@
 #define COMPACT_ENTRY_MAX (20u << 10)
 #define COMPACT_WITHIN_NS (2 * NS_PER_S)
 #define COMPACT_RATE_MIN (64u << 10)
+#define COMPACT_AT_ONCE (4u << 10)
 #define REPLACE_READ_BYTES (40u << 10)
 #define REPLACE_OBJECT_BYTES (48u << 10)
 #define CLEAN_RUN_BYTES (96u << 10)
@@ -70,6 +71,7 @@
 #define COMPACT_ENTRY_MAX (4u << 20)      /* less than this is in the entry itself; more has an object of its own */
 #define COMPACT_WITHIN_NS (60 * NS_PER_S) /* what can be merged is, within about that time, */
 #define COMPACT_RATE_MIN (4u << 20)       /* or at so many bytes a second, if that is sooner */
+#define COMPACT_AT_ONCE (1u << 20)        /* but so much without any pause */
 #define REPLACE_READ_BYTES (4u << 20)     /* of old ranges, in one read of log compaction, */
 #define REPLACE_OBJECT_BYTES (32u << 20)  /* and when what is left of them is made an object; */
 #define CLEAN_RUN_BYTES (32u << 20) /* ranges that together are no larger are rewritten at once, or stay as they are */

@@ -205,7 +205,8 @@ static void fake_close(struct store *s) {
     (void)s;
 }
 
-static const struct store_ops fake_ops = {fake_put, fake_get, fake_list, fake_del, fake_close};
+static const struct store_ops fake_ops = {
+    .put = fake_put, .get = fake_get, .list = fake_list, .del = fake_del, .close = fake_close};
 
 /* --- The fixture. */
 
