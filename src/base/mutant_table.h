@@ -39,6 +39,12 @@ X(MIRROR_FIRST_CONFIRMS, "mirror-first-confirms", "mirror",
   "a mirrored WAL confirms a group when one of its members has it")
 X(JOIN_LAGGING, "join-lagging", "mirror",
   "a member that comes back is named in the ledger before it has all that has been acknowledged")
+X(FORMAT_OTHERS, "format-others", "mirror", "a mirrored WAL begins the ring of another broker anew")
+X(MEMBER_UNKNOWN_IS_OK, "member-unknown-is-ok", "mirror",
+  "a PUT of a mirror's object log whose answer was lost is taken for done")
+X(IGNORE_OBJECTS, "ignore-objects", "mirror", "a recovery does not read the object log of a mirrored WAL")
+X(OBJECTS_TRIM_EARLY, "objects-trim-early", "mirror",
+  "the object log of a mirror is trimmed to what it has confirmed")
 X(BELIEVE_DROPPED, "believe-dropped", "mirror", "a recovery believes a member that the membership no longer names")
 /* The storage engine. */
 X(WAL_TRIM_EARLY, "wal-trim-early", "streams", "the WAL is trimmed before the upload has landed")
@@ -66,6 +72,9 @@ X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
   "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
 X(MERGED_LATE, "merged-late", "streams", "an entry replaces ranges before the object with the new ones is there")
+X(COMPOSED_OFF, "composed-off", "streams", "the index of an object that the store put together has the old ones' positions")
+X(POOR_DROPS, "poor-drops", "streams",
+  "objects of which little is needed are rewritten without one stream's part, and deleted")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(SWEEP_LIVING, "sweep-living", "streams rivals", "a sweep takes for dead what this broker has put and not named yet")
 X(FREE_UNCOMMITTED, "free-uncommitted", "streams",
@@ -89,7 +98,7 @@ X(STAMP_AGAIN, "stamp-again", "broker", "a repetition is told the time of its ar
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(TOMBSTONE_EARLY, "tombstone-early", "compacted", "log compaction drops a tombstone before its horizon")
-X(CLEAN_OLDEST, "clean-oldest", "compacted", "log compaction keeps an older record of a key in place of the newest")
+X(CLEAN_OLDEST, "clean-oldest", "compacted group", "log compaction keeps an older record of a key in place of the newest")
 X(CLEAN_PROGRESS_EARLY, "clean-progress-early", "compacted",
   "how far log compaction has come is written before what it removed is replaced")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")

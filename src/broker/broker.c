@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "broker/broker_priv.h"
 #include "broker/dynamic.h"
+#include "broker/memory.h"
 #include "broker/url.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
@@ -308,6 +309,7 @@ static void broker_set_wal(struct streams_options *o, const struct wal_setup *wa
     for (unsigned i = 0; i < wal->count; i++) {
         const struct wal_url *u = &wal->urls[i];
         members[i] = (struct stream_wal_member){.path = u->path,
+                                                .objects = u->kind == WAL_KIND_OBJECTS,
                                                 .size_bytes = u->kind == WAL_KIND_FILE ? u->size_bytes : 0,
                                                 .takeover_mark = u->takeover == WAL_TAKEOVER_MARK};
     }
@@ -334,6 +336,7 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .store = b->o.store,
         .generation = meta_generation(b->meta),
         .incarnation = meta_incarnation(b->meta),
+        .broker_id = b->config->node_id,
         .cache_log_bytes = (uint64_t)c->cache_log_bytes,
         .cache_block_bytes = (uint64_t)c->cache_block_bytes,
         .read_ahead_bytes = (uint64_t)c->read_ahead_bytes,
@@ -349,6 +352,8 @@ static enum err broker_open_streams(struct broker *b, const char **why) {
         .shards = b->loops,
         .shard_count = b->shard_count,
         .log_loop = b->o.loop0,
+        .open_store = b->o.open_store,
+        .open_ctx = b->o.ctx,
         .fatal = b->o.fatal,
         .ctx = b->o.ctx,
     };
@@ -396,6 +401,7 @@ static enum err broker_make_shards(struct broker *b, const char **why) {
         0) { /* auto: half of the processors, for the rest has work too: the kernel's network, uploads, checksums */
         b->shard_count = b->o.processors > 2 ? b->o.processors / 2 : 1;
     }
+    memory_publish(b->env->metrics, b->config, b->shard_count);
     b->shards = mem_zalloc(b->env->mem, b->shard_count * sizeof(*b->shards));
     b->loops = mem_zalloc(b->env->mem, b->shard_count * sizeof(struct loop *));
     for (unsigned i = 0; i < b->shard_count; i++) {

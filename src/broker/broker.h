@@ -28,6 +28,8 @@ struct broker_options {
     char *why_text;              /* room for *why of a failed start, of why_size bytes; the caller's */
     size_t why_size;
     unsigned processors; /* of the machine, for shards=auto; 0: unknown */
+    /* Opens the store of a mirrored WAL's object log (stream.h); NULL: there is none. On loop 0. */
+    enum err (*open_store)(void *ctx, const char *url, struct store **out, char *why, size_t why_size);
     /* On loop 0: this incarnation has been overtaken, or storage can no longer be trusted. The process must end;
      * nothing more is acknowledged. */
     void (*fatal)(void *ctx, enum err why, const char *what);

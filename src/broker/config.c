@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/nearest.h"
+#include "broker/memory.h"
 #include "broker/properties.h"
 #include "broker/url.h"
 #include "partition/topic_config.h"
@@ -566,6 +567,12 @@ static enum err check_addresses(const struct config *c, char *why, size_t why_si
     if (wal_setup_parse(c->wal_url, &wal, message, sizeof(message)) != OK) {
         return refuse(why, why_size, "wal.url: %s", message);
     }
+    for (unsigned i = 0; i < wal.count; i++) {
+        if (wal.urls[i].kind == WAL_KIND_OBJECTS && strcmp(wal.urls[i].path, c->storage_url) == 0)
+            return refuse(
+                why, why_size,
+                "wal.url: expected another store for the object log than storage.url: nothing would be gained");
+    }
     if (c->http_listen[0]) {
         char host[256];
         uint16_t port;
@@ -783,6 +790,7 @@ void config_print_markdown(struct buf *out, struct mem *m) {
         }
         buf_printf(out, " |\n");
     }
+    memory_print_markdown(&defaults, out);
     buf_printf(
         out,
         "\n## Kafka's other properties\n\n"

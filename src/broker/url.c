@@ -273,11 +273,26 @@ static enum err mirror_parameters(struct wal_setup *out, char *text, char *why, 
     return e;
 }
 
+static enum err mirror_member_parse(const char *text, struct wal_url *out, char *why, size_t why_size) {
+    bool objects = strncmp(text, "objects:", 8) == 0;
+    if (!objects && !has_scheme(text, "s3://")) return wal_url_parse(text, out, why, why_size);
+    const char *url = objects ? text + 8 : text;
+    struct storage_url storage;
+    enum err e = storage_url_parse(url, &storage, why, why_size);
+    if (e != OK) return e;
+    if (strlen(url) >= sizeof(out->path))
+        return refuse(ERR_INVALID, why, why_size, "a member of the mirror is too long");
+    memset(out, 0, sizeof(*out));
+    out->kind = WAL_KIND_OBJECTS;
+    memcpy(out->path, url, strlen(url) + 1);
+    return OK;
+}
+
 static enum err mirror_member(struct wal_setup *out, const char *text, char *why, size_t why_size) {
     if (out->count == WAL_MIRROR_MAX)
         return refuse(ERR_INVALID, why, why_size, "expected at most %u members of a mirror", WAL_MIRROR_MAX);
     struct wal_url *u = &out->urls[out->count];
-    enum err e = wal_url_parse(text, u, why, why_size);
+    enum err e = mirror_member_parse(text, u, why, why_size);
     if (e != OK) return e;
     if (u->kind == WAL_KIND_NONE)
         return refuse(ERR_INVALID, why, why_size, "expected file:// or block:// as a member of a mirror, found 'none'");
@@ -312,6 +327,11 @@ enum err wal_setup_parse(const char *text, struct wal_setup *out, char *why, siz
     }
     if (e == OK && out->count < 2)
         return refuse(ERR_INVALID, why, why_size, "expected mirror:URL,URL with two members or more, found '%s'", text);
+    unsigned rings = 0;
+    for (unsigned i = 0; i < out->count; i++) rings += out->urls[i].kind != WAL_KIND_OBJECTS;
+    if (e == OK && rings == 0)
+        return refuse(ERR_INVALID, why, why_size,
+                      "expected a file:// or block:// among the members of a mirror, found '%s'", text);
     return e;
 }
 

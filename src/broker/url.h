@@ -31,7 +31,7 @@ struct storage_url {
 };
 enum err storage_url_parse(const char *text, struct storage_url *out, char *why, size_t why_size) WARN_UNUSED;
 
-enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK, WAL_KIND_NONE };
+enum wal_kind { WAL_KIND_FILE, WAL_KIND_BLOCK, WAL_KIND_OBJECTS /* of a mirror only */, WAL_KIND_NONE };
 /* How a survivor makes sure that the holder writes no more: by the lock that ends with the holder's process (one
  * machine), or by a mark that the holder reads after each group commit (a device that two machines can reach). */
 enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
@@ -45,13 +45,14 @@ enum wal_takeover { WAL_TAKEOVER_LOCK, WAL_TAKEOVER_MARK };
 struct wal_url {
     enum wal_kind kind;
     enum wal_takeover takeover;
-    char path[URL_PATH_SIZE];
-    uint64_t size_bytes; /* a multiple of 4 KiB; BLOCK without size: 0, the whole device */
+    char path[URL_PATH_SIZE]; /* OBJECTS: a storage URL */
+    uint64_t size_bytes;      /* a multiple of 4 KiB; BLOCK without size: 0, the whole device */
 };
 enum err wal_url_parse(const char *text, struct wal_url *out, char *why, size_t why_size) WARN_UNUSED;
 
 /* wal.url as a whole: one of these, or mirror:URL,URL[,...], a mirror of two to four of them (`none` is no member; a comma
- * cannot be part of a path there). An element that begins with '?' has the mirror's own parameters, with & between:
+ * cannot be part of a path there). A member may also be an object log in another store: objects:URL, with a URL as in
+ * storage.url, or s3://BUCKET/PREFIX?... by itself; one member at least is a file or a device. An element that begins with '?' has the mirror's own parameters, with & between:
  *   lost=shrink|stop  when a member is lost: go on with the others (default), or acknowledge from the store until all are
  *                     there again
  *   timeout.ms=N      a member whose device takes longer for one request is lost; 100 to 600000, default 5000 */

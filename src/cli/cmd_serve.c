@@ -89,6 +89,12 @@ static int serve_fails(struct serve *s, const char *what, const char *why, enum 
     return EXIT_FAILED;
 }
 
+/* Of a member of a mirrored WAL. */
+static enum err serve_open_store(void *ctx, const char *url, struct store **out, char *why, size_t why_size) {
+    struct serve *s = ctx;
+    return storage_open_beside(s->env, url, out, why, why_size);
+}
+
 static int serve_start(struct serve *s) {
     const char *why = NULL;
     char text[CONFIG_WHY_SIZE], host[256];
@@ -122,6 +128,7 @@ static int serve_start(struct serve *s) {
                                .why_text = s->why,
                                .why_size = sizeof(s->why),
                                .processors = processors > 0 ? (unsigned)processors : 0,
+                               .open_store = serve_open_store,
                                .fatal = serve_fatal,
                                .ctx = s};
     e = broker_start(&o, &s->broker, &why);

@@ -298,6 +298,11 @@ static int wal_run_each(struct wal_job *j, const char *text) {
     }
     int worst = 0;
     for (unsigned i = 0; i < setup.count; i++) {
+        if (setup.urls[i].kind == WAL_KIND_OBJECTS) {
+            if (!j->json)
+                printf("%s: an object log, nothing to %s\n", setup.urls[i].path, j->init ? "make" : "inspect");
+            continue;
+        }
         struct wal_job one = *j;
         struct inspect x = {0};
         memcpy(one.path, setup.urls[i].path, sizeof(one.path));

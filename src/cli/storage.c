@@ -23,8 +23,9 @@ static const char *region_of_environment(void) {
     return region && region[0] ? region : getenv("AWS_DEFAULT_REGION");
 }
 
-static enum err open_s3(struct env *env, const struct storage_url *url, bool read_only, struct store **out, char *why,
-                        size_t why_size) {
+/* marker: see store/s3.h. */
+static enum err open_s3(struct env *env, const struct storage_url *url, bool read_only, const char *marker,
+                        struct store **out, char *why, size_t why_size) {
     const char *region = region_of_environment();
     struct s3_options o = {
         .env = env,
@@ -34,7 +35,7 @@ static enum err open_s3(struct env *env, const struct storage_url *url, bool rea
         .region = url->region[0] ? url->region : region,
         .style = url->style,
         .ca_bundle = getenv("AWS_CA_BUNDLE"),
-        .marker_key = META_CLUSTER_KEY,
+        .marker_key = marker,
         .read_only = read_only,
         .credentials = {.aws_access_key_id = getenv("AWS_ACCESS_KEY_ID"),
                         .aws_secret_access_key = getenv("AWS_SECRET_ACCESS_KEY"),
@@ -63,6 +64,14 @@ enum err storage_open(struct env *env, const char *where, bool read_only, struct
     struct storage_url url;
     enum err e = storage_url_parse(where, &url, why, why_size);
     if (e != OK) return e;
-    return url.kind == STORAGE_KIND_S3 ? open_s3(env, &url, read_only, out, why, why_size)
+    return url.kind == STORAGE_KIND_S3 ? open_s3(env, &url, read_only, META_CLUSTER_KEY, out, why, why_size)
                                        : open_dir(env, url.path, read_only, out, why, why_size);
+}
+
+enum err storage_open_beside(struct env *env, const char *where, struct store **out, char *why, size_t why_size) {
+    struct storage_url url;
+    enum err e = storage_url_parse(where, &url, why, why_size);
+    if (e != OK) return e;
+    return url.kind == STORAGE_KIND_S3 ? open_s3(env, &url, false, NULL, out, why, why_size)
+                                       : open_dir(env, url.path, false, out, why, why_size);
 }

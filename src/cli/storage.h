@@ -12,5 +12,8 @@
  * why: one sentence for the operator. Suspends. */
 enum err storage_open(struct env *env, const char *where, bool read_only, struct store **out, char *why,
                       size_t why_size) WARN_UNUSED;
+/* The same for a store that is not the cluster's own, where something else may lie, too: of an object log. Suspends. */
+enum err storage_open_beside(struct env *env, const char *where, struct store **out, char *why,
+                             size_t why_size) WARN_UNUSED;
 
 #endif

@@ -82,6 +82,9 @@ struct objlog_options {
     unsigned depth;     /* 1 (cluster log) .. OBJLOG_DEPTH_MAX (ledgers) */
     uint64_t writer;
     enum store_purpose purpose;
+    /* The owner moves the boundary (objlog_trim); its entries are all checkpoints, in that each may become it. To be said
+     * by readers too. */
+    bool trimmed;
 };
 
 /* A writer for a log that begins empty (a new incarnation's ledger: the prefix is its own). No I/O. */
@@ -124,6 +127,9 @@ void objlog_stop(struct objlog *l);
 uint64_t objlog_next(const struct objlog *l); /* the number the next append gets */
 /* count of the contiguous durable prefix: all numbers below it are durable */
 uint64_t objlog_durable(const struct objlog *l);
+/* Of a log that is trimmed: nothing below this number, a durable one, is needed any more: later entries carry it as their
+ * boundary. Never suspends. */
+void objlog_trim(struct objlog *l, uint64_t number);
 uint64_t objlog_boundary(const struct objlog *l); /* newest durable checkpoint, 0 if none */
 /* The boundary that some durable entry already carries: numbers below it may be deleted by rule 4. */
 uint64_t objlog_deletable_below(const struct objlog *l);

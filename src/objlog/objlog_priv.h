@@ -32,6 +32,7 @@ struct objlog {
     unsigned depth;
     uint64_t writer;
     enum store_purpose purpose;
+    bool trimmed;
 
     uint64_t next;
     struct objlog_nonce last;

@@ -30,6 +30,7 @@ struct objlog *objlog_create(const struct objlog_options *o) {
     l->depth = o->depth;
     l->writer = o->writer;
     l->purpose = o->purpose;
+    l->trimmed = o->trimmed;
     l->last_known = l->writable = true;
     l->fenced_at = UINT64_MAX;
     waitq_init(&l->turn);
@@ -126,7 +127,9 @@ enum err objlog_put(struct objlog *l, uint64_t number, const struct slice *data,
         } else {
             e = store_put(l->store, key, data, count, !env_mutant(l->env, MUTANT_NO_CONDITION), l->purpose);
             if (e == ERR_EXISTS) e = env_mutant(l->env, MUTANT_EXISTS_IS_OK) ? OK : owner_find(l, key, &data[0]);
-            if (env_mutant(l->env, MUTANT_UNKNOWN_IS_OK) && err_class(e) == ERR_CLASS_UNKNOWN) e = OK;
+            bool hopeful = env_mutant(l->env, MUTANT_UNKNOWN_IS_OK) ||
+                           (env_mutant(l->env, MUTANT_MEMBER_UNKNOWN_IS_OK) && l->purpose == STORE_FOR_WAL);
+            if (hopeful && err_class(e) == ERR_CLASS_UNKNOWN) e = OK;
             if (env_mutant(l->env, MUTANT_OTHER_BYTES) && e != OK) other_bytes(l, (uint8_t *)(uintptr_t)data[0].data);
         }
         bool gives_up = env_mutant(l->env, MUTANT_UNKNOWN_IS_FAILURE) && err_class(e) == ERR_CLASS_UNKNOWN;
@@ -156,7 +159,7 @@ static void entry_done(struct objlog *l, const struct objlog_header *h) {
     while (l->durable < l->next && l->durable < l->fenced_at) {
         slot = &l->window[l->durable % OBJLOG_DEPTH_MAX];
         if (!slot->done) break;
-        if (slot->checkpoint) l->boundary = l->durable;
+        if (slot->checkpoint && !l->trimmed) l->boundary = l->durable;
         if (slot->boundary > l->carried) l->carried = slot->boundary;
         slot->done = false;
         waitq_wake_all(&slot->owner); /* in the order of the numbers */
@@ -248,6 +251,12 @@ uint64_t objlog_next(const struct objlog *l) {
 uint64_t objlog_durable(const struct objlog *l) {
     CHECK_OBJ(l, OBJLOG_MAGIC);
     return l->durable;
+}
+
+void objlog_trim(struct objlog *l, uint64_t number) {
+    CHECK_OBJ(l, OBJLOG_MAGIC);
+    ASSERT(l->trimmed && number < l->durable);
+    if (number > l->boundary) l->boundary = number;
 }
 
 uint64_t objlog_boundary(const struct objlog *l) {

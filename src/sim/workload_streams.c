@@ -18,15 +18,18 @@
  *  - whoever was overtaken acknowledges, and shows, nothing that its successor does not have; it may give up.
  * There the successor's model begins as a copy of what the other one promised.
  *
- * Workload "mirror": the same with a WAL that is a mirror of two devices, which fail, stall, are lost for good and replaced
- * by empty ones, or go away and come back with what they held. In addition:
- *  - at any moment each device that the newest membership in the ledger names has all that was acknowledged and is not in
- *    the ledger.
+ * Workload "mirror": the same with a WAL that is a mirror of two devices, or of one or two and an object log in another
+ * bucket. Devices fail, stall, are lost for good and replaced by empty ones, go away and come back with what they held, or
+ * another broker's appears in their place; the bucket has the faults that buckets have. In addition:
+ *  - at any moment each member that the newest membership in the ledger names has all that was acknowledged and is not in
+ *    the ledger;
+ *  - what another broker's device holds stays as it is.
  *
  * Both draw a durability class and stay inside what it survives (atlas.h). In some runs there are faults that are only
  * detected: objects rot, a machine is lost with its WAL. Then a start or a read may be refused; what is read is right all
  * the same, and a start that succeeds has everything. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/crc32c.h"
@@ -39,6 +42,7 @@
 #include "sim/workloads.h"
 #include "stream/sizes.h"
 #include "stream/stream.h"
+#include "stream/wal_objects.h"
 
 #define PARTITIONS_MAX 4u
 #define BATCHES_MAX 4000u
@@ -48,6 +52,8 @@
 #define WIDE_END_MAX (1ull << 40)
 #define WAL_PATH "/var/wal/broker.wal"
 #define MIRRORED 2u
+#define OTHERS_OWNER 78u
+#define OTHERS_LOOKED_AT (8u * ENV_FILE_ALIGN)
 #define SETTLE_NS (120 * NS_PER_S) /* every interval of the engine has passed in it */
 
 struct model_batch {
@@ -111,8 +117,13 @@ struct streams_test {
     bool loses;     /* devices are lost, one at a time, while another has everything; */
     bool loses_any; /* or any, which may be too much */
     uint32_t mirror_timeout_ms;
+    unsigned rings; /* devices of the mirror, at most MIRRORED */
     struct sim_file *devices[MIRRORED];
-    bool away[MIRRORED]; /* detached */
+    bool away[MIRRORED];               /* detached */
+    struct sim_file *others[MIRRORED]; /* another broker's, in the place of one that is away; or NULL */
+    uint32_t others_crc[MIRRORED];
+    struct sim_bucket *bucket; /* of the mirror's object log; NULL: it has none */
+    char generation[40];       /* once known */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
     bool detects;    /* faults may come that are refused, not survived */
@@ -540,6 +551,18 @@ static bool is_current(void *ctx, struct stream_id id, int32_t *epoch) {
 
 static const char *const device_paths[MIRRORED] = {"/dev/wal0", "/dev/wal1"};
 
+static unsigned members_of(const struct streams_test *t) {
+    return t->rings + (t->bucket != NULL);
+}
+
+static enum err open_bucket(void *ctx, const char *url, struct store **out, char *why, size_t why_size) {
+    struct broker_life *l = ctx;
+    struct sim_store_options o = {.exclusive = !l->test->shared};
+    (void)url, (void)why, (void)why_size;
+    *out = sim_store_open(l->test->bucket, l->env, &o);
+    return OK;
+}
+
 static enum err open_engine(struct broker_life *l) {
     struct streams_test *t = l->test;
     const char *why = "";
@@ -552,7 +575,9 @@ static enum err open_engine(struct broker_life *l) {
     for (unsigned i = 0; i < t->shards; i++) {
         if (env_loop_start(l->env, "shard", &l->loops[i]) != OK) return ERR_IO;
     }
-    struct stream_wal_member members[MIRRORED] = {{.path = device_paths[0]}, {.path = device_paths[1]}};
+    (void)snprintf(t->generation, sizeof(t->generation), "%s", meta_generation(l->meta));
+    struct stream_wal_member members[MIRRORED + 1] = {{.path = device_paths[0]}, {.path = device_paths[1]}};
+    if (t->bucket) members[t->rings] = (struct stream_wal_member){.path = "s3://another", .objects = true};
     struct streams_options so = {.env = l->env,
                                  .store = l->store,
                                  .generation = meta_generation(l->meta),
@@ -560,7 +585,9 @@ static enum err open_engine(struct broker_life *l) {
                                  .wal_path = t->no_wal || t->mirrored ? NULL : WAL_PATH,
                                  .wal_size_bytes = t->wal_bytes,
                                  .wal_members = members,
-                                 .wal_member_count = t->mirrored ? MIRRORED : 0,
+                                 .wal_member_count = t->mirrored ? members_of(t) : 0,
+                                 .open_store = open_bucket,
+                                 .open_ctx = l,
                                  .wal_mirror_stops = t->mirror_stops,
                                  .wal_mirror_timeout_ms = t->mirror_timeout_ms,
                                  .cache_log_bytes = t->cache_bytes,
@@ -881,11 +908,77 @@ static void look_compare(struct streams_test *t, const struct holdings *h, const
     }
 }
 
+static enum err holding_of_objects(void *ctx, const struct record_header *r, const uint8_t *payload) {
+    holding_of_wal(ctx, r, payload);
+    return OK;
+}
+
+/* The log with this id, if there is one: "<folder>/<incarnation>-<id>". */
+static bool object_log_find(const struct sim_bucket *b, const uint8_t id[16], char *out, size_t out_size) {
+    char text[35] = "-";
+    for (unsigned i = 0; i < 16; i++) (void)snprintf(text + 1 + 2 * (size_t)i, 3, "%02x", id[i]);
+    text[33] = '/';
+    text[34] = '\0';
+    for (size_t i = 0; i < b->count; i++) {
+        const char *at = strstr(b->objects[i]->key, text);
+        if (!at) continue;
+        (void)snprintf(out, out_size, "%.*s", (int)(at + 33 - b->objects[i]->key), b->objects[i]->key);
+        return true;
+    }
+    return false;
+}
+
+/* What that log holds, from its boundary to its end. */
+static void object_log_read(struct streams_test *t, const char *prefix, struct holdings *h) {
+    struct stored_report r = {""};
+    struct stored_log log;
+    if (!stored_log_read(&r, sim_run_mem(t->run), t->bucket, prefix, OBJLOG_DEPTH_MAX, &log))
+        sim_fail(t->world, "the object log of the mirror: %s", r.text);
+    for (size_t i = log.first; i < log.behind && !sim_failed(t->world); i++) {
+        const struct stored_entry *n = &log.entries[i];
+        uint32_t groups;
+        uint64_t records = 0;
+        if (wal_objects_head_decode(n->head, n->header.head_size, h->wal.superblock.wal_id, &groups) != OK ||
+            wal_objects_body_read(n->body, n->header.body_size, groups, (struct incarnation){n->header.writer},
+                                  holding_of_objects, h, &records) != OK)
+            sim_fail(t->world, "the object log of the mirror: entry %lu is not one", n->header.number);
+    }
+    stored_log_deinit(&log, sim_run_mem(t->run));
+}
+
+/* As look_at_mirror, of the object log. True: it counts. */
+static bool look_at_objects(struct streams_test *t, const struct holdings *ledger) {
+    char prefix[WAL_OBJECTS_PREFIX_MAX];
+    for (unsigned i = 0; t->bucket && ledger->any[0] && i < ledger->parts[0].members.count; i++) {
+        const uint8_t *id = ledger->parts[0].members.ids[i];
+        if (!object_log_find(t->bucket, id, prefix, sizeof(prefix))) continue;
+        struct holdings h = *ledger;
+        memcpy(h.wal.superblock.wal_id, id, 16);
+        object_log_read(t, prefix, &h);
+        look_compare(t, &h, ledger);
+        return true;
+    }
+    return false;
+}
+
+static uint32_t others_crc(const struct sim_file *f) {
+    uint8_t front[OTHERS_LOOKED_AT];
+    size_t got = sim_file_peek(f, 0, front, sizeof(front));
+    return crc32c(0, front, got);
+}
+
+static void look_at_others(struct streams_test *t) {
+    for (unsigned d = 0; d < t->rings; d++) {
+        if (t->others[d] && others_crc(t->others[d]) != t->others_crc[d])
+            sim_fail(t->world, "the WAL of another broker, in place of device %u, was written to", d);
+    }
+}
+
 /* Each device that counts, by itself. What counts and is nowhere was given up: then the ledger has everything, or there
  * must be another. */
 static void look_at_mirror(struct streams_test *t, const struct holdings *ledger) {
     unsigned counting = 0;
-    for (unsigned d = 0; d < MIRRORED && !sim_failed(t->world); d++) {
+    for (unsigned d = 0; d < t->rings && !sim_failed(t->world); d++) {
         struct holdings h = *ledger;
         struct stored_report r = {""};
         if (t->away[d]) continue;
@@ -897,12 +990,14 @@ static void look_at_mirror(struct streams_test *t, const struct holdings *ledger
         counting += h.any[0] && names_ring(&h.parts[0], &h.wal);
         look_compare(t, &h, ledger);
     }
+    counting += look_at_objects(t, ledger);
     if (counting == 0) look_compare(t, ledger, NULL);
 }
 
 /* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. Not where things rot. */
 static void look(void *arg) {
     struct streams_test *t = arg;
+    look_at_others(t);
     if (t->detects) return;
     struct holdings h = {.test = t};
     struct sim_check_options o = {.memory = t->memory, .exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
@@ -943,6 +1038,24 @@ static void settle(struct broker_life *l) {
     t->swept_ns = swept_ns;
 }
 
+/* Of the object logs of earlier starts nothing is left but fences, and what may be one. */
+static void check_object_logs(struct streams_test *t) {
+    const struct sim_bucket *b = t->bucket;
+    for (size_t i = 0, end; i < b->count; i = end) {
+        const char *key = b->objects[i]->key, *last = strrchr(key, '/'), *dash = strstr(key, "-");
+        size_t size = (size_t)(last - key);
+        for (end = i + 1; end < b->count && strncmp(b->objects[end]->key, key, size + 1) == 0;) end++;
+        if (!strstr(key, "/mirror/") || !dash || strtoull(dash - 16, NULL, 16) >= t->settled.v) continue;
+        for (size_t k = i; k < end && end - i > 1; k++) {
+            const struct sim_object *o = b->objects[k];
+            struct objlog_header h;
+            if (o->landed_ns < t->swept_ns &&
+                (objlog_header_decode(o->data, o->size, &h) != OK || h.kind != OBJLOG_FENCE))
+                sim_fail(t->world, "a sweep has left %s", o->key);
+        }
+    }
+}
+
 /* It was stopped in order, without a fault since it started. */
 static void check_closed(struct streams_test *t) {
     struct sim_check_options o = {.memory = t->memory,
@@ -951,7 +1064,9 @@ static void check_closed(struct streams_test *t) {
                                   .closed = true,
                                   .merged = true,
                                   .swept_ns = t->swept_ns};
-    if (!sim_check_store(t->world, NULL, &o) || t->no_wal || t->mirrored) return;
+    if (!sim_check_store(t->world, NULL, &o)) return;
+    if (t->bucket) check_object_logs(t);
+    if (t->no_wal || t->mirrored) return;
     struct stored_report r = {""};
     struct stored_wal w;
     struct sim_file *f = sim_disk_find(t->sides[0].broker->disk, WAL_PATH);
@@ -1047,6 +1162,8 @@ static void load_choose(struct streams_test *t) {
 static void mirror_choose(struct streams_test *t) {
     struct sim_world *w = t->world;
     t->mirrored = true;
+    if (sim_chance(w, 0.5)) t->bucket = sim_bucket_create(w, "mirror");
+    t->rings = t->bucket && sim_chance(w, 0.6) ? 1 : MIRRORED;
     t->mirror_stops = sim_chance(w, 0.3);
     t->mirror_quick = sim_chance(w, 0.8);
     t->mirror_timeout_ms = sim_chance(w, 0.5) ? (uint32_t)sim_between(w, 100, 2000) : 5000;
@@ -1062,22 +1179,23 @@ static void mirror_choose(struct streams_test *t) {
         t->mirror_timeout_ms = 3600 * 1000;
         w->faults.chance[SIM_DISK_WRITE_FAILS] = 0;
     }
-    for (unsigned d = 0; d < MIRRORED; d++) {
+    for (unsigned d = 0; d < t->rings; d++) {
         t->devices[d] = sim_device_create(w, t->wal_bytes / 4096 * 4096);
         sim_device_attach(t->sides[0].broker, device_paths[d], t->devices[d]);
     }
 }
 
-/* By what the ledger says, each of the two has everything. */
-static bool both_count(struct streams_test *t) {
+/* By what the ledger says, each of the members has everything. */
+static bool all_count(struct streams_test *t) {
     struct sim_node *node = t->current->broker;
-    if (!sim_node_up(node) || atomic_load(&t->current->env->metrics->gauges[M_WAL_MEMBERS]) != MIRRORED ||
+    if (!sim_node_up(node) || atomic_load(&t->current->env->metrics->gauges[M_WAL_MEMBERS]) != members_of(t) ||
         atomic_load(&t->current->env->metrics->gauges[M_WAL_FAILED]) != 0)
         return false;
     struct holdings h = {.test = t};
     struct sim_check_options o = {.exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
     if (!sim_check_store(t->world, NULL, &o) || !h.any[0]) return false;
-    for (unsigned d = 0; d < MIRRORED; d++) {
+    if (h.parts[0].members.count != members_of(t)) return false;
+    for (unsigned d = 0; d < t->rings; d++) {
         struct stored_report r = {""};
         struct stored_wal wal = {0};
         if (t->away[d] || !stored_wal_read(&r, sim_run_mem(t->run), t->devices[d], NULL, NULL, &wal)) return false;
@@ -1092,7 +1210,37 @@ static void device_goes(struct streams_test *t, unsigned d) {
     t->away[d] = true;
 }
 
+static void others_go(struct streams_test *t, unsigned d) {
+    if (!t->others[d]) return;
+    sim_device_detach(t->current->broker, t->others[d]);
+    sim_device_unref(t->others[d]);
+    t->others[d] = NULL;
+}
+
+/* In its place there is one that another broker of the cluster has records on. */
+static void others_come(struct streams_test *t, unsigned d) {
+    if (!t->generation[0] || t->others[d]) return;
+    sim_note(t->world, t->current->broker, SIM_SUBJECT_ALL, "another broker's is in the place of device %u", d);
+    uint64_t size = t->wal_bytes / 4096 * 4096;
+    struct sim_file *f = t->others[d] = sim_device_create(t->world, size);
+    struct wal_superblock s = {.owner = OTHERS_OWNER,
+                               .incarnation = {1},
+                               .ring_size = size - WAL_RING_START,
+                               .initialised = size - WAL_RING_START,
+                               .closed = sim_chance(t->world, 0.3)};
+    (void)snprintf(s.generation, sizeof(s.generation), "%s", t->generation);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint8_t sector[WAL_SUPERBLOCK_SIZE];
+        s.sequence = slot + 1;
+        wal_superblock_encode(&s, sector);
+        sim_file_poke(f, slot * (uint64_t)ENV_FILE_ALIGN, sector, sizeof(sector));
+    }
+    t->others_crc[d] = others_crc(f);
+    sim_device_attach(t->current->broker, device_paths[d], f);
+}
+
 static void device_comes(struct streams_test *t, unsigned d, bool empty) {
+    others_go(t, d);
     sim_note(t->world, t->current->broker, SIM_SUBJECT_ALL, "device %u is there %s", d,
              empty ? "anew, and empty" : "again");
     if (empty) {
@@ -1108,15 +1256,18 @@ static void mirror_trouble(struct streams_test *t) {
     bool works = sim_node_up(t->current->broker) && t->current->env &&
                  atomic_load(&t->current->env->metrics->gauges[M_WAL_MEMBERS]) > 0;
     if (!works && sim_chance(t->world, 0.9)) return; /* else few would ever start */
-    unsigned d = (unsigned)sim_between(t->world, 0, MIRRORED - 1);
+    unsigned d = (unsigned)sim_between(t->world, 0, t->rings - 1);
     if (t->away[d]) {
-        if (sim_chance(t->world, 0.5)) device_comes(t, d, t->loses || sim_chance(t->world, 0.5));
-    } else if (sim_chance(t->world, 0.3) && (t->loses_any || both_count(t))) {
+        if (sim_chance(t->world, 0.3))
+            others_come(t, d);
+        else if (sim_chance(t->world, 0.5))
+            device_comes(t, d, t->loses || sim_chance(t->world, 0.5));
+    } else if (sim_chance(t->world, 0.3) && (t->loses_any || all_count(t))) {
         device_goes(t, d);
     } else {
         return;
     }
-    if (t->loses_any && sim_chance(t->world, 0.3)) {
+    if (t->loses_any && t->rings == MIRRORED && sim_chance(t->world, 0.3)) {
         d = MIRRORED - 1 - d;
         if (t->away[d])
             device_comes(t, d, false);
@@ -1126,7 +1277,7 @@ static void mirror_trouble(struct streams_test *t) {
 }
 
 static void mirror_heal(struct streams_test *t) {
-    for (unsigned d = 0; t->mirrored && d < MIRRORED; d++) {
+    for (unsigned d = 0; t->mirrored && d < t->rings; d++) {
         if (t->away[d]) device_comes(t, d, t->loses);
     }
 }
@@ -1231,7 +1382,10 @@ void workload_mirror(struct sim_run *r) {
     class_choose(t);
     mirror_choose(t);
     streams_run(t);
-    for (unsigned d = 0; d < MIRRORED; d++) sim_device_unref(t->devices[d]);
+    for (unsigned d = 0; d < t->rings; d++) {
+        others_go(t, d);
+        sim_device_unref(t->devices[d]);
+    }
 }
 
 void workload_rivals(struct sim_run *r) {

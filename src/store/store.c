@@ -20,7 +20,7 @@ const char *store_op_name(enum store_op op) {
 }
 
 const char *store_purpose_name(enum store_purpose purpose) {
-    static const char *const names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "deletion", "other"};
+    static const char *const names[] = {"cluster_log", "ledger", "upload", "read", "compaction", "deletion", "wal", "other"};
     static_assert(ARRAY_LEN(names) == STORE_PURPOSES, "a name each");
     ASSERT(purpose < STORE_PURPOSES);
     return names[purpose];

@@ -28,6 +28,7 @@ enum store_purpose {
     STORE_FOR_READ,
     STORE_FOR_COMPACTION,
     STORE_FOR_DELETION, /* what goes, and the looking for it */
+    STORE_FOR_WAL, /* the member of a mirrored WAL that is an object log */
     STORE_FOR_OTHER,
     STORE_PURPOSES
 };

@@ -132,6 +132,12 @@ static enum err sweep_creator(struct sweep *w, const struct object_id *ids, size
     return e;
 }
 
+/* So it is seen how little of an object that is still needed is alive. */
+static void note_size(struct sweep *w, struct object_id id, uint64_t size_bytes) {
+    struct object_use *use = object_uses_get(&w->s->uses, id);
+    if (use && use->size_bytes < size_bytes) use->size_bytes = size_bytes;
+}
+
 static enum err sweep_page(struct sweep *w, const struct store_listing *page) {
     struct streams *s = w->s;
     struct object_id *ids = mem_alloc(s->mem, (page->count + 1) * sizeof(*ids));
@@ -141,6 +147,7 @@ static enum err sweep_page(struct sweep *w, const struct store_listing *page) {
         struct object_id id = {.creator = {0}};
         bool ours = i < page->count && object_key_parse(page->items[i].key, s->generation, &id) &&
                     id.creator.v < s->options.incarnation.v + env_mutant(s->env, MUTANT_SWEEP_LIVING);
+        if (ours) note_size(w, id, page->items[i].size_bytes);
         if (n > 0 && (i == page->count || (ours && id.creator.v != ids[0].creator.v))) {
             e = sweep_creator(w, ids, n);
             n = 0;
@@ -220,6 +227,7 @@ enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
         e = sweep_prefix(&w, prefix);
     }
     if (e == OK) uploads_give_up(&w);
+    if (e == OK && s->mirror) wal_mirror_sweep(s->mirror, s->options.incarnation, &s->closing);
     /* It may have looked at a part only. */
     if (e == OK && (s->closing || s->fenced)) e = s->fenced ? ERR_FENCED : ERR_CLOSED;
     *oldest = w.oldest;

@@ -78,6 +78,7 @@ enum err streams_check_wal(const struct streams_options *o, const char **why) {
     enum err e = o->wal_path ? check_ring(o, o->wal_path, o->wal_takeover_mark, why) : OK;
     for (unsigned i = 0; i < o->wal_member_count && e == OK; i++) {
         const struct stream_wal_member *k = &o->wal_members[i];
+        if (k->objects) continue; /* a folder's lock is asked for when it is opened */
         enum err found = check_ring(o, k->path, k->takeover_mark, why);
         if (found == ERR_LOCKED) e = found; /* another member may do for the rest */
     }
@@ -114,6 +115,10 @@ static enum err claim_wal(void *ctx, struct wal *w, const uint8_t next_id[16], c
 
 /* ---- open, format, close ---- */
 
+static uint64_t owner(const struct streams *s) {
+    return (uint64_t)s->options.broker_id + 1;
+}
+
 static enum err open_wal(struct streams *s, const char **why) {
     const struct streams_options *o = &s->options;
     struct wal_options wal = {.env = o->env,
@@ -121,6 +126,7 @@ static enum err open_wal(struct streams *s, const char **why) {
                               .size_bytes = o->wal_size_bytes,
                               .takeover_mark = o->wal_takeover_mark,
                               .depth = WAL_DEPTH,
+                              .owner = owner(s),
                               .confirmed = wal_confirmed,
                               .failed = wal_went_wrong,
                               .full = wal_full,
@@ -146,11 +152,14 @@ static enum err open_mirror(struct streams *s, const char **why) {
                                         .retry_ns = MEMBER_RETRY_NS,
                                         .depth = WAL_DEPTH,
                                         .exclusive = o->store->exclusive,
+                                        .owner = owner(s),
                                         .confirmed = wal_confirmed,
                                         .failed = wal_went_wrong,
                                         .full = wal_full,
                                         .change = members_change,
                                         .claim = claim_wal,
+                                        .open_store = o->open_store,
+                                        .open_ctx = o->open_ctx,
                                         .ctx = s};
     return wal_mirror_open(&mirror, &s->mirror, why);
 }

@@ -60,6 +60,9 @@ static inline size_t object_index_size(uint32_t block_count) {
 enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size,
                              struct object_block *blocks) WARN_UNUSED;
 
+/* out: object_index_size(block_count) bytes. Positions are those in the piece, the index in front of them. */
+void object_index_encode(const struct object_block *blocks, uint32_t block_count, uint8_t *out);
+
 /* Makes a piece from batches in offset order, without copying them. */
 struct object_piece {
     struct mem *mem;
@@ -76,6 +79,8 @@ struct object_piece {
 };
 void object_piece_init(struct object_piece *p, struct mem *m);
 void object_piece_deinit(struct object_piece *p);
+/* Whether a batch of that size is copied, together with its neighbours; a larger one is referred to. */
+bool object_piece_copies(size_t size);
 /* Of an empty piece: it begins here, also if its first batch begins later. */
 void object_piece_begin(struct object_piece *p, uint64_t first_offset);
 /* Adds one batch (behind the one before; what lies between is missing). Takes the slice's reference. */

@@ -80,6 +80,10 @@ static enum err fence_and_replay_once(struct recovery *r, struct objlog *log, co
         e = objlog_take_over(log, OBJLOG_FENCE, &replay, &head, &number, &mine);
         if (e == OK && !mine) log_info(s->env->log, "ledger was fenced before", "incarnation=%" PRIu64, r->dead.v);
     }
+    if (e == ERR_VERSION)
+        *why =
+            "the ledger of an earlier start was written by a newer version of Oxbow (a line above has the versions): run "
+            "that version or a later one on this store and WAL; nothing of it was changed";
     return e;
 }
 
@@ -202,6 +206,24 @@ static bool ring_counts(const struct recovery *r, const struct wal *w) {
     return false;
 }
 
+static bool no_ring_can_help(void *ctx) {
+    return ((struct recovery *)ctx)->failed != OK;
+}
+
+static enum err replay_objects(struct recovery *r, bool needed, const char **why) {
+    struct streams *s = r->s;
+    struct wal_mirror_recovery m = {.generation = s->generation,
+                                    .dead = r->dead,
+                                    .taker = s->options.incarnation,
+                                    .membership = &r->wal,
+                                    .record = wal_record,
+                                    .failed = no_ring_can_help,
+                                    .ctx = r};
+    enum err e = wal_mirror_replay_objects(s->mirror, &m, needed, why);
+    if (e == OK && r->failed == OK) r->failed = upload_so_far(r);
+    return e;
+}
+
 static enum err replay_ring(struct recovery *r, struct wal *w, const char **why) {
     struct streams *s = r->s;
     /* Who holds the store alone knows that the earlier holder is dead: then the ring needs no mark, and can be used
@@ -216,7 +238,10 @@ static enum err replay_ring(struct recovery *r, struct wal *w, const char **why)
     *why = "the WAL could not be read";
     enum err e = wal_replay(w, wal_record, r, &found);
     if (e == OK && !found.damaged && r->failed == OK) r->failed = upload_so_far(r);
-    if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
+    if (e == ERR_VERSION)
+        *why =
+            "the WAL holds records that a newer version of Oxbow wrote (a line above has the versions): start that version or a "
+            "later one; nothing of it was changed";
     if (e == OK && found.damaged) {
         log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64,
                   wal_path(w), found.end_position, err_name(found.stopped_by), found.groups_behind);
@@ -246,6 +271,7 @@ static enum err replay_rings(struct recovery *r, const char **why) {
         enum err e = replay_ring(r, w, &what);
         if (e == OK) {
             whole = true;
+            if (s->mirror) wal_mirror_recovered(s->mirror, w);
             continue;
         }
         if (r->failed != OK) break;
@@ -256,17 +282,27 @@ static enum err replay_rings(struct recovery *r, const char **why) {
             *why = what;
         }
     }
+    if (s->mirror && r->failed == OK) {
+        const char *what = NULL;
+        enum err e = replay_objects(r, !whole, &what);
+        whole |= e == OK;
+        if (e != OK && e != ERR_NOT_FOUND && worst == OK) {
+            worst = e;
+            *why = what;
+        }
+    }
     if (r->failed != OK) return r->failed;
     if (whole) return OK;
     if (worst != OK) return worst;
     enum err missing = s->mirror ? wal_mirror_missing(s->mirror) : OK;
     if (missing != OK) {
-        *why = "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
-               "needed, for these records are not in the object store";
+        *why =
+            "none of the members of the mirrored WAL that have all that was acknowledged can be reached; one of them is "
+            "needed, for these records are not in the object store";
         return missing;
     }
     *why =
-        wal_superblock(log_wal_ring(s, 0))
+        log_wal_ring(s, 0) && wal_superblock(log_wal_ring(s, 0))
             ? "wal.url holds the WAL of another broker or another start: the one this broker last used has records that are not in the object store; give it back"
             : "the WAL that this broker last used is not at wal.url, and it has records that are not in the object store; give it back";
     return ERR_NOT_FOUND;

@@ -19,6 +19,15 @@
 #define COMPACT_LOW_RANGES 4u
 #define COMPACT_HIGH_BELOW (24u << 10)
 #define COMPACT_HIGH_RANGES 3u
+#define COMPACT_SECTIONS_MAX 5u
+#define COMPACT_LOOK_MAX 8u
+#define COMPACT_LARGE_RANGES 6u
+#define COMPACT_LARGE_RUN 3u
+#define COMPACT_HUGE_BYTES (128u << 10)
+#define COMPACT_SMALL_BELOW (4u << 10)
+#define COMPACT_SMALL_OBJECTS 6u
+#define COMPACT_DEAD_MIN (16u << 10)
+#define COMPACT_DEAD_MAX ((uint64_t)1 << 20)
 #define COMPACT_BYTES_MIN (80u << 10)
 #define COMPACT_GET_MAX (30u << 10)
 #define COMPACT_GAP (1u << 10)
@@ -64,6 +73,15 @@
 #define COMPACT_LOW_RANGES 32u
 #define COMPACT_HIGH_BELOW (16u << 20)
 #define COMPACT_HIGH_RANGES 8u
+#define COMPACT_SECTIONS_MAX 8192u           /* streams in one job */
+#define COMPACT_LOOK_MAX 16384u              /* streams with half a run that a job looks at */
+#define COMPACT_LARGE_RANGES 1024u           /* of a stream; of older ones, */
+#define COMPACT_LARGE_RUN 8u                 /* so many or more become one, */
+#define COMPACT_HUGE_BYTES (1u << 30)        /* of about that size */
+#define COMPACT_SMALL_BELOW (1u << 20)       /* objects below that size are emptied */
+#define COMPACT_SMALL_OBJECTS 64u            /* once there are so many; */
+#define COMPACT_DEAD_MIN (16u << 20)         /* sparse ones once so much of them is not needed, */
+#define COMPACT_DEAD_MAX ((uint64_t)4 << 30) /* and a sixteenth of what is, or so much */
 #define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
 #define COMPACT_GET_MAX (512u << 20)      /* of what lies side by side, in one GET, */
 #define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted, */

@@ -28,9 +28,11 @@ enum stream_record_flags {
     STREAM_RECORD_TABLE = 2 /* an uncompressed batch of key/value records: part of the stream's table (state_table.h) */
 };
 
-/* One ring of a mirrored WAL; as wal_path and what follows it in streams_options. */
+/* One member of a mirrored WAL: a ring, as wal_path and what follows it in streams_options; or an object log in another
+ * store. */
 struct stream_wal_member {
-    const char *path;
+    const char *path; /* objects: the store's URL, as open_store takes it */
+    bool objects;
     uint64_t size_bytes;
     bool takeover_mark;
 };
@@ -40,6 +42,7 @@ struct streams_options {
     struct store *store;
     const char *generation; /* key prefix */
     struct incarnation incarnation;
+    int32_t broker_id; /* 0 or more: a mirrored WAL leaves the rings of other brokers alone */
     /* file, folder (then "<folder>/oxbow.wal") or block device; NULL: no WAL, the ledger confirms everything */
     const char *wal_path;
     uint64_t wal_size_bytes; /* of a file; ignored for a block device */
@@ -50,7 +53,10 @@ struct streams_options {
     const struct stream_wal_member *wal_members;
     unsigned wal_member_count;
     uint32_t wal_mirror_timeout_ms; /* a member whose device takes longer for one request is lost */
-    bool wal_mirror_stops;          /* when one is lost, the ledger confirms until all are there; else the others do */
+    /* Opens the store of a member that is an object log; why: a sentence. NULL: there is none. On the log loop; suspends. */
+    enum err (*open_store)(void *ctx, const char *url, struct store **out, char *why, size_t why_size);
+    void *open_ctx;
+    bool wal_mirror_stops; /* when one is lost, the ledger confirms until all are there; else the others do */
     uint64_t cache_log_bytes, cache_block_bytes;
     /* Of cache_block_bytes, for what is read ahead and not yet used, at most half (0: that); and as much again, beside the
      * cache, for what it has let go of while answers hold it. */

@@ -5,7 +5,7 @@
  * Layout, in sectors of ENV_FILE_ALIGN bytes (little-endian):
  *   0, 1  superblocks, written in turns; the valid one with the higher sequence counts: magic "OXBWWAL1", version,
  *         sequence, generation (the cluster's key prefix), WAL id (16 random bytes), incarnation, trim position, ring
- *         size, initialised bytes, state (1 open, 2 closed in order); crc32c at the end
+ *         size, initialised bytes, state (1 open, 2 closed in order), owner; crc32c at the end
  *   2     the takeover mark: magic "OXBWMARK", version, the incarnation that is taken over, who takes over, crc32c;
  *         zero when unmarked
  *   3     unused
@@ -45,6 +45,7 @@ struct wal_superblock {
     uint8_t wal_id[16];
     struct incarnation incarnation;
     uint64_t trim_position, ring_size, initialised;
+    uint64_t owner; /* the id of the broker whose it is, and 1; 0: it does not say (a new one, or of an older version) */
     bool closed;
 };
 void wal_superblock_encode(const struct wal_superblock *s, uint8_t out[WAL_SUPERBLOCK_SIZE]);
@@ -58,6 +59,7 @@ struct wal_options {
     bool read_only; /* inspect: no lock, no change */
     unsigned depth; /* writes in flight; 0: 4 */
     bool member;    /* of a mirror (wal_mirror.h), which keeps the metrics */
+    uint64_t owner; /* for the superblock that a format writes */
     /* On the log loop; must not suspend. Called in order of submission. */
     void (*confirmed)(void *ctx, struct block *b);
     void (*failed)(void *ctx, enum err why);

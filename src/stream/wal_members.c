@@ -1,7 +1,4 @@
 /* The mirror, second part: opening, the membership in the ledger, members that come back. */
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "base/assert.h"
 #include "stream/wal_mirror_priv.h"
 
@@ -9,57 +6,18 @@
 #define JOIN_LOOK_NS (200 * NS_PER_MS)
 #define RETRY_DOUBLINGS 6u
 
-/* Others reach the ring, and the lock proves nothing. */
-static bool is_shared(const struct mirror_member *k) {
-    return k->options.takeover_mark && !k->mirror->options.exclusive;
-}
-
-static const char *quoted(const struct mirror_member *k, char *out, size_t size) {
+const char *member_quoted(const struct mirror_member *k, char *out, size_t size) {
     return log_quote(out, size, k->options.path, strlen(k->options.path));
 }
 
 /* ---- open, close ---- */
 
-static enum err member_open(struct mirror_member *k, const char **why) {
-    struct wal_options o = {.env = k->mirror->env,
-                            .path = k->options.path,
-                            .size_bytes = k->options.size_bytes,
-                            .takeover_mark = k->options.takeover_mark,
-                            .depth = k->mirror->options.depth,
-                            .member = true,
-                            .confirmed = member_confirmed,
-                            .failed = member_failed,
-                            .full = member_full,
-                            .ctx = k};
-    return wal_open(&o, &k->wal, why);
-}
-
-static void destroy_blocks(struct list *blocks) {
-    for (struct list *n; (n = list_pop_front(blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
-}
-
-/* Suspends until nothing is under way. */
-static void member_settle(struct mirror_member *k) {
-    struct list left;
-    list_init(&left);
-    wal_abandon(k->wal, &left);
-    destroy_blocks(&left);
-    if (wal_head(k->wal) > k->behind) k->behind = wal_head(k->wal);
-    k->settled = true;
-}
-
-static void member_close(struct mirror_member *k) {
-    if (!k->wal) return;
-    struct wal *w = k->wal;
-    if (!k->settled) member_settle(k);
-    k->wal = NULL;
-    wal_close(w, false);
-}
-
+/* Suspends. */
 static void mirror_free(struct wal_mirror *m) {
     struct mem *mem = m->env->mem;
     for (unsigned i = 0; i < m->count; i++) {
         member_forget_places(&m->members[i]);
+        medium_destroy(&m->members[i]);
         mem_free(mem, (char *)(uintptr_t)m->members[i].options.path);
     }
     mem_free(mem, m->path);
@@ -87,6 +45,7 @@ static struct wal_mirror *mirror_new(const struct wal_mirror_options *o) {
         k->options.path = mem_strdup(mem, o->members[i].path);
         list_init(&k->sent);
         list_init(&k->held);
+        medium_create(k);
         buf_printf(&path, "%s%s", i > 0 ? "," : "", k->options.path);
     }
     m->path = mem_strndup(mem, (const char *)path.data, path.size);
@@ -96,7 +55,7 @@ static struct wal_mirror *mirror_new(const struct wal_mirror_options *o) {
 
 /* Not a broken device, but a mistake, or another broker. */
 static bool is_refusal(enum err e) {
-    return e == ERR_LOCKED || e == ERR_FOREIGN || e == ERR_VERSION || e == ERR_INVALID;
+    return e == ERR_LOCKED || e == ERR_FOREIGN || e == ERR_VERSION || e == ERR_INVALID || e == ERR_UNSUPPORTED;
 }
 
 enum err wal_mirror_open(const struct wal_mirror_options *o, struct wal_mirror **out, const char **why) {
@@ -106,14 +65,14 @@ enum err wal_mirror_open(const struct wal_mirror_options *o, struct wal_mirror *
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         const char *what = NULL;
-        enum err e = member_open(k, &what);
+        enum err e = medium_open(k, &what);
         if (e == OK) {
             if (!is_refusal(result)) result = OK;
             continue;
         }
         char path[300];
         log_error(m->env->log, "wal member cannot be opened", "path=%s error=%s why=\"%s\"",
-                  quoted(k, path, sizeof(path)), err_name(e), what);
+                  member_quoted(k, path, sizeof(path)), err_name(e), what);
         k->lost_why = e;
         /* What may pass tells more than what is not there. */
         if (is_refusal(result) || (result != ERR_NOT_FOUND && !is_refusal(e))) continue;
@@ -121,7 +80,7 @@ enum err wal_mirror_open(const struct wal_mirror_options *o, struct wal_mirror *
         *why = what;
     }
     if (result != OK) {
-        for (unsigned i = 0; i < m->count; i++) member_close(&m->members[i]);
+        for (unsigned i = 0; i < m->count; i++) medium_close(&m->members[i]);
         mirror_free(m);
         return result;
     }
@@ -133,18 +92,21 @@ enum err wal_mirror_open(const struct wal_mirror_options *o, struct wal_mirror *
 void wal_mirror_close(struct wal_mirror *m, bool in_order) {
     m->closing = true;
     timer_disarm(&m->watch);
+    for (unsigned i = 0; i < m->count; i++) { /* one that is being begun anew, in a store that does not answer */
+        if (m->members[i].state == MEMBER_LOST && m->members[i].objects) medium_give_up(&m->members[i]);
+    }
     waitq_wake_all(&m->changed);
     waitgroup_wait(&m->fibers);
     ASSERT(list_empty(&m->waiting));
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         bool whole = in_order && !m->failed && k->state == MEMBER_CURRENT && membership_names(&m->durable, k->id) &&
-                     k->wal && wal_idle(k->wal);
+                     medium_idle(k);
         if (whole) {
-            wal_close(k->wal, true);
+            medium_close_in_order(k);
         } else {
             k->state = MEMBER_LEFT;
-            member_close(k);
+            medium_close(k);
         }
     }
     mirror_free(m);
@@ -152,41 +114,18 @@ void wal_mirror_close(struct wal_mirror *m, bool in_order) {
 
 /* ---- the first format ---- */
 
-static bool holds_another_cluster(const struct mirror_member *k) {
-    const struct wal_superblock *s = wal_superblock(k->wal);
-    return s && !s->closed && strcmp(s->generation, k->mirror->generation) != 0;
-}
-
-static enum err member_format(struct mirror_member *k, const char **why) {
-    struct wal_mirror *m = k->mirror;
-    uint8_t id[16];
-    env_random(m->env, id, sizeof(id));
-    if (is_shared(k)) {
-        enum err e = m->options.claim(m->options.ctx, k->wal, id, why);
-        if (e != OK) return e;
-    } else if (holds_another_cluster(k)) {
-        *why = "wal.url names a WAL of another cluster that was not stopped in order: it may have records that are "
-               "nowhere else; give another one, or start that cluster once with it";
-        return ERR_FOREIGN;
-    }
-    *why = "the WAL could not be formatted";
-    enum err e = wal_format_at(k->wal, m->generation, m->incarnation, id, k->behind);
-    if (e == OK) memcpy(k->id, id, sizeof(id));
-    return e;
-}
-
 static void first_format_failed(struct mirror_member *k, enum err e, const char *why) {
     char path[300];
     k->lost_why = e;
     /* What others reach is tried once: whether a claim was ours is not told twice. */
-    k->state = is_shared(k) ? MEMBER_LEFT : MEMBER_LOST;
+    k->state = medium_is_shared(k) ? MEMBER_LEFT : MEMBER_LOST;
     log_error(k->mirror->env->log,
               k->state == MEMBER_LEFT
                   ? "wal member is not used by this start: make it new with `oxbow wal init --force` "
                     "when no other machine writes to it any more, then start again"
                   : "wal member cannot be formatted",
-              "path=%s error=%s why=\"%s\"", quoted(k, path, sizeof(path)), err_name(e), why ? why : "");
-    member_close(k);
+              "path=%s error=%s why=\"%s\"", member_quoted(k, path, sizeof(path)), err_name(e), why ? why : "");
+    medium_close(k);
 }
 
 static struct wal_membership current_members(const struct wal_mirror *m) {
@@ -197,6 +136,18 @@ static struct wal_membership current_members(const struct wal_mirror *m) {
     return now;
 }
 
+/* Of the rings that are not there: what fits into it will fit when they are. */
+static uint64_t least_ring(const struct wal_mirror *m) {
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < m->count; i++) {
+        const struct stream_wal_member *o = &m->members[i].options;
+        if (o->objects) continue;
+        uint64_t size = o->size_bytes > WAL_RING_START + WAL_RING_MIN ? o->size_bytes - WAL_RING_START : WAL_RING_MIN;
+        if (size < least) least = size;
+    }
+    return least;
+}
+
 enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct incarnation incarnation,
                            const char **why) {
     ASSERT(!m->started && m->generation == NULL);
@@ -205,20 +156,21 @@ enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct 
     enum err worst = ERR_NOT_FOUND;
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
-        if (!k->wal) {
-            if (is_shared(k)) k->state = MEMBER_LEFT;
+        if (!medium_is_open(k)) {
+            if (medium_is_shared(k)) k->state = MEMBER_LEFT;
             continue;
         }
-        enum err e = member_format(k, why);
+        enum err e = medium_format(k, why);
         if (e == ERR_FOREIGN) return e;
         if (e == OK) {
             k->state = MEMBER_CURRENT;
-            if (m->capacity == 0 || wal_capacity(k->wal) < m->capacity) m->capacity = wal_capacity(k->wal);
+            if (m->capacity == 0 || medium_capacity(k) < m->capacity) m->capacity = medium_capacity(k);
         } else {
             first_format_failed(k, e, *why);
             worst = e;
         }
     }
+    if (m->capacity == UINT64_MAX) m->capacity = least_ring(m);
     unsigned there = mirror_count(m, MEMBER_CURRENT);
     if (there == 0) return mirror_count(m, MEMBER_LEFT) == m->count ? ERR_FENCED : worst;
     metric_set(m->env->metrics, M_WAL_SIZE_BYTES, (int64_t)wal_mirror_capacity(m));
@@ -289,20 +241,6 @@ void mirror_change(struct wal_mirror *m) {
 
 /* ---- coming back ---- */
 
-/* Begun anew, at a position behind all that it ever held of ours. Suspends. */
-static enum err member_begin_anew(struct mirror_member *k) {
-    if (is_shared(k)) return wal_restart(k->wal);
-    const char *why = NULL;
-    member_close(k);
-    k->settled = false;
-    enum err e = member_open(k, &why);
-    if (e != OK) return e;
-    /* What the shards make fits into those of the start. */
-    e = wal_capacity(k->wal) < k->mirror->capacity ? ERR_INVALID : member_format(k, &why);
-    if (e != OK) member_close(k);
-    return e;
-}
-
 /* Is it needed as it is? */
 static bool may_begin_anew(const struct mirror_member *k) {
     return k->mirror->nothing_needed || (!k->mirror->failed && !member_named(k));
@@ -318,28 +256,29 @@ static void wait_before_retry(struct mirror_member *k) {
 
 static void try_to_begin_anew(struct mirror_member *k) {
     struct wal_mirror *m = k->mirror;
-    if (!k->settled && k->wal) member_settle(k);
+    if (!k->settled) medium_settle(k);
     if (!may_begin_anew(k)) {
         if (!m->closing) waitq_wait(&m->changed);
         return;
     }
     wait_before_retry(k);
     if (m->closing || m->fenced || !may_begin_anew(k)) return;
-    enum err e = member_begin_anew(k);
+    const char *why = NULL;
+    enum err e = medium_begin_anew(k, &why);
     if (e == OK) {
         k->state = MEMBER_READY;
         waitq_wake_all(&m->changed);
         return;
     }
-    if (e == ERR_FENCED && is_shared(k)) {
+    if (e == ERR_FENCED && medium_is_shared(k)) {
         k->state = MEMBER_LEFT;
         mirror_fail(m, ERR_FENCED);
         return;
     }
     char path[300];
     if (k->attempt == 1 || e != k->lost_why)
-        log_warn(m->env->log, "wal member does not come back; repeating", "path=%s error=%s",
-                 quoted(k, path, sizeof(path)), err_name(e));
+        log_warn(m->env->log, "wal member does not come back; repeating", "path=%s error=%s why=\"%s\"",
+                 member_quoted(k, path, sizeof(path)), err_name(e), why ? why : "");
     k->lost_why = e;
 }
 
@@ -351,7 +290,7 @@ static void join(struct mirror_member *k) {
     k->joined_at = k->confirmed_end = m->head;
     k->state = MEMBER_JOINING;
     char path[300];
-    log_info(m->env->log, "wal member is repaired", "path=%s", quoted(k, path, sizeof(path)));
+    log_info(m->env->log, "wal member is repaired", "path=%s", member_quoted(k, path, sizeof(path)));
 }
 
 /* All that is older than what it has must be in the ledger; and from the moment on in which it is proposed all that has been

@@ -2,8 +2,6 @@
  * and go is in wal_members.c. */
 #include "stream/wal_mirror.h"
 
-#include <inttypes.h>
-
 #include "base/assert.h"
 #include "stream/wal_mirror_priv.h"
 
@@ -82,7 +80,7 @@ static void member_trim(struct mirror_member *k) {
         list_remove(&p->node);
         mem_free(k->mirror->env->mem, p);
     }
-    if (position > 0) wal_trim(k->wal, position);
+    if (position > 0) medium_trim(k, position);
 }
 
 void member_confirmed(void *ctx, struct block *copy) {
@@ -111,17 +109,22 @@ void member_forget_places(struct mirror_member *k) {
 
 /* ---- losing a member ---- */
 
+/* It takes nothing any more. */
+static void member_drop(struct mirror_member *k, enum err why) {
+    k->state = MEMBER_LOST;
+    k->awaited = false;
+    k->lost_why = why;
+    k->settled = false;
+    medium_give_up(k);
+    member_forget_places(k);
+}
+
 /* All of them begin anew once what they hold is in the ledger. */
 static void all_lost(struct wal_mirror *m, enum err why) {
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         if (!member_takes(k)) continue;
-        k->state = MEMBER_LOST;
-        k->awaited = false;
-        k->lost_why = why;
-        k->settled = false;
-        wal_give_up(k->wal);
-        member_forget_places(k);
+        member_drop(k, why);
         member_work(k);
     }
 }
@@ -141,17 +144,11 @@ static void member_lost(struct mirror_member *k, enum err why) {
     struct wal_mirror *m = k->mirror;
     if (k->state == MEMBER_LOST || k->state == MEMBER_LEFT) return;
     bool counted = k->state == MEMBER_CURRENT || member_named(k);
-    k->state = MEMBER_LOST;
-    k->awaited = false;
-    k->lost_why = why;
-    k->settled = false;
-    wal_give_up(k->wal);
-    member_forget_places(k);
+    member_drop(k, why);
     metric_add(m->env->metrics, M_WAL_MEMBER_LOSSES, 0, 1);
     char path[300];
-    log_warn(m->env->log, "wal member lost", "path=%s error=%s left=%u",
-             log_quote(path, sizeof(path), k->options.path, strlen(k->options.path)), err_name(why),
-             mirror_count(m, MEMBER_CURRENT));
+    log_warn(m->env->log, "wal member lost", "path=%s error=%s left=%u", member_quoted(k, path, sizeof(path)),
+             err_name(why), mirror_count(m, MEMBER_CURRENT));
     mirror_publish(m);
     if (why == ERR_FENCED || (counted && (m->options.stops || mirror_count(m, MEMBER_CURRENT) == 0)))
         mirror_fail(m, why);
@@ -173,7 +170,7 @@ void member_full(void *ctx) {
 /* ---- slow members ---- */
 
 static bool member_slow(const struct mirror_member *k, uint64_t now_ns) {
-    uint64_t since_ns = wal_oldest_op_ns(k->wal);
+    uint64_t since_ns = medium_oldest_op_ns(k);
     if (since_ns == 0) return false;
     if (since_ns < k->mirror->patient_from_ns) since_ns = k->mirror->patient_from_ns;
     return now_ns > since_ns && now_ns - since_ns > k->mirror->options.timeout_ns;
@@ -201,7 +198,7 @@ void mirror_watch_fire(struct timer *t) {
         struct mirror_member *k = &m->members[i];
         if (!member_takes(k)) continue;
         slow[i] = member_slow(k, now_ns);
-        busy |= wal_oldest_op_ns(k->wal) != 0;
+        busy |= medium_oldest_op_ns(k) != 0;
         quick += k->state == MEMBER_CURRENT && !slow[i];
     }
     for (unsigned i = 0; i < m->count; i++) {
@@ -226,7 +223,7 @@ void wal_mirror_submit(struct wal_mirror *m, struct block *b) {
         struct mirror_place *p = MEM_NEW(m->env->mem, struct mirror_place);
         p->end = b->wal_end;
         list_push_back(&k->sent, &p->node);
-        wal_submit(k->wal, block_copy(b));
+        medium_submit(k, block_copy(b));
     }
     mirror_watch(m);
 }
@@ -257,25 +254,13 @@ uint64_t wal_mirror_used_bytes(const struct wal_mirror *m) {
     uint64_t most = 0;
     for (unsigned i = 0; i < m->count; i++) {
         const struct mirror_member *k = &m->members[i];
-        if (member_takes(k) && wal_used_bytes(k->wal) > most) most = wal_used_bytes(k->wal);
+        if (member_takes(k) && medium_used_bytes(k) > most) most = medium_used_bytes(k);
     }
     return most;
 }
 
 uint64_t wal_mirror_capacity(const struct wal_mirror *m) {
     return m->capacity;
-}
-
-struct wal *wal_mirror_member(struct wal_mirror *m, unsigned index) {
-    return index < m->count ? m->members[index].wal : NULL;
-}
-
-enum err wal_mirror_missing(const struct wal_mirror *m) {
-    enum err e = OK;
-    for (unsigned i = 0; i < m->count; i++) {
-        if (!m->members[i].wal && (e == OK || e == ERR_NOT_FOUND)) e = m->members[i].lost_why;
-    }
-    return e;
 }
 
 const struct wal_membership *wal_mirror_membership(const struct wal_mirror *m) {

@@ -1,4 +1,5 @@
-/* The mirror: one write-ahead log on several rings, of which each holds everything. A block is confirmed when all members
+/* The mirror: one write-ahead log on several members, of which each holds everything: rings (wal.h), and object logs in other
+ * stores (wal_objects.h). A block is confirmed when all members
  * that a recovery might believe have confirmed it; so a recovery needs any one of these.
  * Lives on the log loop.
  *
@@ -19,7 +20,10 @@
  *     anew.
  *  4. Each member keeps the rules of a ring: its positions, superblocks, lock, mark and claim are its own. A mark on any
  *     member that counts stops the whole: a survivor needs to reach only one.
- *  5. Nothing is written twice: members write the same memory, but for the first sector of a group, where its header lies. */
+ *  5. A ring that is somebody else's is never begun anew: another cluster's, another broker's of this cluster, or that of a
+ *     later start. It is missing until an operator has made it new (wal_init) or replaced it. Once a ring is lost its lock
+ *     is given up; so its superblock is looked at each time before it is formatted.
+ *  6. Nothing is written twice: rings write the same memory, but for the first sector of a group, where its header lies. */
 #ifndef OXBOW_STREAM_WAL_MIRROR_H
 #define OXBOW_STREAM_WAL_MIRROR_H
 
@@ -36,6 +40,7 @@ struct wal_mirror_options {
     uint64_t retry_ns;   /* a lost member is tried again after this at first; each time later, up to 64 times it */
     unsigned depth;      /* of each member */
     bool exclusive;      /* takeover marks are not needed: who holds the store alone knows the others dead */
+    uint64_t owner;      /* as in wal_options */
     /* As in wal_options. */
     void (*confirmed)(void *ctx, struct block *b);
     void (*failed)(void *ctx, enum err why);
@@ -43,6 +48,9 @@ struct wal_mirror_options {
     /* Makes the membership durable; OK: from now on a recovery finds this one, or a newer. Suspends. Any error: it is
      * not known, and this process will write no other. */
     enum err (*change)(void *ctx, const struct wal_membership *m);
+    /* Opens the store of a member that is an object log (wal_objects.h). May be NULL if none is. Suspends. */
+    enum err (*open_store)(void *ctx, const char *url, struct store **out, char *why, size_t why_size);
+    void *open_ctx;
     /* May this ring be begun anew, with that id? OK; ERR_FENCED: never by us. *why as in streams_start. Suspends. */
     enum err (*claim)(void *ctx, struct wal *w, const uint8_t next_id[16], const char **why);
     void *ctx;
@@ -56,6 +64,22 @@ void wal_mirror_close(struct wal_mirror *m, bool in_order);
 void wal_mirror_abandon(struct wal_mirror *m, struct list *left);
 /* For recovery, before the format: the ring of a member; NULL: out of reach. */
 struct wal *wal_mirror_member(struct wal_mirror *m, unsigned index);
+/* It has been replayed. */
+void wal_mirror_recovered(struct wal_mirror *m, const struct wal *w);
+/* The object logs that the membership names are fenced and read, one after the other. OK: one of them, whole.
+ * ERR_NOT_FOUND: there is none. needed: no ring was whole. Suspends. */
+struct wal_mirror_recovery {
+    const char *generation;
+    struct incarnation dead, taker;
+    const struct wal_membership *membership;
+    enum err (*record)(void *ctx, const struct record_header *h, const uint8_t *payload); /* as in wal_replay */
+    bool (*failed)(void *ctx); /* no member can help any more */
+    void *ctx;
+};
+enum err wal_mirror_replay_objects(struct wal_mirror *m, const struct wal_mirror_recovery *r, bool needed,
+                                   const char **why) WARN_UNUSED;
+/* Once started: deletes what object logs of earlier incarnations have left; all of them are dead and recovered. Suspends. */
+void wal_mirror_sweep(struct wal_mirror *m, struct incarnation self, const bool *stop);
 /* Why a member is out of reach, rather something that may pass; OK: none is. */
 enum err wal_mirror_missing(const struct wal_mirror *m);
 const char *wal_mirror_path(const struct wal_mirror *m); /* all paths, for messages */

@@ -1,8 +1,11 @@
-/* Shared by wal_mirror.c and wal_members.c. */
+/* Shared by wal_mirror.c, wal_members.c and wal_medium.c. */
 #ifndef OXBOW_STREAM_WAL_MIRROR_PRIV_H
 #define OXBOW_STREAM_WAL_MIRROR_PRIV_H
 
+#include <inttypes.h>
+
 #include "stream/wal_mirror.h"
+#include "stream/wal_objects.h"
 
 enum member_state {
     MEMBER_LOST,    /* takes nothing; its fiber tries to begin it anew, where that is allowed */
@@ -22,7 +25,8 @@ struct mirror_place {
 struct mirror_member {
     struct wal_mirror *mirror;
     struct stream_wal_member options; /* owns the path */
-    struct wal *wal;                  /* NULL: closed */
+    struct wal *wal;                  /* a ring; NULL: closed, or: */
+    struct wal_objects *objects;      /* an object log */
     enum member_state state;
     uint8_t id[16]; /* zero: it never had one from us */
     /* In the mirror: confirmed by this member up to here; it takes what is at `joined_at` and behind. */
@@ -31,6 +35,7 @@ struct mirror_member {
     struct list sent, held; /* mirror_place: not confirmed; confirmed, not trimmed */
     bool working;           /* its fiber is alive */
     bool awaited;           /* joining: nothing more is confirmed before it has what is confirmed already */
+    bool recovered;         /* its ring was replayed by this start */
     bool settled;           /* lost: nothing is under way any more, and the copies are gone */
     unsigned attempt;
     enum err lost_why;
@@ -76,6 +81,29 @@ void member_forget_places(struct mirror_member *k);
 void member_confirmed(void *ctx, struct block *copy);
 void member_failed(void *ctx, enum err why);
 void member_full(void *ctx);
+
+/* wal_medium.c: rings and object logs. Those that suspend say so. */
+void medium_create(struct mirror_member *k);
+void medium_destroy(struct mirror_member *k);                                /* suspends */
+enum err medium_open(struct mirror_member *k, const char **why) WARN_UNUSED; /* suspends */
+bool medium_is_open(const struct mirror_member *k);
+void medium_settle(struct mirror_member *k); /* suspends until nothing is under way */
+void medium_close(struct mirror_member *k);  /* suspends; a store stays open */
+void medium_close_in_order(struct mirror_member *k);
+void medium_give_up(struct mirror_member *k);
+void medium_submit(struct mirror_member *k, struct block *b);
+void medium_trim(struct mirror_member *k, uint64_t position);
+uint64_t medium_oldest_op_ns(const struct mirror_member *k);
+uint64_t medium_used_bytes(const struct mirror_member *k);
+uint64_t medium_capacity(const struct mirror_member *k);
+bool medium_idle(const struct mirror_member *k);
+/* Others reach the ring, and the lock proves nothing. */
+bool medium_is_shared(const struct mirror_member *k);
+/* With a new id. ERR_EXISTS, ERR_FOREIGN: it is somebody else's, and is left alone. Suspends. */
+enum err medium_format(struct mirror_member *k, const char **why) WARN_UNUSED;
+/* Of a lost one: at a position behind all that it ever held of ours. Suspends. */
+enum err medium_begin_anew(struct mirror_member *k, const char **why) WARN_UNUSED;
+const char *member_quoted(const struct mirror_member *k, char *out, size_t size);
 
 /* wal_members.c; neither suspends */
 void mirror_change(struct wal_mirror *m);  /* the membership is to become the current members */

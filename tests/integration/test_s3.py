@@ -29,6 +29,7 @@ from s3proxy import Proxy
 from test_admin import get, metrics
 from test_data import create, now_ms
 from test_faults import Trickle
+from wire import Wire
 from wire_groups import Group
 
 WALS = ["file", "none"]  # what wal.url is: a file, or "none"
@@ -615,6 +616,25 @@ def test_an_overtaken_broker_says_of_nothing_that_it_is_done(brokers, rgw, bucke
                 assert done() != 0
             assert new.fetch_offsets("g")[1] == {("t", 0): (3, "", 0), ("t", 1): (9, "", 0)}
     assert first.wait() != 0  # it has seen that another is there
+
+
+def test_topics_are_described_while_the_store_does_not_tell(proxy, brokers, rgw, bucket):
+    """What is known is said, as Metadata says it; that a topic is not there is said by nobody who is not sure.
+
+    Seen to fail: the connection was closed."""
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 3)
+
+    def told():
+        asked = {"topics": [{"name": "data"}, {"name": "nothere"}], "response_partition_limit": 2000, "cursor": None}
+        with Wire(b.port) as w:
+            return {t["name"]: (t["error_code"], len(t["partitions"])) for t in call(w, "DescribeTopicPartitions", 0, asked)["topics"]}
+    assert told() == {"data": (0, 3), "nothere": (3, 0)}
+    proxy.outage("silent")
+    time.sleep(6)  # longer than the lease
+    assert told() == {"data": (0, 3), "nothere": (5, 0)}
+    proxy.back()
+    eventually(lambda: told() == {"data": (0, 3), "nothere": (3, 0)})
 
 
 def test_prefix_of_something_else(brokers, rgw, bucket):

@@ -151,8 +151,21 @@ static void test_mirror(void **state) {
     assert_int_equal(s.timeout_ms, 250);
     assert_int_equal(wal_setup_parse("mirror:file:///a,file:///b,?lost=shrink", &s, why, sizeof(why)), OK);
     assert_false(s.stops);
+    assert_int_equal(
+        wal_setup_parse("mirror:file:///a,s3://bucket/p?endpoint=http://127.0.0.1:9000&region=x", &s, why, sizeof(why)),
+        OK);
+    assert_int_equal(s.urls[1].kind, WAL_KIND_OBJECTS);
+    assert_string_equal(s.urls[1].path, "s3://bucket/p?endpoint=http://127.0.0.1:9000&region=x");
+    assert_int_equal(wal_setup_parse("mirror:objects:file:///c,block:///dev/b", &s, why, sizeof(why)), OK);
+    assert_int_equal(s.urls[0].kind, WAL_KIND_OBJECTS);
+    assert_string_equal(s.urls[0].path, "file:///c");
     static const char *const wrong[][2] = {
         {"mirror:", "expected"},
+        {"mirror:s3://aaa,s3://bbb", "file:// or block://"},
+        {"mirror:objects:file:///a,objects:file:///b", "file:// or block://"},
+        {"mirror:file:///a,objects:block:///dev/b", "expected file://FOLDER or s3://"},
+        {"mirror:file:///a,objects:file:///b?size=1GiB", "no parameters"},
+        {"objects:file:///a", "expected"},
         {"mirror:file:///a", "two members"},
         {"mirror:file:///a,none", "none"},
         {"mirror:file:///a,file:///a", "twice"},
