@@ -103,17 +103,17 @@ static int64_t gauge(const struct engine *e, enum metric_gauge g) {
 static void lent_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
-    options_init(&e);
+    engine_options(&e);
     e.options.cache_log_bytes = 16 * COMMIT_SLAB_SIZE;
     int64_t whole = 16 * (int64_t)COMMIT_SLAB_SIZE, lendable = whole / 4, most_lent = 0, most = 0;
-    start(&e, &t->cluster);
+    engine_start(&e, &t->cluster);
     atomic_store(&e.env->metrics->memory_limits[MEMORY_LOG_CACHE_LENT], lendable);
     struct slices held;
     slices_init(&held, e.env->mem);
     size_t size = COMMIT_SLAB_SIZE / 5;
     for (unsigned i = 0; i < 300; i++) {
         uint64_t at = stream_appended_end(e.open[1]);
-        append(&e, 1, size);
+        engine_append(&e, 1, size);
         /* One batch of each slab or so, until there is too much: as a broker does. */
         if (i % 4 == 0 && gauge(&e, M_LOG_CACHE_LENT_BYTES) <= lendable)
             assert_int_equal(stream_read(e.open[1], at, at + 1, 1, true, true, UINT64_MAX, &held), OK);
@@ -126,12 +126,12 @@ static void lent_fiber(void *arg) {
     assert_true(most <= whole + lendable + 2 * (int64_t)COMMIT_SLAB_SIZE);
     slices_deinit(&held);
     assert_int_equal(gauge(&e, M_LOG_CACHE_LENT_BYTES), 0);
-    stop(&e);
+    engine_stop(&e);
     assert_int_equal(gauge(&e, M_LOG_CACHE_BYTES), 0);
 }
 static void lent_blocks_are_counted(void **state) {
     (void)state;
-    struct test t = test_begin();
+    struct test t = engine_test_begin();
     test_run(t.node, lent_fiber, &t);
     sim_world_destroy(t.world);
 }
@@ -140,24 +140,24 @@ static void lent_blocks_are_counted(void **state) {
 static void index_fiber(void *arg) {
     struct test *t = arg;
     struct engine e = {.node = t->node};
-    options_init(&e);
+    engine_options(&e);
     e.options.cache_log_bytes = 4 * COMMIT_SLAB_SIZE;
     int64_t whole = 4 * (int64_t)COMMIT_SLAB_SIZE, most = 0;
-    start(&e, &t->cluster);
+    engine_start(&e, &t->cluster);
     for (unsigned i = 0; i < 60000; i++) {
-        uint64_t end = append_begin(&e, 1 + i % 2, 1);
+        uint64_t end = engine_append_begin(&e, 1 + i % 2, 1);
         if (i % 500 == 0) assert_int_equal(stream_wait_durable(e.open[1 + i % 2], end), OK);
         int64_t all = gauge(&e, M_LOG_CACHE_BYTES);
         if (all > most) most = all;
     }
     assert_true(most > whole / 4 * 3 && most <= whole + whole / 10);
-    append(&e, 3, 1);
-    stop(&e);
+    engine_append(&e, 3, 1);
+    engine_stop(&e);
     assert_int_equal(gauge(&e, M_LOG_CACHE_BYTES), 0);
 }
 static void tiny_batches_count_their_index(void **state) {
     (void)state;
-    struct test t = test_begin();
+    struct test t = engine_test_begin();
     test_run(t.node, index_fiber, &t);
     sim_world_destroy(t.world);
 }
