@@ -24,8 +24,8 @@
  *
  * Data object: 64 bytes of header: magic "OXDT", u16 version = 2, u16 zero, u64 creator, u64 number, u64 stream, u64
  *    size of what follows, zero, u32 crc32c of bytes 0..59 at 60; then pieces, one after the other. stream: whose they
- *    are (a *stream object*), or 0: of several, in the order of their ids (a *stream set object*, too large for an
- *    entry's body). Version 1 is the same with one piece, and stream is never 0. */
+ *    are (a *stream object*), or 0: of several, by their ids, but compaction has those in front that it will merge again
+ *    (a *stream set object*, too large for an entry's body). Version 1 is the same with one piece, and stream is never 0. */
 #ifndef OXBOW_STREAM_OBJECT_H
 #define OXBOW_STREAM_OBJECT_H
 
