@@ -86,6 +86,8 @@ static void reader(void *arg) {
         }
         char key[OBJECT_KEY_MAX];
         object_key(key, s->generation, x->at.object);
+        k->held_bytes += x->at.size;
+        metric_gauge_add(s->env->metrics, M_COMPACTION_BYTES, (int64_t)x->at.size);
         x->error = store_get(s->store, key, x->at.position, (size_t)x->at.size, STORE_FOR_COMPACTION, &x->data);
         if (x->error == OK && x->data.size != x->at.size) x->error = ERR_TRUNCATED;
         if (x->error != OK && !compact_is_lost(x->error) && k->error == OK) k->error = x->error;
@@ -249,6 +251,7 @@ static enum err write_entry(struct compaction *k) {
 static void spans_free(void *arg) {
     struct compaction *k = arg;
     for (size_t i = 0; i < k->span_count; i++) slice_unref(&k->spans[i].data);
+    metric_gauge_add(k->s->env->metrics, M_COMPACTION_BYTES, -(int64_t)k->held_bytes);
 }
 
 static void job_deinit(struct compaction *k) {

@@ -43,6 +43,7 @@ struct compaction {
     size_t source_count;
     struct span *spans;
     size_t span_count, span_capacity, next_span;
+    uint64_t held_bytes; /* of the spans that were asked for: counted */
     unsigned readers;
     struct waitq read_ended;
     enum err error; /* the first that is no range's own */

@@ -123,8 +123,12 @@ static size_t staging_size(const struct object_piece *p, size_t need) {
     return size;
 }
 
+bool object_piece_copies(size_t size) {
+    return size < STAGING_BELOW;
+}
+
 static void push_part(struct object_piece *p, struct slice s) {
-    if (s.size >= STAGING_BELOW) {
+    if (!object_piece_copies(s.size)) {
         slices_push(&p->parts, s);
         return;
     }

@@ -79,6 +79,8 @@ struct object_piece {
 };
 void object_piece_init(struct object_piece *p, struct mem *m);
 void object_piece_deinit(struct object_piece *p);
+/* Whether a batch of that size is copied, together with its neighbours; a larger one is referred to. */
+bool object_piece_copies(size_t size);
 /* Of an empty piece: it begins here, also if its first batch begins later. */
 void object_piece_begin(struct object_piece *p, uint64_t first_offset);
 /* Adds one batch (behind the one before; what lies between is missing). Takes the slice's reference. */

@@ -67,6 +67,7 @@ struct stream_shard {
     struct list slabs;         /* commit slabs, oldest first */
     struct commit_slab *spare; /* evicted last, for the next one; or NULL */
     uint64_t cache_bytes, cache_limit;
+    uint64_t index_bytes; /* of the streams' rings of entries; beside cache_bytes */
     struct waitq room;
     struct waitq moved; /* streams that wait to change lanes look again: something is in the ledger */
     bool stopped;       /* no appends are taken any more */
@@ -190,6 +191,7 @@ struct streams {
     uint64_t next_data_object;
     struct block_queue queues[QUEUE_KINDS];
     uint64_t *lane_submitted, *lane_durable, *lane_uploaded; /* per lane: newest sequences */
+    uint64_t staged_bytes;                                   /* that uploads under way have copied */
     uint64_t flush_sent_ns;                                  /* when the newest acknowledging entry was taken */
     uint64_t flush_latency_ns;                               /* how long they take, smoothed */
     uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
@@ -231,6 +233,7 @@ void lane_on_durable(struct lane *n, uint64_t sequence);
 void shard_on_commit(struct commit_mail *m);
 void shard_stop(struct stream_shard *h, enum err why);
 struct cache_entry *stream_cache_at(const struct stream *s, size_t index);
+void stream_cache_drop(struct stream *s); /* all entries, and their memory */
 /* Index of the cached entry that holds offset; SIZE_MAX when the cache begins above it or ends below. */
 size_t stream_cache_find(const struct stream *s, uint64_t offset);
 const struct state_range *stream_range_find(const struct stream *s, uint64_t offset);

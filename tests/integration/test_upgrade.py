@@ -36,7 +36,8 @@ SECTOR, RING = formats.SECTOR, formats.RING
 # Versions that Kafka alone writes, and what a store in a folder hardly ever holds; tests/unit/<file> has their bytes instead. (Marks and claims are for
 # devices that several machines reach; fences go when a folder's next holder has recovered; a pad waits at the end of a ring's lap.)
 ELSEWHERE = {("wal-mark", 1): "stream/test_wal.c", ("wal-claim", 1): "stream/test_wal.c", ("wal-group-kind", 2): "stream/test_record.c",
-             ("log-entry-kind", 3): "objlog/test_takeover.c", ("cluster-record-kind", 7): "meta/test_record.c",
+             ("mirror-log", 1): "stream/test_mirror.c", ("log-entry-kind", 3): "objlog/test_takeover.c",
+             ("cluster-record-kind", 7): "meta/test_record.c",
              **{("offset-value", v): "coord/test_records.c" for v in (0, 1, 2)}, **{("group-value", v): "coord/test_records.c" for v in (0, 1, 2, 4)}}
 
 

@@ -92,6 +92,76 @@ static void readers_go_on_in_the_middle_of_blocks(void **state) {
     sim_world_destroy(t.world);
 }
 
+/* --- What is held. */
+
+static int64_t gauge(const struct engine *e, enum metric_gauge g) {
+    return atomic_load(&e->env->metrics->gauges[g]);
+}
+
+/* Answers that nobody reads keep commit blocks: those are counted when the cache has let go of them, and it has as much
+ * less. With the last answer all is back. */
+static void lent_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    engine_options(&e);
+    e.options.cache_log_bytes = 16 * COMMIT_SLAB_SIZE;
+    int64_t whole = 16 * (int64_t)COMMIT_SLAB_SIZE, lendable = whole / 4, most_lent = 0, most = 0;
+    engine_start(&e, &t->cluster);
+    atomic_store(&e.env->metrics->memory_limits[MEMORY_LOG_CACHE_LENT], lendable);
+    struct slices held;
+    slices_init(&held, e.env->mem);
+    size_t size = COMMIT_SLAB_SIZE / 5;
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t at = stream_appended_end(e.open[1]);
+        engine_append(&e, 1, size);
+        /* One batch of each slab or so, until there is too much: as a broker does. */
+        if (i % 4 == 0 && gauge(&e, M_LOG_CACHE_LENT_BYTES) <= lendable)
+            assert_int_equal(stream_read(e.open[1], at, at + 1, 1, true, true, UINT64_MAX, &held), OK);
+        int64_t lent = gauge(&e, M_LOG_CACHE_LENT_BYTES), all = lent + gauge(&e, M_LOG_CACHE_BYTES);
+        if (lent > most_lent) most_lent = lent;
+        if (all > most) most = all;
+    }
+    assert_true(most_lent > lendable);
+    assert_true(most > whole);
+    assert_true(most <= whole + lendable + 2 * (int64_t)COMMIT_SLAB_SIZE);
+    slices_deinit(&held);
+    assert_int_equal(gauge(&e, M_LOG_CACHE_LENT_BYTES), 0);
+    engine_stop(&e);
+    assert_int_equal(gauge(&e, M_LOG_CACHE_BYTES), 0);
+}
+static void lent_blocks_are_counted(void **state) {
+    (void)state;
+    struct test t = engine_test_begin();
+    test_run(t.node, lent_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
+/* Tiny batches: where they lie takes as much as they, and counts. A burst leaves nothing behind. */
+static void index_fiber(void *arg) {
+    struct test *t = arg;
+    struct engine e = {.node = t->node};
+    engine_options(&e);
+    e.options.cache_log_bytes = 4 * COMMIT_SLAB_SIZE;
+    int64_t whole = 4 * (int64_t)COMMIT_SLAB_SIZE, most = 0;
+    engine_start(&e, &t->cluster);
+    for (unsigned i = 0; i < 60000; i++) {
+        uint64_t end = engine_append_begin(&e, 1 + i % 2, 1);
+        if (i % 500 == 0) assert_int_equal(stream_wait_durable(e.open[1 + i % 2], end), OK);
+        int64_t all = gauge(&e, M_LOG_CACHE_BYTES);
+        if (all > most) most = all;
+    }
+    assert_true(most > whole / 4 * 3 && most <= whole + whole / 10);
+    engine_append(&e, 3, 1);
+    engine_stop(&e);
+    assert_int_equal(gauge(&e, M_LOG_CACHE_BYTES), 0);
+}
+static void tiny_batches_count_their_index(void **state) {
+    (void)state;
+    struct test t = engine_test_begin();
+    test_run(t.node, index_fiber, &t);
+    sim_world_destroy(t.world);
+}
+
 /* Many small objects on a slow store: a read brings what there is in time, and goes on from there. */
 static void slow_reads_fiber(void *arg) {
     struct test *t = arg;
@@ -298,6 +368,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_appended_is_read_from_cache_and_objects),
         cmocka_unit_test(readers_go_on_in_the_middle_of_blocks),
+        cmocka_unit_test(lent_blocks_are_counted),
+        cmocka_unit_test(tiny_batches_count_their_index),
         cmocka_unit_test(slow_reads_come_in_parts),
         cmocka_unit_test(restarts_leave_a_bounded_number_of_objects),
         cmocka_unit_test(small_ranges_are_merged_and_old_checkpoints_go),
