@@ -334,9 +334,9 @@ static bool large_run(const struct ledger_stream *c, uint64_t huge, struct compa
     return false;
 }
 
-/* Parts of less than what is large are too small for stores. */
+/* Parts of less than what is large are too small for stores; the first one goes through memory. */
 static bool can_compose(const struct streams *s, const struct ledger_stream *c, const struct compact_run *run) {
-    bool can = !s->no_compose;
+    bool can = !s->no_compose && c->state.ranges[run->first].size_bytes <= s->options.compact_bytes;
     for (size_t i = 0; i < run->count && can; i++)
         can = c->state.ranges[run->first + i].size_bytes >= COMPACT_HIGH_BELOW;
     return can;

@@ -140,8 +140,11 @@ enum err compact_compose(struct compaction *k) {
     x.blocks = mem_alloc(m, (blocks + 1) * sizeof(*x.blocks));
     x.parts = mem_alloc(m, (x.item->old_count + 1) * sizeof(*x.parts));
     x.keys = mem_alloc(m, x.item->old_count * sizeof(*x.keys));
+    int64_t held_bytes = (int64_t)x.item->old[0].size_bytes;
+    metric_gauge_add(k->s->env->metrics, M_COMPACTION_BYTES, held_bytes);
     enum err e = compose(&x);
     slice_unref(&x.first);
+    metric_gauge_add(k->s->env->metrics, M_COMPACTION_BYTES, -held_bytes);
     mem_free(m, x.head);
     mem_free(m, x.blocks);
     mem_free(m, x.parts);
