@@ -99,6 +99,24 @@ void metrics_page_value(struct buf *out, const char *name, const char *label, co
     buf_printf(out, "\"} %" PRIu64 "\n", number);
 }
 
+static void memory_print(const struct metrics *m, struct buf *out) {
+    static const char *const names[MEMORY_BUDGETS] = {
+#define MEMORY(id, name, gauge, property, limit, text) [id] = name,
+#include "base/memory_table.h"
+    };
+    metrics_page_head(out, "oxbow_memory_bytes", "gauge", "Memory held, by budget.");
+    for (unsigned i = 0; i < MEMORY_BUDGETS; i++) {
+        if (i == MEMORY_PROCESS) continue; /* nothing follows it */
+        int64_t used = memory_used_bytes(m, (enum memory_budget)i);
+        metrics_page_value(out, "oxbow_memory_bytes", "budget", names[i], used > 0 ? (uint64_t)used : 0);
+    }
+    metrics_page_head(out, "oxbow_memory_limit_bytes", "gauge", "The limit of a budget of memory.");
+    for (unsigned i = 0; i < MEMORY_BUDGETS; i++) {
+        int64_t limit = atomic_load_explicit(&m->memory_limits[i], memory_order_relaxed);
+        metrics_page_value(out, "oxbow_memory_limit_bytes", "budget", names[i], (uint64_t)limit);
+    }
+}
+
 static void counter_print(const struct metrics *m, size_t i, struct buf *out) {
     const struct row *r = &counters[i];
     char label[96];
@@ -142,6 +160,7 @@ void metrics_page_table(const struct metrics *m, struct buf *out) {
         metrics_page_head(out, gauges[i].name, "gauge", gauges[i].help);
         buf_printf(out, "%s %" PRId64 "\n", gauges[i].name, atomic_load_explicit(&m->gauges[i], memory_order_relaxed));
     }
+    memory_print(m, out);
     for (size_t i = 0; i < METRIC_HISTOGRAMS; i++) {
         metrics_page_head(out, histograms[i].name, "histogram", histograms[i].help);
         for (unsigned v = 0; v < METRIC_LABELS_MAX; v++) {

@@ -33,3 +33,20 @@ void metrics_deinit(struct metrics *m, struct mem *mem) {
         for (unsigned l = 0; l < METRIC_LABELS_MAX; l++) mem_free(mem, atomic_load(&m->histograms[h][l]));
     }
 }
+
+/* METRIC_GAUGES: none. */
+static const unsigned memory_gauges[MEMORY_BUDGETS] = {
+#define MEMORY(id, name, gauge, property, limit, text) [id] = (unsigned)(gauge),
+#include "base/memory_table.h"
+};
+
+int64_t memory_used_bytes(const struct metrics *m, enum memory_budget b) {
+    ASSERT(b < MEMORY_BUDGETS);
+    unsigned gauge = memory_gauges[b];
+    return gauge == METRIC_GAUGES ? 0 : atomic_load_explicit(&m->gauges[gauge], memory_order_relaxed);
+}
+
+bool memory_is_over(const struct metrics *m, enum memory_budget b) {
+    int64_t limit = atomic_load_explicit(&m->memory_limits[b], memory_order_relaxed);
+    return limit > 0 && memory_used_bytes(m, b) > limit;
+}

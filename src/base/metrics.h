@@ -5,6 +5,7 @@
 #define OXBOW_BASE_METRICS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define METRIC_LABELS_MAX 128
@@ -41,6 +42,13 @@ enum metric_histogram {
     METRIC_HISTOGRAMS
 };
 
+/* Budgets of memory (memory_table.h): what is held is told by a gauge each. */
+enum memory_budget {
+#define MEMORY(id, name, gauge, property, limit, text) id,
+#include "base/memory_table.h"
+    MEMORY_BUDGETS
+};
+
 struct metric_cells {
     _Atomic uint64_t bucket[METRIC_BUCKETS];
     _Atomic uint64_t count, sum_us;
@@ -49,6 +57,7 @@ struct metric_cells {
 struct metrics {
     _Atomic uint64_t counters[METRIC_COUNTERS][METRIC_LABELS_MAX];
     _Atomic int64_t gauges[METRIC_GAUGES];
+    _Atomic int64_t memory_limits[MEMORY_BUDGETS]; /* 0: none is known */
     /* Allocated when first observed: most label values never occur. */
     _Atomic(struct metric_cells *) histograms[METRIC_HISTOGRAMS][METRIC_LABELS_MAX];
 };
@@ -62,6 +71,11 @@ static inline void metric_set(struct metrics *m, enum metric_gauge g, int64_t v)
 static inline void metric_gauge_add(struct metrics *m, enum metric_gauge g, int64_t v) {
     atomic_fetch_add_explicit(&m->gauges[g], v, memory_order_relaxed);
 }
+/* What is held of that budget now; 0 where nothing follows it. */
+int64_t memory_used_bytes(const struct metrics *m, enum memory_budget b);
+/* More than its limit is. */
+bool memory_is_over(const struct metrics *m, enum memory_budget b);
+
 struct mem;
 void metric_observe_ns(struct metrics *m, struct mem *mem, enum metric_histogram h, unsigned label, uint64_t ns);
 void metrics_deinit(struct metrics *m, struct mem *mem);

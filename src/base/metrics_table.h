@@ -9,8 +9,9 @@ COUNTER(M_CONNECTIONS_REFUSED, "oxbow_connections_closed_on_error_total", METRIC
         "Client connections closed for bytes that follow no protocol.")
 COUNTER(M_STORE_REQUESTS, "oxbow_store_requests_total", METRIC_LABEL_STORE_OP,
         "Object store requests, by operation and purpose.")
-COUNTER(M_STORE_BILLED, "oxbow_store_billed_requests_total", METRIC_LABEL_STORE_OP,
-        "Requests as S3's price list counts them, each part of an object one, without repeats, by operation and purpose.")
+COUNTER(
+    M_STORE_BILLED, "oxbow_store_billed_requests_total", METRIC_LABEL_STORE_OP,
+    "Requests as S3's price list counts them, each part of an object one, without repeats, by operation and purpose.")
 COUNTER(M_STORE_BYTES, "oxbow_store_bytes_total", METRIC_LABEL_STORE_OP,
         "Object bytes moved, by operation and purpose.")
 COUNTER(M_STORE_ERRORS, "oxbow_store_errors_total", METRIC_LABEL_ERR, "Object store requests that failed, by error.")
@@ -45,13 +46,15 @@ COUNTER(M_READ_AHEAD_WASTED_BYTES, "oxbow_read_ahead_wasted_bytes_total", METRIC
         "Bytes that were read ahead and went unused.")
 COUNTER(M_READ_AHEAD_REFUSED, "oxbow_read_ahead_refused_total", METRIC_LABEL_NONE,
         "Times that the budget of the read-ahead was used up.")
-COUNTER(M_READ_BUDGET_WAITS, "oxbow_read_budget_waits_total", METRIC_LABEL_NONE,
-        "Reads of object blocks that waited in line, for room in the block cache or for one of the GETs that may be under way.")
+COUNTER(
+    M_READ_BUDGET_WAITS, "oxbow_read_budget_waits_total", METRIC_LABEL_NONE,
+    "Reads of object blocks that waited in line, for room in the block cache or for one of the GETs that may be under way.")
 COUNTER(M_READ_CUT_SHORT, "oxbow_read_cut_short_total", METRIC_LABEL_NONE,
         "Reads that ended early because answers hold as much memory of objects as they may.")
 COUNTER(M_LOG_CACHE_READS, "oxbow_log_cache_reads_total", METRIC_LABEL_NONE, "Reads answered from the log cache.")
 COUNTER(M_UPLOADS, "oxbow_uploads_total", METRIC_LABEL_NONE, "Ledger entries that carried records.")
-COUNTER(M_MERGED_BYTES, "oxbow_merged_bytes_total", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has made larger ones of.")
+COUNTER(M_MERGED_BYTES, "oxbow_merged_bytes_total", METRIC_LABEL_NONE,
+        "Bytes of small ranges that object compaction has made larger ones of.")
 COUNTER(M_CHECKPOINTS, "oxbow_checkpoints_total", METRIC_LABEL_NONE, "Ledger checkpoints.")
 COUNTER(M_OBJECTS_DELETED, "oxbow_objects_deleted_total", METRIC_LABEL_NONE,
         "Objects deleted because nothing needs them.")
@@ -76,8 +79,9 @@ COUNTER(M_COORDINATOR_RECORDS, "oxbow_coordinator_records_total", METRIC_LABEL_N
         "Records written to __consumer_offsets.")
 COUNTER(M_COORDINATOR_LOADED_RECORDS, "oxbow_coordinator_loaded_records_total", METRIC_LABEL_NONE,
         "Live records that coordinators were loaded from; history is not replayed.")
-COUNTER(M_OFFICE_LOOKS, "oxbow_office_looks_total", METRIC_LABEL_NONE,
-        "Looks at the end of the cluster log, to see that no other broker has taken over, before a client was answered.")
+COUNTER(
+    M_OFFICE_LOOKS, "oxbow_office_looks_total", METRIC_LABEL_NONE,
+    "Looks at the end of the cluster log, to see that no other broker has taken over, before a client was answered.")
 COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")
@@ -111,11 +115,23 @@ GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
       "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")
-GAUGE(M_MERGE_DEBT, "oxbow_merge_debt_bytes", METRIC_LABEL_NONE, "Bytes of small ranges that object compaction has before it.")
-GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE, "Bytes of object blocks held.")
+GAUGE(M_LOG_CACHE_LENT_BYTES, "oxbow_log_cache_lent_bytes", METRIC_LABEL_NONE,
+      "Bytes of commit blocks that the log cache has let go of and answers still hold.")
+GAUGE(M_MERGE_DEBT, "oxbow_merge_debt_bytes", METRIC_LABEL_NONE,
+      "Bytes of small ranges that object compaction has before it.")
+GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE,
+      "Bytes of object blocks held, and of GETs under way for them.")
 GAUGE(M_BLOCK_CACHE_LENT_BYTES, "oxbow_block_cache_lent_bytes", METRIC_LABEL_NONE,
       "Bytes of object blocks that the cache has let go of and answers still hold.")
 GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes of unfinished requests held.")
+GAUGE(M_DECODE_BYTES, "oxbow_decode_bytes", METRIC_LABEL_NONE, "Bytes granted to requests that are of long lists.")
+GAUGE(M_CONVERSION_BYTES, "oxbow_conversion_bytes", METRIC_LABEL_NONE,
+      "Bytes granted to conversions of old message formats, and of their results not yet sent.")
+GAUGE(M_UNSENT_BYTES, "oxbow_unsent_bytes", METRIC_LABEL_NONE, "Bytes of answers that clients have not taken yet.")
+GAUGE(M_UPLOAD_BYTES, "oxbow_upload_bytes", METRIC_LABEL_NONE,
+      "Bytes of small batches put together by uploads under way.")
+GAUGE(M_COMPACTION_BYTES, "oxbow_compaction_bytes", METRIC_LABEL_NONE,
+      "Bytes of objects that object compaction has in memory.")
 GAUGE(M_LOOP_STALL_MAX_NS, "oxbow_loop_stall_max_nanoseconds", METRIC_LABEL_NONE,
       "Longest step of an event loop since start.")
 HISTOGRAM(M_REQUEST_LATENCY, "oxbow_request_duration_seconds", METRIC_LABEL_API,

@@ -72,7 +72,13 @@ X(LIVE_CHECKPOINT, "live-checkpoint", "streams",
   "a checkpoint says where the partition ends in memory, which is ahead of the ledger")
 X(DELETE_EARLY, "delete-early", "streams", "merged objects are deleted before the entry that replaces them")
 X(MERGED_LATE, "merged-late", "streams", "an entry replaces ranges before the object with the new ones is there")
+X(COMPOSED_OFF, "composed-off", "streams", "the index of an object that the store put together has the old ones' positions")
+X(POOR_DROPS, "poor-drops", "streams",
+  "objects of which little is needed are rewritten without one stream's part, and deleted")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
+X(SWEEP_LIVING, "sweep-living", "streams rivals", "a sweep takes for dead what this broker has put and not named yet")
+X(FREE_UNCOMMITTED, "free-uncommitted", "streams",
+  "what a recovery makes superfluous is deleted before the cluster log knows of the recovery")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")
 X(CACHE_KEY, "cache-key", "streams", "the block cache does not tell the objects of one broker apart")
 X(FIRST_BLOCK, "first-block", "streams", "of blocks that come in one GET a reader is given another's bytes")
@@ -92,7 +98,7 @@ X(STAMP_AGAIN, "stamp-again", "broker", "a repetition is told the time of its ar
 X(FETCH_AHEAD, "fetch-ahead", "broker", "a fetch gives records above the high watermark")
 X(RETAIN_LESS, "retain-less", "broker", "retention deletes one segment too many")
 X(TOMBSTONE_EARLY, "tombstone-early", "compacted", "log compaction drops a tombstone before its horizon")
-X(CLEAN_OLDEST, "clean-oldest", "compacted", "log compaction keeps an older record of a key in place of the newest")
+X(CLEAN_OLDEST, "clean-oldest", "compacted group", "log compaction keeps an older record of a key in place of the newest")
 X(CLEAN_PROGRESS_EARLY, "clean-progress-early", "compacted",
   "how far log compaction has come is written before what it removed is replaced")
 X(PRODUCER_TWICE, "producer-twice", "broker", "producer ids that an earlier start gave out are given out again")

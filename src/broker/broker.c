@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "broker/broker_priv.h"
 #include "broker/dynamic.h"
+#include "broker/memory.h"
 #include "broker/url.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
@@ -400,6 +401,7 @@ static enum err broker_make_shards(struct broker *b, const char **why) {
         0) { /* auto: half of the processors, for the rest has work too: the kernel's network, uploads, checksums */
         b->shard_count = b->o.processors > 2 ? b->o.processors / 2 : 1;
     }
+    memory_publish(b->env->metrics, b->config, b->shard_count);
     b->shards = mem_zalloc(b->env->mem, b->shard_count * sizeof(*b->shards));
     b->loops = mem_zalloc(b->env->mem, b->shard_count * sizeof(struct loop *));
     for (unsigned i = 0; i < b->shard_count; i++) {

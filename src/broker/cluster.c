@@ -145,11 +145,22 @@ static void page_refuse(struct page *p, const struct kafka_describe_topic_partit
     }
 }
 
+/* While the store does not tell whether another leads: what is known is said, as Metadata says it; that a topic does not
+ * exist is said by nobody who is not sure. */
+static void page_check(struct page *p) {
+    if (request_stands(p->r)) return;
+    for (int32_t i = 0; i < p->out->topics.count; i++) {
+        int16_t *code = &p->out->topics.items[i].error_code;
+        if (*code == KAFKA_UNKNOWN_TOPIC_OR_PARTITION) *code = KAFKA_LEADER_NOT_AVAILABLE;
+    }
+}
+
 enum request_outcome handle_describe_topic_partitions(struct request *r, const void *message, void *response) {
     const struct kafka_describe_topic_partitions_request *in = message;
     struct page p = {.r = r, .out = response};
     if (!cursor_fits(in)) {
         page_refuse(&p, in);
+        page_check(&p);
         return REQUEST_ANSWER;
     }
     p.left = in->response_partition_limit < PAGE_PARTITIONS_MAX ? in->response_partition_limit : PAGE_PARTITIONS_MAX;
@@ -179,6 +190,7 @@ enum request_outcome handle_describe_topic_partitions(struct request *r, const v
             break;
         }
     }
+    page_check(&p);
     return REQUEST_ANSWER;
 }
 

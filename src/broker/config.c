@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/nearest.h"
+#include "broker/memory.h"
 #include "broker/properties.h"
 #include "broker/url.h"
 #include "partition/topic_config.h"
@@ -789,6 +790,7 @@ void config_print_markdown(struct buf *out, struct mem *m) {
         }
         buf_printf(out, " |\n");
     }
+    memory_print_markdown(&defaults, out);
     buf_printf(
         out,
         "\n## Kafka's other properties\n\n"

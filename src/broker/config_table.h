@@ -41,6 +41,10 @@ CONFIG_INT(socket_request_max_bytes, "socket.request.max.bytes", 104857600, 1, C
 CONFIG_SIZE(queued_max_request_bytes, "queued.max.request.bytes", 256 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
             "Memory for requests that are being received or wait, of all clients together; beyond it sockets are not read. As much again for converting old message formats.")
 
+CONFIG_SIZE(queued_max_response_bytes, "queued.max.response.bytes", 64 * CONFIG_MIB, CONFIG_MIB, CONFIG_TIB,
+            "Answers that clients have not taken yet, of all clients together. The more there is, the less a fetch returns; beyond it no further answer is begun "
+            "that could be large, and clients that do not read what they asked for are disconnected.")
+
 CONFIG_SECTION("Topics")
 CONFIG_BOOL(auto_create_topics_enable, "auto.create.topics.enable", true,
             "Create a topic when a client that permits it asks for one that does not exist.")
@@ -162,6 +166,9 @@ CONFIG_LONG(checkpoint_interval_ms, "checkpoint.interval.ms", 300000, 10, CONFIG
             "How long after a change to the ledger a checkpoint is written at the latest; it bounds the work of the next start.")
 
 CONFIG_SECTION("The process")
+CONFIG_SIZE(memory_bytes, "memory.bytes", 0, 0, CONFIG_TIB,
+            "The sum of all budgets of memory (below). Those that are not set one by one share what the others leave, in the proportions of their defaults. "
+            "0: they have their defaults, or less where the machine, or its control group, has not so much.")
 CONFIG_STRING(http_listen, "http.listen", "", "Where metrics and health are served, `host:port`; empty: nowhere.")
 CONFIG_ENUM(io_backend, "io.backend", "auto", "auto|uring|epoll", "How files are read and written: by io_uring, or by threads; `auto` takes io_uring where it works.")
 CONFIG_COUNT(shards, "shards", 1, 256, "Threads that serve clients; `auto` chooses by the machine's processors.")

@@ -10,7 +10,11 @@
 #include "kafka/kafka_messages.h"
 
 #define CONN_MAGIC 0xc0221ec7u
-#define REQUEST_COST ((size_t)1024) /* charged to the budget for a waiting request, beside its bytes */
+/* Charged to the budget for a request, beside its bytes: what it takes while it waits, and the stack and arena of one that
+ * is worked on. */
+#define REQUEST_COST ((size_t)2048)
+#define REQUEST_WORK_COST ((size_t)12 << 10)
+#define ARENA_UNCOUNTED ((size_t)16 << 10) /* of what decoding took: more is charged */
 #define DETACH_BELOW                                                                                                   \
     ((size_t)4096) /* smaller frames are copied out of the slab (except Produce, which lets go of it soon) */
 #define DECODE_UNCOUNTED ((size_t)1 << 20) /* what decoding a request may take without asking the budget */
@@ -24,6 +28,7 @@ struct conn {
     struct env_address peer, local;
     struct list node;     /* in set->all */
     struct list starved;  /* in set->starved */
+    struct list crowded;  /* in set->crowded */
     struct list closing;  /* in set->closing */
     struct list flushing; /* in set->flushing */
     struct list requests; /* unanswered, in order */
@@ -31,8 +36,12 @@ struct conn {
     struct receiver receiver;
     uint64_t active_ns;
     size_t unsent; /* what is counted in set->unsent_bytes */
-    bool paused;   /* room() gave nothing */
-    bool dead;     /* on set->closing */
+    /* Since when there are unsent bytes, or parts of a request, or CONN_PROGRESS_BYTES of them were taken, or came. */
+    uint64_t taken_ns, came_ns;
+    uint64_t part_ns;   /* when the part of a request began */
+    size_t taken, came; /* since then */
+    bool paused;        /* room() gave nothing */
+    bool dead;          /* on set->closing */
     bool abort;
 };
 
@@ -97,6 +106,12 @@ static void quota_leave(struct conn_quota *q, const char *ip) {
 
 /* --- Closing. Nothing is closed inside a callback of the environment: the kick does it. */
 
+static void set_arm_sweep(struct conns *set);
+
+static bool set_starves(const struct conns *set) {
+    return !list_empty(&set->starved) || !list_empty(&set->starved_new);
+}
+
 static void set_kick(struct conns *set) {
     if (!timer_armed(&set->kick)) timer_arm(&set->kick, env_now_ns(set->o.env));
 }
@@ -132,8 +147,11 @@ __attribute__((format(printf, 2, 3))) static void conn_complain(struct conn *c, 
 
 /* --- Requests' lives. */
 
+static void request_answer_give(struct request *r);
+
 static void request_free(struct request *r) {
     struct conns *set = r->conns;
+    request_answer_give(r);
     receive_frame_release(&set->pool, &r->frame);
     receive_pool_uncharge(&set->pool, r->charged);
     slices_deinit(&r->answer);
@@ -229,8 +247,66 @@ static void conn_touch(struct conn *c) {
 }
 
 static void conn_count_unsent(struct conn *c, size_t now) {
-    c->set->unsent_bytes = c->set->unsent_bytes - c->unsent + now;
+    struct conns *set = c->set;
+    if (now == c->unsent) return; /* mostly both are nothing */
+    if (now < c->unsent) c->taken += c->unsent - now;
+    if (c->unsent == 0 || c->taken >= CONN_PROGRESS_BYTES) {
+        c->taken_ns = env_now_ns(set->o.env);
+        c->taken = 0;
+    }
+    metric_gauge_add(set->o.env->metrics, M_UNSENT_BYTES, (int64_t)now - (int64_t)c->unsent);
+    set->unsent_bytes = set->unsent_bytes - c->unsent + now;
     c->unsent = now;
+    if (!list_empty(&set->crowded)) set_kick(set);
+    set_arm_sweep(set);
+}
+
+/* --- Much to say. */
+
+/* An eighth is for those that go on all the same: who had waited for records already, and who is let in. */
+static uint64_t answers_room(const struct conns *set) {
+    uint64_t used = set->unsent_bytes + set->granted_bytes, limit = set->o.answer_bytes - set->o.answer_bytes / 8;
+    return used < limit ? limit - used : 0;
+}
+
+static bool conns_crowded(const struct conns *set) {
+    const struct metrics *m = set->o.env->metrics;
+    if (set->o.answer_bytes > 0 && answers_room(set) == 0) return true;
+    return memory_is_over(m, MEMORY_LOG_CACHE_LENT) || memory_is_over(m, MEMORY_BLOCK_CACHE_LENT);
+}
+
+size_t request_answer_grant(struct request *r, size_t wanted) {
+    struct conns *set = r->conns;
+    set->granted_bytes -= r->granted;
+    uint64_t most = answers_room(set) / 2;
+    if (most < CONN_ANSWER_MIN) most = conns_crowded(set) ? CONN_ANSWER_LEAST : CONN_ANSWER_MIN;
+    if (set->o.answer_bytes > 0 && wanted > most) wanted = (size_t)most;
+    r->granted = wanted;
+    set->granted_bytes += wanted;
+    return wanted;
+}
+
+static void request_answer_give(struct request *r) {
+    struct conns *set = r->conns;
+    if (r->granted == 0) return;
+    ASSERT(r->granted <= set->granted_bytes);
+    set->granted_bytes -= r->granted;
+    r->granted = 0;
+    if (!list_empty(&set->crowded)) set_kick(set);
+}
+
+/* May this request start, as far as its answer goes? Else its connection stands in line. */
+static bool request_has_room(struct request *r) {
+    struct conn *c = r->conn;
+    if (!r->api || !(r->api->flags & API_LARGE)) return true;
+    if (r->admitted || !conns_crowded(c->set)) {
+        /* More may be asked for when it is known what there is to say. Many may start before the first gets so far. */
+        (void)request_answer_grant(r, r->api->key == KAFKA_API_FETCH ? CONN_ANSWER_MIN : CONN_ANSWER_LEAST);
+        return true;
+    }
+    if (list_empty(&c->crowded)) list_push_back(&c->set->crowded, &c->crowded);
+    set_arm_sweep(c->set);
+    return false;
 }
 
 /* During a drain: closes once nothing is left to be said. */
@@ -363,6 +439,9 @@ void request_wait(struct request *r, void (*wake)(struct request *r, bool cancel
     r->state = REQUEST_WAITING;
     r->wake = wake;
     r->waiter = waiter;
+    r->charged -= REQUEST_WORK_COST;
+    receive_pool_uncharge(&r->conns->pool, REQUEST_WORK_COST);
+    request_answer_give(r);
     /* Whoever went away while the handler was looking is noticed here. */
     if (!r->conn || r->conns->draining) wake(r, !r->conn);
 }
@@ -381,11 +460,13 @@ static enum err request_decode(struct request *r, void *in, size_t *granted) {
         size_t bound = kafka_decode_bound(i->body_size);
         if (bound > set->decode.limit_bytes) bound = (size_t)set->decode.limit_bytes;
         while (!budget_take(&set->decode, bound)) waitq_wait(&set->decode_waiters);
+        metric_gauge_add(set->o.env->metrics, M_DECODE_BYTES, (int64_t)bound);
         *granted = bound;
         r->arena.limit_bytes = r->arena.used_bytes + bound;
         e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
     }
     r->arena.limit_bytes = SIZE_MAX;
+    if (*granted == 0 && r->arena.used_bytes > ARENA_UNCOUNTED) request_charge(r, r->arena.used_bytes);
     return e;
 }
 
@@ -414,6 +495,7 @@ static void request_main(void *arg) {
     enum request_outcome outcome = request_handle(r, &granted);
     if (granted) {
         budget_give(&set->decode, granted);
+        metric_gauge_add(set->o.env->metrics, M_DECODE_BYTES, -(int64_t)granted);
         waitq_wake_all(&set->decode_waiters);
     }
     if (outcome != REQUEST_LATER) {
@@ -455,6 +537,7 @@ static void conn_advance(struct conn *c) {
             bool first = c->requests.next == n;
             if (c->dead || c->set->draining || started >= CONN_OVERLAP_MAX || conn_congested(c)) return;
             if (!first && !request_overlaps(r)) return;
+            if (!request_has_room(r)) return;
             r->state = REQUEST_RUNNING;
             request_hold(r);
             fiber_spawn(c->set->o.loop, r->info.api->name, request_main, r);
@@ -474,7 +557,8 @@ static struct env_bytes conn_room(void *ctx) {
         room = receiver_room(&c->receiver);
         if (room.size == 0) {
             list_remove(&c->starved);
-            list_push_back(&c->set->starved, &c->starved);
+            list_push_back(c->receiver.proven > 0 ? &c->set->starved : &c->set->starved_new, &c->starved);
+            set_arm_sweep(c->set);
         }
     }
     c->paused = room.size == 0;
@@ -485,6 +569,7 @@ static struct env_bytes conn_room(void *ctx) {
 static void conn_read_on(struct conn *c) {
     if (!c->paused || c->dead || c->set->draining || c->request_count >= CONN_REQUESTS_MAX || conn_congested(c)) return;
     c->paused = false;
+    c->came_ns = env_now_ns(c->set->o.env);
     env_conn_resume(c->set->o.env, c->sock);
 }
 
@@ -506,7 +591,7 @@ static void conn_take_frame(struct conn *c, struct frame *f) {
     bool produce = f->size >= 2 && be16_get(f->data) == KAFKA_API_PRODUCE;
     if (f->size < DETACH_BELOW && !produce) receive_frame_detach(&set->pool, f);
     r->frame = *f;
-    r->charged = REQUEST_COST;
+    r->charged = REQUEST_COST + REQUEST_WORK_COST;
     receive_pool_charge(&set->pool, r->charged);
     list_push_back(&c->requests, &r->node);
     c->request_count++;
@@ -536,11 +621,21 @@ static void conn_received(void *ctx, size_t size) {
     struct conns *set = c->set;
     metric_add(set->o.env->metrics, M_BYTES_RECEIVED, 0, size);
     conn_touch(c);
+    c->came += size;
+    if (!receiver_partial(&c->receiver)) c->part_ns = c->active_ns;
+    if (!receiver_partial(&c->receiver) || c->came >= CONN_PROGRESS_BYTES) {
+        c->came_ns = c->active_ns;
+        c->came = 0;
+    }
     receiver_received(&c->receiver, size);
     struct frame f;
     int64_t announced = 0;
     enum err e = OK;
-    while (!c->dead && (e = receiver_next(&c->receiver, &f, &announced)) == OK) conn_take_frame(c, &f);
+    while (!c->dead && (e = receiver_next(&c->receiver, &f, &announced)) == OK) {
+        c->came_ns = c->part_ns = c->active_ns;
+        c->came = 0;
+        conn_take_frame(c, &f);
+    }
     if (c->dead) return;
     if (e == ERR_PROTOCOL || e == ERR_TOO_LARGE) {
         conn_complain(
@@ -574,10 +669,13 @@ static const struct env_conn_events conn_events = {conn_room, conn_received, con
 /* --- The set. */
 
 static void set_arm_sweep(struct conns *set) {
-    if (timer_armed(&set->sweep) || (list_empty(&set->all) && list_empty(&set->starved))) return;
+    if (list_empty(&set->all)) return;
+    bool soon = set_starves(set) || !list_empty(&set->crowded) || set->unsent_bytes > 0;
+    if (timer_armed(&set->sweep) && (!soon || set->sweeps_soon)) return;
+    set->sweeps_soon = soon;
     uint64_t now = env_now_ns(set->o.env), due = UINT64_MAX;
     if (set->o.idle_ns && !list_empty(&set->all)) due = conn_of(set->all.next)->active_ns + set->o.idle_ns;
-    if (!list_empty(&set->starved) && due > now + NS_PER_S) due = now + NS_PER_S;
+    if (soon && due > now + NS_PER_S) due = now + NS_PER_S;
     if (due == UINT64_MAX) return;
     timer_arm(&set->sweep, due > now ? due : now + NS_PER_MS);
 }
@@ -592,6 +690,7 @@ void conns_accept(struct conns *set, struct env_conn *sock, const struct listene
     c->active_ns = env_now_ns(env);
     list_init(&c->node);
     list_init(&c->starved);
+    list_init(&c->crowded);
     list_init(&c->closing);
     list_init(&c->flushing);
     list_init(&c->requests);
@@ -629,6 +728,7 @@ static void conn_destroy(struct conn *c) {
     }
     list_remove(&c->node);
     list_remove(&c->starved);
+    list_remove(&c->crowded);
     list_remove(&c->flushing);
     receiver_deinit(&c->receiver);
     if (c->listener) quota_leave(set->o.quota, c->peer.host);
@@ -650,28 +750,58 @@ static void set_kicked(struct timer *t) {
     struct list again;
     list_init(&again);
     list_splice_back(&again, &set->starved);
+    list_splice_back(&again, &set->starved_new);
     while ((n = list_pop_front(&again)) != NULL) conn_read_on(LIST_ENTRY(n, struct conn, starved));
+    while (!list_empty(&set->crowded) && !conns_crowded(set))
+        conn_advance(LIST_ENTRY(list_pop_front(&set->crowded), struct conn, crowded));
     set_arm_sweep(set);
+}
+
+/* The first in line starts whatever there is: so the line moves even if nobody reads. */
+static void set_let_one_in(struct conns *set) {
+    uint64_t now = env_now_ns(set->o.env);
+    if (list_empty(&set->crowded) || now < set->let_in_ns + CONN_LET_IN_NS) return;
+    set->let_in_ns = now;
+    struct conn *c = LIST_ENTRY(list_pop_front(&set->crowded), struct conn, crowded);
+    if (list_empty(&c->requests)) return;
+    struct request *first = request_of(c->requests.next);
+    first->admitted = true;
+    conn_advance(c);
 }
 
 static void set_budget_freed(void *ctx) {
     struct conns *set = ctx;
-    if (!list_empty(&set->starved)) set_kick(set);
+    if (set_starves(set)) set_kick(set);
 }
 
-/* Closes connections that have been idle for too long, and, while others wait for memory, those that hold a part of a
- * request and send no more. */
+/* What is in the way of others who wait. */
+static const char *conn_stalls(const struct conn *c, bool starving, bool crowded, uint64_t now) {
+    /* One that waits itself cannot get on; but nobody looks whether its client is still there. */
+    bool waits = !list_empty(&c->starved);
+    bool stalls = waits ? now >= c->part_ns + CONN_STARVED_NS : now >= c->came_ns + CONN_STALLED_NS;
+    if (starving && receiver_partial(&c->receiver) && stalls) return "a part of a request and hardly more";
+    if (crowded && c->unsent > 0 && now >= c->taken_ns + CONN_STALLED_NS)
+        return "hardly anything was taken of an answer";
+    return NULL;
+}
+
+/* Closes connections that have been idle for too long, and, while others wait for memory, those that hold it and do not get
+ * on. */
 static void set_swept(struct timer *t) {
     struct conns *set = CONTAINER_OF(t, struct conns, sweep);
     uint64_t now = env_now_ns(set->o.env);
-    bool starving = !list_empty(&set->starved);
+    bool starving = set_starves(set), crowded = !list_empty(&set->crowded) || conns_crowded(set);
+    struct conn *largest = NULL;
+    bool stuck = receive_pool_is_stuck(&set->pool);
     LIST_EACH_SAFE(n, &set->all) {
         struct conn *c = conn_of(n);
+        if (stuck && !c->dead && (!largest || c->receiver.charged > largest->receiver.charged)) largest = c;
         /* One that is touched here comes again at the end of this walk, with a time after `now`. */
         uint64_t quiet = now > c->active_ns ? now - c->active_ns : 0;
-        if (starving && receiver_partial(&c->receiver) && list_empty(&c->starved) && quiet >= CONN_STALLED_NS) {
-            conn_complain(c, "a part of a request and nothing more for %u s while others wait for memory",
-                          (unsigned)(quiet / NS_PER_S));
+        const char *stalls = conn_stalls(c, starving, crowded, now);
+        if (stalls) {
+            conn_complain(c, "%s for %u s while others wait for memory", stalls,
+                          (unsigned)(CONN_STALLED_NS / NS_PER_S));
             conn_close_soon(c, true);
         } else if (set->o.idle_ns && quiet >= set->o.idle_ns) {
             if (list_empty(&c->requests)) {
@@ -679,10 +809,15 @@ static void set_swept(struct timer *t) {
             } else { /* A request is under way: not idle. */
                 conn_touch(c);
             }
-        } else if (!starving) {
+        } else if (!starving && !crowded) {
             break;
         }
     }
+    if (largest && largest->receiver.charged > 0) {
+        conn_complain(largest, "a part of a request, for the rest of which there is no memory");
+        conn_close_soon(largest, true);
+    }
+    set_let_one_in(set);
     set_arm_sweep(set);
 }
 
@@ -692,12 +827,16 @@ void conns_init(struct conns *set, const struct conns_options *o) {
     receive_pool_init(&set->pool, o->env->mem, o->budget_bytes, o->env->metrics, set_budget_freed, set);
     list_init(&set->all);
     list_init(&set->starved);
+    list_init(&set->starved_new);
+    list_init(&set->crowded);
     list_init(&set->closing);
     list_init(&set->flushing);
     set->flush_mail.deliver = set_flush;
     slices_init(&set->outgoing, o->env->mem);
     timer_init(&set->kick, set_kicked);
     timer_init(&set->sweep, set_swept);
+    uint64_t reserve = o->max_frame_bytes + RECEIVE_SLAB_BYTES, quarter = o->budget_bytes / 4;
+    set->pool.reserve_bytes = reserve < quarter ? reserve : quarter;
     set->decode.limit_bytes = o->budget_bytes;
     waitq_init(&set->decode_waiters);
     waitgroup_init(&set->requests);

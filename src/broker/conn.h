@@ -6,6 +6,13 @@
  *   - the budget for requests is used up,
  *   - CONN_REQUESTS_MAX of its requests are unanswered, or
  *   - more than CONN_UNSENT_MAX bytes of answers wait to be sent; then its next request does not start either.
+ * A request whose answer may be large (API_LARGE) does not start while the answers of all, those that wait to be sent and
+ * those that are being made (request_answer_grant), are more than their budget, or hold more of the caches than they may. It
+ * stands in line then; one starts every CONN_LET_IN_NS all the same, so that nothing rests on what others read. Requests with small
+ * answers (produce, heartbeats, commits) always start.
+ *
+ * Who holds what others wait for has to get on: a connection of which less than CONN_PROGRESS_BYTES have come of a part of
+ * a request, or were taken of its answers, within CONN_STALLED_NS, is closed while somebody waits.
  *
  * Bytes that follow no protocol close the connection: one log line (at most one a second for all) and
  * M_CONNECTIONS_REFUSED.
@@ -23,7 +30,12 @@
 #define CONN_REQUESTS_MAX 64u
 #define CONN_OVERLAP_MAX 32u /* requests of one connection that are started and not answered */
 #define CONN_UNSENT_MAX ((size_t)1 << 20)
-#define CONN_STALLED_NS (10 * NS_PER_S) /* part of a request, nothing since, and others wait for its memory: closed */
+#define CONN_STALLED_NS (10 * NS_PER_S)
+#define CONN_STARVED_NS (3 * CONN_STALLED_NS) /* the same of one that is not read, because there is no memory */
+#define CONN_LET_IN_NS (3 * NS_PER_S)
+#define CONN_PROGRESS_BYTES ((size_t)64 << 10)
+#define CONN_ANSWER_MIN ((size_t)1 << 20)    /* of a fetch: as much, or half of what is left of the budget */
+#define CONN_ANSWER_LEAST ((size_t)64 << 10) /* of one that goes on although there is too much; and of other APIs */
 
 /* Limits over all shards. Thread-safe. */
 struct conn_quota {
@@ -46,6 +58,7 @@ struct conns_options {
     enum err (*confirm_office)(void *shard, uint64_t after_ns);
     struct conn_quota *quota;
     uint64_t budget_bytes;
+    uint64_t answer_bytes; /* that may wait to be sent; 0: any number */
     size_t max_frame_bytes;
     uint64_t idle_ns; /* 0: never */
 };
@@ -53,9 +66,11 @@ struct conns_options {
 struct conns {
     struct conns_options o;
     struct receive_pool pool;
-    struct list all;     /* the least recently active first */
-    struct list starved; /* paused because the budget is used up */
-    struct list closing; /* to be closed at the next kick */
+    struct list all;         /* the least recently active first */
+    struct list starved;     /* paused because the budget is used up; */
+    struct list starved_new; /* and those of them that have not sent a whole request yet: others go first */
+    struct list crowded;     /* whose next request would be answered with much, while there is too much */
+    struct list closing;     /* to be closed at the next kick */
     /* have answers to send: one system call for all of a connection's that a group commit set free */
     struct list flushing;
     struct mail flush_mail;
@@ -63,8 +78,11 @@ struct conns {
     struct slices outgoing; /* empty between calls */
     struct timer kick;      /* closes and resumes outside the callbacks of sockets */
     struct timer sweep;     /* idle and stalled connections */
+    uint64_t let_in_ns;     /* when one of `crowded` was started all the same */
+    bool sweeps_soon;       /* it is armed for within a second */
     uint64_t count;
-    size_t unsent_bytes; /* of all answers */
+    size_t unsent_bytes;  /* of all answers */
+    size_t granted_bytes; /* of answers that are being made */
     struct budget decode;
     struct waitq decode_waiters;
     struct waitgroup requests; /* that are being worked on */

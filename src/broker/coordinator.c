@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/assert.h"
+#include "base/format.h"
 #include "broker/broker_priv.h"
 #include "kafka/batch.h"
 
@@ -12,6 +13,7 @@
 /* How long a stop waits for pending writes. */
 #define STOP_PATIENCE_NS (5 * NS_PER_S)
 #define COUNT_EVERY_NS (200 * NS_PER_MS)
+#define NEWER_EVERY_MS 10000
 /* Of keys and values in one batch; a larger record has one of its own. */
 #define BATCH_BYTES ((size_t)1 << 20)
 
@@ -358,7 +360,17 @@ static bool is_left_out(const struct env *env, const struct state_table *table, 
     return true;
 }
 
-static void load_rules(struct coordinator *c) {
+/* A record that a newer program wrote may be a group's offsets: without it they would be begun anew. So the partition is not
+ * served; said once in a while, for each request tries again. */
+static void say_newer(struct coordinator *c, const struct state_table_entry *e, const char *key) {
+    struct shard *s = c->shard;
+    if (!log_due(&s->newer_said_ms, (int64_t)(env_now_ns(s->env) / NS_PER_MS), NEWER_EVERY_MS)) return;
+    enum format f = be16_get((const uint8_t *)key) == 2 ? FORMAT_GROUP_VALUE : FORMAT_OFFSET_VALUE;
+    format_newer(s->env->log, f, be16_get(e->value), "topic=%s partition=%d offset=%" PRIu64, OFFSETS_TOPIC, c->index,
+                 e->offset);
+}
+
+static enum err load_rules(struct coordinator *c) {
     struct shard *s = c->shard;
     uint64_t began = env_now_ns(s->env), seed;
     struct coord_config config;
@@ -372,15 +384,28 @@ static void load_rules(struct coordinator *c) {
     const struct state_table_entry *e;
     const char *key;
     size_t key_size, left_out = 0;
+    enum err newer = OK;
     bool spoil = env_mutant(s->env, MUTANT_LOAD_LESS) || env_mutant(s->env, MUTANT_FORGET_GROUPS);
     for (size_t cursor = 0; (e = state_table_next(table, &cursor, &key, &key_size)) != NULL;) {
         if (spoil && is_left_out(s->env, table, e, key, key_size)) continue;
         enum err err = coord_load(c->rules, key, key_size, e->value, (size_t)e->value_size);
         if (err == OK) continue;
+        if (err == ERR_VERSION) {
+            newer = err;
+            say_newer(c, e, key);
+            break;
+        }
         if (left_out++ == 0)
             log_error(s->env->log, "a record of a coordinator cannot be read; it is left out",
                       "topic=%s partition=%d offset=%" PRIu64 " err=%s", OFFSETS_TOPIC, c->index, e->offset,
                       err_name(err));
+    }
+    if (newer != OK) {
+        state_table_destroy(table);
+        coord_destroy(c->rules);
+        slot_release(c->slot);
+        shard_close_stream(s, c->stream);
+        return newer;
     }
     coord_loaded(c->rules, coordinator_now(c));
     c->state = COORDINATOR_ACTIVE;
@@ -397,6 +422,7 @@ static void load_rules(struct coordinator *c) {
                  left_out, (uint64_t)((env_now_ns(s->env) - began) / NS_PER_MS));
     state_table_destroy(table);
     coordinator_called(c);
+    return OK;
 }
 
 static void load_main(void *arg) {
@@ -405,8 +431,8 @@ static void load_main(void *arg) {
     enum err e = shard_acquire(s, c->route, c->index, &c->slot);
     topic_route_unref(c->route);
     c->route = NULL;
+    if (e == OK) e = load_rules(c);
     if (e == OK) {
-        load_rules(c);
         waitq_wake_all(&c->changed);
         if (s->stopping) {
             c->state = COORDINATOR_ENDING;
@@ -414,8 +440,9 @@ static void load_main(void *arg) {
             coord_unload(c->rules);
         }
     } else {
-        log_error(s->env->log, "coordinator cannot be loaded", "topic=%s partition=%d err=%s", OFFSETS_TOPIC, c->index,
-                  err_name(e));
+        if (e != ERR_VERSION)
+            log_error(s->env->log, "coordinator cannot be loaded", "topic=%s partition=%d err=%s", OFFSETS_TOPIC,
+                      c->index, err_name(e));
         map64_remove(&s->coordinators, c->stream.v);
         waitq_wake_all(&c->changed);
         c->magic = 0;

@@ -28,7 +28,6 @@
 #define STORE_READS_NS (500 * NS_PER_MS)
 #define CONVERTED_BYTES_MAX                                                                                            \
     ((size_t)16 << 20) /* the most that an answer in an old format carries: it is memory of its own */
-#define CONGESTED_BYTES ((size_t)1 << 20) /* the most that an answer carries while too many bytes wait to be sent */
 
 struct fetch_item {
     const struct fetch_want *want;
@@ -73,6 +72,7 @@ struct fetch {
     struct fetch_group *groups;
     size_t group_count;
     size_t max_bytes, min_bytes;
+    size_t granted_bytes; /* of the answers' budget */
     bool read_committed;
     int16_t version;
     /* Of one reading. Groups read one after another, so that these are touched by one loop at a time. */
@@ -205,7 +205,8 @@ static void fetch_drop_records(struct fetch *f) {
 
 static void fetch_read(struct fetch *f) {
     fetch_drop_records(f);
-    f->budget = f->max_bytes;
+    /* Less than is wanted while much waits to be sent: it keeps commit blocks in memory, which writers then lack. */
+    f->budget = f->granted_bytes = request_answer_grant(f->r, f->max_bytes);
     f->store_until_ns = 0;
     for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_read_cached, &f->groups[i]);
     for (size_t i = 0; i < f->group_count; i++) {
@@ -217,7 +218,8 @@ static void fetch_read(struct fetch *f) {
 
 /* Enough, or something that the client should hear of now. */
 static bool fetch_is_done(const struct fetch *f) {
-    if (f->bytes >= f->min_bytes || f->plan.count + f->plan.resting == 0) return true;
+    size_t enough = f->min_bytes < f->granted_bytes ? f->min_bytes : f->granted_bytes;
+    if (f->bytes >= enough || f->plan.count + f->plan.resting == 0) return true;
     for (size_t i = 0; i < f->plan.count; i++) {
         if (f->items[i].err != OK || f->items[i].fetched.diverging_epoch >= 0) return true;
     }
@@ -570,15 +572,12 @@ static void fetch_resolve(struct fetch *f) {
     }
 }
 
-/* What the client, the operator and the congestion of the network allow. */
+/* What the client and the operator allow. */
 static size_t fetch_limit(const struct request *r, int32_t asked) {
     const struct shard *s = request_shard(r);
     const struct config *c = s->broker->config;
     size_t limit = asked > 0 ? (size_t)asked : 0;
-    if (limit > (size_t)c->fetch_max_bytes) limit = (size_t)c->fetch_max_bytes;
-    /* Bytes that wait to be sent keep commit blocks in memory, which writers then lack. */
-    bool congested = r->conns->unsent_bytes > (uint64_t)c->cache_log_bytes / 4 / s->broker->shard_count;
-    return congested && limit > CONGESTED_BYTES ? CONGESTED_BYTES : limit;
+    return limit < (size_t)c->fetch_max_bytes ? limit : (size_t)c->fetch_max_bytes;
 }
 
 enum request_outcome handle_fetch(struct request *r, const void *message, void *response) {

@@ -29,7 +29,7 @@ void receive_pool_uncharge(struct receive_pool *p, size_t bytes) {
 }
 
 static bool pool_has_room(const struct receive_pool *p, size_t bytes) {
-    return p->budget.used_bytes + bytes <= p->budget.limit_bytes;
+    return p->budget.used_bytes + bytes + p->reserve_bytes <= p->budget.limit_bytes;
 }
 
 static void slab_drop(struct receive_slab *s) {
@@ -107,7 +107,7 @@ void receive_pool_deinit(struct receive_pool *p) {
         p->current = NULL;
         slab_drop(s);
     }
-    ASSERT(p->budget.used_bytes == 0);
+    ASSERT(p->budget.used_bytes == 0 && p->frames == 0 && p->unproven_bytes == 0);
     receive_pool_trim(p);
 }
 
@@ -116,6 +116,7 @@ void receive_pool_deinit(struct receive_pool *p) {
 void receive_frame_release(struct receive_pool *p, struct frame *f) {
     struct frame old = *f;
     *f = (struct frame){0};
+    if (old.data) p->frames--;
     if (old.slab) slab_drop(old.slab);
     buffer_drop(p, (struct receive_buffer){old.own, old.own_size});
     receive_pool_uncharge(p, old.charged);
@@ -140,11 +141,18 @@ void receiver_init(struct receiver *r, struct receive_pool *p, size_t max_frame_
     *r = (struct receiver){.pool = p, .max_frame_bytes = max_frame_bytes};
 }
 
+static void unproven_forget(struct receiver *r) {
+    ASSERT(r->unproven <= r->pool->unproven_bytes);
+    r->pool->unproven_bytes -= r->unproven;
+    r->unproven = 0;
+}
+
 /* Gives up what is held; the bookkeeping of the connection stays. */
 static void receiver_reset(struct receiver *r) {
     struct receive_slab *s = r->slab;
     struct receive_buffer own = {r->own, r->own_size};
     size_t charged = r->charged;
+    unproven_forget(r);
     r->slab = NULL;
     r->own = r->at = NULL;
     r->have = r->capacity = r->own_size = r->charged = 0;
@@ -175,16 +183,52 @@ static size_t own_capacity(const struct receiver *r, size_t needs) {
     size_t ahead = r->have * RECEIVE_AHEAD;
     if (ahead < RECEIVE_FIRST_BYTES) ahead = RECEIVE_FIRST_BYTES;
     if (ahead < r->proven) ahead = r->proven;
-    return needs < ahead ? needs : ahead;
+    if (ahead > needs) ahead = needs;
+    if (pool_has_room(r->pool, ahead)) return ahead;
+    /* Step by step, then, or with what has come: perhaps it has to wait. */
+    size_t step = r->have + (r->have < RECEIVE_ROOM_MIN ? r->have : RECEIVE_ROOM_MIN + r->have / 4);
+    return ahead < step ? ahead : step;
+}
+
+/* Is there more than `quarters` of what is kept back? */
+static bool pool_has_reserve(const struct receive_pool *p, unsigned quarters) {
+    return p->budget.used_bytes + p->reserve_bytes / 4 * quarters < p->budget.limit_bytes;
 }
 
 /* May this connection go on when the budget is used up? One may. */
 static bool receiver_favoured(struct receiver *r) {
-    if (!r->pool->favourite) r->pool->favourite = r;
-    return r->pool->favourite == r;
+    struct receive_pool *p = r->pool;
+    /* Who has sent a whole request before will do so again: the others might be many, and hold on to what they get. */
+    bool better = !p->favourite || (r->proven > 0 && p->favourite->proven == 0);
+    bool may = pool_has_reserve(p, r->proven > 0 ? 1 : 3);
+    if (!may && p->frames == 0) { /* nothing is there that would end by itself */
+        uint64_t more = p->reserve_bytes > 0 ? p->reserve_bytes / 4 : r->max_frame_bytes;
+        may = r->proven > 0 ? p->budget.used_bytes < p->budget.limit_bytes + more
+                            : p->reserve_bytes == 0 || pool_has_reserve(p, 1);
+    }
+    if (better && may) p->favourite = r;
+    return p->favourite == r;
+}
+
+/* What is asked for counts, whatever has come of it: the allocator may have handed it out before. */
+static void own_charge(struct receiver *r) {
+    ASSERT(r->capacity >= r->charged);
+    receive_pool_charge(r->pool, r->capacity - r->charged);
+    r->charged = r->capacity;
+    if (r->proven > 0) return;
+    r->pool->unproven_bytes += r->charged - r->unproven;
+    r->unproven = r->charged;
+}
+
+/* Room for more of what it sends, without being the favourite? */
+static bool receiver_has_room(const struct receiver *r) {
+    const struct receive_pool *p = r->pool;
+    bool tried = r->proven > 0 || p->reserve_bytes == 0 || p->unproven_bytes <= p->budget.limit_bytes / 2;
+    return tried && pool_has_room(p, 1);
 }
 
 static void own_grow(struct receiver *r) {
+    own_charge(r);
     if (r->own_size >= r->capacity) return;
     r->own = r->at = mem_realloc(r->pool->mem, r->own, r->capacity);
     r->own_size = r->capacity;
@@ -201,11 +245,31 @@ static struct env_bytes room_own(struct receiver *r) {
     return (struct env_bytes){r->at + r->have, r->capacity - r->have};
 }
 
+bool receive_pool_is_stuck(const struct receive_pool *p) {
+    return !p->favourite && p->frames == 0 && !pool_has_reserve(p, 1);
+}
+
+/* Between two requests, while there is no room for many. */
+static struct env_bytes room_little(struct receiver *r) {
+    struct receive_pool *p = r->pool;
+    const struct env_bytes none = {NULL, 0};
+    if (r->have > 0 || p->reserve_bytes == 0 || !pool_has_reserve(p, 2)) return none;
+    bool force = p->budget.used_bytes + RECEIVE_SLAB_BYTES <= p->budget.limit_bytes;
+    struct receive_slab *s = pool_slab(p, RECEIVE_LITTLE_BYTES, force);
+    if (!s) return none;
+    p->lent = r;
+    return (struct env_bytes){s->data + s->used, RECEIVE_LITTLE_BYTES};
+}
+
 struct env_bytes receiver_room(struct receiver *r) {
     struct receive_pool *p = r->pool;
     p->lent = NULL;
-    bool room = pool_has_room(p, 1);
-    if (!room && !receiver_favoured(r)) return (struct env_bytes){NULL, 0};
+    bool room = receiver_has_room(r);
+    if (!room) {
+        struct env_bytes little = room_little(r);
+        if (little.size > 0) return little;
+        if (!receiver_favoured(r)) return little;
+    }
     if (r->own) return room_own(r);
     if (r->slab) return (struct env_bytes){r->at + r->have, r->capacity - r->have};
     /* Where a frame like the last one would not fit, most of it would have to be moved. */
@@ -224,8 +288,6 @@ void receiver_received(struct receiver *r, size_t size) {
     struct receive_pool *p = r->pool;
     if (r->own) {
         ASSERT(r->have + size <= (r->capacity ? r->capacity : SIZE_FIELD));
-        r->charged += size;
-        receive_pool_charge(p, size);
     } else if (!r->slab) {
         ASSERT(p->lent == r && p->current);
         struct receive_slab *s = p->current;
@@ -262,8 +324,7 @@ static void receiver_settle(struct receiver *r) {
     memcpy(r->own, r->at, r->have);
     r->at = r->own;
     r->capacity = capacity;
-    r->charged = r->have;
-    receive_pool_charge(r->pool, r->charged);
+    own_charge(r);
     r->slab = NULL;
     slab_drop(s);
 }
@@ -271,7 +332,9 @@ static void receiver_settle(struct receiver *r) {
 /* Takes the first `needs` bytes as a frame. */
 static void receiver_take(struct receiver *r, size_t needs, struct frame *f) {
     *f = (struct frame){.data = r->at + SIZE_FIELD, .size = needs - SIZE_FIELD};
+    r->pool->frames++;
     r->proven = needs;
+    unproven_forget(r);
     if (r->own) {
         ASSERT(r->have == needs);
         f->own = r->own;

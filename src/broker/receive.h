@@ -8,10 +8,14 @@
  * alone: at most RECEIVE_FIRST_BYTES (or the size of its last whole frame) before there is any data, at most
  * RECEIVE_AHEAD times the data afterwards. A slab is used again when nothing refers to it any more.
  *
- * The budget (queued.max.request.bytes) is charged with slabs, with the arrived bytes in buffers of their own, and with
+ * The budget (queued.max.request.bytes) is charged with slabs, with buffers of their own, and with
  * requests that wait. When it is used up, receiver_room gives nothing and the connection waits; one connection at a
  * time, the pool's favourite, may go on regardless, for if all held parts of requests and none could be completed, none
- * would ever end.
+ * would ever end. A part of the budget is kept for it. Once that is used up as well, there is no other favourite while
+ * whole requests are in memory: these end by themselves. Connections that have sent a whole request before come first, and the
+ * others have half of the budget at most, for there might be many that never do. Half
+ * of what is kept may also go to connections that are between two requests: RECEIVE_LITTLE_BYTES are read of the next,
+ * which is all of a heartbeat.
  *
  * Pure bookkeeping: no I/O, no clock. Everything belongs to one loop. */
 #ifndef OXBOW_BROKER_RECEIVE_H
@@ -29,9 +33,11 @@
 
 #define RECEIVE_SLAB_BYTES ((size_t)512 << 10)
 #define RECEIVE_ROOM_MIN ((size_t)16 << 10) /* a slab with less room is not read into any more */
-#define RECEIVE_FIRST_BYTES ((size_t)256 << 10)
+#define RECEIVE_FIRST_BYTES ((size_t)16 << 10)
 #define RECEIVE_AHEAD 8u
 #define RECEIVE_PEEK_BYTES ((size_t)4096) /* read into the slab when a large frame is expected: it will move anyway */
+
+#define RECEIVE_LITTLE_BYTES ((size_t)1024)
 
 /* Buffers of their own that frames have let go of and the next large ones get: with their pages, which the kernel would
  * otherwise have to find and clear for every large request. */
@@ -57,6 +63,10 @@ struct receive_pool {
     struct mem *mem;
     struct metrics *metrics; /* M_RECEIVE_BYTES follows the charges; may be NULL */
     struct budget budget;
+    /* Of it, parts from connections that have sent no whole request yet: half at most. */
+    uint64_t unproven_bytes;
+    uint64_t frames;              /* that were given out and not released */
+    uint64_t reserve_bytes;       /* of the budget: see above. 0 after receive_pool_init */
     struct receive_slab *current; /* owns a reference; NULL before the first byte */
     struct receive_slab *spare;
     struct receive_buffer spares[RECEIVE_SPARES]; /* data NULL: none */
@@ -72,6 +82,8 @@ void receive_pool_init(struct receive_pool *p, struct mem *m, uint64_t budget_by
 void receive_pool_deinit(struct receive_pool *p);
 /* Nobody is connected: gives memory back that was kept for the next bytes. */
 void receive_pool_trim(struct receive_pool *p);
+/* Parts of requests fill it, and there is no favourite: somebody has to give up. */
+bool receive_pool_is_stuck(const struct receive_pool *p);
 /* Charges that are not tied to a slab: requests that wait. The budget may be overdrawn by them. */
 void receive_pool_charge(struct receive_pool *p, size_t bytes);
 void receive_pool_uncharge(struct receive_pool *p, size_t bytes);
@@ -101,6 +113,7 @@ struct receiver {
     uint8_t *own;              /* an allocation that begins at `at` and is for one frame only, */
     size_t own_size;           /* of this size: capacity or more */
     size_t charged;            /* for own */
+    size_t unproven;           /* of that, counted in the pool's unproven_bytes */
     size_t proven;             /* size of the last whole frame: so much was sent before, and may be expected again */
 };
 void receiver_init(struct receiver *r, struct receive_pool *p, size_t max_frame_bytes);

@@ -45,7 +45,9 @@ enum {
     API_OVERLAPS = 1,
     API_LEASED = 2, /* its answers must not be older than the lease (BROKER_LEASE_NS) */
     /* They say that something is done, also where there was nothing to do: so they are held to what accusations are. */
-    API_CERTAIN = 4
+    API_CERTAIN = 4,
+    /* An answer may be large: it is not begun while too much waits to be sent. */
+    API_LARGE = 8
 };
 
 /* One row of the table of what the broker speaks. */
@@ -81,11 +83,12 @@ struct request {
     struct frame frame;
     struct arena arena;
     uint64_t received_ns;
-    size_t charged;
+    size_t charged, granted;
     enum request_state state;
     bool appended, answered;
-    bool accuses; /* what it is about to be told */
-    bool excused; /* it is about to be told nothing that needs the lease */
+    bool admitted; /* it may start though there is too much to be sent */
+    bool accuses;  /* what it is about to be told */
+    bool excused;  /* it is about to be told nothing that needs the lease */
     enum request_outcome outcome;
     struct slices answer;
     /* While it waits. cancelled: the client has gone; the waiter cleans up, and calls request_end. Otherwise the broker
@@ -113,6 +116,9 @@ void request_hold(struct request *r);
 /* Counts memory that the request holds until its end against queued.max.request.bytes: nobody is read from while that
  * is overdrawn. */
 void request_charge(struct request *r, size_t bytes);
+/* How much its answer may hold that would like to be of `wanted` bytes; instead of what was granted before. Counted with the
+ * answers that wait to be sent until the request ends, or waits. */
+size_t request_answer_grant(struct request *r, size_t wanted);
 /* Whether what the request is about to be told (its API, the errors that request_error was asked for, `accuses`) is known
  * to be fresh. Does not suspend. */
 bool request_is_fresh(const struct request *r);

@@ -50,8 +50,8 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
                         b->shard_count, seed);
     const struct config *c = b->config;
     uint64_t budget = (uint64_t)c->queued_max_request_bytes / b->shard_count;
-    /* As much again as requests themselves may take. */
-    conversions_init(&s->conversions, b->env, budget);
+    /* As much again as requests themselves may take: half of it for those under way, half for what comes of them. */
+    conversions_init(&s->conversions, b->env, budget / 2);
     conns_init(&s->conns,
                &(struct conns_options){
                    .env = b->env,
@@ -63,6 +63,7 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
                    .confirm_office = confirm_office,
                    .quota = &b->quota,
                    .budget_bytes = budget > (1u << 20) ? budget : 1u << 20,
+                   .answer_bytes = (uint64_t)c->queued_max_response_bytes / b->shard_count,
                    .max_frame_bytes = (size_t)c->socket_request_max_bytes,
                    .idle_ns = c->connections_max_idle_ms > 0 ? (uint64_t)c->connections_max_idle_ms * NS_PER_MS : 0,
                });

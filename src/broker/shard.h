@@ -36,6 +36,7 @@ struct shard {
     struct routes routes;
     struct map64 slots;        /* by stream id */
     struct map64 coordinators; /* the same (coordinator.h) */
+    int64_t newer_said_ms;     /* log_due: that one of them cannot be loaded by this version */
     struct conversions conversions;
     struct timer retain;
     struct waitgroup background; /* retention, warming up, coordinators that begin or end */

@@ -17,260 +17,16 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "cli/bench_batch.h"
-#include "cli/bench_conn.h"
-#include "cli/partitioner.h"
+#include "cli/bench_producer_priv.h"
 
 /* From version 13 on topics are named by their ids. */
 #define PRODUCE_VERSION_MAX 12
 #define PUMP_ROUNDS_MAX 16u
-#define MAKE_RECORDS_MAX 16384u /* in one go; then the others' turn */
 #define REQUEST_BATCHES_MAX 1024u
-
-struct outlet;
-
-struct lane {
-    const struct bench_topic *topic;
-    int32_t partition, leader; /* leader -1: none now */
-    int32_t next_sequence;
-    struct outlet *outlet;
-    struct bench_batch *open;
-    struct list closed, flying, again; /* of batches; again: failed, to be repeated */
-    size_t flying_count;
-    bool blocked, ready;
-    struct list ready_node, open_node, place; /* of outlet.ready, producer.open, outlet.lanes */
-    uint64_t round;                           /* the request that it was last part of */
-};
-
-struct outlet {
-    struct list node; /* of producer.outlets */
-    struct bench_producer *producer;
-    int32_t node_id;
-    struct bench_conn conn;
-    unsigned in_flight;
-    struct list ready, lanes;
-    struct list unanswered; /* of flights; without acknowledgement: until their bytes have left */
-};
-
-struct flight {       /* a request */
-    struct list node; /* of outlet.unanswered, or producer.spare_flights */
-    struct outlet *outlet;
-    size_t count, capacity;
-    struct carried {
-        struct lane *lane;
-        struct bench_batch *batch;
-    } * items;
-};
-
-struct bench_producer {
-    struct bench_thread *thread;
-    const struct bench_settings *settings;
-    uint64_t index;
-    struct client client;
-    struct bench_batch_pool batches;
-    struct lane *lanes;
-    size_t lane_count, sticky;
-    struct list outlets, open, spare_flights;
-    struct arena arena;
-    struct rng rng;
-    struct payload_walk walk;
-    int64_t producer_id;
-    int16_t producer_epoch;
-    /* The phase. */
-    struct bench_producing what;
-    uint64_t made; /* records of the phase */
-    uint64_t round;
-    uint64_t flying, waiting; /* batches under way; finished, or failed, and waiting */
-    size_t buffered;          /* bytes of all batches that are not acknowledged */
-    bool running, finishing, ready, trouble, ending, ended;
-    uint64_t failing_since_ns;
-    unsigned attempt;
-    struct timer timer;
-    struct waitq wake; /* its fiber, and who waits for the end */
-};
 
 static void producer_pump(struct bench_producer *p);
 
-static void producer_trouble(struct bench_producer *p) {
-    p->trouble = true;
-    waitq_wake_all(&p->wake);
-}
-
-static bool timed(const struct bench_producer *p) {
-    return p->what.schedule.rate > 0;
-}
-
-static bool more_wanted(const struct bench_producer *p) {
-    return p->running && !p->finishing && p->made < p->what.records;
-}
-
-/* --- Lanes. */
-
-static void lane_ready(struct lane *l) {
-    if (l->ready || l->blocked || !l->outlet) return;
-    l->ready = true;
-    list_push_back(&l->outlet->ready, &l->ready_node);
-}
-
-static void lane_unready(struct lane *l) {
-    l->ready = false;
-    list_remove(&l->ready_node);
-}
-
-/* Finishes the batch that is being filled. */
-static enum err lane_close(struct bench_producer *p, struct lane *l) {
-    struct bench_batch *b = l->open;
-    ASSERT(b && b->count > 0);
-    l->open = NULL;
-    list_remove(&l->open_node);
-    /* Records without a key go to the next lane with the next batch, full or not, as Kafka's clients do. */
-    if (l == &p->lanes[p->sticky]) p->sticky = (p->sticky + 1) % p->lane_count;
-    bool sequenced = p->settings->idempotence;
-    size_t before = b->size;
-    enum err e = bench_batch_finish(b, p->producer_id, p->producer_epoch, sequenced ? l->next_sequence : -1);
-    if (e != OK) {
-        bench_batch_release(b);
-        bench_thread_fail(p->thread, "a batch cannot be compressed");
-        return e;
-    }
-    p->buffered -= before;
-    p->buffered += b->size;
-    if (sequenced) l->next_sequence = (int32_t)(((int64_t)l->next_sequence + b->count) & INT32_MAX);
-    list_push_back(&l->closed, &b->node);
-    p->waiting++;
-    return OK;
-}
-
-/* --- Making records. */
-
-static void record_make(struct bench_producer *p, struct lane *l, const uint8_t *key, uint64_t due_ns,
-                        int64_t wall_ms) {
-    const struct bench_settings *s = p->settings;
-    size_t key_size = key ? KEY_SIZE : 0, body = (size_t)s->record_size - BENCH_STAMP_SIZE;
-    if (!l->open) {
-        l->open = bench_batch_take(&p->batches);
-        p->buffered += l->open->size;
-        list_push_back(&p->open, &l->open_node);
-    }
-    struct bench_batch *b = l->open;
-    size_t before = b->size;
-    const uint8_t *payload = payload_next(&p->thread->run->payload, &p->walk, body);
-    bench_batch_add(b, wall_ms, key, key_size, p->what.stamped ? due_ns : 0, payload, body, due_ns, timed(p));
-    p->buffered += b->size - before;
-    p->made++;
-}
-
-static struct lane *lane_of_key(struct bench_producer *p, uint8_t key[KEY_SIZE]) {
-    const struct bench_run *r = p->thread->run;
-    key_text(keys_draw(&r->keys, &p->rng), key);
-    const struct bench_topic *t = &r->topics[r->topic_count > 1 ? rng_below(&p->rng, r->topic_count) : 0];
-    return &p->lanes[t->first + (size_t)partition_of_key(key, KEY_SIZE, t->partitions)];
-}
-
-/* The next record of a timetable or with a key; false when a batch could not be closed. */
-static bool record_place(struct bench_producer *p, uint64_t due_ns, int64_t wall_ms) {
-    const struct bench_settings *s = p->settings;
-    uint8_t key[KEY_SIZE];
-    bool keyed = s->key_kind != KEY_NONE;
-    struct lane *l = keyed ? lane_of_key(p, key) : &p->lanes[p->sticky];
-    size_t key_size = keyed ? KEY_SIZE : 0;
-    if (l->open && !bench_batch_fits(l->open, key_size, (size_t)s->record_size)) {
-        if (lane_close(p, l) != OK) return false;
-        lane_ready(l);
-        if (!keyed) l = &p->lanes[p->sticky];
-    }
-    record_make(p, l, keyed ? key : NULL, due_ns, wall_ms);
-    return true;
-}
-
-/* Records that are due, or as many as the buffer takes; true when more could be made at once. */
-static bool records_make(struct bench_producer *p, uint64_t now_ns) {
-    struct env *env = p->client.env;
-    int64_t wall_ms = env_wall_ms(env);
-    for (unsigned n = 0; more_wanted(p) && p->buffered < p->settings->buffer_bytes; n++) {
-        uint64_t due_ns = timed(p) ? schedule_due_ns(&p->what.schedule, p->made) : now_ns;
-        if (due_ns > now_ns) return false;
-        if (n == MAKE_RECORDS_MAX) return true;
-        if (!record_place(p, due_ns, wall_ms)) return false;
-    }
-    return false;
-}
-
-/* Whether records are put into lanes ahead of requests; else batches are made on demand. */
-static bool ahead(const struct bench_producer *p) {
-    return timed(p) || p->settings->key_kind != KEY_NONE;
-}
-
-/* A full batch for an outlet, at full speed without keys: the lanes of the outlet in turn. */
-static struct lane *lane_fill(struct bench_producer *p, struct outlet *o, uint64_t round, uint64_t now_ns) {
-    int64_t wall_ms = env_wall_ms(p->client.env);
-    LIST_EACH_SAFE(n, &o->lanes) {
-        struct lane *l = LIST_ENTRY(n, struct lane, place);
-        if (l->round == round) return NULL; /* once around */
-        list_remove(&l->place);
-        list_push_back(&o->lanes, &l->place);
-        if (l->blocked) {
-            l->round = round;
-            continue;
-        }
-        while (more_wanted(p) && (!l->open || bench_batch_fits(l->open, 0, (size_t)p->settings->record_size)))
-            record_make(p, l, NULL, now_ns, wall_ms);
-        return l->open ? l : NULL;
-    }
-    return NULL;
-}
-
-/* Lanes whose batch has lingered long enough, or must go for other reasons. */
-static void open_expire(struct bench_producer *p, uint64_t now_ns) {
-    bool all = !more_wanted(p) || p->buffered >= p->settings->buffer_bytes;
-    LIST_EACH(n, &p->open) {
-        struct lane *l = LIST_ENTRY(n, struct lane, open_node);
-        if (!all && l->open->opened_ns + p->settings->linger_ns > now_ns) break;
-        lane_ready(l);
-    }
-}
-
-/* --- Acknowledged, or not. */
-
-static void batch_forget(struct bench_producer *p, struct bench_batch *b) {
-    p->buffered -= b->size;
-    bench_batch_release(b);
-}
-
-static void batch_acknowledged(struct bench_producer *p, struct bench_batch *b, uint64_t now_ns) {
-    struct bench_counts *c = &p->thread->counts;
-    c->in_records += (uint64_t)b->count;
-    c->in_bytes += b->payload_bytes;
-    c->in_batch_bytes += b->size;
-    c->in_batches++;
-    if (p->what.stamped && timed(p)) {
-        for (int32_t i = 0; i < b->count; i++)
-            histogram_add(&c->produce, (now_ns > b->dues[i] ? now_ns - b->dues[i] : 0) / NS_PER_US, 1);
-    } else if (p->what.stamped) {
-        histogram_add(&c->produce, (now_ns - b->handed_ns) / NS_PER_US, (uint64_t)b->count);
-    }
-    p->attempt = 0;
-    p->failing_since_ns = 0;
-    batch_forget(p, b);
-}
-
-/* It is no longer under way. */
-static void batch_landed(struct bench_producer *p, struct lane *l) {
-    ASSERT(l->flying_count > 0 && p->flying > 0);
-    l->flying_count--;
-    p->flying--;
-    if (l->blocked && l->flying_count == 0) producer_trouble(p); /* the fiber can repeat what failed */
-}
-
-/* To be repeated. Those of a lane fail in the order in which they were sent, or are put back into it. */
-static void batch_failed(struct bench_producer *p, struct lane *l, struct bench_batch *b) {
-    list_remove(&b->node);
-    list_push_back(&l->again, &b->node);
-    p->waiting++;
-    l->blocked = true;
-    if (l->ready) lane_unready(l);
-    producer_trouble(p);
-}
+/* --- Requests and their answers. */
 
 static struct flight *flight_take(struct bench_producer *p, struct outlet *o) {
     struct list *n = list_pop_front(&p->spare_flights);
@@ -291,11 +47,11 @@ static void flight_end(struct bench_producer *p, struct flight *f, bool fine, ui
     for (size_t i = 0; i < f->count; i++) {
         struct carried *x = &f->items[i];
         if (!x->batch) continue; /* its answer has been taken */
-        batch_landed(p, x->lane);
+        bench_batch_landed(p, x->lane);
         if (fine) {
-            batch_acknowledged(p, x->batch, now_ns);
+            bench_batch_acknowledged(p, x->batch, now_ns);
         } else {
-            batch_failed(p, x->lane, x->batch);
+            bench_batch_failed(p, x->lane, x->batch);
         }
     }
     f->outlet->in_flight--;
@@ -309,11 +65,11 @@ static void partition_answered(struct bench_producer *p, struct carried *x,
     struct bench_batch *b = x->batch;
     int16_t code = r->error_code;
     x->batch = NULL;
-    batch_landed(p, l);
+    bench_batch_landed(p, l);
     bool idempotent = p->settings->idempotence;
     if (code == 0 || (idempotent && code == KAFKA_DUPLICATE_SEQUENCE_NUMBER)) {
         if (code != 0) bench_count_error(&p->thread->counts, code);
-        batch_acknowledged(p, b, now_ns);
+        bench_batch_acknowledged(p, b, now_ns);
         return;
     }
     bench_count_error(&p->thread->counts, code);
@@ -324,7 +80,7 @@ static void partition_answered(struct bench_producer *p, struct carried *x,
         (void)snprintf(subject, sizeof(subject), "producing to topic '%s' partition %d", l->topic->name,
                        (int)l->partition);
         (void)client_fail_code(&p->client, subject, code, r->error_message);
-        batch_failed(p, l, b);
+        bench_batch_failed(p, l, b);
         return;
     }
     char subject[BENCH_TOPIC_NAME_SIZE + 64];
@@ -333,7 +89,7 @@ static void partition_answered(struct bench_producer *p, struct carried *x,
                            r->record_errors.count > 0 && r->record_errors.items[0].batch_index_error_message.size > 0
                                ? r->record_errors.items[0].batch_index_error_message
                                : r->error_message);
-    batch_forget(p, b);
+    bench_batch_forget(p, b);
     bench_thread_fail(p->thread, p->client.why);
 }
 
@@ -386,7 +142,7 @@ static void outlet_lost(void *ctx) {
     bench_count_error(&p->thread->counts, BENCH_CODE_LOST);
     memcpy(p->client.why, o->conn.why, sizeof(p->client.why));
     while (!list_empty(&o->unanswered)) flight_end(p, LIST_ENTRY(o->unanswered.next, struct flight, node), false, 0);
-    producer_trouble(p);
+    bench_producer_trouble(p);
 }
 
 static const struct bench_conn_events outlet_events = {outlet_answer, outlet_sent, outlet_lost};
@@ -405,7 +161,7 @@ static struct lane *lane_next(struct bench_producer *p, struct outlet *o, uint64
         if (l->round == round) break; /* put back behind */
         return l;
     }
-    return ahead(p) || !more_wanted(p) ? NULL : lane_fill(p, o, round, now_ns);
+    return bench_fills_ahead(p) || !bench_more_wanted(p) ? NULL : bench_lane_fill(p, o, round, now_ns);
 }
 
 /* Gathers the batches of one request. */
@@ -414,14 +170,14 @@ static void flight_load(struct bench_producer *p, struct outlet *o, struct fligh
     uint64_t round = ++p->round;
     struct lane *l;
     while (f->count < REQUEST_BATCHES_MAX && (l = lane_next(p, o, round, now_ns)) != NULL) {
-        if (list_empty(&l->closed) && (!l->open || lane_close(p, l) != OK)) {
-            if (l->ready) lane_unready(l);
+        if (list_empty(&l->closed) && (!l->open || bench_lane_close(p, l) != OK)) {
+            if (l->ready) bench_lane_unready(l);
             if (p->thread->failed) return;
             continue;
         }
         struct bench_batch *b = LIST_ENTRY(l->closed.next, struct bench_batch, node);
         if (f->count > 0 && bytes + b->size > p->settings->request_bytes) {
-            lane_ready(l); /* for the next request */
+            bench_lane_ready(l); /* for the next request */
             return;
         }
         l->round = round;
@@ -431,8 +187,8 @@ static void flight_load(struct bench_producer *p, struct outlet *o, struct fligh
         l->flying_count++;
         p->flying++;
         p->waiting--;
-        if (l->ready) lane_unready(l);
-        if (!list_empty(&l->closed)) lane_ready(l);
+        if (l->ready) bench_lane_unready(l);
+        if (!list_empty(&l->closed)) bench_lane_ready(l);
         flight_add(p, f, l, b);
     }
 }
@@ -503,13 +259,13 @@ static bool outlet_send(struct bench_producer *p, struct outlet *o) {
 
 static void timer_set(struct bench_producer *p, bool at_once) {
     uint64_t due_ns = at_once ? 1 : UINT64_MAX;
-    if (!at_once && timed(p) && more_wanted(p) && p->buffered < p->settings->buffer_bytes)
+    if (!at_once && bench_producer_timed(p) && bench_more_wanted(p) && p->buffered < p->settings->buffer_bytes)
         due_ns = schedule_due_ns(&p->what.schedule, p->made);
     LIST_EACH(n, &p->open) {
         const struct lane *l = LIST_ENTRY(n, struct lane, open_node);
         if (l->ready || l->blocked || !l->outlet) continue; /* an answer will wake it, or the fiber */
         uint64_t expires_ns = l->open->opened_ns + p->settings->linger_ns;
-        if (expires_ns < due_ns && ahead(p)) due_ns = expires_ns;
+        if (expires_ns < due_ns && bench_fills_ahead(p)) due_ns = expires_ns;
         break;
     }
     if (due_ns == UINT64_MAX) {
@@ -522,8 +278,8 @@ static void timer_set(struct bench_producer *p, bool at_once) {
 static void producer_pump(struct bench_producer *p) {
     if (!p->running || p->thread->failed || p->ending) return;
     uint64_t now_ns = env_now_ns(p->client.env);
-    bool more = ahead(p) && records_make(p, now_ns);
-    open_expire(p, now_ns);
+    bool more = bench_fills_ahead(p) && bench_records_make(p, now_ns);
+    bench_open_expire(p, now_ns);
     LIST_EACH(n, &p->outlets) {
         if (outlet_send(p, LIST_ENTRY(n, struct outlet, node))) more = true;
         if (p->thread->failed) return;
@@ -609,7 +365,7 @@ static void lanes_move(struct bench_producer *p) {
         struct outlet *o = l->leader >= 0 ? outlet_of(p, l->leader) : NULL;
         if (o == l->outlet) continue;
         l->blocked = true;
-        if (l->ready) lane_unready(l);
+        if (l->ready) bench_lane_unready(l);
         if (l->flying_count > 0) continue;
         list_remove(&l->place);
         l->outlet = o;
@@ -646,7 +402,7 @@ static bool lanes_unblock(struct bench_producer *p) {
         list_splice_back(&l->again, &l->closed);
         list_splice_back(&l->closed, &l->again);
         l->blocked = false;
-        if (!list_empty(&l->closed)) lane_ready(l);
+        if (!list_empty(&l->closed)) bench_lane_ready(l);
     }
     return all;
 }
@@ -754,7 +510,7 @@ void bench_producer_finish(struct bench_producer *p) {
 }
 
 bool bench_producer_done(const struct bench_producer *p) {
-    return !p->running || (!more_wanted(p) && p->waiting == 0 && p->flying == 0 && list_empty(&p->open));
+    return !p->running || (!bench_more_wanted(p) && p->waiting == 0 && p->flying == 0 && list_empty(&p->open));
 }
 
 static void batches_release(struct list *batches) {

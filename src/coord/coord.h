@@ -140,8 +140,8 @@ void coord_destroy(struct coord *c);
 void coord_configure(struct coord *c, const struct coord_config *config);
 
 /* One record of the table: of several with one key the last counts. value NULL is a tombstone. Kinds of records that are not
- * of classic groups are skipped (OK). ERR_PROTOCOL, ERR_VERSION: this one is damaged or of a newer format: it is left
- * out, and loading may go on. */
+ * of classic groups are skipped (OK). ERR_PROTOCOL: this one is damaged: it is left out, and loading may go on. ERR_VERSION: a newer
+ * program wrote it: whoever goes on without it gives a group's offsets up. */
 enum err coord_load(struct coord *c, const void *key, size_t key_size, const void *value,
                     size_t value_size) WARN_UNUSED;
 /* All is there: sessions start anew, requests are served. */

@@ -10,10 +10,14 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/format.h"
 #include "coord/group.h"
 
 enum { KEY_OFFSET_OLD = 0, KEY_OFFSET = 1, KEY_GROUP = 2 };
 enum { VALUE_OFFSET = 4, VALUE_OFFSET_NO_ID = 3, VALUE_OFFSET_EXPIRES = 1, VALUE_GROUP = 3, VALUE_NEWEST = 4 };
+static_assert((unsigned)VALUE_NEWEST == FORMAT_OFFSET_VALUE_NEWEST &&
+                  (unsigned)VALUE_NEWEST == FORMAT_GROUP_VALUE_NEWEST,
+              "one table has them all");
 
 /* Behind Kafka's tag 0, the topic's id of 16 bytes, in a version 4: tag 10000, a size of 8, the time in ms. */
 static const uint8_t expires_head[] = {0x90, 0x4e, 8};

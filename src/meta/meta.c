@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/format.h"
 #include "meta/meta_priv.h"
 
 /* How long a close waits for a store that does not answer. What is then in flight is resolved by the next start. */
@@ -30,6 +31,10 @@ static enum err records_apply(struct meta *m, const struct objlog_entry *entry) 
         struct meta_record r;
         enum err e = meta_record_decode(&r, m->env->mem, &in);
         if (e == ERR_VERSION) {
+            bool kind = (unsigned)r.kind > FORMAT_CLUSTER_RECORD_KIND_NEWEST;
+            format_newer(m->env->log, kind ? FORMAT_CLUSTER_RECORD_KIND : FORMAT_CLUSTER_RECORD,
+                         kind ? (unsigned)r.kind : r.version, "prefix=%s number=%" PRIu64 " record=%" PRIu64, m->prefix,
+                         entry->header.number, index);
             return refuse(
                 m, e, entry, &r,
                 "the cluster log holds a record of a kind or version that only a newer Oxbow knows (the line above names "
@@ -54,6 +59,10 @@ static enum err records_apply(struct meta *m, const struct objlog_entry *entry) 
 static enum err snapshot_apply(struct meta *m, const struct objlog_entry *entry) {
     struct meta_image image;
     enum err e = meta_snapshot_decode(&image, m->env->mem, entry->head);
+    if (e == ERR_VERSION)
+        format_newer(m->env->log, FORMAT_CLUSTER_SNAPSHOT,
+                     format_found(FORMAT_CLUSTER_SNAPSHOT, entry->head.data, entry->head.size),
+                     "prefix=%s number=%" PRIu64, m->prefix, entry->header.number);
     if (e != OK) {
         return refuse(
             m, e, entry, NULL,
@@ -170,6 +179,10 @@ static enum err log_open(struct meta *m, const struct meta_options *o, const cha
     } else if (e == ERR_FENCED) {
         *why =
             "another broker took the cluster over while this one was starting: stop the other, or start this one again";
+    } else if (e == ERR_VERSION) {
+        *why =
+            "the cluster log was written by a newer version of Oxbow (a line above has the versions): run that version "
+            "or a later one on this store";
     } else {
         *why = "the cluster log cannot be read (the line above names the object)";
     }

@@ -17,9 +17,11 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "meta/meta_priv.h"
 
 #define CLUSTER_VERSION 1u
+static_assert(CLUSTER_VERSION == FORMAT_CLUSTER_OBJECT_NEWEST, "one table has them all");
 #define CRC_POSITION 52u
 #define BACKOFF_BASE_NS (50 * NS_PER_MS)
 #define BACKOFF_CAP_NS (5 * NS_PER_S)
@@ -88,7 +90,12 @@ static enum err cluster_read(struct meta *m, struct uuid *id) {
     do {
         e = store_get(m->store, META_CLUSTER_KEY, 0, 4096, STORE_FOR_CLUSTER_LOG, &s);
     } while (e != OK && e != ERR_NOT_FOUND && again(m, e, &attempt));
-    if (e == OK) e = meta_cluster_decode(s.data, s.size, m->generation, id);
+    if (e == OK) {
+        e = meta_cluster_decode(s.data, s.size, m->generation, id);
+        if (e == ERR_VERSION)
+            format_newer(m->env->log, FORMAT_CLUSTER_OBJECT, format_found(FORMAT_CLUSTER_OBJECT, s.data, s.size),
+                         "key=" META_CLUSTER_KEY);
+    }
     slice_unref(&s);
     return e;
 }
@@ -118,7 +125,8 @@ static const char *sentence(enum err e) {
                "\" was not written by Oxbow: this store is used for something else; choose an empty folder or bucket";
     case ERR_VERSION:
         return "the object \"" META_CLUSTER_KEY
-               "\" was written by a newer version of Oxbow: run that version or a later one on this store";
+               "\" was written by a newer version of Oxbow (the line above has the versions): run that version or a later one on "
+               "this store";
     case ERR_CORRUPT:
     case ERR_TRUNCATED:
         return "the object \"" META_CLUSTER_KEY

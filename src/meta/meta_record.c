@@ -27,10 +27,13 @@
 #include "meta/meta_record.h"
 
 #include "base/assert.h"
+#include "base/format.h"
 
 #define FRAME_SIZE 8u
 #define RECORD_VERSION 1u /* of every kind so far */
 #define KIND_MAX META_BROKER_CONFIGURE
+static_assert(RECORD_VERSION == FORMAT_CLUSTER_RECORD_NEWEST, "one table has them all");
+static_assert((unsigned)KIND_MAX == FORMAT_CLUSTER_RECORD_KIND_NEWEST, "one table has them all");
 #define OFFSET_MAX ((uint64_t)INT64_MAX)
 
 struct meta_text meta_text_of(const char *s) {

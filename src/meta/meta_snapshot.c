@@ -22,9 +22,11 @@
  * Runs, because thousands of partitions usually change hands together: a million of them take a few bytes for each
  * topic. */
 #include "base/assert.h"
+#include "base/format.h"
 #include "meta/meta_image.h"
 
 #define SNAPSHOT_VERSION 2u
+static_assert(SNAPSHOT_VERSION == FORMAT_CLUSTER_SNAPSHOT_NEWEST, "one table has them all");
 #define POSITION_MAX ((uint64_t)INT64_MAX)
 
 /* How many partitions from p on make one run. */

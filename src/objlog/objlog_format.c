@@ -49,9 +49,12 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "objlog/objlog_priv.h"
 
 #define VERSION 1u
+static_assert(VERSION == FORMAT_LOG_ENTRY_NEWEST, "one table has them all");
+static_assert((unsigned)OBJLOG_ELECTION == FORMAT_LOG_ENTRY_KIND_NEWEST, "one table has them all");
 #define CRC_POSITION 124u
 #define RESERVED_POSITION 88u
 /* Sizes above these are damage, whatever the checksum says; they keep sums from overflowing. */
@@ -105,7 +108,7 @@ enum err objlog_header_decode(const uint8_t *data, size_t size, struct objlog_he
     if (size < OBJLOG_HEADER_SIZE) return ERR_TRUNCATED;
     if (le32_get(data + CRC_POSITION) != crc32c(0, data, CRC_POSITION)) return ERR_CORRUPT;
     uint16_t version = le16_get(data + 4);
-    if (version > VERSION) return ERR_VERSION;
+    if (version > VERSION || le16_get(data + 6) > OBJLOG_ELECTION) return ERR_VERSION;
     if (version != VERSION) return ERR_CORRUPT;
     for (size_t i = RESERVED_POSITION; i < CRC_POSITION; i++) {
         if (data[i] != 0) return ERR_CORRUPT;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "objlog/objlog_priv.h"
 
 #define LIST_PAGE 1000u
@@ -38,6 +39,14 @@ static enum err stopped_or(const struct objlog *l, enum err e) {
     return e != OK && l->stopped ? ERR_CANCELLED : e;
 }
 
+/* An entry that a newer program made, by version or by kind: says so. */
+static void say_newer(struct store *s, const char *key, struct slice header) {
+    unsigned version = format_found(FORMAT_LOG_ENTRY, header.data, header.size);
+    bool kind = version <= FORMAT_LOG_ENTRY_NEWEST;
+    format_newer(s->env->log, kind ? FORMAT_LOG_ENTRY_KIND : FORMAT_LOG_ENTRY,
+                 kind ? format_found(FORMAT_LOG_ENTRY_KIND, header.data, header.size) : version, "key=%s", key);
+}
+
 /* A header by itself: 128 bytes. */
 static enum err header_read(struct objlog *l, uint64_t number, struct objlog_header *out) {
     char key[OBJLOG_KEY_MAX];
@@ -50,6 +59,7 @@ static enum err header_read(struct objlog *l, uint64_t number, struct objlog_hea
     if (e != OK) return stopped_or(l, e);
     e = objlog_header_decode(s.data, s.size, out);
     if (e == OK && out->number != number) e = ERR_CORRUPT;
+    if (e == ERR_VERSION) say_newer(l->store, key, s);
     slice_unref(&s);
     if (e != OK)
         log_error(l->env->log, "object log entry refused", "key=%s error=%s reason=\"%s\"", key, err_name(e),
@@ -74,6 +84,7 @@ enum err objlog_read(struct store *s, const char *prefix, uint64_t number, enum 
         e = store_get(s, key, 0, (size_t)asked, purpose, &front);
         if (e != OK) return e;
         e = objlog_header_decode(front.data, front.size, h);
+        if (e == ERR_VERSION) say_newer(s, key, front);
         if (e != OK) goto out;
         wanted = OBJLOG_HEADER_SIZE + h->head_size;
     } while (wanted > asked);

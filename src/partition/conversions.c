@@ -22,12 +22,14 @@ static void take(struct conversions *c, uint64_t bytes) {
     while (c->used_bytes > 0 && (bytes > c->limit_bytes || c->used_bytes > c->limit_bytes - bytes))
         waitq_wait(&c->room);
     c->used_bytes += bytes;
+    metric_gauge_add(c->env->metrics, M_CONVERSION_BYTES, (int64_t)bytes);
     fiber_mutex_unlock(&c->order);
 }
 
 static void give(struct conversions *c, uint64_t bytes) {
     ASSERT(bytes <= c->used_bytes);
     c->used_bytes -= bytes;
+    metric_gauge_add(c->env->metrics, M_CONVERSION_BYTES, -(int64_t)bytes);
     waitq_wake_one(&c->room); /* there is at most one: the others wait for its lock */
 }
 
@@ -121,6 +123,7 @@ struct set_slab {
 static void set_slab_release(struct slab *slab) {
     struct set_slab *s = CONTAINER_OF(slab, struct set_slab, slab);
     atomic_fetch_sub_explicit(&s->c->out_bytes, slab->size, memory_order_relaxed);
+    metric_gauge_add(s->c->env->metrics, M_CONVERSION_BYTES, -(int64_t)slab->size);
     mem_free(s->c->env->mem, s);
 }
 
@@ -131,6 +134,7 @@ static struct slab *set_slab_create(struct conversions *c, const uint8_t *data, 
     memcpy(bytes, data, size);
     slab_init(&s->slab, bytes, size, set_slab_release, NULL);
     atomic_fetch_add_explicit(&c->out_bytes, size, memory_order_relaxed);
+    metric_gauge_add(c->env->metrics, M_CONVERSION_BYTES, (int64_t)size);
     return &s->slab;
 }
 

@@ -21,7 +21,7 @@
 struct conversions {
     struct env *env;
     uint64_t limit_bytes, used_bytes;
-    _Atomic uint64_t out_bytes; /* sets that are not sent yet */
+    _Atomic uint64_t out_bytes; /* sets that are not sent yet: as much beside it */
     struct fiber_mutex order;   /* held by the one who waits for room; the others wait for it */
     struct waitq room;
 };

@@ -90,6 +90,11 @@ static void configure(const struct sim_broker_seat *s, struct config *config) {
         sim_broker_set(config, "log.cleaner.backoff.ms", b->clean_backoff);
         sim_broker_set(config, "log.cleaner.io.max.bytes.per.second", b->clean_bytes);
     }
+    if (b->offsets_segment[0]) {
+        sim_broker_set(config, "offsets.topic.segment.bytes", b->offsets_segment);
+        sim_broker_set(config, "log.cleaner.min.cleanable.ratio", "0");
+        sim_broker_set(config, "log.cleaner.delete.retention.ms", b->tombstone_retention);
+    }
     sim_broker_set(config, "log.message.timestamp.after.max.ms", "9223372036854775807"); /* clocks are hours off */
     sim_broker_set(config, "shards", b->shards);
     sim_broker_set(config, "offsets.topic.num.partitions", "2");

@@ -56,6 +56,7 @@ struct sim_broker {
     char upload_bytes[24], upload_interval[24], flush_interval[24], shards[8], durability[16];
     char checkpoint_interval[24], retention_interval[24];
     char clean_backoff[24], clean_bytes[24]; /* of log compaction; the workload's; "": there is none */
+    char offsets_segment[24], tombstone_retention[24]; /* for __consumer_offsets to be compacted too; "": as usual */
     double crash;                            /* chance of trouble at each look */
     struct sim_broker_life *lives;           /* [0] is nobody */
     size_t life_count, life_capacity;

@@ -448,6 +448,30 @@ static void extents_check(struct check *c) {
     }
 }
 
+/* What is not worth keeping has been written again: objects of which little is needed, and small ones of which there are
+ * many. Entries of the settled one's own ledger have time until its checkpoints have moved on. */
+static void poor_check(struct check *c) {
+    uint64_t dead = 0, needed = 0, small = 0;
+    for (size_t i = 0; i < c->extent_count;) {
+        const struct sim_object *o = c->bucket->objects[c->extents[i].object];
+        uint64_t live = 0, end = 0;
+        size_t object = c->extents[i].object;
+        for (; i < c->extent_count && c->extents[i].object == object; i++) {
+            live += c->extents[i].end - c->extents[i].position;
+            end = c->extents[i].end;
+        }
+        struct object_id id;
+        needed += live;
+        bool own = object_key_parse(o->key, c->generation, &id) && id.creator.v == c->options->settled.v;
+        if (own && id.kind == OBJECT_LEDGER_ENTRY) continue;
+        if (end >= COMPACT_SMALL_BELOW && live < end / 4) dead += end - live;
+        small += o->size < COMPACT_SMALL_BELOW;
+    }
+    if (small >= COMPACT_SMALL_OBJECTS) stored_bad(c->report, "%" PRIu64 " small objects were not put together", small);
+    if (dead >= COMPACT_DEAD_MIN && dead >= needed / 16)
+        stored_bad(c->report, "%" PRIu64 " bytes that nothing needs lie in objects of which little is needed", dead);
+}
+
 /* --- Ledgers of the living, and of the dead that nobody has recovered yet. */
 
 static void tell_streams(struct ledger *l) {
@@ -612,6 +636,19 @@ static void leftovers_check(struct check *c) {
     }
 }
 
+/* What dead incarnations began in parts. */
+static void uploads_check(struct check *c) {
+    const struct sim_check_options *x = c->options;
+    for (size_t i = 0; i < c->bucket->upload_count && !failed(c); i++) {
+        const struct sim_upload *u = &c->bucket->uploads[i];
+        struct object_id id;
+        bool ours = object_key_parse(u->key, c->generation, &id);
+        if (ours && x->settled.v != 0 && id.creator.v < x->settled.v && u->begun_ns < x->swept_ns)
+            stored_bad(c->report, "%s: it was begun in parts, nobody will complete it, and it was not given up",
+                       u->key);
+    }
+}
+
 bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct sim_check_options *o,
                       struct sim_check_found *out) {
     struct sim_mem scratch;
@@ -628,8 +665,10 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
             if (!k->retired) ledger_check(&c, k->incarnation);
         }
         if (!failed(&c)) extents_check(&c);
+        if (!failed(&c) && c.options->merged && c.options->settled.v != 0) poor_check(&c);
     }
     if (!failed(&c)) leftovers_check(&c);
+    if (!failed(&c)) uploads_check(&c);
     sim_mem_drop(&scratch); /* all of it: what was read is borrowed, or lies in there */
     return !stored_failed(&out->report);
 }

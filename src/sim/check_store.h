@@ -16,6 +16,7 @@
  *  - objects of incarnations before it: swept. What landed after the sweep began is due at the sweep of the next start:
  *    a request that was on its way for long, or the repetition of one whose sender does not know yet that it was
  *    overtaken (what it puts lies below its fence, where its successor has read it: nobody is deceived);
+ *  - what those began in parts and did not finish: given up;
  *  - claims of WALs stay for ever, and so do fences on a shared store; elections too, in the cluster log. A ledger has one fence that ends it, and those
  *    that a recoverer put ahead of a writer who was quicker, one for eight lost races: SIM_CHECK_FENCES_MAX is plenty;
  *  - its own: what is no longer log and not referred to is deleted. What is still log is bounded by checkpoints;

@@ -28,6 +28,8 @@ X(SIM_STORE_CUT, "store-cut", 0.001, SURVIVES, SURVIVES, SURVIVES,
   "for up to two minutes nothing of a machine reaches the store, or nothing of the store reaches it")
 X(SIM_STORE_CRASH_LATE, "store-crash-late", 0.4, SURVIVES, SURVIVES, SURVIVES,
   "a PUT in flight when its node crashes lands later")
+X(SIM_STORE_NO_COPY, "store-no-copy", 0.3, SURVIVES, SURVIVES, SURVIVES,
+  "the store copies no parts of objects into others, for the whole run")
 X(SIM_STORE_LIST_LAGS, "store-list-lags", 0, OUTSIDE, OUTSIDE, OUTSIDE,
   "a new object is missing from LIST for up to a minute")
 X(SIM_STORE_ROT, "store-rot", 0, DETECTS, DETECTS, DETECTS,

@@ -28,6 +28,18 @@ void load_destroy(struct load *l) {
     mem_free(sim_run_mem(l->run), l);
 }
 
+void load_choose_cleaner(struct load *l) {
+    struct sim_world *w = l->world;
+    struct sim_broker *b = &l->broker;
+    if (!sim_chance(w, 0.6)) return;
+    (void)snprintf(b->clean_backoff, sizeof(b->clean_backoff), "%lu", sim_between(w, 20, 3000));
+    double most = sim_chance(w, 0.3) ? (double)sim_between(w, 20000, 400000) : 1e12;
+    (void)snprintf(b->clean_bytes, sizeof(b->clean_bytes), "%.0f", most);
+    /* Segments are short, or nothing would ever lie below the active one. */
+    (void)snprintf(b->offsets_segment, sizeof(b->offsets_segment), "%lu", sim_between(w, 600, 4000));
+    (void)snprintf(b->tombstone_retention, sizeof(b->tombstone_retention), "%s", sim_chance(w, 0.5) ? "0" : "86400000");
+}
+
 struct load_client *load_add(struct load *l, const char *name, unsigned number, fiber_fn *main) {
     ASSERT(l->client_count < LOAD_CLIENTS_MAX);
     struct load_client *c = &l->clients[l->client_count++];

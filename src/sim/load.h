@@ -41,6 +41,8 @@ struct load {
 
 struct load *load_create(struct sim_run *r);
 void load_destroy(struct load *l);
+/* Draws whether __consumer_offsets is compacted meanwhile, and how busily. Before the broker begins. */
+void load_choose_cleaner(struct load *l);
 struct load_client *load_add(struct load *l, const char *name, unsigned number, fiber_fn *main);
 /* Waits for all clients to end. Suspends. */
 void load_wait(struct load *l);
@@ -94,6 +96,9 @@ void load_audit_main(void *arg);
  * False: no answer. Suspends. */
 bool load_committed(struct load *l, struct sim_client *c, unsigned group, const struct load_view *v,
                     int64_t (*found)[CHECK_PARTITIONS_MAX]);
+/* For the audit, where nothing drops offsets or deletes topics: the log of __consumer_offsets says what the coordinators say.
+ * False: no answer, or something was still on its way. Suspends. */
+bool load_audit_offsets(struct load *l, struct sim_client *c, const struct load_view *v);
 /* For the audit: what the topic's configurations are. False: no answer. Suspends. */
 bool load_describe(struct load *l, struct sim_client *c, struct check_topic *t);
 

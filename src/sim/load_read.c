@@ -685,6 +685,7 @@ static bool audit_step(struct follower *r, bool *good) {
     for (unsigned n = 0; n < l->check->name_count && *good; n++) {
         if (r->view.topics[n]) *good = load_describe(l, &r->client, r->view.topics[n]);
     }
+    if (*good && !l->deletes && !l->drops_offsets) *good = load_audit_offsets(l, &r->client, &r->view);
     return *good;
 }
 

@@ -46,7 +46,9 @@ static void *sim_mem_alloc(struct mem *base, size_t size, size_t alignment, bool
     INIT_OBJ(b, BLOCK_MAGIC);
     list_push_back(&m->blocks, &b->link);
     m->count++;
-    base->allocated_bytes += size;
+    uint64_t out = atomic_load_explicit(&base->allocated_bytes, memory_order_relaxed) + size;
+    atomic_store_explicit(&base->allocated_bytes, out, memory_order_relaxed);
+    if (out > m->peak_bytes) m->peak_bytes = out;
     return p;
 }
 

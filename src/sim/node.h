@@ -33,6 +33,7 @@ struct sim_mem {
     struct sim_node *owner; /* NULL: nobody's */
     struct list blocks;
     uint64_t count;
+    uint64_t peak_bytes; /* the most that was out at once; whoever looks may set it back */
 };
 void sim_mem_init(struct sim_mem *m, struct mem *heap);
 void sim_mem_drop(struct sim_mem *m); /* frees everything */

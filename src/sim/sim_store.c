@@ -1,6 +1,7 @@
 #include "sim/sim_store.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/map.h"
@@ -12,6 +13,7 @@
 #define PUT_PATIENCE_NS (15 * NS_PER_S)  /* of the S3 client for an answer */
 #define READ_PATIENCE_NS (16 * NS_PER_S) /* of a read with its repetitions */
 #define STORM_REFUSES 0.9
+#define PART_LEAST ((uint64_t)6 << 10) /* of a compose: S3's rule, made as small as the objects here */
 
 struct handle {
     struct store base;
@@ -38,10 +40,34 @@ static void object_free(struct sim_bucket *b, struct sim_object *o) {
     mem_free(&b->world->heap, o);
 }
 
+static struct sim_upload *upload_find(struct sim_bucket *b, uint64_t id) {
+    for (size_t i = 0; i < b->upload_count; i++) {
+        if (b->uploads[i].id == id) return &b->uploads[i];
+    }
+    return NULL;
+}
+
+static uint64_t upload_begin(struct sim_bucket *b, const char *key) {
+    struct mem *m = &b->world->heap;
+    b->uploads = mem_grow(m, b->uploads, b->upload_count, &b->upload_capacity, sizeof(*b->uploads));
+    b->uploads[b->upload_count++] = (struct sim_upload){mem_strdup(m, key), ++b->upload_last, b->world->now_ns};
+    return b->upload_last;
+}
+
+static void upload_end(struct sim_bucket *b, uint64_t id) {
+    struct sim_upload *u = upload_find(b, id);
+    if (!u) return;
+    mem_free(&b->world->heap, u->key);
+    size_t at = (size_t)(u - b->uploads);
+    memmove(u, u + 1, (--b->upload_count - at) * sizeof(*u));
+}
+
 void sim_bucket_destroy(struct sim_bucket *b) {
     CHECK_OBJ(b, SIM_BUCKET_MAGIC);
     for (size_t i = 0; i < b->count; i++) object_free(b, b->objects[i]);
     mem_free(&b->world->heap, b->objects);
+    while (b->upload_count > 0) upload_end(b, b->uploads[0].id);
+    mem_free(&b->world->heap, b->uploads);
     mapstr_deinit(&b->gone);
     list_remove(&b->link);
     b->magic = 0;
@@ -112,6 +138,7 @@ struct change { /* a PUT, or a DELETE of one key */
     uint8_t *data;
     size_t size;
     bool put, create_only;
+    uint64_t upload; /* that it completes; 0: none */
     unsigned refs;
 };
 
@@ -170,12 +197,15 @@ static void landing_do(struct landing *x) {
     struct sim_world *w = x->bucket->world;
     struct change *c = x->change;
     enum err e = OK;
-    if (c->put) {
+    if (c->upload && !upload_find(x->bucket, c->upload)) {
+        e = ERR_UNKNOWN_OUTCOME; /* given up, or completed before */
+    } else if (c->put) {
         e = bucket_put(x->bucket, c->key, c->data, c->size, c->create_only);
     } else {
         bucket_delete(x->bucket, c->key);
         bucket_deleted(x->bucket);
     }
+    if (c->upload && e == OK) upload_end(x->bucket, c->upload);
     const struct sim_node *n = x->request ? x->request->op.node : NULL;
     sim_trace(w, n, c->put ? (e == OK ? "put-lands" : "put-finds-another") : "delete-lands", c->key, c->size,
               x->request == NULL);
@@ -265,6 +295,12 @@ static uint64_t latency(struct sim_world *w, uint64_t low_ms, uint64_t high_ms) 
         us += tail;
     }
     return us * NS_PER_US;
+}
+
+/* Some stores do not copy; this one, or not, from its first request of the kind on. */
+static bool copies(struct sim_bucket *b) {
+    if (b->copies == 0) b->copies = sim_fault(b->world, SIM_STORE_NO_COPY) ? -1 : 1;
+    return b->copies > 0;
 }
 
 /* The bucket refuses most requests for a while, whoever asks. */
@@ -368,13 +404,10 @@ static uint64_t put_fate(struct handle *h, struct request *r, struct change *c) 
     return answer;
 }
 
-static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
-                        enum store_purpose purpose) {
-    (void)purpose;
-    struct handle *h = handle_of(s);
+/* Sends what has been made; takes the change. Suspends until the answer. */
+static enum err put_send(struct handle *h, struct change *c, const char *what) {
     struct sim_world *w = h->bucket->world;
-    struct change *c = change_make(w, key, data, count, true, create_only);
-    sim_trace(w, h->node, create_only ? "create" : "put", key, c->size, 0);
+    sim_trace(w, h->node, what, c->key, c->size, 0);
     sim_hash(w, hash_bytes(c->data, c->size));
     if (!sim_node_effect(h->node)) {
         change_unref(w, c);
@@ -386,6 +419,14 @@ static enum err sim_put(struct store *s, const char *key, const struct slice *da
     enum err e = request_wait(r, ns);
     sim_trace(w, h->node, "put-answer", err_name(e), 0, 0);
     return e;
+}
+
+static enum err sim_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                        enum store_purpose purpose) {
+    (void)purpose;
+    struct handle *h = handle_of(s);
+    struct change *c = change_make(h->bucket->world, key, data, count, true, create_only);
+    return put_send(h, c, create_only ? "create" : "put");
 }
 
 /* The failures of requests that change nothing, or are not sent; suspends for the whole of a failed one, and for as long
@@ -423,6 +464,100 @@ static enum err read_begin(struct handle *h, uint64_t low_ms, uint64_t high_ms, 
     }
     sim_suspend(h->node, there);
     return OK;
+}
+
+/* Copies one part into `to`: what lies there at some moment of the request. Suspends. */
+static enum err part_copy(struct handle *h, const struct store_piece *p, uint8_t *to) {
+    struct sim_world *w = h->bucket->world;
+    uint64_t back;
+    enum err e = read_begin(h, 5, 200, &back);
+    if (e != OK) return ERR_UNAVAILABLE; /* there is no object of it, whatever became of the part */
+    const struct sim_object *o = sim_bucket_find(h->bucket, p->key);
+    if (!o) {
+        e = ERR_NOT_FOUND;
+    } else if (p->position + p->size > o->size) {
+        e = ERR_TRUNCATED;
+    } else if (o->size < h->base.part_least) {
+        e = ERR_UNSUPPORTED;
+    } else {
+        memcpy(to, o->data + p->position, (size_t)p->size);
+    }
+    sim_trace(w, h->node, "copy", p->key, p->position, p->size);
+    sim_suspend(h->node, back);
+    return e;
+}
+
+static enum err sim_abort(struct store *s, const char *key, const char *id) {
+    struct handle *h = handle_of(s);
+    struct sim_world *w = h->bucket->world;
+    uint64_t back;
+    enum err e = read_begin(h, 1, 40, &back);
+    if (e != OK) return e;
+    sim_trace(w, h->node, "abort", key, strtoull(id, NULL, 10), 0);
+    upload_end(h->bucket, strtoull(id, NULL, 10));
+    sim_suspend(h->node, back);
+    return OK;
+}
+
+static enum err sim_uploads(struct store *s, const char *prefix, struct store_uploads *out) {
+    struct handle *h = handle_of(s);
+    const struct sim_bucket *b = h->bucket;
+    uint64_t back;
+    enum err e = read_begin(h, 2, 40, &back);
+    if (e != OK) return e;
+    for (size_t i = 0; i < b->upload_count && out->count < STORE_UPLOADS_MAX; i++) {
+        char id[24];
+        (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)b->uploads[i].id);
+        if (strncmp(b->uploads[i].key, prefix, strlen(prefix)) == 0) store_uploads_add(out, b->uploads[i].key, id);
+    }
+    sim_trace(b->world, h->node, "uploads", prefix, out->count, 0);
+    sim_suspend(h->node, back);
+    return OK;
+}
+
+/* All parts, one after the other: any of them may fail, and between them the world goes on. */
+static enum err parts_gather(struct handle *h, const struct store_piece *pieces, size_t count, uint8_t *to) {
+    enum err e = OK;
+    for (size_t i = 0; i < count && e == OK; i++) {
+        const struct store_piece *p = &pieces[i];
+        if (p->key) e = part_copy(h, p, to);
+        for (size_t k = 0, at = 0; !p->key && k < p->count; at += p->data[k].size, k++)
+            memcpy(to + at, p->data[k].data, p->data[k].size);
+        to += p->size;
+    }
+    return e;
+}
+
+/* Begun, its parts put, completed; given up when that fails, or not even that. A folder has none of these steps. */
+static enum err sim_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                            enum store_purpose purpose) {
+    (void)purpose;
+    struct handle *h = handle_of(s);
+    struct sim_bucket *b = h->bucket;
+    uint64_t size = 0, id = 0, back;
+    if (!h->options.exclusive) {
+        enum err begun = copies(b) ? read_begin(h, 1, 40, &back) : ERR_UNSUPPORTED;
+        if (begun != OK) return begun == ERR_UNSUPPORTED ? begun : ERR_UNAVAILABLE;
+        id = upload_begin(b, key);
+        sim_suspend(h->node, back);
+        /* Its answer is lost: nobody knows its id. */
+        if (sim_fault(b->world, SIM_STORE_ANSWER_LOST)) return ERR_UNAVAILABLE;
+    }
+    for (size_t i = 0; i < count; i++) size += pieces[i].size;
+    uint8_t *data = mem_alloc(s->env->mem, (size_t)size + 1);
+    enum err e = parts_gather(h, pieces, count, data);
+    struct slice whole = slice_borrow(data, (size_t)size);
+    struct change *c = e == OK ? change_make(b->world, key, &whole, 1, true, true) : NULL;
+    mem_free(s->env->mem, data);
+    if (c) c->upload = id;
+    if (c) e = put_send(h, c, "compose");
+    if (e != OK && id > 0) {
+        char text[24];
+        (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)id);
+        enum err aborted = sim_abort(s, key, text);
+        (void)aborted;
+    }
+    return e;
 }
 
 /* A bit is wrong on the way, or in the object from now on. */
@@ -530,7 +665,8 @@ static void sim_close(struct store *s) {
     mem_free(&h->node->mem.base, h);
 }
 
-static const struct store_ops sim_store_ops = {sim_put, sim_get, sim_list, sim_delete, sim_close};
+static const struct store_ops sim_store_ops = {sim_put,   sim_get,     sim_list,    sim_delete,
+                                               sim_close, sim_compose, sim_uploads, sim_abort};
 
 struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o) {
     struct sim_node *n = sim_node_of(e);
@@ -542,6 +678,7 @@ struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct s
                              .ops = &sim_store_ops,
                              .env = e,
                              .exclusive = h->options.exclusive,
+                             .part_least = h->options.exclusive ? 0 : PART_LEAST,
                              .list_consistent = n->world->faults.chance[SIM_STORE_LIST_LAGS] <= 0};
     return &h->base;
 }

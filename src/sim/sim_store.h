@@ -30,6 +30,11 @@ struct sim_object {
     bool again; /* it had been there before, and was deleted */
 };
 
+struct sim_upload { /* begun in parts, and neither completed nor given up */
+    char *key;
+    uint64_t id, begun_ns;
+};
+
 struct sim_bucket {
     unsigned magic;
     struct list link; /* in world->buckets */
@@ -39,7 +44,11 @@ struct sim_bucket {
     size_t count, capacity;
     uint64_t requests, created; /* so far */
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
-    struct mapstr gone;         /* keys of what was deleted */
+    int copies;                 /* parts of objects into others: 1 yes, -1 no, 0 not asked yet */
+    struct sim_upload *uploads;
+    size_t upload_count, upload_capacity;
+    uint64_t upload_last;
+    struct mapstr gone; /* keys of what was deleted */
     /* For checkers, or NULL: a request has just deleted what it was to delete. Must not suspend. */
     void (*deleted)(void *ctx);
     void *deleted_ctx;

@@ -243,6 +243,31 @@ static enum err swept_delete(struct store *s, const char *const *keys, size_t co
     return store_fails(x->node);
 }
 
+static enum err swept_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                              enum store_purpose purpose) {
+    struct swept_store *x = swept_of(s);
+    unsigned hows = ASKS | BIT(SIM_SWEEP_DONE) | BIT(SIM_SWEEP_FULL) | BIT(SIM_SWEEP_EXISTS);
+    if (!meets(x->node, SIM_SWEEP_STORE, hows, "store_compose"))
+        return x->inner->ops->compose(x->inner, key, pieces, count, purpose);
+    if (is(x->node, SIM_SWEEP_DONE) || is(x->node, SIM_SWEEP_EXISTS))
+        (void)x->inner->ops->compose(x->inner, key, pieces, count, purpose);
+    return store_fails(x->node);
+}
+
+static enum err swept_uploads(struct store *s, const char *prefix, struct store_uploads *out) {
+    struct swept_store *x = swept_of(s);
+    if (!meets(x->node, SIM_SWEEP_STORE, ASKS, "store_uploads")) return x->inner->ops->uploads(x->inner, prefix, out);
+    return store_fails(x->node);
+}
+
+static enum err swept_abort(struct store *s, const char *key, const char *id) {
+    struct swept_store *x = swept_of(s);
+    if (!meets(x->node, SIM_SWEEP_STORE, ASKS | BIT(SIM_SWEEP_DONE), "store_abort"))
+        return x->inner->ops->abort(x->inner, key, id);
+    if (is(x->node, SIM_SWEEP_DONE)) (void)x->inner->ops->abort(x->inner, key, id);
+    return store_fails(x->node);
+}
+
 static void swept_close(struct store *s) {
     struct swept_store *x = swept_of(s);
     store_close(x->inner);
@@ -251,7 +276,8 @@ static void swept_close(struct store *s) {
 }
 
 struct store *sim_sweep_store(struct store *inner) {
-    static const struct store_ops ops = {swept_put, swept_get, swept_list, swept_delete, swept_close};
+    static const struct store_ops ops = {swept_put,   swept_get,     swept_list,    swept_delete,
+                                         swept_close, swept_compose, swept_uploads, swept_abort};
     struct swept_store *x = MEM_NEW(inner->env->mem, struct swept_store);
     x->base = *inner;
     x->base.ops = &ops;

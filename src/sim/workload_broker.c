@@ -40,6 +40,7 @@ static void choose(struct load *l) {
     l->old_formats = sim_chance(w, 0.3);
     l->drops_offsets = sim_chance(w, 0.3);
     l->compresses = sim_chance(w, 0.3);
+    load_choose_cleaner(l);
     for (unsigned i = 0; i < names; i++) {
         struct check_name *n = check_name_add(l->check, (int32_t)sim_between(w, 1, 3));
         n->append_time = sim_chance(w, 0.25);

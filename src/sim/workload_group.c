@@ -1,6 +1,7 @@
 /* Workload "group": members of a classic consumer group share partitions while they come, leave, die and are cut off, and
  * the broker is killed, moved, overtaken and stopped. What is promised: load_group.c. When nothing is broken any more,
- * the group gets to work within a bound. */
+ * the group gets to work within a bound. In most runs __consumer_offsets is compacted all the time; what is left of it in the end
+ * says what the coordinator says. */
 #include <stdio.h>
 
 #include "sim/load.h"
@@ -54,6 +55,7 @@ void workload_group(struct sim_run *r) {
     struct load *l = load_create(r);
     l->group = load_group_create(l, check_name_add(l->check, PARTITIONS));
     unsigned members = (unsigned)sim_between(w, 1, MEMBERS_MAX);
+    load_choose_cleaner(l);
     sim_broker_begin(&l->broker, load_first, l);
     for (unsigned i = 0; i < members; i++) load_add(l, "member", i, load_member_main);
     uint64_t end_ns = w->now_ns + 20 * NS_PER_S + sim_run_load_ns(r, 2);

@@ -29,11 +29,11 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/format.h"
 #include "store/dir_priv.h"
 
 #define MARKER "oxbow-store"
 #define MARKER_NEW "oxbow-store.new"
-#define FORMAT_VERSION 1u
 #define DIRECT_FROM_BYTES                                                                                              \
     ((size_t)128 << 10)  /* so much is read past the page cache: the block cache keeps what is wanted again */
 #define READS_AT_ONCE 4u /* a disk is busy with these, and workers are left for what writes */
@@ -240,10 +240,11 @@ static enum err marker_read(struct open_job *j) {
             j, ERR_FOREIGN,
             "the file oxbow-store in the store folder is not the marker of an Oxbow store; choose another folder");
     }
-    if (version > FORMAT_VERSION) {
+    if (version > FORMAT_STORE_FOLDER_NEWEST) {
+        format_newer(j->store->base.env->log, FORMAT_STORE_FOLDER, version, "path=%s/" MARKER, j->store->path);
         return refuse(
             j, ERR_VERSION,
-            "the store folder was written by a newer version of Oxbow; run that version, or choose another folder");
+            "the store folder was written by a newer version of Oxbow (the line above has the versions): run that version, or choose another folder; nothing was changed");
     }
     return OK;
 }
@@ -304,7 +305,7 @@ static enum err lock_take(struct open_job *j) {
 
 static enum err marker_write(struct open_job *j) {
     static const char text[] = MARKER " 1\n";
-    static_assert(FORMAT_VERSION == 1, "the text names the version");
+    static_assert(FORMAT_STORE_FOLDER_NEWEST == 1, "the text names the version");
     int root_fd = j->store->root_fd, error = 0;
     int fd = openat(root_fd, MARKER_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0) return refuse_errno(j, errno, "the marker file cannot be made in the store folder");
@@ -377,7 +378,8 @@ static void dir_close(struct store *s) {
     dir_free(d);
 }
 
-static const struct store_ops dir_ops = {dir_put, dir_get, dir_list, dir_delete, dir_close};
+static const struct store_ops dir_ops = {
+    .put = dir_put, .get = dir_get, .list = dir_list, .del = dir_delete, .close = dir_close, .compose = dir_compose};
 
 /* --- For looking only. */
 
@@ -392,7 +394,18 @@ static enum err delete_refused(struct store *s, const char *const *keys, size_t 
     return ERR_READ_ONLY;
 }
 
-static const struct store_ops dir_read_only_ops = {put_refused, dir_get, dir_list, delete_refused, dir_close};
+static enum err compose_refused(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                                enum store_purpose purpose) {
+    (void)s, (void)key, (void)pieces, (void)count, (void)purpose;
+    return ERR_READ_ONLY;
+}
+
+static const struct store_ops dir_read_only_ops = {.put = put_refused,
+                                                   .get = dir_get,
+                                                   .list = dir_list,
+                                                   .del = delete_refused,
+                                                   .close = dir_close,
+                                                   .compose = compose_refused};
 
 static void open_read_only_run(void *arg) {
     struct open_job *j = arg;

@@ -1,16 +1,21 @@
-/* The folder store's writes: put, conditional create, delete. See dir.c for the rules.
+/* The folder store's writes: put, conditional create, compose, delete. See dir.c for the rules.
  *
  * The order of a create: temporary file, bytes, fsync of the file, (folders, each durable in its parent), link, fsync
  * of the folder. Nothing is visible before the link, so every failure up to there means that nothing was done. Files
  * over a megabyte have their blocks allocated first, so that a full disk is met before the bytes are written; and they
  * go round the page cache where the file system allows it: what is uploaded is in the log cache anyway, and new pages
  * for it would cost more than all the rest of the write. Where it is not allowed they are handed to the disk while they
- * are being written, so that the fsync at the end has little left to wait for. */
+ * are being written, so that the fsync at the end has little left to wait for.
+ *
+ * What is composed is a create whose file is filled by the kernel, from other files: where the file system can share
+ * blocks between files (btrfs, XFS) nothing is copied that lies at whole blocks in both. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +37,8 @@ struct put_job {
     const char *key;
     const struct slice *data;
     size_t count;
+    const struct store_piece *pieces; /* instead of data, or NULL */
+    size_t piece_count;
     bool create_only;
     bool background; /* nobody waits for it */
     enum err result;
@@ -189,6 +196,98 @@ static enum err temporary_write(struct put_job *j) {
     return OK;
 }
 
+/* ---- Compose. */
+
+static enum err memory_append(int fd, const struct store_piece *p, uint64_t at) {
+    for (size_t i = 0; i < p->count; i++) {
+        for (size_t done = 0; done < p->data[i].size;) {
+            ssize_t n = pwrite(fd, p->data[i].data + done, p->data[i].size - done, (off_t)at);
+            if (n < 0 && errno == EINTR) continue;
+            if (n <= 0) return n == 0 ? ERR_UNAVAILABLE : dir_err(errno);
+            done += (size_t)n;
+            at += (uint64_t)n;
+        }
+    }
+    return OK;
+}
+
+/* By hand, where the kernel does not copy between these files. */
+static ssize_t copy_by_hand(int from_fd, off_t from, int to_fd, off_t to, size_t size, uint8_t *buffer) {
+    ssize_t n = pread(from_fd, buffer, size, from);
+    for (ssize_t done = 0; done < n;) {
+        ssize_t w = pwrite(to_fd, buffer + done, (size_t)(n - done), to + done);
+        if (w < 0 && errno == EINTR) continue;
+        if (w <= 0) return -1;
+        done += w;
+    }
+    return n;
+}
+
+/* Copies [from, from + size) of one file to `to` in the other. */
+static enum err range_copy(const struct put_job *j, int from_fd, uint64_t from, uint64_t to, uint64_t size) {
+    struct mem *m = j->store->base.env->mem;
+    uint64_t done = 0;
+    if (from % DIRECT_ALIGN == 0 && to % DIRECT_ALIGN == 0 && size >= DIRECT_ALIGN) {
+        struct file_clone_range r = {from_fd, from, size & ~(uint64_t)(DIRECT_ALIGN - 1), to};
+        if (ioctl(j->fd, FICLONERANGE, &r) == 0) done = r.src_length;
+    }
+    uint8_t *buffer = NULL;
+    enum err e = OK;
+    while (done < size && e == OK) {
+        size_t part = size - done < DIRECT_BYTES ? (size_t)(size - done) : DIRECT_BYTES;
+        loff_t in = (loff_t)(from + done), out = (loff_t)(to + done);
+        ssize_t n = buffer ? copy_by_hand(from_fd, in, j->fd, out, part, buffer)
+                           : copy_file_range(from_fd, &in, j->fd, &out, part, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && !buffer && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
+            buffer = mem_alloc(m, DIRECT_BYTES);
+            continue;
+        }
+        if (n <= 0) {
+            e = n == 0 ? ERR_TRUNCATED : dir_err(errno);
+            break;
+        }
+        /* Only starts the writing; errors are the fsync's to report. */
+        (void)sync_file_range(j->fd, (off_t)(to + done), n, SYNC_FILE_RANGE_WRITE);
+        done += (uint64_t)n;
+        if (j->background && done < size) dir_pause(BACKGROUND_PAUSE_NS);
+    }
+    mem_free(m, buffer);
+    return e;
+}
+
+static enum err source_append(const struct put_job *j, const struct store_piece *p, uint64_t at) {
+    struct dir_store *d = j->store;
+    int fd = openat(d->objects_fd, p->key, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        enum err e = errno == ELOOP ? ERR_NOT_FOUND : dir_err(errno);
+        return e == ERR_NOT_FOUND ? dir_check_not_found(d) : e;
+    }
+    struct stat st;
+    enum err e = OK;
+    if (fstat(fd, &st) != 0) {
+        e = dir_err(errno);
+    } else if (!S_ISREG(st.st_mode)) {
+        e = ERR_NOT_FOUND;
+    } else if (p->position + p->size > (uint64_t)st.st_size) {
+        e = ERR_TRUNCATED;
+    }
+    if (e == OK) e = range_copy(j, fd, p->position, at, p->size);
+    close(fd);
+    return e;
+}
+
+static enum err pieces_write(const struct put_job *j) {
+    uint64_t at = 0;
+    enum err e = OK;
+    for (size_t i = 0; i < j->piece_count && e == OK; i++) {
+        const struct store_piece *p = &j->pieces[i];
+        e = p->key ? source_append(j, p, at) : memory_append(j->fd, p, at);
+        at += p->size;
+    }
+    return e;
+}
+
 /* Makes the folders above a key, each durable in its parent. */
 static enum err folders_make(struct dir_store *d, const char *key) {
     enum err e = OK;
@@ -257,8 +356,9 @@ static enum err put_in_order(struct put_job *j) {
     if (d->broken) return ERR_UNAVAILABLE;
     enum err e = dir_check(d);
     if (e == OK) e = temporary_open(j);
-    if (e == OK) e = temporary_write(j);
-    if (e != OK) return e == ERR_NOT_FOUND ? ERR_UNAVAILABLE : e;
+    if (e == OK) e = j->pieces ? pieces_write(j) : temporary_write(j);
+    /* Of a compose it is one of the others that is not there. */
+    if (e != OK) return e == ERR_NOT_FOUND && !j->pieces ? ERR_UNAVAILABLE : e;
     /* Asked once; at failure the file goes, and was never visible. */
     if (fsync(j->fd) != 0) return dir_err(errno) == ERR_FULL ? ERR_FULL : ERR_UNAVAILABLE;
     e = folder_open(d, j->key, &j->folder_fd);
@@ -296,6 +396,20 @@ enum err dir_put(struct store *s, const char *key, const struct slice *data, siz
                         .data = data,
                         .count = count,
                         .create_only = create_only,
+                        .background = purpose == STORE_FOR_COMPACTION};
+    CHECK_OBJ(j.store, DIR_STORE_MAGIC);
+    j.fd = j.folder_fd = -1;
+    s->env->ops->offload(s->env, put_run, &j);
+    return j.result;
+}
+
+enum err dir_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                     enum store_purpose purpose) {
+    struct put_job j = {.store = (struct dir_store *)(void *)s,
+                        .key = key,
+                        .pieces = pieces,
+                        .piece_count = count,
+                        .create_only = true,
                         .background = purpose == STORE_FOR_COMPACTION};
     CHECK_OBJ(j.store, DIR_STORE_MAGIC);
     j.fd = j.folder_fd = -1;

@@ -28,6 +28,7 @@ static void s3_free(struct s3 *s) {
     http_client_close(s->http);
     s3_signer_deinit(&s->signer);
     s3_hedge_deinit(&s->hedge);
+    s3_uploads_forget(s);
     s->magic = s->base.magic = 0;
     mem_free(m, s);
 }
@@ -41,7 +42,8 @@ static void s3_close(struct store *base) {
     s3_free(s);
 }
 
-static const struct store_ops s3_ops = {s3_put, s3_get, s3_list, s3_delete, s3_close};
+static const struct store_ops s3_ops = {s3_put,   s3_get,     s3_list,    s3_delete,
+                                        s3_close, s3_compose, s3_uploads, s3_upload_abort};
 
 static uint64_t or_default(uint64_t v, uint64_t otherwise) {
     return v ? v : otherwise;
@@ -63,6 +65,7 @@ enum err store_s3_open(const struct s3_options *o, struct store **out, char why[
     s->request_ns = or_default(o->request_ns, REQUEST_NS);
     s->multipart_from = or_default(o->multipart_from, STORE_PART_BYTES);
     s->base.part_bytes = s->multipart_from;
+    s->base.part_least = s->multipart_from < STORE_PART_LEAST ? s->multipart_from : STORE_PART_LEAST;
     s->attempts = o->attempts ? o->attempts : ATTEMPTS;
     s->read_only = o->read_only;
     s3_signer_init(&s->signer, o->env->mem, address.region, "s3");

@@ -138,3 +138,10 @@ void s3_address_path(const struct s3_address *a, const char *key, struct buf *ou
     s3_sign_path(out, whole);
     buf_u8(out, 0);
 }
+
+void s3_address_source(const struct s3_address *a, const char *key, struct buf *out) {
+    char whole[2048];
+    (void)snprintf(whole, sizeof(whole), "%s/%s%s", a->bucket, a->prefix, key);
+    s3_sign_path(out, whole);
+    buf_u8(out, 0);
+}

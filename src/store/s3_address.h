@@ -23,5 +23,7 @@ struct s3_address {
 enum err s3_address_make(const struct s3_options *o, struct s3_address *out, char *why, size_t why_size) WARN_UNUSED;
 /* "/key" or "/bucket/key", encoded, NUL-terminated; key "": the bucket itself. */
 void s3_address_path(const struct s3_address *a, const char *key, struct buf *out);
+/* The same key as what is copied from, in whatever style: "/bucket/key", encoded, NUL-terminated. */
+void s3_address_source(const struct s3_address *a, const char *key, struct buf *out);
 
 #endif

@@ -14,6 +14,7 @@
 #define S3_MAGIC 0x53035303u
 #define S3_EXTRA_HEADERS_MAX 6u
 #define S3_QUERY_MAX 8u
+#define S3_LEFT_MAX 16u
 
 struct s3 {
     struct store base;
@@ -28,8 +29,10 @@ struct s3 {
     bool read_only;
     _Atomic uint32_t calls; /* under way, on whatever loops */
     _Atomic bool closing;
-    _Atomic bool no_batches; /* the server has no DeleteObjects */
+    _Atomic bool no_batches; /* the server has no DeleteObjects, */
+    _Atomic bool no_copies;  /* or does not copy parts */
     _Atomic int64_t logged_ms;
+    _Atomic(struct s3_left *) left[S3_LEFT_MAX]; /* uploads that are still to be given up (s3_uploads.c) */
 };
 
 /* One request of ours; may be sent several times. The caller's storage (it is large: from memory, by s3_call_new). What
@@ -45,13 +48,16 @@ struct s3_call {
     size_t header_count;
     const struct slice *body;
     size_t body_count;
-    bool checksum;  /* x-amz-checksum-crc32c over the body */
-    bool md5;       /* Content-MD5, and the payload hashed for the signature */
-    bool changes;   /* what it did is not known when the answer is lost */
-    bool create;    /* If-None-Match: * */
-    bool read;      /* an object's bytes: hedged */
-    bool quiet;     /* failures become a sentence, not log lines */
-    size_t expects; /* of the answer's body, in bytes */
+    bool checksum;   /* x-amz-checksum-crc32c over the body */
+    bool md5;        /* Content-MD5, and the payload hashed for the signature */
+    bool hashed;     /* the payload hashed for the signature */
+    bool changes;    /* what it did is not known when the answer is lost */
+    bool create;     /* If-None-Match: * */
+    bool read;       /* an object's bytes: hedged */
+    bool optional;   /* there are servers that do not have it: ERR_UNSUPPORTED */
+    bool quiet;      /* failures become a sentence, not log lines */
+    size_t expects;  /* of the answer's body, in bytes */
+    uint64_t copies; /* so many bytes of another object, before it answers */
     /* --- The answer, after s3_call_send. */
     struct http_response response;
     struct s3_error error; /* of an answer that is not 2xx */
@@ -79,6 +85,9 @@ void s3_call_header(struct s3_call *c, const char *name, const char *value);
 enum err s3_call_send_once(struct s3_call *c) WARN_UNUSED;
 /* The same, repeated with jitter while that helps, a bounded number of times. For what is safe to repeat. Suspends. */
 enum err s3_call_send(struct s3_call *c) WARN_UNUSED;
+/* What the code of an error says about a copy: ERR_UNSUPPORTED, ERR_NOT_FOUND, ERR_TRUNCATED (of what is copied), or
+ * `otherwise`. */
+enum err s3_call_copy_refused(const struct s3_call *c, enum err otherwise);
 /* Logs a failure, now and then. */
 void s3_call_log(const struct s3_call *c, enum err e);
 
@@ -92,6 +101,16 @@ enum err s3_put(struct store *s, const char *key, const struct slice *data, size
 enum err s3_delete(struct store *s, const char *const *keys, size_t count) WARN_UNUSED;
 enum err s3_multipart_put(struct s3 *s, const char *key, const struct slice *data, size_t count,
                           uint64_t size) WARN_UNUSED;
+enum err s3_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                    enum store_purpose purpose) WARN_UNUSED;
+
+/* s3_uploads.c. The last three are for between s3_enter and s3_leave, or the close. All but the last suspend. */
+enum err s3_uploads(struct store *s, const char *prefix, struct store_uploads *out) WARN_UNUSED;
+enum err s3_upload_abort(struct store *s, const char *key, const char *id) WARN_UNUSED;
+/* For who has begun it: now, or later. */
+void s3_upload_give_up(struct s3 *s, const char *key, const char *id);
+void s3_uploads_retry(struct s3 *s);
+void s3_uploads_forget(struct s3 *s);
 
 /* Whether the store may be used: reached, known bucket, taken credentials, ours (s3_open.c). Suspends. */
 enum err s3_probe(struct s3 *s, const char *marker_key, char why[S3_WHY_SIZE]) WARN_UNUSED;

@@ -19,6 +19,7 @@
 #define TRANSFER_S_MAX 600u                   /* where the size is not known */
 #define LOW_SPEED_BYTES_PER_S 1u
 #define LOW_SPEED_S 20u
+#define COPIED_PER_S_MIN ((uint64_t)8 << 20) /* of what the server copies itself */
 #define CONNECT_NS (5 * NS_PER_S)
 #define READ_NS (5 * NS_PER_S)
 #define LOG_EVERY_MS 10000
@@ -141,7 +142,7 @@ static enum err call_sign(void *arg) {
         enum err e = md5_make(c);
         if (e != OK) return e;
     }
-    if (c->md5) {
+    if (c->md5 || c->hashed) {
         s3_sign_hash(c->body, c->body_count, c->payload_hash);
     } else {
         (void)snprintf(c->payload_hash, sizeof(c->payload_hash), "%s",
@@ -177,6 +178,8 @@ static struct http_request request_make(struct s3_call *c) {
     for (size_t i = 0; i < c->body_count; i++) bytes += c->body[i].size;
     /* Reads are small or come early, and asking again costs nothing but the request. */
     uint64_t answer_ns = c->read && s->request_ns > READ_NS ? READ_NS : s->request_ns;
+    /* While it copies, the server may say nothing. */
+    uint64_t copy_s = c->copies / COPIED_PER_S_MIN;
     uint64_t transfer_s = c->expects < ((size_t)1 << 40) ? bytes / BYTES_PER_S_MIN : TRANSFER_S_MAX;
     return (struct http_request){.method = c->method,
                                  .url = (const char *)c->url.data,
@@ -185,9 +188,9 @@ static struct http_request request_make(struct s3_call *c) {
                                  .body = c->body,
                                  .body_count = c->body_count,
                                  .connect_timeout_ns = CONNECT_NS < s->request_ns ? CONNECT_NS : s->request_ns,
-                                 .total_timeout_ns = answer_ns + transfer_s * NS_PER_S,
+                                 .total_timeout_ns = answer_ns + (transfer_s + copy_s) * NS_PER_S,
                                  .low_speed_bytes_per_s = LOW_SPEED_BYTES_PER_S,
-                                 .low_speed_s = LOW_SPEED_S,
+                                 .low_speed_s = LOW_SPEED_S + copy_s,
                                  .response_max_bytes = c->expects,
                                  .prepare = call_sign,
                                  .prepare_ctx = c,
@@ -208,6 +211,20 @@ static bool keys_refused(const struct s3_call *c) {
            code_is(c, "InvalidAccessKeyId") || code_is(c, "ExpiredTokenException");
 }
 
+enum err s3_call_copy_refused(const struct s3_call *c, enum err otherwise) {
+    static const struct {
+        const char *code;
+        enum err e;
+    } known[] = {
+        {"NoSuchKey", ERR_NOT_FOUND},        {"InvalidRange", ERR_TRUNCATED},     {"InvalidArgument", ERR_TRUNCATED},
+        {"InvalidRequest", ERR_UNSUPPORTED}, {"NotImplemented", ERR_UNSUPPORTED},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (code_is(c, known[i].code)) return known[i].e;
+    }
+    return otherwise;
+}
+
 static enum err judge_status(struct s3_call *c, enum s3_outcome *outcome) {
     unsigned status = c->response.status;
     enum err open = c->changes ? ERR_UNKNOWN_OUTCOME : ERR_UNAVAILABLE;
@@ -215,7 +232,7 @@ static enum err judge_status(struct s3_call *c, enum s3_outcome *outcome) {
     if (status >= 200 && status < 300) {
         /* Every S3 names the object's contents when it has stored or sends them. A page of somebody in between (of a
          * proxy, a gateway, a hotel) does not, and must not read as "stored". */
-        bool contents = c->key[0] && (c->method == HTTP_PUT || c->method == HTTP_GET);
+        bool contents = c->key[0] && c->copies == 0 && (c->method == HTTP_PUT || c->method == HTTP_GET);
         if (!contents || http_response_header(&c->response, "ETag")) return OK;
         *outcome = S3_FAILED;
         c->worth_repeating = true;
@@ -229,7 +246,7 @@ static enum err judge_status(struct s3_call *c, enum s3_outcome *outcome) {
     if (status >= 500 || status == 429 || status == 409) {
         *outcome = status == 503 || status == 429 || status == 409 ? S3_BUSY : S3_FAILED;
         /* A server without the condition says so; everything else may be different the next time. */
-        if (status == 501 && c->create && code_is(c, "NotImplemented")) return ERR_UNSUPPORTED;
+        if (status == 501 && (c->create || c->optional) && code_is(c, "NotImplemented")) return ERR_UNSUPPORTED;
         c->worth_repeating = status != 501;
         return open;
     }
@@ -241,6 +258,7 @@ static enum err judge_status(struct s3_call *c, enum s3_outcome *outcome) {
     if (status == 400 && (code_is(c, "RequestTimeout") || code_is(c, "BadDigest") ||
                           code_is(c, "XAmzContentChecksumMismatch") || code_is(c, "IncompleteBody")))
         c->worth_repeating = true;
+    if (c->copies > 0 && s3_call_copy_refused(c, OK) != OK) return s3_call_copy_refused(c, OK);
     if (code_is(c, "EntityTooLarge")) return ERR_TOO_LARGE;
     if (code_is(c, "KeyTooLongError")) return ERR_INVALID;
     /* Keys, permissions, clocks and buckets are mended while a broker runs; until then it is as if the store were away.
@@ -326,7 +344,9 @@ enum err s3_call_send_once(struct s3_call *c) {
         e = send_with_keys(c);
     }
     s3_credentials_wipe(&c->keys);
-    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED) s3_call_log(c, e);
+    if (e != OK && e != ERR_NOT_FOUND && e != ERR_EXISTS && e != ERR_TRUNCATED && e != ERR_CANCELLED &&
+        !(e == ERR_UNSUPPORTED && c->optional))
+        s3_call_log(c, e);
     return e;
 }
 

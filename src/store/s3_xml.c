@@ -295,3 +295,92 @@ enum err s3_xml_completed(struct mem *m, const void *data, size_t size, struct s
     enum err e = s3_xml_parse(m, data, size, completed_element, &completed);
     return e == OK && !completed ? ERR_PROTOCOL : e;
 }
+
+struct copied_parse {
+    char *etag;
+    bool root;
+};
+
+static enum err copied_element(void *ctx, const char *path, const char *text, size_t size) {
+    struct copied_parse *p = ctx;
+    if (strcmp(path, "CopyPartResult") == 0) p->root = true;
+    if (strcmp(path, "CopyPartResult/ETag") == 0 && size < S3_XML_ETAG_MAX && !memchr(text, '\0', size))
+        memcpy(p->etag, text, size + 1);
+    return OK;
+}
+
+enum err s3_xml_copied(struct mem *m, const void *data, size_t size, char etag[S3_XML_ETAG_MAX],
+                       struct s3_error *error) {
+    struct copied_parse p = {.etag = etag};
+    etag[0] = '\0';
+    *error = (struct s3_error){0};
+    enum err e = s3_xml_parse(m, data, size, copied_element, &p);
+    if (e == OK && p.root && etag[0]) return OK;
+    etag[0] = '\0';
+    return s3_xml_error(m, data, size, error) == OK ? ERR_NOT_FOUND : ERR_PROTOCOL;
+}
+
+struct uploads_parse {
+    struct mem *mem;
+    const char *prefix;
+    struct store_uploads *out;
+    struct s3_xml_uploads *page;
+    char *key, *id; /* of the one that is being read */
+    bool root;
+};
+
+static enum err text_take(struct mem *m, char **to, const char *text, size_t size) {
+    if (memchr(text, '\0', size)) return ERR_PROTOCOL;
+    mem_free(m, *to);
+    *to = size > 0 ? mem_strndup(m, text, size) : NULL;
+    return OK;
+}
+
+static enum err uploads_add(struct uploads_parse *p) {
+    size_t n = strlen(p->prefix);
+    enum err e = p->key && p->id && strncmp(p->key, p->prefix, n) == 0 ? OK : ERR_PROTOCOL;
+    if (e == OK) store_uploads_add(p->out, p->key + n, p->id);
+    mem_free(p->mem, p->key);
+    mem_free(p->mem, p->id);
+    p->key = p->id = NULL;
+    return e;
+}
+
+static enum err uploads_element(void *ctx, const char *path, const char *text, size_t size) {
+    static const char root[] = "ListMultipartUploadsResult";
+    struct uploads_parse *p = ctx;
+    if (strncmp(path, root, sizeof(root) - 1) != 0) return ERR_PROTOCOL;
+    path += sizeof(root) - 1;
+    if (*path == '\0') {
+        p->root = true;
+    } else if (strcmp(path, "/Upload/Key") == 0) {
+        return text_take(p->mem, &p->key, text, size);
+    } else if (strcmp(path, "/Upload/UploadId") == 0) {
+        return text_take(p->mem, &p->id, text, size);
+    } else if (strcmp(path, "/Upload") == 0) {
+        return uploads_add(p);
+    } else if (strcmp(path, "/IsTruncated") == 0) {
+        p->page->truncated = strcmp(text, "true") == 0;
+    } else if (strcmp(path, "/NextKeyMarker") == 0) {
+        return text_take(p->mem, &p->page->key, text, size);
+    } else if (strcmp(path, "/NextUploadIdMarker") == 0) {
+        return text_take(p->mem, &p->page->id, text, size);
+    }
+    return OK;
+}
+
+enum err s3_xml_uploads(struct mem *m, const void *data, size_t size, const char *prefix, struct store_uploads *out,
+                        struct s3_xml_uploads *page) {
+    *page = (struct s3_xml_uploads){0};
+    struct uploads_parse p = {.mem = m, .prefix = prefix, .out = out, .page = page};
+    enum err e = s3_xml_parse(m, data, size, uploads_element, &p);
+    if (e == OK && !p.root) e = ERR_PROTOCOL;
+    mem_free(m, p.key);
+    mem_free(m, p.id);
+    if (e != OK) {
+        mem_free(m, page->key);
+        mem_free(m, page->id);
+        *page = (struct s3_xml_uploads){0};
+    }
+    return e;
+}

@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "store/store.h"
 
+#define S3_XML_ETAG_MAX 128u
+
 /* Called at the end of every element with its own text (of an element with children: what stood between them). An error
  * ends the parse with it. */
 typedef enum err s3_xml_fn(void *ctx, const char *path, const char *text, size_t size);
@@ -43,5 +45,16 @@ enum err s3_xml_deleted(struct mem *m, const void *data, size_t size, size_t *fa
 enum err s3_xml_upload_id(struct mem *m, const void *data, size_t size, char **out) WARN_UNUSED;
 /* The answer to a completion, which says 200 before it knows: OK, or ERR_NOT_FOUND with the reason in `error`. */
 enum err s3_xml_completed(struct mem *m, const void *data, size_t size, struct s3_error *error) WARN_UNUSED;
+/* <ListMultipartUploadsResult>: like s3_xml_list. Where the next page begins: NULL where it does not say; mem_free. */
+struct s3_xml_uploads {
+    bool truncated;
+    char *key, *id;
+};
+enum err s3_xml_uploads(struct mem *m, const void *data, size_t size, const char *prefix, struct store_uploads *out,
+                        struct s3_xml_uploads *page) WARN_UNUSED;
+/* <CopyPartResult>, under a 200 as well: OK with the part's ETag (never too long), ERR_NOT_FOUND with the reason in `error`,
+ * ERR_PROTOCOL: neither. */
+enum err s3_xml_copied(struct mem *m, const void *data, size_t size, char etag[S3_XML_ETAG_MAX],
+                       struct s3_error *error) WARN_UNUSED;
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "store/store_plan.h"
 
 #define KEY_SIZE_MAX 512u
 
@@ -12,7 +13,7 @@ static_assert(STORE_OPS * STORE_PURPOSES <= METRIC_LABELS_MAX, "one label for ea
 static_assert(ERR_COUNT <= METRIC_LABELS_MAX, "one label for each error");
 
 const char *store_op_name(enum store_op op) {
-    static const char *const names[] = {"put", "create", "get", "list", "delete"};
+    static const char *const names[] = {"put", "create", "get", "list", "delete", "compose"};
     static_assert(ARRAY_LEN(names) == STORE_OPS, "a name each");
     ASSERT(op < STORE_OPS);
     return names[op];
@@ -64,13 +65,16 @@ uint32_t store_parts(uint64_t bytes, uint64_t part_bytes) {
 }
 
 /* Requests as S3's price list counts them, repeated ones apart (oxbow_s3_requests_total has those): an object in parts
- * is one request to begin, one for each part and one to complete; keys are listed by pages and deleted by batches. */
+ * is one request to begin, one for each part (sent or copied) and one to complete; keys are listed by pages and deleted
+ * by batches. */
 static uint64_t billed(const struct store *s, enum store_op op, uint64_t bytes, size_t keys) {
     uint64_t parts = 1;
     switch (op) {
     case STORE_PUT:
         parts = store_parts(bytes, s->part_bytes ? s->part_bytes : STORE_PART_BYTES);
         return parts > 1 ? parts + 2 : 1;
+    case STORE_COMPOSE:
+        return keys + 2;
     case STORE_LIST:
         return keys > STORE_LIST_PAGE ? (keys + STORE_LIST_PAGE - 1) / STORE_LIST_PAGE : 1;
     case STORE_DELETE:
@@ -80,7 +84,7 @@ static uint64_t billed(const struct store *s, enum store_op op, uint64_t bytes, 
     }
 }
 
-/* That a key is there or is not there is an answer, not a failure. keys: listed, or to be deleted. */
+/* That a key is there or is not there is an answer, not a failure. keys: listed, or to be deleted; or parts. */
 static enum err account(struct store *s, enum store_op op, enum store_purpose purpose, uint64_t began_ns,
                         uint64_t bytes, size_t keys, enum err e) {
     struct metrics *m = s->env->metrics;
@@ -89,7 +93,8 @@ static enum err account(struct store *s, enum store_op op, enum store_purpose pu
     metric_add(m, M_STORE_BILLED, label, billed(s, op, bytes, keys));
     if (bytes > 0) metric_add(m, M_STORE_BYTES, label, bytes);
     metric_observe_ns(m, s->env->mem, M_STORE_LATENCY, label, env_now_ns(s->env) - began_ns);
-    if (e != OK && e != ERR_EXISTS && e != ERR_NOT_FOUND) metric_add(m, M_STORE_ERRORS, (unsigned)e, 1);
+    bool answer = e == ERR_EXISTS || e == ERR_NOT_FOUND || (e == ERR_UNSUPPORTED && op == STORE_COMPOSE);
+    if (e != OK && !answer) metric_add(m, M_STORE_ERRORS, (unsigned)e, 1);
     return e;
 }
 
@@ -103,6 +108,27 @@ enum err store_put(struct store *s, const char *key, const struct slice *data, s
     enum err e = s->ops->put(s, key, data, count, create_only, purpose);
     ASSERT(create_only || e != ERR_EXISTS);
     return account(s, create_only ? STORE_CREATE : STORE_PUT, purpose, began_ns, bytes, 1, e);
+}
+
+enum err store_compose(struct store *s, const char *key, const struct store_part *parts, size_t count,
+                       enum store_purpose purpose) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    struct store_plan plan;
+    enum err e = store_key_valid(key) ? store_plan_make(s, parts, count, &plan) : ERR_INVALID;
+    if (e != OK) return e;
+    if (plan.copied_bytes == 0) { /* it is a create like others */
+        e = store_put(s, key, plan.slices, plan.slice_count, true, purpose);
+    } else if (!s->ops->compose) {
+        e = ERR_UNSUPPORTED;
+    } else {
+        uint64_t began_ns = env_now_ns(s->env);
+        e = s->ops->compose(s, key, plan.pieces, plan.piece_count, purpose);
+        /* What the store copies does not come past here. */
+        e = account(s, STORE_COMPOSE, purpose, began_ns, plan.memory_bytes, plan.piece_count, e);
+    }
+    store_plan_deinit(&plan);
+    return e;
 }
 
 enum err store_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,
@@ -141,6 +167,27 @@ enum err store_delete(struct store *s, const char *const *keys, size_t count, en
     return account(s, STORE_DELETE, purpose, began_ns, 0, count, e == ERR_NOT_FOUND ? OK : e);
 }
 
+enum err store_uploads(struct store *s, const char *prefix, enum store_purpose purpose, struct store_uploads *out) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    *out = (struct store_uploads){.mem = s->env->mem};
+    if (!prefix_valid(prefix)) return ERR_INVALID;
+    if (!s->ops->uploads) return OK;
+    uint64_t began_ns = env_now_ns(s->env);
+    enum err e = s->ops->uploads(s, prefix, out);
+    ASSERT(out->count <= STORE_UPLOADS_MAX && (e == OK || out->count == 0));
+    return account(s, STORE_LIST, purpose, began_ns, 0, out->count, e);
+}
+
+enum err store_upload_abort(struct store *s, const char *key, const char *id, enum store_purpose purpose) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    ASSERT(purpose < STORE_PURPOSES);
+    if (!store_key_valid(key)) return ERR_INVALID;
+    if (!s->ops->abort) return OK;
+    uint64_t began_ns = env_now_ns(s->env);
+    return account(s, STORE_DELETE, purpose, began_ns, 0, 1, s->ops->abort(s, key, id));
+}
+
 void store_close(struct store *s) {
     if (!s) return;
     CHECK_OBJ(s, STORE_MAGIC);
@@ -160,4 +207,18 @@ void store_listing_deinit(struct store_listing *l) {
     for (size_t i = 0; i < l->count; i++) mem_free(l->mem, l->items[i].key);
     mem_free(l->mem, l->items);
     store_listing_init(l, l->mem);
+}
+
+void store_uploads_add(struct store_uploads *u, const char *key, const char *id) {
+    u->items = mem_grow(u->mem, u->items, u->count, &u->capacity, sizeof(*u->items));
+    u->items[u->count++] = (struct store_upload){mem_strdup(u->mem, key), mem_strdup(u->mem, id)};
+}
+
+void store_uploads_deinit(struct store_uploads *u) {
+    for (size_t i = 0; i < u->count; i++) {
+        mem_free(u->mem, u->items[i].key);
+        mem_free(u->mem, u->items[i].id);
+    }
+    mem_free(u->mem, u->items);
+    *u = (struct store_uploads){.mem = u->mem};
 }

@@ -5,6 +5,7 @@
 static void commit_slab_release(struct slab *s) {
     struct commit_slab *c = s->owner;
     struct mem *m = c->mem;
+    if (c->lent) metric_gauge_add(c->lent, M_LOG_CACHE_LENT_BYTES, -(int64_t)s->size);
     s->magic = 0;
     mem_free(m, s->data);
     mem_free(m, c);

@@ -22,6 +22,8 @@ struct commit_slab {
     size_t filled;          /* bytes cut off into blocks so far */
     unsigned lane;          /* whose blocks are in it */
     uint64_t last_sequence; /* of the newest block in it */
+    /* Set when the cache has let go of it while others still refer to it: counted until they do not. Else NULL. */
+    struct metrics *lent;
 };
 
 struct block {

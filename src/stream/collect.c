@@ -6,12 +6,13 @@
 #include "stream/streams_priv.h"
 
 #define DELETE_BATCH 64u
+#define UPLOADS_ATTEMPTS 60u
 
 static bool deletable(const struct streams *s, const struct object_use *use) {
     if (use->ranges > 0 || use->pins > 0) return false;
     /* Until the recoveries are in the cluster log, the next start replays the dead ledgers again: their entries are
      * log, and their objects in use. From then on nobody does, and their creators find the fences. */
-    if (use->id.creator.v != s->options.incarnation.v) return s->started;
+    if (use->id.creator.v != s->options.incarnation.v) return s->started || env_mutant(s->env, MUTANT_FREE_UNCOMMITTED);
     if (use->id.kind == OBJECT_DATA || env_mutant(s->env, MUTANT_DELETE_LOG)) return true;
     uint64_t below = objlog_deletable_below(s->log);
     return use->id.number < below && use->not_before <= below;
@@ -54,8 +55,7 @@ static void collect(void *arg) {
     struct object_id ids[DELETE_BATCH];
     size_t n;
     while (!s->closing && (n = take(s, ids, DELETE_BATCH)) > 0) {
-        /* The store may be away for hours. What is still not deleted at a close is found by the sweep of a later start,
-         * where there is one: only where the store is exclusive. */
+        /* The store may be away for hours. What is still not deleted at a close is found by the sweep of a later start. */
         unsigned attempt = 0;
         while (delete_objects(s, ids, n) != OK && !s->closing)
             env_backoff(s->env, attempt++, 100 * NS_PER_MS, 5 * NS_PER_S);
@@ -132,6 +132,12 @@ static enum err sweep_creator(struct sweep *w, const struct object_id *ids, size
     return e;
 }
 
+/* So it is seen how little of an object that is still needed is alive. */
+static void note_size(struct sweep *w, struct object_id id, uint64_t size_bytes) {
+    struct object_use *use = object_uses_get(&w->s->uses, id);
+    if (use && use->size_bytes < size_bytes) use->size_bytes = size_bytes;
+}
+
 static enum err sweep_page(struct sweep *w, const struct store_listing *page) {
     struct streams *s = w->s;
     struct object_id *ids = mem_alloc(s->mem, (page->count + 1) * sizeof(*ids));
@@ -140,7 +146,8 @@ static enum err sweep_page(struct sweep *w, const struct store_listing *page) {
     for (size_t i = 0; i <= page->count && e == OK; i++) {
         struct object_id id = {.creator = {0}};
         bool ours = i < page->count && object_key_parse(page->items[i].key, s->generation, &id) &&
-                    id.creator.v < s->options.incarnation.v;
+                    id.creator.v < s->options.incarnation.v + env_mutant(s->env, MUTANT_SWEEP_LIVING);
+        if (ours) note_size(w, id, page->items[i].size_bytes);
         if (n > 0 && (i == page->count || (ours && id.creator.v != ids[0].creator.v))) {
             e = sweep_creator(w, ids, n);
             n = 0;
@@ -169,6 +176,38 @@ static enum err sweep_prefix(struct sweep *w, const char *prefix) {
     return e;
 }
 
+/* Objects in parts that a dead incarnation began and did not finish. No entry names what never became an object, and
+ * nobody but its creator, who is fenced, could make it one. What this incarnation begins, it gives up itself. The store may
+ * not let us look, or not have such a list: that keeps nobody from the rest, and rules of buckets do the same. Suspends. */
+static enum err sweep_uploads(struct sweep *w) {
+    struct streams *s = w->s;
+    struct store_uploads left;
+    enum err e = store_uploads(s->store, s->generation, STORE_FOR_DELETION, &left);
+    uint64_t given_up = 0;
+    for (size_t i = 0; i < left.count && e == OK && !s->closing && !s->fenced; i++) {
+        struct object_id id;
+        bool due = object_key_parse(left.items[i].key, s->generation, &id) && id.creator.v < s->options.incarnation.v;
+        if (!due) continue;
+        e = store_upload_abort(s->store, left.items[i].key, left.items[i].id, STORE_FOR_DELETION);
+        given_up += e == OK;
+    }
+    store_uploads_deinit(&left);
+    if (given_up > 0)
+        log_info(s->env->log, "gave up unfinished uploads of earlier incarnations", "count=%" PRIu64, given_up);
+    return e;
+}
+
+static void uploads_give_up(struct sweep *w) {
+    unsigned attempt = 0;
+    enum err e;
+    while ((e = sweep_uploads(w)) != OK && ++attempt < UPLOADS_ATTEMPTS && !w->s->closing && !w->s->fenced)
+        env_backoff(w->s->env, attempt, 100 * NS_PER_MS, 5 * NS_PER_S);
+    if (e != OK && !w->s->closing && !w->s->fenced)
+        log_warn(w->s->env->log,
+                 "unfinished uploads of earlier incarnations were not given up: the next start tries again", "error=%s",
+                 err_name(e));
+}
+
 enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
     CHECK_OBJ(s, STREAMS_MAGIC);
     ASSERT(s->started);
@@ -187,6 +226,7 @@ enum err streams_sweep(struct streams *s, struct incarnation *oldest) {
         buf_deinit(&b);
         e = sweep_prefix(&w, prefix);
     }
+    if (e == OK) uploads_give_up(&w);
     if (e == OK && s->mirror) wal_mirror_sweep(s->mirror, s->options.incarnation, &s->closing);
     /* It may have looked at a part only. */
     if (e == OK && (s->closing || s->fenced)) e = s->fenced ? ERR_FENCED : ERR_CLOSED;

@@ -27,6 +27,12 @@ struct object_id {
 static inline bool object_id_equal(struct object_id a, struct object_id b) {
     return a.creator.v == b.creator.v && a.number == b.number && a.kind == b.kind;
 }
+/* As qsort has it. */
+static inline int object_id_compare(struct object_id a, struct object_id b) {
+    if (a.creator.v != b.creator.v) return a.creator.v < b.creator.v ? -1 : 1;
+    if (a.kind != b.kind) return a.kind < b.kind ? -1 : 1;
+    return a.number < b.number ? -1 : a.number > b.number;
+}
 
 /* Which WALs hold what an incarnation has acknowledged and not uploaded: each of them all of it (wal_mirror.h). Of one
  * incarnation's memberships the one with the highest version counts; version 0: it has none. No members: all of it is in

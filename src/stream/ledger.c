@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 
 /* A failing device, as opposed to a store that is not there now, is reported after this many attempts. */
 #define IO_ATTEMPTS_MAX 10u
@@ -69,6 +70,15 @@ struct replay {
     const struct ledger_filter *filter;
 };
 
+/* What was decoded with `e` lies in that entry of the ledger. */
+static enum err say_newer(const struct replay *r, enum err e, enum format f, unsigned found, uint64_t entry) {
+    if (e != ERR_VERSION) return e;
+    char key[OBJECT_KEY_MAX];
+    object_key(key, r->generation, (struct object_id){r->creator, entry, OBJECT_LEDGER_ENTRY});
+    format_newer(r->store->env->log, f, found, "key=%s", key);
+    return e;
+}
+
 static enum err apply_section(struct replay *r, const struct object_section *section) {
     int32_t epoch;
     if (!r->filter->is_current(r->filter->ctx, section->stream, &epoch) || epoch != section->epoch) return OK;
@@ -82,7 +92,9 @@ static enum err apply_section(struct replay *r, const struct object_section *sec
         state_deinit(&delta);
         e = ERR_CORRUPT;
     }
-    if (e != OK) return e;
+    if (e != OK)
+        return say_newer(r, e, FORMAT_STATE, format_found(FORMAT_STATE, section->delta, section->delta_size),
+                         r->number);
     ledger_resolve_ranges(&delta, r->creator, r->number, r->body_position);
     if (section->kind == OBJECT_APPENDED) {
         e = state_merge(&s->state, &delta);
@@ -134,7 +146,8 @@ static enum err load_state(struct replay *r, const struct object_state_pointer *
     struct reader reader = reader_of(cached->data + position, p->size);
     struct stream_state state;
     enum err e = state_decode(&state, r->image->mem, &reader);
-    if (e != OK) return e;
+    if (e != OK)
+        return say_newer(r, e, FORMAT_STATE, format_found(FORMAT_STATE, cached->data + position, p->size), entry);
     if (state.delta || ledger_image_get(r->image, p->stream)) {
         state_deinit(&state);
         return ERR_CORRUPT;
@@ -177,10 +190,16 @@ enum err ledger_apply_entry(struct ledger_image *image, struct store *store, con
         image, store, generation, creator, entry->header.number, OBJLOG_HEADER_SIZE + entry->header.head_size, filter};
     struct reader reader = reader_of(entry->head.data, entry->head.size);
     enum err e = object_head_decode(&reader, head);
-    if (e != OK) return e;
+    if (e != OK)
+        return say_newer(&r, e, FORMAT_LEDGER_HEAD,
+                         format_found(FORMAT_LEDGER_HEAD, entry->head.data, entry->head.size), r.number);
     for (uint32_t k = 0; k < head->section_count && e == OK; k++) {
         struct object_section section;
+        const uint8_t *at = entry->head.data + (entry->head.size - reader_left(&reader));
+        size_t left = reader_left(&reader);
         e = object_section_decode(&reader, &section);
+        (void)say_newer(&r, e, FORMAT_LEDGER_SECTION_KIND, format_found(FORMAT_LEDGER_SECTION_KIND, at, left),
+                        r.number);
         if (k > 0 && env_mutant(store->env, MUTANT_LOSE_SECTION)) continue;
         if (e == OK) e = apply_section(&r, &section);
     }
@@ -237,10 +256,12 @@ void object_uses_check(struct object_uses *u, struct object_use *use) {
     u->garbage[u->garbage_count++] = use;
 }
 
-void object_uses_range(struct object_uses *u, struct object_id id, int delta) {
-    struct object_use *use = object_uses_add(u, id);
-    ASSERT(delta > 0 || use->ranges >= (uint32_t)-delta);
+void object_uses_range(struct object_uses *u, const struct state_range *r, int delta) {
+    struct object_use *use = object_uses_add(u, r->object);
+    ASSERT(delta == 1 || (delta == -1 && use->ranges > 0 && use->live_bytes >= r->size_bytes));
     use->ranges = (uint32_t)((int64_t)use->ranges + delta);
+    use->live_bytes += delta > 0 ? r->size_bytes : -r->size_bytes;
+    if (use->size_bytes < r->position + r->size_bytes) use->size_bytes = r->position + r->size_bytes;
     object_uses_check(u, use);
 }
 

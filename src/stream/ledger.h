@@ -17,7 +17,7 @@ struct ledger_stream {
     bool dirty;                 /* changed since its state was last written whole */
     bool written;               /* `pointer` says where the last whole state lies */
     /* Of ours: */
-    struct list crowded; /* in streams.crowded, or alone (compact.c) */
+    struct list crowded; /* in streams.crowded or streams.nearly, or alone (compact_choose.c) */
     bool replacing;      /* somebody is rewriting ranges of it: everybody else leaves them alone */
     bool unreadable;     /* ranges could not be read when they were to be merged: not tried again in this life */
     struct object_state_pointer pointer;
@@ -53,6 +53,8 @@ enum err ledger_apply_entry(struct ledger_image *i, struct store *store, const c
 struct object_use {
     struct object_id id;
     uint32_t ranges, pins;
+    uint64_t live_bytes; /* of those ranges */
+    uint64_t size_bytes; /* what is known of it: at least so many; a listing tells the rest */
     uint64_t not_before; /* own ledger entries: kept until numbers below this are no longer log */
     bool listed;         /* in the garbage list */
 };
@@ -65,8 +67,8 @@ struct object_uses {
 void object_uses_init(struct object_uses *u, struct mem *m);
 void object_uses_deinit(struct object_uses *u);
 struct object_use *object_uses_get(struct object_uses *u, struct object_id id);
-struct object_use *object_uses_add(struct object_uses *u, struct object_id id); /* get or create */
-void object_uses_range(struct object_uses *u, struct object_id id, int delta);
+struct object_use *object_uses_add(struct object_uses *u, struct object_id id);        /* get or create */
+void object_uses_range(struct object_uses *u, const struct state_range *r, int delta); /* one more, or one less */
 void object_uses_pin(struct object_uses *u, struct object_id id, int delta, uint64_t not_before);
 /* Puts it on the garbage list if nothing needs it. */
 void object_uses_check(struct object_uses *u, struct object_use *use);

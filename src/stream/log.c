@@ -159,11 +159,13 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     waitgroup_init(&s->background);
     timer_init(&s->checkpoint_timer, checkpoint_due);
     timer_init(&s->compact_timer, compact_due);
+    timer_init(&s->poor_timer, compact_poor_due);
     timer_init(&s->close_timer, close_timer_fire);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     if (s->options.compact_bytes < COMPACT_BYTES_MIN) s->options.compact_bytes = COMPACT_BYTES_MIN;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
     list_init(&s->crowded);
+    list_init(&s->nearly);
     ledger_image_init(&s->image, m);
     object_uses_init(&s->uses, m);
     enum err e = log_wal_open(s, why);
@@ -234,6 +236,7 @@ void streams_close(struct streams *s) {
     upload_wake_everybody(s);
     waitgroup_wait(&s->background);
     timer_disarm(&s->compact_timer);
+    timer_disarm(&s->poor_timer);
     timer_disarm(&s->checkpoint_timer); /* an entry that ended only now may have armed it */
     log_wal_close(s, in_order && s->wal_mode == WAL_MODE_ON);
     for (unsigned k = 0; k < QUEUE_KINDS; k++) destroy_blocks(&s->queues[k].blocks);

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "kafka/batch.h"
 
 #define HEAD_VERSION 1u        /* without */
@@ -13,6 +14,9 @@
 #define DATA_MAGIC 0x5444584fu /* "OXDT" */
 #define DATA_VERSION 2u
 #define DATA_VERSION_OLDEST 1u
+static_assert(HEAD_VERSION_MIRROR == FORMAT_LEDGER_HEAD_NEWEST, "one table has them all");
+static_assert((unsigned)OBJECT_CLEANED == FORMAT_LEDGER_SECTION_KIND_NEWEST, "one table has them all");
+static_assert(DATA_VERSION == FORMAT_DATA_OBJECT_NEWEST, "one table has them all");
 #define STAGING_BELOW 4096u
 #define STAGING_FIRST 512u
 #define STAGING_SIZE (256u << 10)
@@ -119,8 +123,12 @@ static size_t staging_size(const struct object_piece *p, size_t need) {
     return size;
 }
 
+bool object_piece_copies(size_t size) {
+    return size < STAGING_BELOW;
+}
+
 static void push_part(struct object_piece *p, struct slice s) {
-    if (s.size >= STAGING_BELOW) {
+    if (!object_piece_copies(s.size)) {
         slices_push(&p->parts, s);
         return;
     }
@@ -179,24 +187,33 @@ void object_piece_add_block(struct object_piece *p, struct slice block, const st
     account(p, b, block, from->end_offset, from->max_timestamp);
 }
 
-uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc) {
-    ASSERT(p->block_count > 0 && p->block_count <= UINT32_MAX && p->index == NULL);
-    p->index_size = object_index_size((uint32_t)p->block_count);
-    p->index = mem_zalloc(p->mem, p->index_size);
-    uint32_t data_crc = 0;
-    for (size_t i = 0; i < p->block_count; i++) {
-        struct object_block *b = &p->blocks[i];
-        uint8_t *e = p->index + i * OBJECT_BLOCK_ENTRY;
-        b->position += p->index_size;
+void object_index_encode(const struct object_block *blocks, uint32_t block_count, uint8_t *out) {
+    size_t size = object_index_size(block_count);
+    for (uint32_t i = 0; i < block_count; i++) {
+        const struct object_block *b = &blocks[i];
+        uint8_t *e = out + (size_t)i * OBJECT_BLOCK_ENTRY;
         le64_put(e, b->first_offset);
         le64_put(e + 8, b->end_offset);
         le64_put(e + 16, (uint64_t)b->max_timestamp);
         le64_put(e + 24, b->position);
         le32_put(e + 32, b->size);
         le32_put(e + 36, b->crc);
+    }
+    le32_put(out + size - 8, crc32c(0, out, size - 8));
+    le32_put(out + size - 4, 0);
+}
+
+uint64_t object_piece_finish(struct object_piece *p, uint32_t *crc) {
+    ASSERT(p->block_count > 0 && p->block_count <= UINT32_MAX && p->index == NULL);
+    p->index_size = object_index_size((uint32_t)p->block_count);
+    p->index = mem_alloc(p->mem, p->index_size);
+    uint32_t data_crc = 0;
+    for (size_t i = 0; i < p->block_count; i++) {
+        struct object_block *b = &p->blocks[i];
+        b->position += p->index_size;
         data_crc = crc32c_combine(data_crc, b->crc, b->size);
     }
-    le32_put(p->index + p->index_size - 8, crc32c(0, p->index, p->index_size - 8));
+    object_index_encode(p->blocks, (uint32_t)p->block_count, p->index);
     *crc = crc32c_combine(crc32c(0, p->index, p->index_size), data_crc, p->data_size);
     return p->index_size + p->data_size;
 }

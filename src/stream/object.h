@@ -24,8 +24,8 @@
  *
  * Data object: 64 bytes of header: magic "OXDT", u16 version = 2, u16 zero, u64 creator, u64 number, u64 stream, u64
  *    size of what follows, zero, u32 crc32c of bytes 0..59 at 60; then pieces, one after the other. stream: whose they
- *    are (a *stream object*), or 0: of several, in the order of their ids (a *stream set object*, too large for an
- *    entry's body). Version 1 is the same with one piece, and stream is never 0. */
+ *    are (a *stream object*), or 0: of several, by their ids, but compaction has those in front that it will merge again
+ *    (a *stream set object*, too large for an entry's body). Version 1 is the same with one piece, and stream is never 0. */
 #ifndef OXBOW_STREAM_OBJECT_H
 #define OXBOW_STREAM_OBJECT_H
 
@@ -60,6 +60,9 @@ static inline size_t object_index_size(uint32_t block_count) {
 enum err object_index_decode(const uint8_t *data, size_t size, uint32_t block_count, uint64_t piece_size,
                              struct object_block *blocks) WARN_UNUSED;
 
+/* out: object_index_size(block_count) bytes. Positions are those in the piece, the index in front of them. */
+void object_index_encode(const struct object_block *blocks, uint32_t block_count, uint8_t *out);
+
 /* Makes a piece from batches in offset order, without copying them. */
 struct object_piece {
     struct mem *mem;
@@ -76,6 +79,8 @@ struct object_piece {
 };
 void object_piece_init(struct object_piece *p, struct mem *m);
 void object_piece_deinit(struct object_piece *p);
+/* Whether a batch of that size is copied, together with its neighbours; a larger one is referred to. */
+bool object_piece_copies(size_t size);
 /* Of an empty piece: it begins here, also if its first batch begins later. */
 void object_piece_begin(struct object_piece *p, uint64_t first_offset);
 /* Adds one batch (behind the one before; what lies between is missing). Takes the slice's reference. */

@@ -193,6 +193,7 @@ static bool take_off(struct read_cache *c, struct flight *f) {
     join_neighbours(c, f);
     f->charged = f->end - f->from + GET_EXTRA_BYTES;
     c->under_way_bytes += f->charged;
+    metric_gauge_add(c->o.env->metrics, M_BLOCK_CACHE_BYTES, (int64_t)f->charged);
     c->gets++;
     c->busy++;
     read_cache_check(c);
@@ -314,6 +315,7 @@ static unsigned land(struct flight *f, enum err error) {
     unsigned damaged = 0;
     c->gets--;
     c->under_way_bytes -= f->charged;
+    metric_gauge_add(c->o.env->metrics, M_BLOCK_CACHE_BYTES, -(int64_t)f->charged);
     struct extent *x = error == OK ? extent_create(c, f->raw) : NULL;
     for (struct list *n; (n = list_pop_front(&f->loads)) != NULL;) {
         struct load *l = LIST_ENTRY(n, struct load, node);

@@ -2,6 +2,11 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "base/format.h"
+
+static_assert(GROUP_VERSION == FORMAT_WAL_GROUP_NEWEST, "one table has them all");
+static_assert((unsigned)GROUP_PAD == FORMAT_WAL_GROUP_KIND_NEWEST, "one table has them all");
+static_assert((unsigned)STREAM_TRIM == FORMAT_WAL_RECORD_TYPE_NEWEST, "one table has them all");
 
 static uint32_t record_seed(struct incarnation incarnation, uint64_t block_id) {
     uint8_t seed[16];
@@ -72,10 +77,12 @@ enum err group_decode(const uint8_t *data, size_t size, struct group_header *out
     if (size < GROUP_HEADER_SIZE) return ERR_TRUNCATED;
     if (le32_get(data) != GROUP_MAGIC) return ERR_FOREIGN;
     if (le32_get(data + 60) != crc32c(0, data, 60)) return ERR_CORRUPT;
-    if (le16_get(data + 4) != GROUP_VERSION) return ERR_VERSION;
-    out->kind = (enum group_kind)le16_get(data + 6);
+    /* Every version has these two here: so a group of a newer one that is left from an earlier lap or start is told from
+     * one that would have to be read. */
     out->incarnation.v = le64_get(data + 8);
     out->position = le64_get(data + 16);
+    if (le16_get(data + 4) != GROUP_VERSION) return ERR_VERSION;
+    out->kind = (enum group_kind)le16_get(data + 6);
     out->block_id = le64_get(data + 24);
     out->size = le32_get(data + 32);
     out->record_count = le32_get(data + 36);

@@ -27,7 +27,7 @@
 #define RECORD_HEADER_SIZE 48u
 #define GROUP_HEADER_SIZE 64u
 #define GROUP_MAGIC 0x4757584fu /* "OXWG" */
-#define GROUP_VERSION 1u
+#define GROUP_VERSION 1u /* every version has magic, version, incarnation, position and checksum where they are now */
 
 enum group_kind { GROUP_RECORDS = 1, GROUP_PAD = 2 };
 
@@ -62,7 +62,7 @@ enum err record_decode(const uint8_t *data, size_t size, struct incarnation inca
 /* The same without the checksum, for memory we wrote ourselves. */
 void record_peek(const uint8_t *data, struct record_header *out, const uint8_t **payload);
 void group_encode(uint8_t out[GROUP_HEADER_SIZE], const struct group_header *g);
-/* ERR_FOREIGN: no group here. ERR_VERSION, ERR_CORRUPT, ERR_TRUNCATED. */
+/* ERR_FOREIGN: no group here. ERR_VERSION: incarnation and position are set all the same. ERR_CORRUPT, ERR_TRUNCATED. */
 enum err group_decode(const uint8_t *data, size_t size, struct group_header *out) WARN_UNUSED;
 
 #endif

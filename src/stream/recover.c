@@ -80,6 +80,10 @@ static enum err fence_and_replay_once(struct recovery *r, struct objlog *log, co
         e = objlog_take_over(log, OBJLOG_FENCE, &replay, &head, &number, &mine);
         if (e == OK && !mine) log_info(s->env->log, "ledger was fenced before", "incarnation=%" PRIu64, r->dead.v);
     }
+    if (e == ERR_VERSION)
+        *why =
+            "the ledger of an earlier start was written by a newer version of Oxbow (a line above has the versions): run "
+            "that version or a later one on this store and WAL; nothing of it was changed";
     return e;
 }
 
@@ -206,6 +210,10 @@ static bool no_ring_can_help(void *ctx) {
     return ((struct recovery *)ctx)->failed != OK;
 }
 
+static const char wal_is_newer[] =
+    "the WAL holds records that a newer version of Oxbow wrote (a line above has the versions): start that version or a later "
+    "one; nothing of it was changed";
+
 static enum err replay_objects(struct recovery *r, bool needed, const char **why) {
     struct streams *s = r->s;
     struct wal_mirror_recovery m = {.generation = s->generation,
@@ -234,7 +242,7 @@ static enum err replay_ring(struct recovery *r, struct wal *w, const char **why)
     *why = "the WAL could not be read";
     enum err e = wal_replay(w, wal_record, r, &found);
     if (e == OK && !found.damaged && r->failed == OK) r->failed = upload_so_far(r);
-    if (e == ERR_VERSION) *why = "the WAL holds records that a newer version of Oxbow wrote: start that version";
+    if (e == ERR_VERSION) *why = wal_is_newer;
     if (e == OK && found.damaged) {
         log_error(s->env->log, "wal is damaged", "path=%s position=%" PRIu64 " error=%s groups_behind=%" PRIu64,
                   wal_path(w), found.end_position, err_name(found.stopped_by), found.groups_behind);
@@ -279,12 +287,14 @@ static enum err replay_rings(struct recovery *r, const char **why) {
         const char *what = NULL;
         enum err e = replay_objects(r, !whole, &what);
         whole |= e == OK;
-        if (e != OK && e != ERR_NOT_FOUND && worst == OK) {
+        if (e != OK && e != ERR_NOT_FOUND && (worst == OK || e == ERR_VERSION)) {
             worst = e;
-            *why = what;
+            *why = e == ERR_VERSION ? wal_is_newer : what;
         }
     }
     if (r->failed != OK) return r->failed;
+    /* A member that only a newer program can read is not begun anew, whatever another one has. */
+    if (worst == ERR_VERSION) return worst;
     if (whole) return OK;
     if (worst != OK) return worst;
     enum err missing = s->mirror ? wal_mirror_missing(s->mirror) : OK;

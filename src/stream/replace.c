@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "kafka/batch.h"
+#include "stream/replacement.h"
 #include "stream/streams_priv.h"
 
 #define REPLACE_MAGIC 0x4e91ace1u
@@ -68,8 +69,7 @@ void replace_end(struct replace *r) {
     if (c) {
         ASSERT(c->replacing);
         c->replacing = false;
-        /* It may have left the list of those that have small ranges to merge. */
-        if (list_empty(&c->crowded)) list_push_back(&s->crowded, &c->crowded);
+        compact_enlist(s, c);
         compact_poke(s);
     }
     state_deinit(&r->state);
@@ -116,10 +116,11 @@ static enum err get(struct replace *r, const struct state_range *g, uint64_t pos
     } while (again(s, e, &attempt));
     if (e == OK) r->io_bytes += size;
     if (e != ERR_NOT_FOUND) return e;
-    /* Deleted with its topic, or by a trim: that ends it. Else it is missing; or a broker that has overtaken us, which we
-     * do not know yet, has replaced it. */
+    /* Deleted with its topic, or by a trim: that ends it. Else it is missing; or a broker that has overtaken us has
+     * replaced it. */
     const struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
     if (!c || c->state.start_offset >= g->end_offset) return ERR_STALE;
+    if (replacement_overtaken(s)) return ERR_FENCED;
     log_warn(s->env->log, "an object that a partition needs is missing", "stream=%" PRIu64 " key=%s", r->stream.v, key);
     return ERR_IO;
 }
@@ -294,90 +295,16 @@ enum err replace_run_add(struct replace *r, struct slice batches) {
 
 /* ---- committing ---- */
 
-static void post_replaced(struct replace *r, const struct ledger_stream *c, const struct state_range *ranges,
-                          uint32_t count) {
-    struct streams *s = r->s;
-    struct commit_mail **mails = upload_mails_create(s);
-    struct commit_item *item = upload_mail_item(s, mails, r->stream);
-    item->replaced = mem_alloc(s->mem, count * sizeof(*ranges));
-    memcpy(item->replaced, ranges, count * sizeof(*ranges));
-    item->replaced_count = count;
-    item->start_offset = c->state.start_offset;
-    upload_post_mails(s, mails);
-}
-
-/* The entry is durable. ERR_STALE: other ranges lie there now; nothing has changed. */
-static enum err apply_run(struct replace *r, const struct state_range *ranges, uint32_t count) {
-    struct streams *s = r->s;
-    struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
-    for (uint32_t i = 0; i < count; i++) object_uses_range(&s->uses, ranges[i].object, 1);
-    enum err e = c && c->epoch == r->epoch ? OK : ERR_STALE;
-    struct state_range *old = NULL;
-    size_t old_count = 0, capacity = 0;
-    for (uint32_t i = 0; c && i < c->state.range_count; i++) {
-        if (c->state.ranges[i].end_offset <= r->first_offset || c->state.ranges[i].first_offset >= r->end_offset)
-            continue;
-        old = mem_grow(s->mem, old, old_count, &capacity, sizeof(*old));
-        old[old_count++] = c->state.ranges[i];
-    }
-    if (e == OK) e = state_replace_run(&c->state, ranges, count);
-    if (e == OK) {
-        c->dirty = true;
-        for (size_t i = 0; i < old_count; i++) object_uses_range(&s->uses, old[i].object, -1);
-        post_replaced(r, c, ranges, count);
-    }
-    /* Not taken at all, or trimmed meanwhile. */
-    for (uint32_t i = 0; i < count; i++) {
-        if (e != OK || ranges[i].end_offset <= c->state.start_offset) object_uses_range(&s->uses, ranges[i].object, -1);
-    }
-    mem_free(s->mem, old);
-    bool trimmed = c && c->state.start_offset >= r->end_offset;
-    return trimmed ? OK : e;
-}
-
-struct entry {
-    struct buf head;
-    struct slices body;
-    uint32_t body_crc;
-    uint64_t number;
-};
-
-static void entry_begin(struct replace *r, struct entry *n, uint32_t sections) {
-    *n = (struct entry){0};
-    buf_init(&n->head, r->s->mem);
-    slices_init(&n->body, r->s->mem);
-    struct object_head h = {.section_count = sections};
-    log_wal_names(r->s, &h);
-    object_head_begin(&n->head, &h);
-}
-
-static enum err entry_append(struct replace *r, struct entry *n) {
-    struct streams *s = r->s;
-    struct slice head = slice_borrow(n->head.data, n->head.size);
-    enum err e = objlog_append(s->log, OBJLOG_DATA, &head, n->body.items, n->body.count, n->body_crc, &n->number);
-    if (e == OK) {
-        struct object_id id = {s->options.incarnation, n->number, OBJECT_LEDGER_ENTRY};
-        object_uses_check(&s->uses, object_uses_add(&s->uses, id));
-    }
-    if (e == ERR_FENCED) log_fatal(s, e, "another broker has fenced this ledger");
-    return e;
-}
-
-static void entry_end(struct entry *n) {
-    slices_deinit(&n->body);
-    buf_deinit(&n->head);
-}
-
 /* The last of it: in the entry's body where it is small and alone, else an object like the others. */
-static enum err finish_piece(struct replace *r, struct entry *n, struct state_range *inside) {
+static enum err finish_piece(struct replace *r, struct slices *body, uint32_t *body_crc, struct state_range *inside) {
     struct object_piece *p = &r->piece;
     *inside = (struct state_range){0};
     if (p->block_count == 0) return OK;
     if (r->output_count > 0 || p->data_size > COMPACT_ENTRY_MAX) return flush(r);
-    uint64_t size = object_piece_finish(p, &n->body_crc);
-    slices_push(&n->body, slice_borrow(p->index, p->index_size));
+    uint64_t size = object_piece_finish(p, body_crc);
+    slices_push(body, slice_borrow(p->index, p->index_size));
     for (size_t i = 0; i < p->parts.count; i++)
-        slices_push(&n->body, slice_borrow(p->parts.items[i].data, p->parts.items[i].size));
+        slices_push(body, slice_borrow(p->parts.items[i].data, p->parts.items[i].size));
     *inside = (struct state_range){.object = {{0}, OBJECT_THIS_ENTRY, OBJECT_LEDGER_ENTRY},
                                    .first_offset = p->first_offset,
                                    .end_offset = p->end_offset,
@@ -388,39 +315,28 @@ static enum err finish_piece(struct replace *r, struct entry *n, struct state_ra
     return OK;
 }
 
-static enum err commit_entry(struct replace *r, struct entry *n, struct state_range inside) {
-    struct streams *s = r->s;
-    struct stream_state delta;
-    state_init_delta(&delta, s->mem, r->first_offset);
-    delta.end_offset = r->end_offset;
-    for (size_t i = 0; i < r->output_count; i++) state_add_range(&delta, &r->outputs[i].range);
-    if (inside.block_count > 0) state_add_range(&delta, &inside);
-    object_head_section(&n->head, r->stream, r->epoch, OBJECT_REPLACED, &delta);
-    enum err e = ledger_enter(s);
-    if (e == OK) {
-        e = entry_append(r, n);
-        if (e == OK) {
-            ledger_resolve_ranges(&delta, s->options.incarnation, n->number, OBJLOG_HEADER_SIZE + n->head.size);
-            e = apply_run(r, delta.ranges, delta.range_count);
-            r->output_count = 0; /* named now */
-            checkpoint_entry_made(s);
-        }
-        ledger_leave(s);
-    }
-    state_deinit(&delta);
-    return e;
-}
-
 enum err replace_run_commit(struct replace *r) {
     CHECK_OBJ(r, REPLACE_MAGIC);
     ASSERT(r->running);
     if (r->piece.end_offset != r->end_offset) return ERR_CORRUPT; /* a range that does not hold what it says */
-    struct entry n;
+    struct slices body;
     struct state_range inside;
-    entry_begin(r, &n, 1);
-    enum err e = finish_piece(r, &n, &inside);
-    if (e == OK) e = commit_entry(r, &n, inside);
-    entry_end(&n);
+    uint32_t body_crc = 0;
+    slices_init(&body, r->s->mem);
+    enum err e = finish_piece(r, &body, &body_crc, &inside);
+    if (e == OK) {
+        struct replacement x = {.stream = r->stream, .epoch = r->epoch};
+        x.ranges = mem_alloc(r->s->mem, (r->output_count + 1) * sizeof(*x.ranges));
+        for (size_t i = 0; i < r->output_count; i++) x.ranges[x.count++] = r->outputs[i].range;
+        if (inside.block_count > 0) x.ranges[x.count++] = inside;
+        e = replacement_commit(r->s, &x, 1, &body, body_crc, true);
+        if (e == OK) {
+            r->output_count = 0; /* named now */
+            e = x.result;
+        }
+        mem_free(r->s->mem, x.ranges);
+    }
+    slices_deinit(&body);
     if (e == OK) {
         replace_run_drop(r);
         collect_poke(r->s);
@@ -441,12 +357,17 @@ enum err replace_progress(struct replace *r, uint64_t clean_offset, const struct
         memcpy(delta.segments, segments, count * sizeof(*segments));
         delta.segment_count = delta.segment_capacity = count;
     }
-    struct entry n;
-    entry_begin(r, &n, 1);
-    object_head_section(&n.head, r->stream, r->epoch, OBJECT_CLEANED, &delta);
+    struct buf head;
+    buf_init(&head, s->mem);
+    struct object_head h = {.section_count = 1};
+    log_wal_names(s, &h);
+    object_head_begin(&head, &h);
+    object_head_section(&head, r->stream, r->epoch, OBJECT_CLEANED, &delta);
     enum err e = ledger_enter(s);
     if (e == OK) {
-        e = entry_append(r, &n);
+        const struct slices none = {0};
+        uint64_t number;
+        e = replacement_append(s, &head, &none, 0, &number);
         struct ledger_stream *c = ledger_image_get(&s->image, r->stream);
         if (e == OK && c && c->epoch == r->epoch) {
             enum err applied = state_apply_cleaned(&c->state, &delta);
@@ -456,7 +377,7 @@ enum err replace_progress(struct replace *r, uint64_t clean_offset, const struct
         if (e == OK) checkpoint_entry_made(s);
         ledger_leave(s);
     }
-    entry_end(&n);
+    buf_deinit(&head);
     state_deinit(&delta);
     return e;
 }

@@ -9,6 +9,7 @@
  * that is large is worth one of its own. WAL_DEPTH at most are under way. */
 #define GROUP_WORTH_BYTES (64u << 10) /* for each write that is under way */
 #define GROUP_WAIT_NS (250 * NS_PER_US)
+#define CACHE_RING_KEPT 8u /* entries: a ring that has any is not made smaller than this */
 
 /* The open block may go, now or at the end of this turn of the loop; or later. */
 static void seal_soon(struct lane *n) {
@@ -92,10 +93,14 @@ static void slab_drop(struct stream_shard *h, struct commit_slab *slab) {
     if (n->slab == slab) n->slab = NULL;
     /* What is evicted makes room for the next one: with its pages, which the kernel would otherwise have to find and
      * clear. */
-    if (!h->spare && slab->slab.size == COMMIT_SLAB_SIZE &&
-        atomic_load_explicit(&slab->slab.refs, memory_order_acquire) == 1) {
+    bool ours = atomic_load_explicit(&slab->slab.refs, memory_order_acquire) == 1;
+    if (!h->spare && slab->slab.size == COMMIT_SLAB_SIZE && ours) {
         h->spare = slab;
     } else {
+        if (!ours) {
+            slab->lent = h->engine->env->metrics;
+            metric_gauge_add(slab->lent, M_LOG_CACHE_LENT_BYTES, (int64_t)slab->slab.size);
+        }
         slab_unref(&slab->slab);
     }
 }
@@ -127,17 +132,36 @@ struct cache_entry *stream_cache_at(const struct stream *s, size_t index) {
     return &s->cache[(s->cache_head + index) & (s->cache_capacity - 1)];
 }
 
+/* Small batches have more of an index than one would think: it counts as what it is of. */
+static void cache_resize(struct stream *s, size_t capacity) {
+    struct stream_shard *h = s->shard;
+    struct mem *m = h->engine->mem;
+    struct cache_entry *ring = capacity > 0 ? mem_alloc(m, capacity * sizeof(*ring)) : NULL;
+    for (size_t i = 0; i < s->cache_count; i++) ring[i] = *stream_cache_at(s, i);
+    mem_free(m, s->cache);
+    int64_t more = ((int64_t)capacity - (int64_t)s->cache_capacity) * (int64_t)sizeof(*ring);
+    h->index_bytes = (uint64_t)((int64_t)h->index_bytes + more);
+    metric_gauge_add(h->engine->env->metrics, M_LOG_CACHE_BYTES, more);
+    s->cache = ring;
+    s->cache_capacity = capacity;
+    s->cache_head = 0;
+}
+
+void stream_cache_drop(struct stream *s) {
+    s->cache_count = 0;
+    cache_resize(s, 0);
+}
+
+/* Entries have gone. What a burst needed is not kept. */
+static void cache_shrink(struct stream *s) {
+    if (s->cache_count == 0) {
+        if (s->cache_capacity > 0) cache_resize(s, 0);
+    } else if (s->cache_capacity > CACHE_RING_KEPT && s->cache_count <= s->cache_capacity / 4)
+        cache_resize(s, s->cache_capacity / 2);
+}
+
 static void cache_push(struct stream *s, const struct cache_entry *e) {
-    if (s->cache_count == s->cache_capacity) {
-        size_t capacity = s->cache_capacity ? s->cache_capacity * 2 : 4;
-        struct mem *m = s->shard->engine->mem;
-        struct cache_entry *grown = mem_alloc(m, capacity * sizeof(*grown));
-        for (size_t i = 0; i < s->cache_count; i++) grown[i] = *stream_cache_at(s, i);
-        mem_free(m, s->cache);
-        s->cache = grown;
-        s->cache_capacity = capacity;
-        s->cache_head = 0;
-    }
+    if (s->cache_count == s->cache_capacity) cache_resize(s, s->cache_capacity ? s->cache_capacity * 2 : 4);
     s->cache_count++;
     *stream_cache_at(s, s->cache_count - 1) = *e;
 }
@@ -148,6 +172,7 @@ static void cache_forget(struct stream *s, uint64_t end_offset) {
         s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
         s->cache_count--;
     }
+    cache_shrink(s);
 }
 
 size_t stream_cache_find(const struct stream *s, uint64_t offset) {
@@ -161,6 +186,16 @@ size_t stream_cache_find(const struct stream *s, uint64_t offset) {
             low = mid + 1;
     }
     return low < s->cache_count ? low : SIZE_MAX;
+}
+
+/* Its entries that lie in the slab, which are the oldest. */
+static void cache_leave(struct stream *s, const struct commit_slab *slab) {
+    size_t before = s->cache_count;
+    while (s->cache_count && stream_cache_at(s, 0)->slab == slab) {
+        s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
+        s->cache_count--;
+    }
+    if (s->cache_count < before) cache_shrink(s);
 }
 
 /* Drops the oldest slab from the cache: entries of each stream lie in the order of slabs, so those of this one come
@@ -183,28 +218,32 @@ static void evict_oldest(struct stream_shard *h) {
             record_peek(at + position, &r, &payload);
             position += record_size(r.payload_size);
             struct stream *s = map64_get(&h->streams, r.stream.v);
-            while (s && s->cache_count && stream_cache_at(s, 0)->slab == slab) {
-                s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
-                s->cache_count--;
-            }
+            if (s) cache_leave(s, slab);
         }
         at += (g.size + ENV_FILE_ALIGN - 1) & ~(size_t)(ENV_FILE_ALIGN - 1);
     }
     if (at < end) {
         size_t cursor = 0;
         struct stream *s;
-        while ((s = map64_next(&h->streams, &cursor, NULL)) != NULL) {
-            while (s->cache_count && stream_cache_at(s, 0)->slab == slab) {
-                s->cache_head = (s->cache_head + 1) & (s->cache_capacity - 1);
-                s->cache_count--;
-            }
-        }
+        while ((s = map64_next(&h->streams, &cursor, NULL)) != NULL) cache_leave(s, slab);
     }
     slab_drop(h, slab);
 }
 
+/* What answers hold beyond their share is missing here: so both together stay within what they may, and who does not read
+ * costs others a shorter cache. Some of it is left in any case. */
+static uint64_t cache_limit_now(const struct stream_shard *h) {
+    const struct metrics *m = h->engine->env->metrics;
+    int64_t limit = atomic_load_explicit(&m->memory_limits[MEMORY_LOG_CACHE_LENT], memory_order_relaxed);
+    int64_t over = memory_used_bytes(m, MEMORY_LOG_CACHE_LENT) - limit;
+    if (limit == 0 || over <= 0) return h->cache_limit;
+    uint64_t missing = (uint64_t)over / h->engine->shard_count, most = h->cache_limit - h->cache_limit / 8;
+    return h->cache_limit - (missing < most ? missing : most);
+}
+
 static bool evict_for(struct stream_shard *h, size_t size) {
-    while (h->cache_bytes + size > h->cache_limit) {
+    /* What goes may stay with an answer, and leaves as much less for the others. */
+    while (h->cache_bytes + h->index_bytes + size > cache_limit_now(h)) {
         if (list_empty(&h->slabs)) return true; /* larger than the whole budget: alone, it may */
         struct commit_slab *oldest = LIST_ENTRY(h->slabs.next, struct commit_slab, node);
         const struct lane *n = &h->lanes[oldest->lane % LANE_KINDS];
@@ -296,6 +335,7 @@ static void open_block(struct lane *n, size_t payload_size) {
         if (slab && size == COMMIT_SLAB_SIZE) {
             h->spare = NULL;
             slab->filled = 0;
+            ASSERT(!slab->lent);
         } else {
             slab = commit_slab_create(s->mem, size);
         }
@@ -477,16 +517,10 @@ void shard_on_commit(struct commit_mail *m) {
         }
         s->ranges_version++;
         if (c->end_offset > s->uploaded_end) s->uploaded_end = c->end_offset;
-        if (c->has_range) {
-            if (c->replaces)
-                replace_ranges(s, &c->range, 1);
-            else
-                add_range(s, &c->range);
-        }
+        if (c->has_range) add_range(s, &c->range);
         if (c->replaced) {
             replace_ranges(s, c->replaced, c->replaced_count);
-            /* What lies there now has fewer records: readers are to see that. */
-            cache_forget(s, c->replaced[c->replaced_count - 1].end_offset);
+            if (c->forget) cache_forget(s, c->replaced[c->replaced_count - 1].end_offset);
         }
         size_t gone = 0;
         while (gone < s->range_count && s->ranges[gone].end_offset <= c->start_offset) gone++;

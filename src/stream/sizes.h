@@ -19,6 +19,15 @@
 #define COMPACT_LOW_RANGES 4u
 #define COMPACT_HIGH_BELOW (24u << 10)
 #define COMPACT_HIGH_RANGES 3u
+#define COMPACT_SECTIONS_MAX 5u
+#define COMPACT_LOOK_MAX 8u
+#define COMPACT_LARGE_RANGES 6u
+#define COMPACT_LARGE_RUN 3u
+#define COMPACT_HUGE_BYTES (128u << 10)
+#define COMPACT_SMALL_BELOW (4u << 10)
+#define COMPACT_SMALL_OBJECTS 6u
+#define COMPACT_DEAD_MIN (16u << 10)
+#define COMPACT_DEAD_MAX ((uint64_t)1 << 20)
 #define COMPACT_BYTES_MIN (80u << 10)
 #define COMPACT_GET_MAX (30u << 10)
 #define COMPACT_GAP (1u << 10)
@@ -26,6 +35,7 @@
 #define COMPACT_ENTRY_MAX (20u << 10)
 #define COMPACT_WITHIN_NS (2 * NS_PER_S)
 #define COMPACT_RATE_MIN (64u << 10)
+#define COMPACT_AT_ONCE (4u << 10)
 #define REPLACE_READ_BYTES (40u << 10)
 #define REPLACE_OBJECT_BYTES (48u << 10)
 #define CLEAN_RUN_BYTES (96u << 10)
@@ -63,6 +73,15 @@
 #define COMPACT_LOW_RANGES 32u
 #define COMPACT_HIGH_BELOW (16u << 20)
 #define COMPACT_HIGH_RANGES 8u
+#define COMPACT_SECTIONS_MAX 8192u           /* streams in one job */
+#define COMPACT_LOOK_MAX 16384u              /* streams with half a run that a job looks at */
+#define COMPACT_LARGE_RANGES 1024u           /* of a stream; of older ones, */
+#define COMPACT_LARGE_RUN 8u                 /* so many or more become one, */
+#define COMPACT_HUGE_BYTES (1u << 30)        /* of about that size */
+#define COMPACT_SMALL_BELOW (1u << 20)       /* objects below that size are emptied */
+#define COMPACT_SMALL_OBJECTS 64u            /* once there are so many; */
+#define COMPACT_DEAD_MIN (16u << 20)         /* sparse ones once so much of them is not needed, */
+#define COMPACT_DEAD_MAX ((uint64_t)4 << 30) /* and a sixteenth of what is, or so much */
 #define COMPACT_BYTES_MIN (128u << 20)    /* what one run may have, and so the least that compaction has memory for */
 #define COMPACT_GET_MAX (512u << 20)      /* of what lies side by side, in one GET, */
 #define COMPACT_GAP (256u << 10)          /* with no more than this between that is not wanted, */
@@ -70,6 +89,7 @@
 #define COMPACT_ENTRY_MAX (4u << 20)      /* less than this is in the entry itself; more has an object of its own */
 #define COMPACT_WITHIN_NS (60 * NS_PER_S) /* what can be merged is, within about that time, */
 #define COMPACT_RATE_MIN (4u << 20)       /* or at so many bytes a second, if that is sooner */
+#define COMPACT_AT_ONCE (1u << 20)        /* but so much without any pause */
 #define REPLACE_READ_BYTES (4u << 20)     /* of old ranges, in one read of log compaction, */
 #define REPLACE_OBJECT_BYTES (32u << 20)  /* and when what is left of them is made an object; */
 #define CLEAN_RUN_BYTES (32u << 20) /* ranges that together are no larger are rewritten at once, or stay as they are */

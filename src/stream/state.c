@@ -62,11 +62,13 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/format.h"
 #include "rt/env.h"
 
 #define STATE_VERSION 1u
 #define STATE_VERSION_TABLE 2u /* with a table; without one the first version is written, as it always was */
 #define STATE_VERSION_CLEAN 3u /* with a clean_offset; without one an earlier version is written */
+static_assert(STATE_VERSION_CLEAN == FORMAT_STATE_NEWEST, "one table has them all");
 #define STATE_FLAG_DELTA 1u
 #define STATE_FLAG_CONTINUES 2u
 #define STATE_FLAG_TABLE 4u

@@ -117,7 +117,7 @@ void stream_close(struct stream *s) {
     ASSERT(waitq_empty(&s->durable_waiters));
     void *gone = map64_remove(&h->streams, s->id.v);
     ASSERT(gone == s);
-    mem_free(m, s->cache);
+    stream_cache_drop(s);
     mem_free(m, s->ranges);
     mem_free(m, s->cursors);
     s->magic = 0;

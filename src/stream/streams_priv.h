@@ -67,6 +67,7 @@ struct stream_shard {
     struct list slabs;         /* commit slabs, oldest first */
     struct commit_slab *spare; /* evicted last, for the next one; or NULL */
     uint64_t cache_bytes, cache_limit;
+    uint64_t index_bytes; /* of the streams' rings of entries; beside cache_bytes */
     struct waitq room;
     struct waitq moved; /* streams that wait to change lanes look again: something is in the ledger */
     bool stopped;       /* no appends are taken any more */
@@ -126,9 +127,10 @@ struct stream {
 struct commit_item {
     struct stream_id stream;
     struct state_range range;
-    bool has_range, replaces;
+    bool has_range;
     struct state_range *replaced; /* or these, together, replace others; owned; NULL: none */
     uint32_t replaced_count;
+    bool forget;           /* they have fewer records: readers are to see that, and not what the log cache has */
     uint64_t start_offset; /* ranges wholly below are gone */
     uint64_t end_offset;   /* all below is in the ledger */
 };
@@ -189,10 +191,11 @@ struct streams {
     uint64_t next_data_object;
     struct block_queue queues[QUEUE_KINDS];
     uint64_t *lane_submitted, *lane_durable, *lane_uploaded; /* per lane: newest sequences */
+    uint64_t staged_bytes;                                   /* that uploads under way have copied */
     uint64_t flush_sent_ns;                                  /* when the newest acknowledging entry was taken */
     uint64_t flush_latency_ns;                               /* how long they take, smoothed */
     uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
-    struct timer checkpoint_timer, compact_timer, close_timer;
+    struct timer checkpoint_timer, compact_timer, poor_timer, close_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
     bool close_begun;    /* by streams_close: no stream is open any more */
     bool upload_wanted;  /* by a shard without room */
@@ -204,7 +207,10 @@ struct streams {
     unsigned wal_attempt;
     bool wal_restarting;
     bool compacting, checkpointing;
-    struct list crowded; /* ledger streams that may have ranges to merge: all that have are in it, once started */
+    bool no_compose; /* the store does not put objects together */
+    struct list crowded;   /* ledger streams that may have ranges to merge: all that have are in it, once started; */
+    struct list nearly;    /* and those with half as many, which go along with others (compact_choose.c) */
+    uint64_t poor_look_ns; /* when objects that are not worth keeping are looked for again, at the earliest */
     struct stream_id compact_last; /* of the last run that was merged: the next ones are behind it */
     uint64_t compact_free_ns;      /* compaction's next request goes then at the earliest */
     struct waitq compact_wake;     /* it need not wait any more: closing */
@@ -227,6 +233,7 @@ void lane_on_durable(struct lane *n, uint64_t sequence);
 void shard_on_commit(struct commit_mail *m);
 void shard_stop(struct stream_shard *h, enum err why);
 struct cache_entry *stream_cache_at(const struct stream *s, size_t index);
+void stream_cache_drop(struct stream *s); /* all entries, and their memory */
 /* Index of the cached entry that holds offset; SIZE_MAX when the cache begins above it or ends below. */
 size_t stream_cache_find(const struct stream *s, uint64_t offset);
 const struct state_range *stream_range_find(const struct stream *s, uint64_t offset);
@@ -309,11 +316,13 @@ void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta);
 enum err upload_put_object(struct streams *s, struct object_id id, const struct slice *data, size_t count,
                            enum store_purpose purpose) WARN_UNUSED;
 
-/* compact.c: many small ranges of a stream become one */
-void compact_begin(struct streams *s);                         /* at the start: looks at every stream */
-void compact_note(struct streams *s, struct ledger_stream *c); /* it has got a range more */
+/* compact_choose.c, compact.c: many small ranges of a stream become one; objects that are not worth keeping go */
+void compact_begin(struct streams *s);                           /* at the start: looks at every stream */
+void compact_note(struct streams *s, struct ledger_stream *c);   /* it has got a range more */
+void compact_enlist(struct streams *s, struct ledger_stream *c); /* it has got other ranges */
 void compact_poke(struct streams *s);
 void compact_due(struct timer *t);
+void compact_poor_due(struct timer *t);
 
 /* collect.c: deletes what nothing needs */
 void collect_poke(struct streams *s);

@@ -48,6 +48,7 @@ struct upload {
     struct section **sections;
     size_t count, capacity;
     uint64_t bytes;
+    uint64_t staged_bytes, staged_counted; /* of them, what is copied: memory of its own; and what is counted of that */
     struct buf head;
     struct slices body; /* of the entry; or of a data object of its own, when it is too large for one: */
     bool has_object;
@@ -92,7 +93,7 @@ void upload_post_mails(struct streams *s, struct commit_mail **mails) {
 }
 
 void upload_count_ranges(struct streams *s, struct ledger_stream *c, int delta) {
-    for (size_t i = 0; i < c->state.range_count; i++) object_uses_range(&s->uses, c->state.ranges[i].object, delta);
+    for (size_t i = 0; i < c->state.range_count; i++) object_uses_range(&s->uses, &c->state.ranges[i], delta);
 }
 
 /* ---- building an entry ---- */
@@ -105,8 +106,18 @@ static void upload_init(struct upload *u, struct streams *s, enum queue_kind kin
     slices_init(&u->body, s->mem);
 }
 
+/* What it has copied by now is counted. */
+static void upload_count_staged(struct upload *u) {
+    struct streams *s = u->s;
+    metric_gauge_add(s->env->metrics, M_UPLOAD_BYTES, (int64_t)u->staged_bytes - (int64_t)u->staged_counted);
+    s->staged_bytes += u->staged_bytes - u->staged_counted;
+    u->staged_counted = u->staged_bytes;
+}
+
 static void upload_deinit(struct upload *u) {
     struct mem *m = u->s->mem;
+    u->staged_bytes = 0;
+    upload_count_staged(u);
     for (size_t i = 0; i < u->count; i++) {
         state_deinit(&u->sections[i]->delta);
         object_piece_deinit(&u->sections[i]->piece);
@@ -172,6 +183,7 @@ static enum err add_record(struct upload *u, struct block *b, const struct recor
         if (e != OK) return e;
         if (env_mutant(u->s->env, MUTANT_FORGET_TOMBSTONES)) state_table_forget_tombstones(&t->delta.table);
     }
+    if (object_piece_copies(h->payload_size)) u->staged_bytes += h->payload_size;
     struct slice batch = slice_of(&b->slab->slab, (size_t)(payload - b->slab->slab.data), h->payload_size);
     object_piece_add(&t->piece, batch, h->base_offset, h->end_offset, h->max_timestamp);
     return OK;
@@ -315,12 +327,12 @@ static void commit_section(struct upload *u, struct section *t, struct commit_ma
     ASSERT(c->epoch == t->epoch && (u->recovered || !c->refused)); /* what came before a gap is kept */
     ASSERT(c->state.end_offset == t->delta.first_offset);
     /* New references before old ones go, so that no object in use is listed as garbage in between. */
-    for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, t->delta.ranges[i].object, 1);
+    for (size_t i = 0; i < t->delta.range_count; i++) object_uses_range(&s->uses, &t->delta.ranges[i], 1);
     uint64_t start = t->delta.start_offset > c->state.start_offset ? t->delta.start_offset : c->state.start_offset;
     for (size_t i = 0; i < c->state.range_count && c->state.ranges[i].end_offset <= start; i++)
-        object_uses_range(&s->uses, c->state.ranges[i].object, -1);
+        object_uses_range(&s->uses, &c->state.ranges[i], -1);
     for (size_t i = 0; i < t->delta.range_count && t->delta.ranges[i].end_offset <= start; i++)
-        object_uses_range(&s->uses, t->delta.ranges[i].object, -1);
+        object_uses_range(&s->uses, &t->delta.ranges[i], -1);
     enum err e = state_merge(&c->state, &t->delta);
     ASSERT(e == OK);
     c->dirty = true;
@@ -416,6 +428,7 @@ static enum err take_blocks(struct upload *u, uint64_t limit) {
         list_remove(&b->node);
         list_push_back(&u->blocks, &b->node);
         e = add_block(u, b);
+        upload_count_staged(u);
     }
     return e;
 }
@@ -612,10 +625,16 @@ static uint64_t upload_due_ns(struct streams *s, const struct block_queue *q) {
     return oldest_ns + s->options.upload_interval_ms * NS_PER_MS;
 }
 
+/* What is under way has copied as much as it may; the end of any of it pokes the uploader. */
+static bool staging_is_full(const struct streams *s) {
+    int64_t limit = atomic_load_explicit(&s->env->metrics->memory_limits[MEMORY_UPLOADS], memory_order_relaxed);
+    return limit > 0 && s->staged_bytes >= (uint64_t)limit;
+}
+
 /* The queue from which an entry is to be made now; QUEUE_KINDS: none, but look again at *at_ns. */
 static enum queue_kind choose(struct streams *s, uint64_t now_ns, uint64_t *at_ns) {
     *at_ns = UINT64_MAX;
-    if (s->draining || s->ended) return QUEUE_KINDS;
+    if (s->draining || s->ended || staging_is_full(s)) return QUEUE_KINDS;
     bool retry = wal_retry_due(s, now_ns);
     if (s->wal_mode == WAL_MODE_FAILED && !retry && s->flushing == 0) *at_ns = s->wal_retry_ns;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) {

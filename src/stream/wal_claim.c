@@ -6,10 +6,12 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "stream/object.h"
 
 #define CLAIM_MAGIC "OXWCLAIM"
 #define CLAIM_VERSION 1u
+static_assert(CLAIM_VERSION == FORMAT_WAL_CLAIM_NEWEST, "one table has them all");
 #define CRC_POSITION (WAL_CLAIM_SIZE - 4)
 
 void wal_claim_encode(const struct wal_claim *c, uint8_t out[WAL_CLAIM_SIZE]) {

@@ -6,10 +6,12 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "stream/wal_objects_priv.h"
 
 #define HEAD_MAGIC "OXBWOLOG"
 #define HEAD_VERSION 1u
+static_assert(HEAD_VERSION == FORMAT_MIRROR_LOG_NEWEST, "one table has them all");
 #define LIST_PAGE 1000u
 #define DELETE_BATCH 500u
 
@@ -113,6 +115,32 @@ static enum err body_get(struct log_replay *r, const struct objlog_header *h, st
     }
 }
 
+/* What was met lies in that entry: its head, or (data) the first group or record of its body that is not known here. */
+static void say_newer(const struct log_replay *r, uint64_t number, enum format f, unsigned found) {
+    format_newer(r->w->env->log, f, found, "key=%s/%020" PRIu64, r->prefix, number);
+}
+
+static void say_newer_in_body(const struct log_replay *r, uint64_t number, const uint8_t *data, size_t size) {
+    struct group_header g;
+    for (size_t at = 0; at < size; at += g.size) {
+        enum err e = group_decode(data + at, size - at, &g);
+        unsigned version = format_found(FORMAT_WAL_GROUP, data + at, size - at);
+        if (e == ERR_VERSION && version > FORMAT_WAL_GROUP_NEWEST)
+            return say_newer(r, number, FORMAT_WAL_GROUP, version);
+        if (e == ERR_VERSION)
+            return say_newer(r, number, FORMAT_WAL_GROUP_KIND,
+                             format_found(FORMAT_WAL_GROUP_KIND, data + at, size - at));
+        if (e != OK || g.size > size - at) return;
+        const uint8_t *payload, *here = data + at + GROUP_HEADER_SIZE, *end = data + at + g.size;
+        struct record_header h;
+        for (uint32_t i = 0; i < g.record_count && here < end; i++, here += record_size(h.payload_size)) {
+            e = record_decode(here, (size_t)(end - here), g.incarnation, g.block_id, &h, &payload);
+            if (e == ERR_VERSION) return say_newer(r, number, FORMAT_WAL_RECORD_TYPE, (unsigned)h.type);
+            if (e != OK) return;
+        }
+    }
+}
+
 static enum err replay_apply(void *ctx, const struct objlog_entry *n) {
     struct log_replay *r = ctx;
     const struct objlog_header *h = &n->header;
@@ -120,6 +148,8 @@ static enum err replay_apply(void *ctx, const struct objlog_entry *n) {
     uint32_t groups;
     if (h->kind != OBJLOG_CHECKPOINT || h->writer != r->dead.v) return ERR_CORRUPT;
     enum err e = wal_objects_head_decode(n->head.data, n->head.size, r->id, &groups);
+    if (e == ERR_VERSION)
+        say_newer(r, h->number, FORMAT_MIRROR_LOG, format_found(FORMAT_MIRROR_LOG, n->head.data, n->head.size));
     if (e != OK) return e;
     r->found->entries++;
     if (h->body_size == 0) return groups == 0 ? OK : ERR_CORRUPT;
@@ -127,6 +157,7 @@ static enum err replay_apply(void *ctx, const struct objlog_entry *n) {
     e = body_get(r, h, &body);
     if (e != OK) return e;
     e = wal_objects_body_read(body.data, body.size, groups, r->dead, r->record, r->ctx, &r->found->records);
+    if (e == ERR_VERSION) say_newer_in_body(r, h->number, body.data, body.size);
     slice_unref(&body);
     r->found->groups += groups;
     return e;

@@ -1,8 +1,10 @@
 /* Opening, formatting, marking and reading the ring. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "base/format.h"
 #include "stream/wal_priv.h"
 
 #define SUPERBLOCK_MAGIC "OXBWWAL1"
@@ -10,6 +12,8 @@
 #define MARK_MAGIC "OXBWMARK"
 #define MARK_VERSION 1u
 #define MARK_SIZE 64u
+static_assert(SUPERBLOCK_VERSION == FORMAT_WAL_SUPERBLOCK_NEWEST, "one table has them all");
+static_assert(MARK_VERSION == FORMAT_WAL_MARK_NEWEST, "one table has them all");
 
 void wal_superblock_encode(const struct wal_superblock *s, uint8_t out[WAL_SUPERBLOCK_SIZE]) {
     memset(out, 0, WAL_SUPERBLOCK_SIZE);
@@ -83,11 +87,17 @@ static enum err choose_superblock(struct wal *w, const uint8_t *sectors, const c
             w->superblock_slot = slot;
             w->has_superblock = true;
         }
+        if (e == ERR_VERSION)
+            format_newer(w->env->log, FORMAT_WAL_SUPERBLOCK,
+                         format_found(FORMAT_WAL_SUPERBLOCK, sector, WAL_SUPERBLOCK_SIZE), "path=%s superblock=%u",
+                         w->path, slot);
         if (e == OK || (e == ERR_FOREIGN && all_zero(sector, ENV_FILE_ALIGN))) continue;
         if (worst != ERR_VERSION) worst = e;
     }
     if (worst == ERR_VERSION) {
-        *why = "the WAL was written by a newer version of Oxbow: start that version, or give another wal.url";
+        *why =
+            "the WAL was written by a newer version of Oxbow (the line above has the versions): start that version or a later one; "
+            "nothing of it was changed";
         return ERR_VERSION;
     }
     if (w->has_superblock || worst == OK || torn_first(sectors)) return OK;
@@ -517,6 +527,12 @@ static enum err replay_group(struct replay *r, const struct group_header *g, con
         const uint8_t *payload;
         enum err e = record_decode(data + at, g->size - at, g->incarnation, g->block_id, &h, &payload);
         if (e == ERR_CORRUPT && env_mutant(r->w->env, MUTANT_KEEP_TORN)) e = OK;
+        if (e == ERR_VERSION) { /* whole, and acknowledged perhaps */
+            format_newer(r->w->env->log, FORMAT_WAL_RECORD_TYPE,
+                         format_found(FORMAT_WAL_RECORD_TYPE, data + at, g->size - at),
+                         "path=%s position=%" PRIu64 " record=%u", r->w->path, g->position, i);
+            return e;
+        }
         if (e != OK) {
             found->torn = true;
             found->stopped_by = e;
@@ -566,6 +582,15 @@ static bool group_behind(struct replay *r, uint64_t *position, uint64_t limit) {
     return false;
 }
 
+/* A group of ours that a newer program has written: says so. */
+static void group_newer(const struct replay *r, const uint8_t *data, uint64_t position) {
+    unsigned version = format_found(FORMAT_WAL_GROUP, data, GROUP_HEADER_SIZE);
+    bool kind = version <= FORMAT_WAL_GROUP_NEWEST;
+    format_newer(r->w->env->log, kind ? FORMAT_WAL_GROUP_KIND : FORMAT_WAL_GROUP,
+                 kind ? format_found(FORMAT_WAL_GROUP_KIND, data, GROUP_HEADER_SIZE) : version,
+                 "path=%s position=%" PRIu64, r->w->path, position);
+}
+
 enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct record_header *, const uint8_t *), void *ctx,
                     struct wal_found *found) {
     ASSERT(w->has_superblock);
@@ -579,15 +604,19 @@ enum err wal_replay(struct wal *w, enum err (*record)(void *, const struct recor
         if (e != OK) break;
         struct group_header g;
         found->stopped_by = data ? group_decode(data, ENV_FILE_ALIGN, &g) : ERR_TRUNCATED;
-        if (found->stopped_by == ERR_VERSION) {
+        bool stale = data && (found->stopped_by == OK || found->stopped_by == ERR_VERSION) &&
+                     (g.incarnation.v != w->superblock.incarnation.v || g.position != position);
+        if (found->stopped_by == ERR_VERSION && !stale) {
+            group_newer(&r, data, position);
             e = ERR_VERSION;
             break;
         }
+        if (found->stopped_by == ERR_VERSION)
+            found->stopped_by = ERR_STALE; /* what a newer program left here long ago */
         if (found->stopped_by != OK && env_mutant(w->env, MUTANT_IGNORE_LOST_GROUP) &&
             group_behind(&r, &position, limit))
             continue;
         if (found->stopped_by != OK) break;
-        bool stale = g.incarnation.v != w->superblock.incarnation.v || g.position != position;
         if (stale && !env_mutant(w->env, MUTANT_KEEP_STALE)) {
             found->stopped_by = ERR_STALE;
             if (env_mutant(w->env, MUTANT_IGNORE_LOST_GROUP) && group_behind(&r, &position, limit)) continue;

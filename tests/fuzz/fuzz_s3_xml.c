@@ -27,6 +27,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (s3_xml_upload_id(&m, data, size, &id) == OK) ASSERT(id[0] != '\0');
     mem_free(&m, id);
     (void)!s3_xml_completed(&m, data, size, &error);
+    char etag[S3_XML_ETAG_MAX];
+    e = s3_xml_copied(&m, data, size, etag, &error);
+    ASSERT((e == OK) == (etag[0] != '\0') && strlen(etag) < S3_XML_ETAG_MAX);
+    struct store_uploads u = {.mem = &m};
+    struct s3_xml_uploads next;
+    if (s3_xml_uploads(&m, data, size, "pre/", &u, &next) == OK) {
+        for (size_t i = 0; i < u.count; i++) ASSERT(u.items[i].id[0] != '\0');
+        mem_free(&m, next.key);
+        mem_free(&m, next.id);
+    }
+    store_uploads_deinit(&u);
     memset(&error, 0, sizeof(error));
     if (s3_xml_list(&m, data, size, "", &l, &page) == OK) mem_free(&m, page.token);
     store_listing_deinit(&l);

@@ -54,7 +54,9 @@ class Trickle:
     def finish(self):
         assert self.producer.flush(90) == 0, f"{self.sent - len(self.acked)} records still wait"
         assert not self.errors, self.errors[:3]
-        assert self.acked == list(range(self.sent))
+        # A batch whose time was up and that is not yet sent again counts for librdkafka as acknowledged once a later one is (its rd_kafka_dr_implicit_ack), and
+        # has no offset then: check() looks at all that is there.
+        assert len(self.acked) == self.sent and all(a in (None, n) for n, a in enumerate(self.acked)), [x for x in enumerate(self.acked) if x[1] not in (None, x[0])][:5]
 
     def check(self, broker):
         from confluent_kafka import Consumer, TopicPartition

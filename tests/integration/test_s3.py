@@ -29,6 +29,7 @@ from s3proxy import Proxy
 from test_admin import get, metrics
 from test_data import create, now_ms
 from test_faults import Trickle
+from wire import Wire
 from wire_groups import Group
 
 WALS = ["file", "none"]  # what wal.url is: a file, or "none"
@@ -459,6 +460,24 @@ def test_idle_asks_for_nothing(tried, asked):
     tried(asked)
 
 
+# --- The store without a broker: what the broker's use of it does not show exactly.
+
+def store_by_itself(server, lists_uploads):
+    bucket = server.bucket()
+    for key in ("gen/a", "gen/b", "other/c"):
+        server.client.request("POST", f"/{bucket}/{PREFIX}/{key}", {"uploads": ""})
+    env = {**os.environ, **KEYS, "OXBOW_S3_ENDPOINT": server.endpoint, "OXBOW_S3_BUCKET": bucket, "OXBOW_S3_REGION": server.region}
+    program = os.path.join(os.path.dirname(harness.OXBOW), "tests", "store_by_itself")
+    _, out, err = harness.run([program], 120, env={**env, **({"OXBOW_S3_LISTS_UPLOADS": "1"} if lists_uploads else {})})
+    print(out, err)
+    if lists_uploads:
+        assert len(server.client.uploads(bucket)) == 1, "what is another's stays"
+
+
+def test_the_store_by_itself(rgw):
+    store_by_itself(rgw, lists_uploads=True)
+
+
 # --- What is set up wrongly.
 
 def refused(b, *words, seconds=60):
@@ -597,6 +616,25 @@ def test_an_overtaken_broker_says_of_nothing_that_it_is_done(brokers, rgw, bucke
                 assert done() != 0
             assert new.fetch_offsets("g")[1] == {("t", 0): (3, "", 0), ("t", 1): (9, "", 0)}
     assert first.wait() != 0  # it has seen that another is there
+
+
+def test_topics_are_described_while_the_store_does_not_tell(proxy, brokers, rgw, bucket):
+    """What is known is said, as Metadata says it; that a topic is not there is said by nobody who is not sure.
+
+    Seen to fail: the connection was closed."""
+    b = brokers(settings(rgw, bucket, proxy), env=KEYS)
+    create(b, None, "data", 3)
+
+    def told():
+        asked = {"topics": [{"name": "data"}, {"name": "nothere"}], "response_partition_limit": 2000, "cursor": None}
+        with Wire(b.port) as w:
+            return {t["name"]: (t["error_code"], len(t["partitions"])) for t in call(w, "DescribeTopicPartitions", 0, asked)["topics"]}
+    assert told() == {"data": (0, 3), "nothere": (3, 0)}
+    proxy.outage("silent")
+    time.sleep(6)  # longer than the lease
+    assert told() == {"data": (0, 3), "nothere": (5, 0)}
+    proxy.back()
+    eventually(lambda: told() == {"data": (0, 3), "nothere": (3, 0)})
 
 
 def test_prefix_of_something_else(brokers, rgw, bucket):

@@ -242,14 +242,46 @@ void linux_env_on_terminate(struct env *env, void (*fn)(void *arg, unsigned coun
     poll_add(e->loops[0], e->signal_fd, EPOLLIN, &e->signals);
 }
 
-uint64_t linux_resident_bytes(void) {
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    char text[128];
-    ssize_t n = read(fd, text, sizeof(text) - 1);
+/* The beginning of a small file of the kernel's; false: there is nothing. */
+static bool kernel_text(const char *path, char *text, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, text, size - 1);
     close(fd);
-    if (n <= 0) return 0;
-    text[n] = '\0';
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+static uint64_t smaller_limit(const char *path, uint64_t known) {
+    char text[64];
+    unsigned long long limit;
+    if (!kernel_text(path, text, sizeof(text)) || sscanf(text, "%llu", &limit) != 1) return known; /* "max" */
+    return limit < known ? limit : known;
+}
+
+uint64_t linux_memory_bytes(void) {
+    char text[4096], path[4200];
+    long pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page_size <= 0) return 0;
+    uint64_t bytes = (uint64_t)pages * (uint64_t)page_size;
+    bytes = smaller_limit("/sys/fs/cgroup/memory/memory.limit_in_bytes", bytes); /* of version 1 */
+    if (!kernel_text("/proc/self/cgroup", text, sizeof(text))) return bytes;
+    char *group = strstr(text, "0::/");
+    if (!group || (group != text && group[-1] != '\n')) return bytes;
+    group += 3;
+    group[strcspn(group, "\n")] = '\0';
+    for (;;) { /* this group, and those above it */
+        (void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", group);
+        bytes = smaller_limit(path, bytes);
+        char *last = strrchr(group, '/');
+        if (!last) return bytes;
+        *last = '\0';
+    }
+}
+
+uint64_t linux_resident_bytes(void) {
+    char text[128];
+    if (!kernel_text("/proc/self/statm", text, sizeof(text))) return 0;
     unsigned long pages = 0;
     if (sscanf(text, "%*u %lu", &pages) != 1) return 0;
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);

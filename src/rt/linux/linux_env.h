@@ -25,5 +25,8 @@ void linux_env_destroy(struct env *e);
 struct loop *linux_env_loop0(struct env *e);
 /* Resident memory of the process in bytes (for /metrics). */
 uint64_t linux_resident_bytes(void);
+/* What the process may use: the machine's memory, or what its control group (or one above that) allows, if that is less.
+ * 0: not known. */
+uint64_t linux_memory_bytes(void);
 
 #endif

@@ -85,12 +85,15 @@ static enum request_outcome fake_find(struct request *r, const void *in, void *o
 static const struct api apis[] = {
     {KAFKA_API_PRODUCE, 3, 13, API_OVERLAPS, fake_produce},
     {KAFKA_API_METADATA, 0, 13, 0, fake_metadata},
-    {KAFKA_API_FIND_COORDINATOR, 4, 6, 0, fake_find},
+    {KAFKA_API_FIND_COORDINATOR, 4, 6, API_LARGE, fake_find},
     {KAFKA_API_API_VERSIONS, 0, 4, 0, fake_metadata},
 };
 static const struct listener listener = {.name = "PLAINTEXT"};
 static struct conns set;
 static struct conn_quota quota;
+static const char *client_id = "test";
+static char long_id[3000];    /* of requests that are not little */
+static uint64_t answer_bytes; /* for the next begin(); 0: no limit */
 
 static void let_append(int id) {
     gates[id].append_go = true;
@@ -123,8 +126,10 @@ static void begin(uint64_t budget, uint64_t idle_ns, uint32_t max, uint32_t max_
                                              .api_count = ARRAY_LEN(apis),
                                              .quota = &quota,
                                              .budget_bytes = budget,
+                                             .answer_bytes = answer_bytes,
                                              .max_frame_bytes = 100 << 20,
                                              .idle_ns = idle_ns});
+    answer_bytes = 0;
 }
 
 static void drain_main(void *arg) {
@@ -166,7 +171,7 @@ static void put_request(struct buf *b, int16_t key, int16_t version, int id, int
     if (key == KAFKA_API_PRODUCE) ((struct kafka_produce_request *)m)->acks = acks_or_size;
     if (key == KAFKA_API_FIND_COORDINATOR)
         ((struct kafka_find_coordinator_request *)m)->key_type = (int8_t)acks_or_size;
-    assert_int_equal(kafka_request_encode(api, version, id, kafka_string_of("test"), m, &o), OK);
+    assert_int_equal(kafka_request_encode(api, version, id, kafka_string_of(client_id), m, &o), OK);
     struct slices s;
     slices_init(&s, &net.mem);
     outbuf_finish(&o, &s);
@@ -442,7 +447,7 @@ static void test_too_many_requests_hold_back(void **state) {
 static void test_stalled_parts_make_way(void **state) {
     (void)state;
     enum { COUNT = 8 };
-    begin(1 << 20, 0, 100, INT32_MAX);
+    begin(3 << 20, 0, 100, INT32_MAX);
     struct env_conn *c[COUNT], *last = NULL;
     static uint8_t part[300000] = {0, 0x10, 0, 0};
     for (size_t i = 0; i < COUNT; i++) {
@@ -453,10 +458,18 @@ static void test_stalled_parts_make_way(void **state) {
     last = accept_one("10.0.0.2");
     struct buf b;
     buf_init(&b, &net.mem);
+    client_id = memset(long_id, 'x', sizeof(long_id) - 1);
     put_request(&b, KAFKA_API_METADATA, 9, 1, 0);
+    client_id = "test";
     size_t fed = net_feed(last, b.data, b.size, b.size);
-    assert_int_equal(fed, 0);
+    assert_int_equal(fed, RECEIVE_LITTLE_BYTES);
     assert_true(last->paused);
+    /* What is little is served all the same, now. */
+    struct env_conn *little = accept_one("10.0.0.3");
+    gates[2].done_go = gates[3].append_go = gates[3].done_go = true;
+    send_request(little, KAFKA_API_METADATA, 2, 0);
+    send_request(little, KAFKA_API_PRODUCE, 3, 1);
+    check_answers(little, 2, 2);
     gates[1].done_go = true;
     for (int s = 0; s < 40 && fed < b.size; s++) {
         net_pass(&net, NS_PER_S);
@@ -465,6 +478,156 @@ static void test_stalled_parts_make_way(void **state) {
     net_settle(&net);
     check_answers(last, 1, 1);
     buf_deinit(&b);
+    end();
+}
+
+/* A part of a request that comes byte by byte is no progress either: also the one that may go on although the budget is
+ * used up makes way. */
+static void test_trickling_parts_make_way(void **state) {
+    (void)state;
+    begin(2 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[1000000] = {0, 0x30, 0, 0};
+    struct env_conn *slow = accept_one("10.0.0.1"), *other = accept_one("10.0.0.2");
+    assert_int_equal(net_feed(slow, part, sizeof(part), 40000), sizeof(part));
+    struct buf b;
+    buf_init(&b, &net.mem);
+    client_id = memset(long_id, 'x', sizeof(long_id) - 1);
+    put_request(&b, KAFKA_API_METADATA, 9, 1, 0);
+    client_id = "test";
+    size_t fed = net_feed(other, b.data, b.size, b.size);
+    assert_int_equal(fed, RECEIVE_LITTLE_BYTES);
+    assert_true(other->paused);
+    gates[1].done_go = true;
+    unsigned seconds = 0;
+    for (; seconds < 60 && !slow->closed; seconds++) {
+        if (!slow->paused) net_feed(slow, part + 8, 100, 100);
+        net_pass(&net, NS_PER_S);
+    }
+    assert_true(slow->closed);
+    assert_in_range(seconds, 9, 13);
+    assert_false(other->paused);
+    assert_int_equal(net_feed(other, b.data + fed, b.size - fed, b.size), b.size - fed);
+    net_settle(&net);
+    check_answers(other, 1, 1);
+    buf_deinit(&b);
+    end();
+}
+
+/* Many that have sent nothing whole yet hold all that there is: who has goes on, one request after the other, at once. */
+static void test_proven_clients_go_on(void **state) {
+    (void)state;
+    enum { COUNT = 60 };
+    begin(4 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[400000] = {0, 0x10, 0, 0};
+    struct env_conn *good = accept_one("10.0.0.2"), *c[COUNT];
+    gates[1].done_go = true;
+    send_request(good, KAFKA_API_METADATA, 1, 0);
+    for (size_t i = 0; i < COUNT; i++) c[i] = accept_one("10.0.0.1");
+    size_t fed[COUNT] = {0};
+    client_id = memset(long_id, 'x', sizeof(long_id) - 1);
+    struct buf b;
+    buf_init(&b, &net.mem);
+    for (int id = 2; id < 60; id++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            if (!c[i]->closed) fed[i] += net_feed(c[i], part + fed[i], sizeof(part) - fed[i], 40000);
+        }
+        net_settle(&net);
+        gates[id].done_go = true;
+        b.size = 0;
+        put_request(&b, KAFKA_API_METADATA, 9, id, 0);
+        size_t size = 0;
+        for (unsigned round = 0; round < 5 && size < b.size; round++) {
+            size += net_feed(good, b.data + size, b.size - size, b.size);
+            net_settle(&net);
+            net_pass(&net, NS_PER_MS);
+        }
+        assert_int_equal(size, b.size);
+    }
+    client_id = "test";
+    check_answers(good, 59, 1);
+    assert_in_range(set.pool.budget.used_bytes, 2 << 20, 5 << 20);
+    buf_deinit(&b);
+    end();
+}
+
+/* Who sends a large request steadily is not disturbed, however little of the budget there is. */
+static void test_steady_parts_stay(void **state) {
+    (void)state;
+    begin(2 << 20, 0, 100, INT32_MAX);
+    static uint8_t part[1000000] = {0, 0x30, 0, 0}, more[10000];
+    struct env_conn *slow = accept_one("10.0.0.1"), *other = accept_one("10.0.0.2");
+    net_feed(slow, part, sizeof(part), 40000);
+    more[1] = 0x10;
+    assert_int_equal(net_feed(other, more, 5000, 5000), RECEIVE_LITTLE_BYTES);
+    more[1] = 0;
+    for (unsigned i = 0; i < 60; i++) {
+        assert_int_equal(net_feed(slow, more, sizeof(more), sizeof(more)), sizeof(more));
+        net_pass(&net, NS_PER_S);
+        assert_false(slow->closed);
+    }
+    end();
+}
+
+/* --- Answers that nobody takes. */
+
+/* Many ask for much and read nothing: no more is begun than the budget allows, small things go on, and in the end they make
+ * way for who reads. */
+static void test_unread_answers_make_way(void **state) {
+    (void)state;
+    enum { COUNT = 30 };
+    answer_bytes = 1 << 20;
+    begin(16 << 20, 0, 100, INT32_MAX);
+    struct env_conn *c[COUNT], *writer = accept_one("10.0.0.2"), *reader = accept_one("10.0.0.3");
+    for (int i = 0; i < COUNT; i++) {
+        c[i] = accept_one("10.0.0.1");
+        c[i]->stuck = true;
+        send_request(c[i], KAFKA_API_FIND_COORDINATOR, i, 3);
+    }
+    unsigned begun = 0;
+    for (int i = 0; i < COUNT; i++) begun += gates[i].started;
+    assert_in_range(begun, 3, 5);
+    assert_true(set.unsent_bytes < (1 << 20) + 310000);
+    gates[100].append_go = gates[100].done_go = gates[101].done_go = true;
+    send_request(writer, KAFKA_API_PRODUCE, 100, 1);
+    send_request(writer, KAFKA_API_METADATA, 101, 0);
+    check_answers(writer, 2, 100);
+    send_request(reader, KAFKA_API_FIND_COORDINATOR, 102, 3);
+    assert_false(gates[102].started);
+    unsigned seconds = 0;
+    for (; seconds < 100 && !gates[102].started; seconds++) {
+        net_pass(&net, NS_PER_S);
+        assert_true(set.unsent_bytes < (1 << 20) + 12 * 310000);
+    }
+    check_answers(reader, 1, 102);
+    assert_in_range(seconds, 5, 90);
+    assert_true(c[0]->closed && c[0]->aborted);
+    assert_false(writer->closed || reader->closed);
+    end();
+}
+
+/* The budget of answers: half of what is left, and a megabyte in any case. */
+static void test_answers_are_granted(void **state) {
+    (void)state;
+    answer_bytes = 64 << 20; /* an eighth is kept back */
+    begin(16 << 20, 0, 100, INT32_MAX);
+    static struct request r[40];
+    size_t granted[40], sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+        r[i] = (struct request){.conns = &set};
+        (void)request_answer_grant(&r[i], 200); /* what is asked for later counts instead */
+        sum += granted[i] = request_answer_grant(&r[i], 55 << 20);
+    }
+    assert_int_equal(granted[0], 28 << 20);
+    assert_int_equal(granted[1], 14 << 20);
+    assert_int_equal(granted[5], CONN_ANSWER_MIN);
+    assert_int_equal(granted[6], CONN_ANSWER_MIN);
+    assert_int_equal(granted[7], CONN_ANSWER_LEAST);
+    assert_int_equal(set.granted_bytes, sum);
+    assert_true(sum < 60 << 20);
+    for (size_t i = 0; i < ARRAY_LEN(r); i++) (void)request_answer_grant(&r[i], 0);
+    assert_int_equal(request_answer_grant(&r[0], 100), 100);
+    assert_int_equal(request_answer_grant(&r[0], 0), 0);
+    assert_int_equal(set.granted_bytes, 0);
     end();
 }
 
@@ -727,6 +890,11 @@ int main(void) {
         cmocka_unit_test(test_unsent_answers_hold_back),
         cmocka_unit_test(test_too_many_requests_hold_back),
         cmocka_unit_test(test_stalled_parts_make_way),
+        cmocka_unit_test(test_trickling_parts_make_way),
+        cmocka_unit_test(test_proven_clients_go_on),
+        cmocka_unit_test(test_steady_parts_stay),
+        cmocka_unit_test(test_unread_answers_make_way),
+        cmocka_unit_test(test_answers_are_granted),
         cmocka_unit_test(test_leased_answers_wait_for_the_office),
         cmocka_unit_test(test_certain_answers_wait_for_the_office),
         cmocka_unit_test(test_accusations_wait_for_the_office),

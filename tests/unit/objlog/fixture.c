@@ -205,7 +205,8 @@ static void fake_close(struct store *s) {
     (void)s;
 }
 
-static const struct store_ops fake_ops = {fake_put, fake_get, fake_list, fake_del, fake_close};
+static const struct store_ops fake_ops = {
+    .put = fake_put, .get = fake_get, .list = fake_list, .del = fake_del, .close = fake_close};
 
 /* --- The fixture. */
 
@@ -309,7 +310,8 @@ struct objlog_nonce fixture_entry(struct fixture *f, enum objlog_kind kind, uint
 }
 
 struct objlog *fixture_log(struct fixture *f, unsigned depth, uint64_t writer) {
-    struct objlog_options o = {&f->store, PREFIX, depth, writer, STORE_FOR_LEDGER};
+    struct objlog_options o = {
+        .store = &f->store, .prefix = PREFIX, .depth = depth, .writer = writer, .purpose = STORE_FOR_LEDGER};
     return objlog_create(&o);
 }
 

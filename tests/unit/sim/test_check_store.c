@@ -342,6 +342,39 @@ static void what_is_left_over_is_named(void **state) {
 }
 
 /* Entries that do not follow each other, though all checksums are right. */
+static void upload_plant(struct left *f, const char *key, uint64_t begun_ns) {
+    struct sim_bucket *b = f->bucket;
+    struct mem *m = &f->world->heap;
+    b->uploads = mem_grow(m, b->uploads, b->upload_count, &b->upload_capacity, sizeof(*b->uploads));
+    b->uploads[b->upload_count++] = (struct sim_upload){mem_strdup(m, key), ++b->upload_last, begun_ns};
+}
+
+/* The sweep gives up what a dead incarnation began in parts, and nothing else: not what somebody may be at work on. */
+static void unfinished_uploads_are_given_up(void **state) {
+    (void)state;
+    struct left f;
+    left_make(&f);
+    char dead[OBJECT_KEY_MAX], later[OBJECT_KEY_MAX];
+    key_of(&f, dead, f.options.settled.v - 1, 7, OBJECT_DATA);
+    key_of(&f, later, (uint64_t)1 << 40, 7, OBJECT_DATA);
+    const char *const others[] = {later, "other/data/0000000000000001/00000000000000000007"};
+    upload_plant(&f, dead, f.options.swept_ns); /* perhaps after the list was made */
+    assert_string_equal(checked(&f, &f.options).report.text, "");
+    f.bucket->uploads[0].begun_ns = 0;
+    must_say(&f, &f.options, dead, "begun in parts");
+    upload_plant(&f, others[0], 0);
+    upload_plant(&f, dead, 0);
+    upload_plant(&f, others[1], 0);
+    struct life next = {.wal = true, .settles = true};
+    test_run(f.node, life_main, &next);
+    f.options.settled = next.incarnation;
+    f.options.swept_ns = next.swept_ns;
+    assert_string_equal(checked(&f, &f.options).report.text, "");
+    assert_int_equal(f.bucket->upload_count, 2);
+    for (size_t i = 0; i < 2; i++) assert_string_equal(f.bucket->uploads[i].key, others[i]);
+    left_drop(&f);
+}
+
 static void what_does_not_fit_is_named(void **state) {
     (void)state;
     struct left f;
@@ -459,6 +492,7 @@ int main(void) {
         cmocka_unit_test(what_is_needed_is_missed),
         cmocka_unit_test(every_damage_is_seen),
         cmocka_unit_test(what_is_left_over_is_named),
+        cmocka_unit_test(unfinished_uploads_are_given_up),
         cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(what_is_trimmed_at_once_leaves_nothing),
         cmocka_unit_test(the_wal_is_read),

@@ -99,6 +99,129 @@ static void answers_without_faults(void **state) {
     sim_world_destroy(w);
 }
 
+/* --- Objects of parts of others. */
+
+struct composing { /* one compose, and what came of it */
+    enum err result;
+    bool sent, exclusive;
+    uint64_t from_size;
+};
+static uint8_t from_bytes[20000];
+
+static void compose_main(void *arg) {
+    struct composing *p = arg;
+    struct sim_store_options o = {.exclusive = p->exclusive};
+    struct store *s = sim_store_open(NULL, loop_current()->env, &o);
+    struct slice whole = slice_borrow(from_bytes, p->from_size);
+    for (size_t i = 0; i < sizeof(from_bytes); i++) from_bytes[i] = (uint8_t)(i * 7 + i / 256);
+    while (!sim_bucket_find(sim_node_of(s->env)->world->bucket, "from"))
+        (void)!store_put(s, "from", &whole, 1, false, STORE_FOR_OTHER);
+    struct store_part parts[] = {{.key = "from", .position = 3, .size = p->from_size - 3},
+                                 {.data = slice_borrow("a few", 5)}};
+    p->sent = true;
+    p->result = store_compose(s, KEY, parts, 2, STORE_FOR_OTHER);
+    store_close(s);
+}
+
+static bool composed(const struct sim_world *w, uint64_t from_size) {
+    const struct sim_object *o = sim_bucket_find(w->bucket, KEY);
+    return o && o->size == from_size + 2 && memcmp(o->data, from_bytes + 3, from_size - 3) == 0 &&
+           memcmp(o->data + from_size - 3, "a few", 5) == 0;
+}
+
+static void composes(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t size;
+        bool exclusive;
+        enum err expected;
+    } cases[] = {{20000, false, OK}, {20000, true, OK}, {100, true, OK}, {100, false, ERR_UNSUPPORTED}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct sim_world *w = test_world(1);
+        struct composing p = {.exclusive = cases[i].exclusive, .from_size = cases[i].size};
+        test_run(sim_node_create(w, "n"), compose_main, &p);
+        assert_int_equal(p.result, cases[i].expected);
+        assert_int_equal(composed(w, p.from_size), p.result == OK);
+        assert_int_equal(w->bucket->upload_count, 0);
+        sim_world_destroy(w);
+    }
+}
+
+/* Every fault, at many seeds: what is said to be there is there, what is said not to be never will, and what was begun is
+ * given up but for what nobody could. */
+static void a_compose_fails_as_a_create_does(void **state) {
+    (void)state;
+    unsigned counts[3] = {0};
+    for (enum sim_fault f = SIM_STORE_UNAVAILABLE; f <= SIM_STORE_CRASH_LATE; f++) {
+        if (f == SIM_STORE_ROT) continue;
+        for (uint64_t seed = 0; seed < 12; seed++) {
+            struct sim_node *n;
+            struct sim_world *w = world_with(seed, f, f == SIM_STORE_NO_COPY ? 1 : 0.3, &n);
+            struct composing p = {.from_size = 20000};
+            test_run(n, compose_main, &p);
+            bool unknown = err_class(p.result) == ERR_CLASS_UNKNOWN || p.result == ERR_EXISTS;
+            if (p.result == OK) assert_true(composed(w, 20000));
+            test_pass(w, 2000 * NS_PER_S);
+            if (p.result != OK && !unknown) assert_false(composed(w, 20000));
+            assert_int_equal(p.result == ERR_UNSUPPORTED, f == SIM_STORE_NO_COPY);
+            assert_true(w->bucket->upload_count <= 1);
+            counts[p.result == OK ? 0 : unknown ? 1 : 2]++;
+            sim_world_destroy(w);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++) assert_true(counts[i] > 10);
+}
+
+struct listing_uploads {
+    size_t found, left;
+};
+static void uploads_main(void *arg) {
+    struct listing_uploads *x = arg;
+    struct store *s = sim_store_open(NULL, loop_current()->env, NULL);
+    struct store_uploads u;
+    assert_int_equal(store_uploads(s, "b/", STORE_FOR_OTHER, &u), OK);
+    assert_int_equal(u.count, 0);
+    store_uploads_deinit(&u);
+    assert_int_equal(store_uploads(s, "a/", STORE_FOR_OTHER, &u), OK);
+    x->found = u.count;
+    for (size_t i = 0; i < u.count; i++) {
+        assert_string_equal(u.items[i].key, KEY);
+        assert_int_equal(store_upload_abort(s, u.items[i].key, u.items[i].id, STORE_FOR_OTHER), OK);
+        assert_int_equal(store_upload_abort(s, u.items[i].key, u.items[i].id, STORE_FOR_OTHER), OK);
+    }
+    store_uploads_deinit(&u);
+    assert_int_equal(store_uploads(s, "", STORE_FOR_OTHER, &u), OK);
+    x->left = u.count;
+    store_uploads_deinit(&u);
+    store_close(s);
+}
+
+/* Who dies in the middle leaves what it had begun; what was given up is never completed, however late. */
+static void a_crash_leaves_an_upload(void **state) {
+    (void)state;
+    unsigned left = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct sim_node *n;
+        struct sim_world *w = world_with(seed, SIM_STORE_CRASH_LATE, 1, &n);
+        struct composing p = {.from_size = 20000};
+        sim_node_start(n, compose_main, &p);
+        while (!p.sent) assert_int_equal(sim_world_run(w, 1, NULL, NULL), SIM_END_STEPS);
+        test_pass(w, seed * 20 * NS_PER_MS);
+        sim_node_crash(n, SIM_KILL);
+        struct listing_uploads x = {0};
+        bool there = composed(w, 20000);
+        test_run(sim_node_create(w, "m"), uploads_main, &x);
+        assert_int_equal(x.left, 0);
+        left += x.found > 0;
+        if (x.found > 0) {
+            test_pass(w, 2000 * NS_PER_S);
+            assert_int_equal(composed(w, 20000), there);
+        }
+        sim_world_destroy(w);
+    }
+    assert_true(left > 3);
+}
+
 /* --- PUT faults, one at a time. */
 
 static void refused_does_nothing(void **state) {
@@ -548,6 +671,9 @@ static void put_of_a_crashed_node_lands_later_or_never(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_without_faults),
+        cmocka_unit_test(composes),
+        cmocka_unit_test(a_compose_fails_as_a_create_does),
+        cmocka_unit_test(a_crash_leaves_an_upload),
         cmocka_unit_test(refused_does_nothing),
         cmocka_unit_test(lost_answer_has_landed),
         cmocka_unit_test(lost_put_never_lands),

@@ -112,6 +112,69 @@ static void test_large(void **state) {
     dir_test_run(body_large);
 }
 
+/* Objects of parts of others: every mixture of sizes and places, whole blocks and not, against the same in memory. */
+static void body_compose(struct dir_test *t) {
+    dir_open(t);
+    struct mem *m = t->env->mem;
+    struct rng r;
+    rng_seed(&r, 11);
+    size_t size = (3u << 20) + 777;
+    uint8_t *bytes = mem_alloc(m, size), *expected = mem_alloc(m, 8 * size);
+    rng_fill(&r, bytes, size);
+    struct slice whole = slice_borrow(bytes, size), s;
+    assert_int_equal(store_put(t->store, "from/a", &whole, 1, true, STORE_FOR_UPLOAD), OK);
+    for (unsigned round = 0; round < 60; round++) {
+        struct store_part parts[8];
+        size_t n = 1 + (size_t)rng_below(&r, 8), at = 0;
+        for (size_t i = 0; i < n; i++) {
+            size_t from = (size_t)rng_below(&r, size), length = (size_t)rng_below(&r, size - from + 1);
+            if (rng_below(&r, 2)) {
+                from &= ~(size_t)4095;
+                length &= ~(size_t)4095;
+            }
+            memcpy(expected + at, bytes + from, length);
+            at += length;
+            parts[i] = (struct store_part){.data = slice_borrow(bytes + from, length)};
+            if (rng_below(&r, 3)) parts[i] = (struct store_part){.key = "from/a", .position = from, .size = length};
+        }
+        char key[32];
+        (void)snprintf(key, sizeof(key), "made/%u", round);
+        assert_int_equal(store_compose(t->store, key, parts, n, round % 3 ? STORE_FOR_OTHER : STORE_FOR_COMPACTION),
+                         OK);
+        assert_int_equal(store_compose(t->store, key, parts, n, STORE_FOR_OTHER), ERR_EXISTS);
+        assert_int_equal(store_get(t->store, key, 0, SIZE_MAX, STORE_FOR_READ, &s), OK);
+        assert_int_equal(s.size, at);
+        if (at > 0) assert_memory_equal(s.data, expected, at);
+        slice_unref(&s);
+    }
+    /* What cannot be done leaves nothing. */
+    struct store_part two[] = {{.data = slice_borrow("abc", 3)}, {.key = "from/a", .position = size - 5, .size = 6}};
+    assert_int_equal(store_compose(t->store, "no", two, 2, STORE_FOR_OTHER), ERR_TRUNCATED);
+    two[1].key = "from/b";
+    assert_int_equal(store_compose(t->store, "no", two, 2, STORE_FOR_OTHER), ERR_NOT_FOUND);
+    two[1].key = "from";
+    assert_int_equal(store_compose(t->store, "no", two, 2, STORE_FOR_OTHER), ERR_NOT_FOUND);
+    two[1].key = "nowhere/b";
+    assert_int_equal(store_compose(t->store, "no", two, 2, STORE_FOR_OTHER), ERR_NOT_FOUND);
+    assert_int_equal(store_get(t->store, "no", 0, 1, STORE_FOR_READ, &s), ERR_NOT_FOUND);
+    /* What it was made of may go. */
+    two[1] = (struct store_part){.key = "from/a", .position = 1, .size = size - 1};
+    assert_int_equal(store_compose(t->store, "yes", two, 2, STORE_FOR_OTHER), OK);
+    const char *from = "from/a";
+    assert_int_equal(store_delete(t->store, &from, 1, STORE_FOR_OTHER), OK);
+    dir_reopen(t);
+    assert_int_equal(store_get(t->store, "yes", 3, SIZE_MAX, STORE_FOR_READ, &s), OK);
+    assert_int_equal(s.size, size - 1);
+    assert_memory_equal(s.data, bytes + 1, size - 1);
+    slice_unref(&s);
+    mem_free(m, bytes);
+    mem_free(m, expected);
+}
+static void test_compose(void **state) {
+    (void)state;
+    dir_test_run(body_compose);
+}
+
 static int by_bytes(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -414,9 +477,10 @@ static void test_conditional(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_large),    cmocka_unit_test(test_list),
-        cmocka_unit_test(test_list_churn), cmocka_unit_test(test_refusals), cmocka_unit_test(test_trailing_slash),
-        cmocka_unit_test(test_tidy),       cmocka_unit_test(test_away),     cmocka_unit_test(test_conditional),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_large),      cmocka_unit_test(test_compose),
+        cmocka_unit_test(test_list),           cmocka_unit_test(test_list_churn), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_trailing_slash), cmocka_unit_test(test_tidy),       cmocka_unit_test(test_away),
+        cmocka_unit_test(test_conditional),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,6 +79,12 @@ ssize_t pread(int fd, void *data, size_t size, off_t position) {
 ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t position) {
     return met() ? syscall(SYS_pwritev, fd, pieces, count, position, 0) : -1;
 }
+ssize_t pwrite(int fd, const void *data, size_t size, off_t position) {
+    return met() ? syscall(SYS_pwrite64, fd, data, size, position) : -1;
+}
+ssize_t copy_file_range(int from, off64_t *in, int to, off64_t *out, size_t size, unsigned flags) {
+    return met() ? syscall(SYS_copy_file_range, from, in, to, out, size, flags) : -1;
+}
 int fallocate(int fd, int mode, off_t position, off_t size) {
     return met() ? (int)syscall(SYS_fallocate, fd, mode, position, size) : -1;
 }
@@ -294,7 +300,7 @@ static void test_full_and_read_only(void **state) {
     if (!mounted) skip();
 }
 
-/* --- Every call of a short life, one after the other: create twice, replace, read, list, delete. */
+/* --- Every call of a short life, one after the other: create twice, replace, compose, read, list, delete. */
 
 /* Says which call it was. */
 #define SWEPT(c) ((c) ? (void)0 : swept_broken(__LINE__, #c))
@@ -304,7 +310,7 @@ static _Noreturn void swept_broken(int line, const char *what) {
     _Exit(1);
 }
 
-enum { CALL_MADE, CALL_TWICE, CALL_REPLACED, CALL_LAST, CALL_DELETED, SWEPT_CALLS };
+enum { CALL_MADE, CALL_TWICE, CALL_REPLACED, CALL_LAST, CALL_COMPOSED, CALL_DELETED, SWEPT_CALLS };
 
 static enum err swept_put(struct dir_test *t, const char *key, const char *text, bool create) {
     struct slice s = slice_borrow(text, strlen(text));
@@ -319,6 +325,9 @@ static void swept_life(struct dir_test *t, enum err e[SWEPT_CALLS]) {
     e[CALL_TWICE] = swept_put(t, "a/b/made", "two", true);
     e[CALL_REPLACED] = swept_put(t, "a/other", "three", false);
     e[CALL_LAST] = swept_put(t, gone, "four", true);
+    struct store_part parts[] = {{.data = slice_borrow("my", 2)}, {.key = "a/other", .position = 1, .size = 3}};
+    e[CALL_COMPOSED] = store_compose(t->store, "a/c/composed", parts, 2, STORE_FOR_OTHER);
+    SWEPT(e[CALL_REPLACED] != OK || e[CALL_COMPOSED] != ERR_NOT_FOUND);
     enum err got = store_get(t->store, "a/b/made", 0, 10, STORE_FOR_OTHER, &s);
     const char *first = e[CALL_MADE] == OK ? "one" : "two"; /* or, of the first, unknown: either */
     SWEPT(got != OK || (s.size == 3 && (err_class(e[CALL_MADE]) == ERR_CLASS_UNKNOWN || !memcmp(s.data, first, 3))));
@@ -342,10 +351,10 @@ static bool there(struct dir_test *t, const char *key, const char *text) {
 
 /* What may be there, and has to be: an answer that is no "unknown" is the truth. */
 static void swept_judge(struct dir_test *t, const enum err e[SWEPT_CALLS]) {
-    static const char *const keys[] = {"a/b/made", NULL, "a/other", "a/gone"},
-                             *texts[] = {"one", NULL, "three", "four"};
+    static const char *const keys[] = {"a/b/made", NULL, "a/other", "a/gone", "a/c/composed"},
+                             *texts[] = {"one", NULL, "three", "four", "myhre"};
     SWEPT(e[CALL_TWICE] == ERR_EXISTS || e[CALL_TWICE] != OK || e[CALL_MADE] != OK);
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         if (!keys[i]) continue;
         bool second = i == CALL_MADE && e[CALL_MADE] != OK; /* then it is the second who may have made it */
         if (second) continue;

@@ -3,6 +3,9 @@
 #include "unit/objlog/fixture.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "store/store_plan.h"
 
 static void test_keys(void **state) {
     (void)state;
@@ -67,8 +70,8 @@ static void test_counts(void **state) {
 }
 
 /* What S3's price list makes of requests; parts are small here. */
-static enum err put_anything(struct store *s, const char *key, const struct slice *data, size_t count,
-                             bool create_only, enum store_purpose purpose) {
+static enum err put_anything(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
+                             enum store_purpose purpose) {
     (void)s, (void)key, (void)data, (void)count, (void)create_only, (void)purpose;
     return OK;
 }
@@ -116,6 +119,129 @@ static void test_billed(void **state) {
     struct fixture *f = fixture_create(1);
     fixture_run(f, body_billed, f);
     assert_int_equal(store_parts((uint64_t)1 << 40, 1 << 20), STORE_PARTS_MAX);
+    fixture_destroy(f);
+}
+
+/* --- What a compose becomes. Parts: "m3" three bytes in memory, "a5+3" three bytes of the object "a" from the fifth on. */
+
+static enum err plan_of(struct fixture *f, const char *text, struct store_plan *out) {
+    static char keys[32][2];
+    struct store_part parts[32];
+    size_t n = 0;
+    for (const char *p = text; *p; p += *p == ' ') {
+        unsigned position = 0, size = 0;
+        int used = 0;
+        keys[n][0] = *p++;
+        parts[n] = (struct store_part){0};
+        if (keys[n][0] == 'm') {
+            assert_int_equal(sscanf(p, "%u%n", &size, &used), 1);
+            parts[n].data = slice_borrow("abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnop" + 3 * n, size);
+        } else {
+            assert_int_equal(sscanf(p, "%u+%u%n", &position, &size, &used), 2);
+            parts[n] = (struct store_part){.key = keys[n], .position = position, .size = size};
+        }
+        p += used;
+        n++;
+    }
+    return store_plan_make(&f->store, parts, n, out);
+}
+static void test_plans(void **state) {
+    (void)state;
+    static const struct {
+        const char *parts, *pieces; /* pieces NULL: unsupported */
+    } cases[] = {
+        {"a0+5", "a0+5"},
+        {"m5 a0+9 m1", "mabcde a0+9 mg"},
+        {"m2 m0 m3 a0+9", "mabghi a0+9"}, /* neighbours in memory are put together, */
+        {"a0+3 a3+4 b0+5", "a0+7 b0+5"},  /* so are those in an object, */
+        {"a0+5 a6+5", "a0+5 a6+5"},       /* if nothing lies between them */
+        {"a0+5 b5+5", "a0+5 b5+5"},       /* and it is one object */
+        {"a0+5 m0 b0+0 a5+2", "a0+7"},    /* what is empty is not there */
+        {"a0+5 m2", "a0+5 md"
+                    "e"}, /* the last may be small, */
+        {"a0+5 b0+1", "a0+5 b0+1"},
+        {"m4 a0+9", NULL}, /* no other */
+        {"a0+4 m9", NULL},
+        {"m20 a0+5", "mabcdefghij mklmnopqrst a0+5"}, /* what is large goes in several, none too small */
+        {"m25 a0+5", "mabcdefghijkl mmnopqrstuvwxy a0+5"},
+        {"m19 a0+5", "mabcdefghijklmnopqrs a0+5"},
+    };
+    struct fixture *f = fixture_create(1);
+    f->store.part_bytes = 10;
+    f->store.part_least = 5;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct store_plan plan;
+        char text[256] = "";
+        enum err e = plan_of(f, cases[i].parts, &plan);
+        assert_int_equal(e, cases[i].pieces ? OK : ERR_UNSUPPORTED);
+        for (size_t k = 0; e == OK && k < plan.piece_count; k++) {
+            const struct store_piece *p = &plan.pieces[k];
+            size_t used = strlen(text);
+            uint64_t size = 0;
+            used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", k ? " " : "", p->key ? p->key : "m");
+            if (p->key) snprintf(text + used, sizeof(text) - used, "%u+%u", (unsigned)p->position, (unsigned)p->size);
+            for (size_t j = 0; j < p->count; size += p->data[j].size, j++)
+                strncat(text, (const char *)p->data[j].data, p->data[j].size);
+            assert_true(p->key || size == p->size);
+        }
+        if (e == OK) assert_string_equal(text, cases[i].pieces);
+        if (e == OK) store_plan_deinit(&plan);
+    }
+    /* Gigabytes, and the limits. */
+    struct store_plan plan;
+    struct store_part large = {.key = "a", .position = 7, .size = 3 * STORE_COPY_MAX + 1};
+    assert_int_equal(store_plan_make(&f->store, &large, 1, &plan), OK);
+    assert_int_equal(plan.piece_count, 4);
+    uint64_t at = 7;
+    for (size_t i = 0; i < 4; at += plan.pieces[i].size, i++) assert_int_equal(plan.pieces[i].position, at);
+    assert_int_equal(at, 7 + large.size);
+    store_plan_deinit(&plan);
+    large.size = STORE_OBJECT_MAX + 1;
+    assert_int_equal(store_plan_make(&f->store, &large, 1, &plan), ERR_TOO_LARGE);
+    large = (struct store_part){.key = "a", .position = UINT64_MAX, .size = 2};
+    assert_int_equal(store_plan_make(&f->store, &large, 1, &plan), ERR_INVALID);
+    large = (struct store_part){.key = "/a", .size = 2};
+    assert_int_equal(store_plan_make(&f->store, &large, 1, &plan), ERR_INVALID);
+    struct store_part *many = calloc(STORE_PARTS_MAX + 1, sizeof(*many));
+    for (size_t i = 0; i <= STORE_PARTS_MAX; i++) many[i] = (struct store_part){.key = i % 2 ? "a" : "b", .size = 5};
+    assert_int_equal(store_plan_make(&f->store, many, STORE_PARTS_MAX + 1, &plan), ERR_UNSUPPORTED);
+    assert_int_equal(store_plan_make(&f->store, many, STORE_PARTS_MAX, &plan), OK);
+    store_plan_deinit(&plan);
+    free(many);
+    fixture_destroy(f);
+}
+
+static enum err compose_anything(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
+                                 enum store_purpose purpose) {
+    (void)s, (void)key, (void)pieces, (void)count, (void)purpose;
+    return OK;
+}
+static void body_compose(void *arg) {
+    struct fixture *f = arg;
+    struct store_part parts[] = {
+        {.data = slice_borrow("abcdef", 6)}, {.key = "x", .size = 100}, {.data = slice_borrow("g", 1)}};
+    /* All in memory: a create. */
+    assert_int_equal(store_compose(&f->store, "test/log/y", parts, 1, STORE_FOR_COMPACTION), OK);
+    assert_int_equal(store_compose(&f->store, "test/log/y", parts, 1, STORE_FOR_COMPACTION), ERR_EXISTS);
+    assert_int_equal(counted(f, M_STORE_BILLED, STORE_CREATE, STORE_FOR_COMPACTION), 2);
+    /* A store that does not have it. */
+    assert_int_equal(store_compose(&f->store, "test/log/z", parts, 3, STORE_FOR_COMPACTION), ERR_UNSUPPORTED);
+    assert_int_equal(counted(f, M_STORE_BILLED, STORE_COMPOSE, STORE_FOR_COMPACTION), 0);
+    const struct store_ops *honest = f->store.ops;
+    struct store_ops ops = *honest;
+    ops.compose = compose_anything;
+    f->store.ops = &ops;
+    assert_int_equal(store_compose(&f->store, "test/log/z", parts, 3, STORE_FOR_COMPACTION), OK);
+    assert_int_equal(counted(f, M_STORE_BILLED, STORE_COMPOSE, STORE_FOR_COMPACTION), 5);
+    assert_int_equal(counted(f, M_STORE_REQUESTS, STORE_COMPOSE, STORE_FOR_COMPACTION), 1);
+    assert_int_equal(counted(f, M_STORE_BYTES, STORE_COMPOSE, STORE_FOR_COMPACTION), 7);
+    assert_int_equal(store_compose(&f->store, "bad key", parts, 3, STORE_FOR_COMPACTION), ERR_INVALID);
+    f->store.ops = honest;
+}
+static void test_compose(void **state) {
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    fixture_run(f, body_compose, f);
     fixture_destroy(f);
 }
 
@@ -239,10 +365,8 @@ static void test_check(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_billed),
-        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_keys),  cmocka_unit_test(test_counts),  cmocka_unit_test(test_billed),
+        cmocka_unit_test(test_plans), cmocka_unit_test(test_compose), cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -137,6 +137,27 @@ static void test_xml(void **state) {
     mem_free(&mem, id);
     assert_int_equal(s3_xml_upload_id(&mem, upload, 20, &id), ERR_PROTOCOL);
     assert_null(id);
+    char etag[S3_XML_ETAG_MAX];
+    static const char copied[] = "<CopyPartResult><ETag>&quot;a-1&quot;</ETag></CopyPartResult>",
+                      refused[] = "<Error><Code>InternalError</Code></Error>", empty[] = "<CopyPartResult/>";
+    assert_int_equal(s3_xml_copied(&mem, copied, sizeof(copied) - 1, etag, &e), OK);
+    assert_string_equal(etag, "\"a-1\"");
+    assert_int_equal(s3_xml_copied(&mem, refused, sizeof(refused) - 1, etag, &e), ERR_NOT_FOUND);
+    assert_string_equal(e.code, "InternalError");
+    assert_int_equal(s3_xml_copied(&mem, empty, sizeof(empty) - 1, etag, &e), ERR_PROTOCOL);
+    assert_int_equal(s3_xml_copied(&mem, NULL, 0, etag, &e), ERR_PROTOCOL);
+    assert_string_equal(etag, "");
+    struct store_uploads u = {.mem = &mem};
+    struct s3_xml_uploads page;
+    static const char *const bad[] = {
+        "<ListMultipartUploadsResult><Upload><Key>pre/a</Key></Upload></ListMultipartUploadsResult>",
+        "<ListMultipartUploadsResult><Upload><UploadId>a</UploadId></Upload></ListMultipartUploadsResult>",
+        "<ListMultipartUploadsResult><NextKeyMarker>a</NextKeyMarker>", "<ListBucketResult/>"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_int_equal(s3_xml_uploads(&mem, bad[i], strlen(bad[i]), "pre/", &u, &page), ERR_PROTOCOL);
+        assert_int_equal(u.count, 0);
+        assert_null(page.key);
+    }
     size_t failed;
     static const char deleted[] =
         "<DeleteResult><Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>X</Code></Error>"

@@ -1,8 +1,10 @@
-/* Which ranges object compaction takes: tiers, limits, and that what a stream has stays few. */
+/* Which ranges object compaction takes: tiers, limits, that what a stream has stays few, and what it costs: a model of
+ * uploads and jobs counts GETs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -103,12 +105,213 @@ static void what_a_stream_has_stays_few(void **state) {
     assert_true(written <= 3 * total);
 }
 
+/* ---- a model of uploads and jobs ---- */
+
+#define STREAMS_MAX 200
+struct model {
+    struct mem mem;
+    struct compact_stream streams[STREAMS_MAX];
+    struct state_range *ranges[STREAMS_MAX];
+    size_t capacity[STREAMS_MAX], count;
+    uint64_t seed, objects, produced, read, read_in_vain, gets, jobs;
+    struct stream_id last;
+};
+
+static uint64_t model_random(struct model *m) {
+    m->seed = m->seed * 6364136223846793005u + 1442695040888963407u;
+    return m->seed >> 33;
+}
+
+static void model_init(struct model *m, size_t count) {
+    *m = (struct model){.count = count, .seed = 42};
+    mem_init_heap(&m->mem);
+    for (size_t i = 0; i < count; i++) m->streams[i].id.v = i + 1;
+}
+
+static void model_deinit(struct model *m) {
+    for (size_t i = 0; i < m->count; i++) mem_free(&m->mem, m->ranges[i]);
+    assert_int_equal(m->mem.allocated_bytes, 0);
+}
+
+static void model_add(struct model *m, size_t i, struct state_range r) {
+    m->ranges[i] = mem_grow(&m->mem, m->ranges[i], m->streams[i].count, &m->capacity[i], sizeof(r));
+    m->ranges[i][m->streams[i].count++] = r;
+    m->streams[i].ranges = m->ranges[i];
+}
+
+/* Each stream about as much; every eighth one is as busy as `slow` says, in percent. */
+static void model_upload(struct model *m, uint64_t bytes, unsigned slow) {
+    struct object_id id = {{1}, m->objects++, OBJECT_DATA};
+    uint64_t position = 64;
+    for (size_t i = 0; i < m->count; i++) {
+        uint64_t size = bytes / m->count * (70 + model_random(m) % 61) / 100;
+        if (i % 8 == 7) size = size * slow / 100;
+        model_add(m, i, (struct state_range){.object = id, .position = position, .size_bytes = size});
+        position += size;
+        m->produced += size;
+    }
+}
+
+static int model_by_place(const void *a, const void *b) {
+    return compact_by_place(a, b);
+}
+
+static void model_read(struct model *m, const struct compact_pick *picks, size_t count) {
+    struct state_range *sources = NULL;
+    size_t n = 0, capacity = 0;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < picks[i].run.count; k++) {
+            sources = mem_grow(&m->mem, sources, n, &capacity, sizeof(*sources));
+            sources[n++] = m->ranges[picks[i].stream][picks[i].run.first + k];
+        }
+    }
+    qsort(sources, n, sizeof(*sources), model_by_place);
+    struct compact_span span = {.size = 0};
+    for (size_t i = 0; i < n; i++) {
+        m->read += sources[i].size_bytes;
+        m->read_in_vain -= sources[i].size_bytes;
+        uint64_t before = span.size;
+        if (i > 0 && compact_span_join(&span, &sources[i])) {
+            m->read_in_vain += span.size - before;
+            continue;
+        }
+        span = (struct compact_span){sources[i].object, sources[i].position, sources[i].size_bytes};
+        m->read_in_vain += span.size;
+        m->gets++;
+    }
+    mem_free(&m->mem, sources);
+}
+
+/* False: there was nothing to do. */
+static bool model_job(struct model *m, uint64_t budget) {
+    struct compact_pick picks[STREAMS_MAX];
+    size_t count = compact_choose(&m->mem, m->streams, m->count, &m->last, budget, picks);
+    if (count == 0) return false;
+    struct object_id id = {{1}, m->objects++, OBJECT_DATA};
+    uint64_t position = 64;
+    model_read(m, picks, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct compact_run *run = &picks[i].run;
+        struct compact_stream *x = &m->streams[picks[i].stream];
+        struct state_range *r = m->ranges[picks[i].stream];
+        assert_true(run->count > 1 && run->first + run->count <= x->count);
+        uint64_t bytes = 0;
+        for (size_t k = 0; k < run->count; k++) bytes += r[run->first + k].size_bytes;
+        assert_int_equal(bytes, run->bytes);
+        r[run->first] = (struct state_range){.object = id, .position = position, .size_bytes = bytes};
+        memmove(&r[run->first + 1], &r[run->first + run->count], (x->count - run->first - run->count) * sizeof(*r));
+        x->count -= run->count - 1;
+        position += bytes;
+    }
+    assert_true(position - 64 <= budget);
+    m->jobs++;
+    return true;
+}
+
+struct model_cost {
+    double gets, jobs, written; /* for each GB produced; the last as a share of it */
+};
+
+static struct model_cost model_run(size_t streams, uint64_t upload_bytes, uint64_t budget, unsigned slow,
+                                   unsigned uploads) {
+    struct model m;
+    model_init(&m, streams);
+    for (unsigned i = 0; i < uploads; i++) {
+        model_upload(&m, upload_bytes, slow);
+        while (model_job(&m, budget)) continue;
+    }
+    double gb = (double)m.produced / 1e9;
+    struct model_cost cost = {(double)m.gets / gb, (double)m.jobs / gb, (double)m.read / (double)m.produced};
+    print_message("%zu streams, %d MiB in an upload, %d MiB of memory, %u%% slow: %.2f GET and %.2f objects for a GB, "
+                  "%.2f bytes written again for each, %.2f read in vain\n",
+                  streams, (int)(upload_bytes / MIB), (int)(budget / MIB), slow, cost.gets, cost.jobs, cost.written,
+                  (double)m.read_in_vain / (double)m.produced);
+    assert_true(m.read_in_vain <= m.read / 4);
+    model_deinit(&m);
+    return cost;
+}
+
+static void neighbours_end_in_the_same_objects(void **state) {
+    (void)state;
+    /* Large uploads, of which those that go into memory are read whole: one GET each. */
+    struct model_cost c = model_run(100, 384 * MIB, 2560 * MIB, 100, 400);
+    assert_true(c.gets < 4 && c.jobs < 0.6 && c.written < 1.1);
+    /* The same when not all are alike: from time to time ranges are of another tier than their neighbours'. */
+    c = model_run(100, 384 * MIB, 2560 * MIB, 50, 400);
+    assert_true(c.gets < 5 && c.jobs < 0.8 && c.written < 1.3);
+    c = model_run(100, 256 * MIB, 2304 * MIB, 100, 400);
+    assert_true(c.gets < 6 && c.written < 1.2);
+    /* Little memory: two rounds, of about eight objects each. */
+    c = model_run(100, 32 * MIB, 256 * MIB, 100, 2000);
+    assert_true(c.gets < 70 && c.written < 2.1);
+    c = model_run(200, 64 * MIB, 256 * MIB, 10, 1000);
+    assert_true(c.gets < 300 && c.written < 2.1);
+}
+
+static struct state_range at(uint64_t object, uint64_t position, uint64_t size) {
+    return (struct state_range){.object = {{1}, object, OBJECT_DATA}, .position = position, .size_bytes = size};
+}
+
+/* One has a range of the low tier in the third object: alone it would end an object behind its neighbour, for ever. */
+static void a_neighbour_goes_along_with_half_a_run(void **state) {
+    (void)state;
+    struct mem m;
+    mem_init_heap(&m);
+    struct state_range a[8], b[8], c[8], d[9];
+    for (uint64_t i = 0; i < 8; i++) {
+        a[i] = at(i, 64, 3 * MIB);
+        b[i] = at(i, 64 + 3 * MIB, i == 2 ? MIB / 2 : 3 * MIB);
+        c[i] = at(i, 64 + 6 * MIB, i < 5 ? MIB / 2 : 3 * MIB); /* too few of that tier, but as many */
+        d[i] = at(i + 8, 64 + 9 * MIB, 3 * MIB);               /* other objects */
+    }
+    const struct compact_stream all[] = {{{1}, a, 8}, {{2}, b, 8}, {{3}, c, 8}, {{4}, d, 8}};
+    struct compact_pick picks[4];
+    struct stream_id last = {0};
+    assert_int_equal(compact_choose(&m, all, 4, &last, BUDGET, picks), 3);
+    assert_int_equal(last.v, 3);
+    assert_int_equal(picks[0].stream, 2); /* what is to be merged again comes first */
+    assert_int_equal(picks[0].run.count, 8);
+    assert_int_equal(picks[1].stream, 0);
+    assert_int_equal(picks[1].run.count, 8);
+    assert_int_equal(picks[2].stream, 1);
+    assert_int_equal(picks[2].run.count, 8);
+    /* The next turn is another's, with its own objects. */
+    assert_int_equal(compact_choose(&m, all, 4, &last, BUDGET, picks), 1);
+    assert_int_equal(picks[0].stream, 3);
+    assert_int_equal(compact_choose(&m, all, 4, &last, BUDGET, picks), 3); /* and round */
+    last.v = 0;
+    assert_int_equal(compact_choose(&m, all + 1, 2, &last, BUDGET, picks), 0); /* none is whole */
+    assert_int_equal(m.allocated_bytes, 0);
+}
+
+static void gaps_are_read_where_they_are_small(void **state) {
+    (void)state;
+    struct compact_span x = {{{1}, 1, OBJECT_DATA}, 64, 1000};
+    struct state_range r = at(1, 1064, 10);
+    assert_true(compact_span_join(&x, &r));
+    assert_int_equal(x.size, 1010);
+    r = at(1, 1074 + COMPACT_GAP, 10);
+    assert_true(compact_span_join(&x, &r));
+    r = at(1, x.position + x.size + COMPACT_GAP + 1 + x.size, 10); /* more than what is wanted */
+    assert_false(compact_span_join(&x, &r));
+    r = at(2, x.position + x.size, 10);
+    assert_false(compact_span_join(&x, &r));
+    r = at(1, 0, 10);
+    assert_false(compact_span_join(&x, &r));
+    x.size = COMPACT_GET_MAX;
+    r = at(1, x.position + x.size, 10);
+    assert_false(compact_span_join(&x, &r));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_ones_are_taken_once_there_are_enough),
         cmocka_unit_test(tiers_do_not_mix),
         cmocka_unit_test(a_run_fits_into_memory),
         cmocka_unit_test(what_a_stream_has_stays_few),
+        cmocka_unit_test(neighbours_end_in_the_same_objects),
+        cmocka_unit_test(a_neighbour_goes_along_with_half_a_run),
+        cmocka_unit_test(gaps_are_read_where_they_are_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

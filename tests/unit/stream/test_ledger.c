@@ -205,13 +205,19 @@ static void uses_are_counted(void **state) {
     struct object_uses u;
     object_uses_init(&u, &m);
     struct object_id entry = {{1}, 2, OBJECT_LEDGER_ENTRY}, data = {{1}, 2, OBJECT_DATA};
-    object_uses_range(&u, entry, 1);
-    object_uses_range(&u, entry, 1);
+    struct state_range one = {.object = entry, .position = 100, .size_bytes = 50};
+    struct state_range two = {.object = entry, .position = 300, .size_bytes = 7};
+    object_uses_range(&u, &one, 1);
+    object_uses_range(&u, &two, 1);
+    assert_int_equal(object_uses_get(&u, entry)->live_bytes, 57);
+    assert_int_equal(object_uses_get(&u, entry)->size_bytes, 307);
     object_uses_pin(&u, data, 1, 0);
     assert_int_equal(u.garbage_count, 0);
-    object_uses_range(&u, entry, -1);
+    object_uses_range(&u, &two, -1);
     assert_int_equal(u.garbage_count, 0);
-    object_uses_range(&u, entry, -1);
+    assert_int_equal(object_uses_get(&u, entry)->live_bytes, 50);
+    assert_int_equal(object_uses_get(&u, entry)->size_bytes, 307);
+    object_uses_range(&u, &one, -1);
     assert_int_equal(u.garbage_count, 1);
     object_uses_check(&u, object_uses_get(&u, entry));
     assert_int_equal(u.garbage_count, 1); /* once */

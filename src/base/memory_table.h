@@ -1,0 +1,47 @@
+/* Every budget of memory, once: what may be held at the same time by what grows with load. /metrics (oxbow_memory_bytes,
+ * oxbow_memory_limit_bytes), docs/memory.md and the derivation of parts from memory.bytes come from it. Included several
+ * times; no include guard on purpose.
+ *
+ *   MEMORY(id, name, gauge, property, limit, text)
+ *
+ * gauge: the metric that follows what is held; METRIC_GAUGES: nothing does, the limit is what was measured of it.
+ * property: what an operator sets; "": nothing. limit: of configuration `c` with `shards` shards, in bytes
+ * (broker/memory.c; with the sizes of stream/sizes.h). */
+/* clang-format off */
+MEMORY(MEMORY_LOG_CACHE, "log-cache", M_LOG_CACHE_BYTES, "cache.log.bytes", c->cache_log_bytes,
+       "Records that are not uploaded yet or were written lately, and the index of where they lie. When it is full of the former, producers wait.")
+MEMORY(MEMORY_LOG_CACHE_LENT, "log-cache-lent", M_LOG_CACHE_LENT_BYTES, "cache.log.bytes", c->cache_log_bytes / 4,
+       "What the log cache has let go of and answers still hold. Above this the cache has as much less, and no "
+       "further answer is begun that could hold much.")
+MEMORY(MEMORY_BLOCK_CACHE, "block-cache", M_BLOCK_CACHE_BYTES, "cache.block.bytes", c->cache_block_bytes,
+       "Blocks of objects that were read back; GETs under way have their room in it.")
+MEMORY(MEMORY_BLOCK_CACHE_LENT, "block-cache-lent", M_BLOCK_CACHE_LENT_BYTES, "read.ahead.bytes",
+       smaller(c->read_ahead_bytes, c->cache_block_bytes / 2),
+       "What the block cache has let go of and answers still hold. Above this an answer ends with the block that it "
+       "has, and no further one is begun that could hold much.")
+MEMORY(MEMORY_REQUESTS, "requests", M_RECEIVE_BYTES, "queued.max.request.bytes", c->queued_max_request_bytes,
+       "Requests that are being received, wait or are worked on, with the stacks of the latter. When it is full "
+       "sockets are not read; a quarter of it is for finishing the one request that may go on all the same.")
+MEMORY(MEMORY_DECODED, "decoded-requests", M_DECODE_BYTES, "queued.max.request.bytes", c->queued_max_request_bytes,
+       "What the few requests take that are of long lists, while they are worked on. They wait for it.")
+MEMORY(MEMORY_CONVERSIONS, "conversions", M_CONVERSION_BYTES, "queued.max.request.bytes", c->queued_max_request_bytes,
+       "Conversions of old message formats, half of it for those under way, half for what is on its way to readers. "
+       "The former wait, the latter become small.")
+MEMORY(MEMORY_ANSWERS, "answers", M_UNSENT_BYTES, "queued.max.response.bytes", c->queued_max_response_bytes,
+       "Answers that clients have not taken yet; most of them lie in the caches. The fuller it is, the less a fetch "
+       "returns; when it is full, no further answer is begun that could be large, and who takes less than 64 KiB in "
+       "ten seconds is disconnected.")
+MEMORY(MEMORY_UPLOADS, "uploads", M_UPLOAD_BYTES, "upload.bytes",
+       smaller(2 * larger(c->upload_bytes, UPLOAD_ENTRY_MAX), c->cache_log_bytes),
+       "Small batches that uploads under way have put together; large ones are sent from the log cache. When it is "
+       "full the next upload waits for one to end.")
+MEMORY(MEMORY_COMPACTION, "compaction", M_COMPACTION_BYTES, "compaction.bytes", c->compaction_bytes,
+       "Parts of objects that are being merged.")
+MEMORY(MEMORY_CLEANER, "log-compaction", M_CLEANER_MAP_BYTES, "log.cleaner.dedupe.buffer.size",
+       c->log_cleaner_enable ? c->log_cleaner_dedupe_buffer_size : 0,
+       "Keys of the partition that is being compacted.")
+MEMORY(MEMORY_PROCESS, "process", METRIC_GAUGES, "",
+       (32 + 12 * (int64_t)shards) * MEMORY_MIB + (c->log_cleaner_enable ? 2 * (int64_t)REPLACE_OBJECT_BYTES : 0),
+       "The program, buffers of its threads and of the store's client, what shards keep for the next request, and what log compaction writes.")
+/* clang-format on */
+#undef MEMORY
