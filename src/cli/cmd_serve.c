@@ -120,14 +120,13 @@ static int serve_start(struct serve *s) {
     }
     e = storage_open(env, s->config.storage_url, false, &s->store, s->why, sizeof(s->why));
     if (e != OK) return serve_fails(s, "object store cannot be opened", s->why, e);
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct broker_options o = {.env = env,
                                .loop0 = loop0,
                                .store = s->store,
                                .config = &s->config,
                                .why_text = s->why,
                                .why_size = sizeof(s->why),
-                               .processors = processors > 0 ? (unsigned)processors : 0,
+                               .processors = linux_processors(),
                                .open_store = serve_open_store,
                                .fatal = serve_fatal,
                                .ctx = s};
