@@ -82,6 +82,8 @@ COUNTER(M_COORDINATOR_LOADED_RECORDS, "oxbow_coordinator_loaded_records_total", 
 COUNTER(
     M_OFFICE_LOOKS, "oxbow_office_looks_total", METRIC_LABEL_NONE,
     "Looks at the end of the cluster log, to see that no other broker has taken over, before a client was answered.")
+COUNTER(M_MEMORY_TRIMS, "oxbow_memory_trims_total", METRIC_LABEL_NONE,
+        "Times that more was resident than all budgets come to, and what the allocator had free was given back.")
 COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")

@@ -195,7 +195,8 @@ void memory_print_markdown(const struct config *defaults, struct buf *out) {
         "\n## Budgets of memory\n\n"
         "Whatever grows with load is held within these; `/metrics` tells of each what it holds and its limit (`oxbow_memory_bytes{budget=\"...\"}`, "
         "`oxbow_memory_limit_bytes`). A budget\nthat is full makes producers, or whoever wants of it, wait; nothing that was taken in is refused, and what drains "
-        "(uploads, answers, groups) does not wait for what it drains.\nThose of `state.bytes` are for what stays until it is deleted or expires; who would add to a full one is refused, and what is there goes on. "
+        "(uploads, answers, groups) does not wait for what it drains.\nThose of `state.bytes` are for what stays until it is deleted or expires; "
+        "who would add to a full one is refused, and what is there goes on. "
         "Beside them there are\nconnections, some 1.5 KB each (`max.connections`). `memory.bytes` is the sum; the limits shown are those of the defaults with one shard.\n\n"
         "| Budget | Property | Limit | What |\n| --- | --- | --- | --- |\n");
     for (unsigned i = 0; i < MEMORY_BUDGETS; i++) {

@@ -23,6 +23,9 @@ void linux_env_on_terminate(struct env *e, void (*fn)(void *arg, unsigned count)
 /* Stops and joins every loop and worker, frees everything. After linux_env_run. */
 void linux_env_destroy(struct env *e);
 struct loop *linux_env_loop0(struct env *e);
+/* While more than so many bytes are resident, what the C library has free goes back to the kernel. Once, before
+ * linux_env_run. */
+void linux_env_keep_within(struct env *e, uint64_t bytes);
 /* Resident memory of the process in bytes (for /metrics). */
 uint64_t linux_resident_bytes(void);
 /* What the process may use: the machine's memory, or what its control group (or one above that) allows, if that is less.
