@@ -158,6 +158,9 @@ CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 2048
             "Records are uploaded as soon as there are so many bytes of them. More means fewer and larger objects, less merging, and more that a recovery has to read.")
 CONFIG_SIZE(compaction_bytes, "compaction.bytes", 256 * CONFIG_MIB, 128 * CONFIG_MIB, 64 * 1024 * CONFIG_MIB,
             "Memory for merging small parts of objects, used while there is something to merge. More means fewer and larger reads.")
+CONFIG_SIZE(state_bytes, "state.bytes", 512 * CONFIG_MIB, 16 * CONFIG_MIB, CONFIG_TIB,
+            "Memory for what clients make and leave behind: half of it for open partitions, a quarter for idempotent producers, three sixteenths for groups and "
+            "committed offsets, the rest for fetch sessions. What finds no room is refused; what is there goes on.")
 CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
 CONFIG_LONG(object_flush_interval_ms, "object.flush.interval.ms", 0, 0, 3600000,
             "How often at most records that wait for the object store are sent there, unless there is much of them: "
