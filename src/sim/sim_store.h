@@ -28,6 +28,9 @@ struct sim_object {
     uint64_t listed_at_ns; /* from when LIST shows it */
     uint64_t landed_ns;
     bool again; /* it had been there before, and was deleted */
+    /* SIM_STORE_DELETE_REFUSED: until when, and how often and when last somebody was told so. */
+    uint64_t locked_until_ns, refused_ns;
+    unsigned refusals;
 };
 
 struct sim_upload { /* begun in parts, and neither completed nor given up */
