@@ -20,7 +20,8 @@
  *
  * Workload "mirror": the same with a WAL that is a mirror of two devices, or of one or two and an object log in another
  * bucket. Devices fail, stall, are lost for good and replaced by empty ones, go away and come back with what they held, or
- * another broker's appears in their place; the bucket has the faults that buckets have. In addition:
+ * another broker's appears in their place; the bucket has the faults that buckets have. Or two machines reach them, which take
+ * turns as in "rivals", and take them over by mark. In addition:
  *  - at any moment each member that the newest membership in the ledger names has all that was acknowledged and is not in
  *    the ledger;
  *  - what another broker's device holds stays as it is.
@@ -125,6 +126,10 @@ struct streams_test {
     struct sim_bucket *bucket; /* of the mirror's object log; NULL: it has none */
     bool closing;              /* the last incarnation goes in order, or is gone: what it has trimmed it deletes */
     char generation[40];       /* once known */
+    /* Two machines reach the devices, which are taken over by mark (wal.h, rules 6 and 7). */
+    bool marks;
+    bool init_due;   /* no device is in use, and nothing that is in them is needed: an operator may make them new, */
+    bool init_begun; /* and nobody else is started before that is done */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
     bool detects;    /* faults may come that are refused, not survived */
@@ -578,6 +583,7 @@ static enum err open_engine(struct broker_life *l) {
     }
     (void)snprintf(t->generation, sizeof(t->generation), "%s", meta_generation(l->meta));
     struct stream_wal_member members[MIRRORED + 1] = {{.path = device_paths[0]}, {.path = device_paths[1]}};
+    for (unsigned d = 0; d < t->rings; d++) members[d].takeover_mark = t->marks;
     if (t->bucket) members[t->rings] = (struct stream_wal_member){.path = "s3://another", .objects = true};
     struct streams_options so = {.env = l->env,
                                  .store = l->store,
@@ -1080,6 +1086,36 @@ static void check_closed(struct streams_test *t) {
         sim_fail(t->world, "a WAL that was closed in order still holds %lu records", w.records);
 }
 
+#define OPERATOR_WAITS_NS                                                                                              \
+    (31 * NS_PER_S) /* until what a crashed machine has sent to a device is there, or never will be */
+
+/* The operator's part where devices are taken over by mark: nothing in them is needed, the other machine is down. */
+static void operator_makes_new(struct broker_life *l) {
+    struct streams_test *t = l->test;
+    const struct side *other = l->side == &t->sides[0] ? &t->sides[1] : &t->sides[0];
+    if (!t->marks || !t->init_due || sim_node_up(other->broker)) return;
+    if (!t->init_begun && sim_chance(t->world, 0.2)) return;
+    t->init_begun = true;
+    fiber_sleep_ns(OPERATOR_WAITS_NS);
+    for (unsigned d = 0; d < t->rings; d++) {
+        struct wal_options o = {.env = l->env, .path = device_paths[d]};
+        uint8_t id[16];
+        const char *why;
+        env_random(l->env, id, sizeof(id));
+        while (wal_init(&o, id, true, &why) != OK) fiber_sleep_ns(NS_PER_S);
+    }
+    sim_note(t->world, l->side->broker, SIM_SUBJECT_ALL, "an operator has made the devices new");
+    t->init_begun = t->init_due = false;
+}
+
+/* Which devices a start left alone is known from its first moment on. */
+static void note_left_alone(struct broker_life *l) {
+    const _Atomic int64_t *gauges = l->env->metrics->gauges;
+    int64_t members = atomic_load(&gauges[M_WAL_MEMBERS]), lost = atomic_load(&gauges[M_WAL_MEMBERS_LOST]);
+    bool none = members == 0 && atomic_load(&gauges[M_WAL_FAILED]) != 0;
+    if (l->test->marks) l->test->init_due = none || lost >= (int64_t)l->test->rings;
+}
+
 static void broker_main(void *arg) {
     struct side *side = arg;
     struct streams_test *t = side->test;
@@ -1089,8 +1125,12 @@ static void broker_main(void *arg) {
     t->starts++;
     sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "starts");
     waitgroup_init(&l.group);
+    operator_makes_new(&l);
     enum err e = open_engine(&l);
-    if (e == OK) t->closing = false; /* and its membership is the newest */
+    if (e == OK) {
+        note_left_alone(&l);
+        t->closing = false; /* and its membership is the newest */
+    }
     sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "has started: %s", err_name(e));
     if (may_be_overtaken(side) && (side->superseded || e == ERR_FENCED)) {
         /* the other one goes on */
@@ -1127,7 +1167,11 @@ static void broker_main(void *arg) {
 static void class_choose(struct streams_test *t) {
     struct sim_world *w = t->world;
     t->detects = sim_chance(w, 0.15);
-    sim_faults_within(w, t->no_wal ? SIM_CLASS_OBJECT : SIM_CLASS_WAL_FILE, t->detects ? SIM_DETECTS : SIM_SURVIVES);
+    sim_faults_within(w,
+                      t->no_wal  ? SIM_CLASS_OBJECT
+                      : t->marks ? SIM_CLASS_WAL_DEVICE
+                                 : SIM_CLASS_WAL_FILE,
+                      t->detects ? SIM_DETECTS : SIM_SURVIVES);
     if (t->detects) w->faults.chance[SIM_STORE_ROT] = sim_chance(w, 0.3) ? 0 : sim_chance(w, 0.5) ? 0.001 : 0.02;
 }
 
@@ -1173,7 +1217,9 @@ static void mirror_choose(struct streams_test *t) {
     /* Elsewhere the store fails often enough: starts that take minutes leave little time for more. */
     for (unsigned f = SIM_STORE_UNAVAILABLE; f <= SIM_STORE_CRASH_LATE && t->mirror_quick; f++)
         w->faults.chance[f] *= 0.1;
-    if (sim_chance(w, 0.4)) {
+    if (t->marks) {
+        /* what happens to devices happens in the other runs */
+    } else if (sim_chance(w, 0.4)) {
         t->loses_any = true;
         t->detects = true;
     } else if (!t->detects && sim_chance(w, 0.5)) {
@@ -1185,6 +1231,7 @@ static void mirror_choose(struct streams_test *t) {
     for (unsigned d = 0; d < t->rings; d++) {
         t->devices[d] = sim_device_create(w, t->wal_bytes / 4096 * 4096);
         sim_device_attach(t->sides[0].broker, device_paths[d], t->devices[d]);
+        if (t->marks) sim_device_attach(t->sides[1].broker, device_paths[d], t->devices[d]);
     }
 }
 
@@ -1288,6 +1335,7 @@ static void mirror_heal(struct streams_test *t) {
 /* The other machine takes over, while this one stands still or goes on. */
 static void take_turns(struct streams_test *t) {
     struct side *now = t->current, *next = now == &t->sides[0] ? &t->sides[1] : &t->sides[0];
+    if (t->init_begun) return;
     if (sim_node_up(next->broker)) { /* overtaken some time ago, and still running */
         if (sim_chance(t->world, 0.5) || !sim_fault_allowed(t->world, SIM_CRASH_KILL)) return;
         sim_node_crash(next->broker, SIM_KILL);
@@ -1382,6 +1430,12 @@ void workload_mirror(struct sim_run *r) {
     load_choose(t);
     t->no_wal = false;
     if (t->by_ledger == 1) t->by_ledger = 0;
+    if (sim_chance(r->world, 0.3)) {
+        t->marks = t->shared = t->init_due = true;
+        t->sides[1].broker = sim_node_create(r->world, "rival");
+        t->change = 0;
+        t->takeover = sim_chance(r->world, 0.5) ? 0.15 : 0.03;
+    }
     class_choose(t);
     mirror_choose(t);
     streams_run(t);
