@@ -54,6 +54,11 @@ static uint64_t upload_begin(struct sim_bucket *b, const char *key) {
     return b->upload_last;
 }
 
+void sim_bucket_leave_upload(struct sim_bucket *b, const char *key) {
+    uint64_t id = upload_begin(b, key);
+    sim_trace(b->world, NULL, "upload-left", key, id, 0);
+}
+
 static void upload_end(struct sim_bucket *b, uint64_t id) {
     struct sim_upload *u = upload_find(b, id);
     if (!u) return;

@@ -66,6 +66,8 @@ struct sim_store_options {
 
 struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name); /* lives as long as the world */
 void sim_bucket_destroy(struct sim_bucket *b);
+/* As it is left by who dies after it has begun an object in parts. */
+void sim_bucket_leave_upload(struct sim_bucket *b, const char *key);
 
 /* A handle of that node, in its memory; store_close frees it. bucket NULL: the world's own. o NULL: none. */
 struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o);

@@ -41,6 +41,7 @@
 #include "sim/disk.h"
 #include "sim/history.h"
 #include "sim/workloads.h"
+#include "stream/object.h"
 #include "stream/sizes.h"
 #include "stream/stream.h"
 #include "stream/wal_objects.h"
@@ -125,7 +126,8 @@ struct streams_test {
     uint32_t others_crc[MIRRORED];
     struct sim_bucket *bucket; /* of the mirror's object log; NULL: it has none */
     bool closing;              /* the last incarnation goes in order, or is gone: what it has trimmed it deletes */
-    char generation[40];       /* once known */
+    char generation[40];       /* once known, and */
+    struct incarnation newest; /* of who has opened the engine */
     /* Two machines reach the devices, which are taken over by mark (wal.h, rules 6 and 7). */
     bool marks;
     bool init_due;   /* no device is in use, and nothing that is in them is needed: an operator may make them new, */
@@ -582,6 +584,7 @@ static enum err open_engine(struct broker_life *l) {
         if (env_loop_start(l->env, "shard", &l->loops[i]) != OK) return ERR_IO;
     }
     (void)snprintf(t->generation, sizeof(t->generation), "%s", meta_generation(l->meta));
+    t->newest = meta_incarnation(l->meta);
     struct stream_wal_member members[MIRRORED + 1] = {{.path = device_paths[0]}, {.path = device_paths[1]}};
     for (unsigned d = 0; d < t->rings; d++) members[d].takeover_mark = t->marks;
     if (t->bucket) members[t->rings] = (struct stream_wal_member){.path = "s3://another", .objects = true};
@@ -1348,6 +1351,14 @@ static void take_turns(struct streams_test *t) {
     sim_node_start(next->broker, broker_main, next);
 }
 
+/* What a broker would leave that dies while it puts large objects together; in these short runs few do that. */
+static void leave_upload(struct streams_test *t) {
+    if (!t->shared || !t->generation[0] || !sim_chance(t->world, 0.1)) return;
+    char key[OBJECT_KEY_MAX];
+    object_key(key, t->generation, (struct object_id){t->newest, sim_between(t->world, 1, 1000), OBJECT_DATA});
+    sim_bucket_leave_upload(t->world->bucket, key);
+}
+
 static void streams_load(struct streams_test *t) {
     struct sim_world *w = t->world;
     uint64_t end_ns = w->now_ns + sim_run_load_after_ns(t->run, 30 * NS_PER_S, 2), most_ns = end_ns + 900 * NS_PER_S;
@@ -1357,6 +1368,7 @@ static void streams_load(struct streams_test *t) {
         struct side *now = t->current;
         look(t);
         if (!sim_node_up(now->broker)) {
+            leave_upload(t);
             now->stop_asked = false;
             sim_node_start(now->broker, broker_main, now);
         }
