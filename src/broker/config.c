@@ -605,6 +605,12 @@ enum err config_check(const struct config *c, char *why, size_t why_size) {
         return refuse(why, why_size, "upload.bytes: expected at most half of cache.log.bytes (%s), found %s",
                       size_text(c->cache_log_bytes, a, sizeof(a)), size_text(c->upload_bytes, b, sizeof(b)));
     }
+    if (c->compaction_bytes < c->upload_bytes / 2) {
+        return refuse(why, why_size,
+                      "compaction.bytes: expected at least half of upload.bytes (%s), of whose objects it must hold "
+                      "what is left, found %s",
+                      size_text(c->upload_bytes, a, sizeof(a)), size_text(c->compaction_bytes, b, sizeof(b)));
+    }
     return OK;
 }
 

@@ -157,7 +157,7 @@ CONFIG_INT(read_requests_max, "read.requests.max", 16, 1, 1024,
 CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 2048 * CONFIG_MIB,
             "Records are uploaded as soon as there are so many bytes of them. More means fewer and larger objects, less merging, and more that a recovery has to read.")
 CONFIG_SIZE(compaction_bytes, "compaction.bytes", 256 * CONFIG_MIB, 128 * CONFIG_MIB, 64 * 1024 * CONFIG_MIB,
-            "Memory for merging small parts of objects, used while there is something to merge. More means fewer and larger reads.")
+            "Memory for merging small parts of objects, used while there is something to merge; at least half of upload.bytes. More means fewer and larger reads.")
 CONFIG_SIZE(state_bytes, "state.bytes", 512 * CONFIG_MIB, 16 * CONFIG_MIB, CONFIG_TIB,
             "Memory for what clients make and leave behind: half of it for open partitions, a quarter for idempotent producers, three sixteenths for groups and "
             "committed offsets, the rest for fetch sessions. What finds no room is refused; what is there goes on.")

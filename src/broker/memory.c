@@ -103,6 +103,7 @@ static int64_t part_least(const struct config *c, enum config_property p) {
     int64_t least = config_row(p)->min;
     if (p == CONFIG_queued_max_request_bytes) return larger(least, c->socket_request_max_bytes);
     if (p == CONFIG_cache_log_bytes && part_is_set(c, CONFIG_upload_bytes)) return larger(least, 2 * c->upload_bytes);
+    if (p == CONFIG_compaction_bytes && part_is_set(c, CONFIG_upload_bytes)) return larger(least, c->upload_bytes / 2);
     return least;
 }
 
@@ -116,7 +117,8 @@ static void parts_scale(struct config *c, const struct config *defaults, int64_t
         v = larger(v - v % PART_ROUND, part_least(c, p));
         *part_of(c, p) = smaller(v, config_row(p)->max);
     }
-    if (!part_is_set(c, CONFIG_upload_bytes)) c->upload_bytes = smaller(c->upload_bytes, c->cache_log_bytes / 2);
+    if (!part_is_set(c, CONFIG_upload_bytes))
+        c->upload_bytes = smaller(c->upload_bytes, smaller(c->cache_log_bytes / 2, 2 * c->compaction_bytes));
 }
 
 /* The most of them that fits into `total`; the least that there can be, if that does not. */

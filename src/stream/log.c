@@ -164,6 +164,8 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     timer_init(&s->stuck_timer, collect_stuck_due);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     if (s->options.compact_bytes < COMPACT_BYTES_MIN) s->options.compact_bytes = COMPACT_BYTES_MIN;
+    /* What is needed of any object that is to be emptied, a quarter of it, must find room. */
+    if (s->options.compact_bytes < s->options.upload_bytes / 2) s->options.compact_bytes = s->options.upload_bytes / 2;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
     list_init(&s->crowded);
     list_init(&s->nearly);

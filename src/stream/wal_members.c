@@ -98,6 +98,7 @@ void wal_mirror_close(struct wal_mirror *m, bool in_order) {
     waitq_wake_all(&m->changed);
     waitgroup_wait(&m->fibers);
     ASSERT(list_empty(&m->waiting));
+    m->ended = true;
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         bool whole = in_order && !m->failed && k->state == MEMBER_CURRENT && membership_names(&m->durable, k->id) &&

@@ -149,6 +149,7 @@ static void member_lost(struct mirror_member *k, enum err why) {
     char path[300];
     log_warn(m->env->log, "wal member lost", "path=%s error=%s left=%u", member_quoted(k, path, sizeof(path)),
              err_name(why), mirror_count(m, MEMBER_CURRENT));
+    if (m->ended) return; /* nothing waits for it, and others are closed already */
     mirror_publish(m);
     if (why == ERR_FENCED || (counted && (m->options.stops || mirror_count(m, MEMBER_CURRENT) == 0)))
         mirror_fail(m, why);

@@ -62,6 +62,7 @@ struct wal_mirror {
     bool started, failed, fenced, closing;
     bool nothing_needed; /* failed, and all that the rings hold is in the ledger */
     bool restarting;
+    bool ended; /* closing, and nothing waits any more: members are closed one after the other */
 };
 
 /* wal_mirror.c */

@@ -275,6 +275,11 @@ static void test_check(void **state) {
         accept(f, rows[i].name, before);
         assert_int_equal(config_check(&f->c, f->why, sizeof(f->why)), OK);
     }
+    accept(f, "cache.log.bytes", "2GiB");
+    accept(f, "upload.bytes", "600MiB");
+    assert_int_equal(config_check(&f->c, f->why, sizeof(f->why)), ERR_INVALID);
+    assert_non_null(strstr(f->why, "compaction.bytes: expected at least half of upload.bytes (600MiB)"));
+    accept(f, "compaction.bytes", "300MiB");
     accept(f, "advertised.listeners", "plaintext://broker-1.example:19092");
     accept(f, "http.listen", "127.0.0.1:9644");
     assert_int_equal(config_check(&f->c, f->why, sizeof(f->why)), OK);
