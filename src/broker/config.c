@@ -1,6 +1,7 @@
 #include "broker/config_priv.h"
 
 #include <float.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,14 @@ const char *const config_refused[] = {
 };
 
 /* --- Small helpers. */
+
+__attribute__((format(printf, 3, 4))) static enum err refuse(char *why, size_t why_size, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    (void)vsnprintf(why, why_size, format, ap);
+    va_end(ap);
+    return ERR_INVALID;
+}
 
 static void *field_of(const struct config *c, enum config_property p) {
     return (char *)(uintptr_t)c + more[p].offset;

@@ -1,9 +1,6 @@
-/* What the configuration's parser (config.c), its printer (config_print.c) and memory.c share. */
+/* What the configuration's parser (config.c) and its printer (config_print.c) share. */
 #ifndef OXBOW_BROKER_CONFIG_PRIV_H
 #define OXBOW_BROKER_CONFIG_PRIV_H
-
-#include <stdarg.h>
-#include <stdio.h>
 
 #include "broker/config.h"
 
@@ -25,15 +22,5 @@ extern const char *const config_refused[]; /* promise protection which is not th
 
 /* "a, b or c" of "a|b|c"; returns out. */
 const char *config_choice(const char *values, char *out, size_t out_size);
-
-/* Writes a sentence to *why, cut to fit. */
-__attribute__((format(printf, 3, 4))) static inline enum err refuse(char *why, size_t why_size, const char *format,
-                                                                    ...) {
-    va_list ap;
-    va_start(ap, format);
-    (void)vsnprintf(why, why_size, format, ap);
-    va_end(ap);
-    return ERR_INVALID;
-}
 
 #endif

@@ -1,10 +1,10 @@
 #include "broker/memory.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/assert.h"
-#include "broker/config_priv.h"
 #include "broker/url.h"
 #include "stream/sizes.h"
 
@@ -125,6 +125,14 @@ static void parts_fit(struct config *c, int64_t total, int64_t scale_max) {
     }
     parts_scale(c, &defaults, low);
     config_deinit(&defaults);
+}
+
+__attribute__((format(printf, 3, 4))) static enum err refuse(char *why, size_t why_size, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    (void)vsnprintf(why, why_size, format, ap);
+    va_end(ap);
+    return ERR_INVALID;
 }
 
 static bool any_part_is_set(const struct config *c) {
