@@ -58,16 +58,11 @@ void mirror_operator(struct broker_life *l) {
     t->init_begun = t->init_due = false;
 }
 
-/* By their superblocks: the members that count as lost may be the object log. */
 void mirror_started(struct broker_life *l) {
-    struct streams_test *t = l->test;
-    t->init_due = t->marks;
-    for (unsigned d = 0; t->init_due && d < t->rings; d++) {
-        struct stored_report r = {""};
-        struct stored_wal wal = {0};
-        bool read = stored_wal_read(&r, sim_run_mem(t->run), t->devices[d], NULL, NULL, &wal);
-        t->init_due = !read || !wal.formatted || wal.superblock.incarnation.v != meta_incarnation(l->meta).v;
-    }
+    const _Atomic int64_t *gauges = l->env->metrics->gauges;
+    int64_t members = atomic_load(&gauges[M_WAL_MEMBERS]), lost = atomic_load(&gauges[M_WAL_MEMBERS_LOST]);
+    bool none = members == 0 && atomic_load(&gauges[M_WAL_FAILED]) != 0;
+    if (l->test->marks) l->test->init_due = none || lost >= (int64_t)l->test->rings;
 }
 
 /* --- What happens to them. */

@@ -28,7 +28,6 @@ static const struct {
     {"rivals", 600011298, "the workload had room for 32 dead brokers, and looked at more"},
     {"rivals", 525, "the merging of an overtaken broker met the fence and went on, each time with an object more"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
-    {"mirror", 173, "the workload took a lost object log for the lost device, and made one new that was in use"},
 };
 
 static void seeds_pass(void **state) {
