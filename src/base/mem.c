@@ -25,8 +25,14 @@ static _Noreturn void out_of_memory(size_t size) {
     abort();
 }
 
+static void note_large(struct mem *m, size_t size) {
+    uint64_t before = atomic_fetch_add_explicit(&m->large_bytes, size, memory_order_relaxed);
+    if (m->grown && (before + size) / MEM_GROWTH_STEP != before / MEM_GROWTH_STEP) m->grown(m->grown_ctx);
+}
+
 static void *heap_alloc(struct mem *m, size_t size, size_t alignment, bool zeroed) {
     void *p = NULL;
+    if (OX_UNLIKELY(size >= MEM_LARGE)) note_large(m, size);
     if (alignment <= 16) {
         p = zeroed ? calloc(1, size) : malloc(size);
     } else {
@@ -40,6 +46,7 @@ static void *heap_alloc(struct mem *m, size_t size, size_t alignment, bool zeroe
 
 static void *heap_realloc(struct mem *m, void *p, size_t size) {
     if (p) count(m, p, false);
+    if (OX_UNLIKELY(size >= MEM_LARGE)) note_large(m, size);
     p = realloc(p, size);
     if (OX_UNLIKELY(!p)) out_of_memory(size);
     count(m, p, true);
@@ -56,6 +63,13 @@ static const struct mem_ops heap_ops = {heap_alloc, heap_realloc, heap_free};
 void mem_init_heap(struct mem *m) {
     m->ops = &heap_ops;
     atomic_init(&m->allocated_bytes, 0);
+    atomic_init(&m->large_bytes, 0);
+    mem_on_growth(m, NULL, NULL);
+}
+
+void mem_on_growth(struct mem *m, void (*grown)(void *ctx), void *ctx) {
+    m->grown = grown;
+    m->grown_ctx = ctx;
 }
 
 void *mem_alloc(struct mem *m, size_t size) {

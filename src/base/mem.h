@@ -25,10 +25,20 @@ struct mem_ops {
 struct mem {
     const struct mem_ops *ops;
     _Atomic uint64_t allocated_bytes; /* what is out now, as the allocator rounds it */
+    /* Of the process's heap: in large pieces, since the beginning; and who is told now and then (mem_on_growth). */
+    _Atomic uint64_t large_bytes;
+    void (*grown)(void *ctx);
+    void *grown_ctx;
 };
 
 /* The process's own heap. */
 void mem_init_heap(struct mem *m);
+
+/* `grown` is called, on any thread and before the piece is given out, whenever MEM_GROWTH_STEP more has been allocated in
+ * pieces of at least MEM_LARGE. It must not allocate. NULL: nobody. While no other thread allocates. */
+#define MEM_LARGE ((size_t)64 << 10)
+#define MEM_GROWTH_STEP ((uint64_t)16 << 20)
+void mem_on_growth(struct mem *m, void (*grown)(void *ctx), void *ctx);
 
 void *mem_alloc(struct mem *m, size_t size);  /* uninitialised */
 void *mem_zalloc(struct mem *m, size_t size); /* zeroed; large sizes cost no physical memory until touched */

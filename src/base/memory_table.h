@@ -8,7 +8,8 @@
  * property: what an operator sets; "": nothing. limit: of configuration `c` with `shards` shards, in bytes
  * (broker/memory.c; with the sizes of stream/sizes.h). */
 /* clang-format off */
-MEMORY(MEMORY_LOG_CACHE, "log-cache", M_LOG_CACHE_BYTES, "cache.log.bytes", c->cache_log_bytes,
+MEMORY(MEMORY_LOG_CACHE, "log-cache", M_LOG_CACHE_BYTES, "cache.log.bytes",
+       larger(c->cache_log_bytes, 4 * (int64_t)shards * (int64_t)COMMIT_SLAB_SIZE),
        "Records that are not uploaded yet or were written lately, and the index of where they lie. When it is full of the former, producers wait.")
 MEMORY(MEMORY_LOG_CACHE_LENT, "log-cache-lent", M_LOG_CACHE_LENT_BYTES, "cache.log.bytes", c->cache_log_bytes / 4,
        "What the log cache has let go of and answers still hold. Above this the cache has as much less, and no "
@@ -37,11 +38,20 @@ MEMORY(MEMORY_UPLOADS, "uploads", M_UPLOAD_BYTES, "upload.bytes",
        "full the next upload waits for one to end.")
 MEMORY(MEMORY_COMPACTION, "compaction", M_COMPACTION_BYTES, "compaction.bytes", c->compaction_bytes,
        "Parts of objects that are being merged.")
-MEMORY(MEMORY_CLEANER, "log-compaction", M_CLEANER_MAP_BYTES, "log.cleaner.dedupe.buffer.size",
-       c->log_cleaner_enable ? c->log_cleaner_dedupe_buffer_size : 0,
-       "Keys of the partition that is being compacted.")
-MEMORY(MEMORY_PROCESS, "process", METRIC_GAUGES, "",
-       (32 + 12 * (int64_t)shards) * MEMORY_MIB + (c->log_cleaner_enable ? 2 * (int64_t)REPLACE_OBJECT_BYTES : 0),
-       "The program, buffers of its threads and of the store's client, what shards keep for the next request, and what log compaction writes.")
+MEMORY(MEMORY_CLEANER, "log-compaction", M_CLEANER_BYTES, "log.cleaner.dedupe.buffer.size",
+       c->log_cleaner_enable ? c->log_cleaner_dedupe_buffer_size + 2 * (int64_t)REPLACE_OBJECT_BYTES : 0,
+       "Keys of the partition that is being compacted; what is read of it, unpacked and written.")
+MEMORY(MEMORY_SESSIONS, "fetch-sessions", M_FETCH_SESSION_BYTES, "state.bytes", c->state_bytes / 16,
+       "Fetch sessions (KIP-227). When it is full, those not used for two minutes go; else newcomers fetch without one.")
+MEMORY(MEMORY_GROUPS, "groups", M_GROUP_BYTES, "state.bytes", c->state_bytes / 16 * 3,
+       "Groups, their members and committed offsets, with their copies in the ledger's image. When it is full, new members get "
+       "GROUP_MAX_SIZE_REACHED, and offsets of what had none INVALID_COMMIT_OFFSET_SIZE; those who are there go on.")
+MEMORY(MEMORY_PRODUCERS, "producers", M_PRODUCER_BYTES, "state.bytes", c->state_bytes / 4,
+       "The last batches of idempotent producers, by partition, until producer.id.expiration.ms. When it is full, who is new to a partition gets "
+       "POLICY_VIOLATION; those who are known go on.")
+MEMORY(MEMORY_PARTITIONS, "partitions", M_PARTITION_BYTES, "state.bytes", c->state_bytes / 2,
+       "Open partitions. More than find room are not created: POLICY_VIOLATION.")
+MEMORY(MEMORY_PROCESS, "process", METRIC_GAUGES, "", (32 + 12 * (int64_t)shards) * MEMORY_MIB,
+       "The program, buffers of its threads and of the store's client, and what shards keep for the next request.")
 /* clang-format on */
 #undef MEMORY

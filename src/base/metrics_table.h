@@ -82,12 +82,22 @@ COUNTER(M_COORDINATOR_LOADED_RECORDS, "oxbow_coordinator_loaded_records_total", 
 COUNTER(
     M_OFFICE_LOOKS, "oxbow_office_looks_total", METRIC_LABEL_NONE,
     "Looks at the end of the cluster log, to see that no other broker has taken over, before a client was answered.")
+COUNTER(M_MEMORY_TRIMS, "oxbow_memory_trims_total", METRIC_LABEL_NONE,
+        "Times that more was resident than all budgets come to, and what the allocator had free was given back.")
 COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")
 GAUGE(M_PARTITIONS, "oxbow_partitions", METRIC_LABEL_NONE, "Open partitions.")
 GAUGE(M_CLEANER_MAP_BYTES, "oxbow_log_cleaner_map_bytes", METRIC_LABEL_NONE,
       "Memory for the keys of the partition that is being compacted.")
+GAUGE(M_CLEANER_BYTES, "oxbow_log_cleaner_bytes", METRIC_LABEL_NONE,
+      "All memory of log compaction: the keys, and what is read and written.")
+GAUGE(M_FETCH_SESSION_BYTES, "oxbow_fetch_session_bytes", METRIC_LABEL_NONE, "Bytes of incremental fetch sessions.")
+GAUGE(M_GROUP_BYTES, "oxbow_group_bytes", METRIC_LABEL_NONE,
+      "Bytes of consumer groups, their members and committed offsets.")
+GAUGE(M_PRODUCER_BYTES, "oxbow_producer_bytes", METRIC_LABEL_NONE,
+      "Bytes of what is remembered of idempotent producers.")
+GAUGE(M_PARTITION_BYTES, "oxbow_partition_bytes", METRIC_LABEL_NONE, "Bytes of open partitions.")
 GAUGE(M_CLEANER_DIRTY_PERCENT, "oxbow_log_cleaner_max_dirty_percent", METRIC_LABEL_NONE,
       "The largest share of bytes not yet compacted among compacted partitions.")
 GAUGE(M_CLEANER_DELAY_SECONDS, "oxbow_log_cleaner_max_compaction_delay_seconds", METRIC_LABEL_NONE,

@@ -12,6 +12,7 @@
 #include "broker/url.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
+#define PARTITIONS_SAID_EVERY_MS 60000
 #define OFFICE_PATIENCE_NS (3 * NS_PER_S) /* with a store that does not say whether another has been elected */
 
 /* --- Small things others ask for. */
@@ -131,6 +132,22 @@ enum err broker_confirm_office(struct broker *b, uint64_t after_ns) {
     struct confirmation c = {b, after_ns, OK};
     loop_call(b->o.loop0, confirm_there, &c);
     return c.err;
+}
+
+int64_t broker_partitions_there(const struct broker *b) {
+    int64_t count = 0;
+    const struct meta_topic *t;
+    for (size_t cursor = 0; (t = meta_topic_next(b->meta, &cursor)) != NULL;) count += t->partition_count;
+    return count;
+}
+
+bool broker_has_room_for(struct broker *b, int64_t partitions) {
+    int64_t limit = atomic_load_explicit(&b->env->metrics->memory_limits[MEMORY_PARTITIONS], memory_order_relaxed);
+    if (limit == 0 || partitions <= limit / PARTITION_BYTES) return true;
+    if (log_due(&b->partitions_said_ms, (int64_t)(env_now_ns(b->env) / NS_PER_MS), PARTITIONS_SAID_EVERY_MS))
+        log_warn(b->env->log, "a topic or partition was not created: half of state.bytes holds no more",
+                 "partitions=%" PRId64 " limit=%" PRId64, partitions, limit / PARTITION_BYTES);
+    return false;
 }
 
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) {
@@ -396,11 +413,7 @@ static enum err broker_recover(struct broker *b, const char **why) {
 }
 
 static enum err broker_make_shards(struct broker *b, const char **why) {
-    b->shard_count = (unsigned)b->config->shards;
-    if (b->shard_count ==
-        0) { /* auto: half of the processors, for the rest has work too: the kernel's network, uploads, checksums */
-        b->shard_count = b->o.processors > 2 ? b->o.processors / 2 : 1;
-    }
+    b->shard_count = memory_shards(b->config, b->o.processors);
     memory_publish(b->env->metrics, b->config, b->shard_count);
     b->shards = mem_zalloc(b->env->mem, b->shard_count * sizeof(*b->shards));
     b->loops = mem_zalloc(b->env->mem, b->shard_count * sizeof(struct loop *));

@@ -42,6 +42,7 @@ struct broker {
     struct fiber_mutex producer_ids_lock;
     struct fiber_mutex offsets_topic_lock; /* while __consumer_offsets is made */
     int64_t next_producer_id, producer_ids_end;
+    int64_t partitions_said_ms; /* that there is no memory for more */
 };
 
 /* The one table of what is served, ordered by key (api_table.c). */
@@ -81,6 +82,10 @@ struct topic_wish {
     const struct meta_config *configs;
     size_t config_count;
 };
+/* Loop 0: all partitions that there are; walks all topics. */
+int64_t broker_partitions_there(const struct broker *b);
+/* Loop 0: whether there is memory for so many in all (state.bytes). Says so if not, once in a while. */
+bool broker_has_room_for(struct broker *b, int64_t partitions);
 enum err broker_create_topic(struct broker *b, const struct topic_wish *wish, struct uuid *id) WARN_UNUSED;
 /* Up to `total`: see meta_partitions_add. */
 enum err broker_add_partitions(struct broker *b, const struct uuid *id, int32_t total) WARN_UNUSED;

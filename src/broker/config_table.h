@@ -140,7 +140,8 @@ CONFIG_STRING(wal_url, "wal.url", "file://./data/wal?size=1GiB",
               "unless the store is a folder it then needs `oxbow wal init` before its first use, and again after a start "
               "that did not end in order, until which records are acknowledged from the object store. "
               "`none`: there is none, and a record is acknowledged when it is in the object store. "
-              "`mirror:URL,URL`: two to four of the former, of which each has everything before a record is acknowledged. "
+              "`mirror:URL,URL`: two to four of the former, of which each has everything before a record is acknowledged; with "
+              "`takeover=mark` each needs its own `oxbow wal init`, and a start goes on with those that it may use. "
               "Members, beside one file or device at least, may also be object logs in other stores: `s3://BUCKET/PREFIX?...` as in storage.url, "
               "or `objects:file://FOLDER`; acknowledgements wait for their PUTs. "
               "A further element `?lost=shrink&timeout.ms=5000` says what happens when one of them fails or takes longer: "
@@ -157,6 +158,9 @@ CONFIG_SIZE(upload_bytes, "upload.bytes", 32 * CONFIG_MIB, 64 * CONFIG_KIB, 2048
             "Records are uploaded as soon as there are so many bytes of them. More means fewer and larger objects, less merging, and more that a recovery has to read.")
 CONFIG_SIZE(compaction_bytes, "compaction.bytes", 256 * CONFIG_MIB, 128 * CONFIG_MIB, 64 * 1024 * CONFIG_MIB,
             "Memory for merging small parts of objects, used while there is something to merge. More means fewer and larger reads.")
+CONFIG_SIZE(state_bytes, "state.bytes", 512 * CONFIG_MIB, 16 * CONFIG_MIB, CONFIG_TIB,
+            "Memory for what clients make and leave behind: half of it for open partitions, a quarter for idempotent producers, three sixteenths for groups and "
+            "committed offsets, the rest for fetch sessions. What finds no room is refused; what is there goes on.")
 CONFIG_LONG(upload_interval_ms, "upload.interval.ms", 60000, 10, 3600000, "Records are uploaded at this age at the latest.")
 CONFIG_LONG(object_flush_interval_ms, "object.flush.interval.ms", 0, 0, 3600000,
             "How often at most records that wait for the object store are sent there, unless there is much of them: "

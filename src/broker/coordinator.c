@@ -14,6 +14,7 @@
 #define STOP_PATIENCE_NS (5 * NS_PER_S)
 #define COUNT_EVERY_NS (200 * NS_PER_MS)
 #define NEWER_EVERY_MS 10000
+#define CROWDED_EVERY_MS 60000
 /* Of keys and values in one batch; a larger record has one of its own. */
 #define BATCH_BYTES ((size_t)1 << 20)
 
@@ -47,6 +48,7 @@ struct coordinator {
     struct waitq quiet;       /* something was confirmed, or a fiber has ended */
     struct timer due, count;
     struct coord_counts counted; /* as the metrics have them */
+    size_t bytes_counted;        /* the same */
 };
 
 static void write_main(void *arg);
@@ -74,6 +76,24 @@ static void count_as(struct coordinator *c, const struct coord_counts *now) {
     metric_gauge_add(m, M_GROUP_MEMBERS, (int64_t)now->members - (int64_t)was->members);
     metric_gauge_add(m, M_GROUP_OFFSETS, (int64_t)now->offsets - (int64_t)was->offsets);
     c->counted = *now;
+}
+
+/* With every call: what is refused follows from it. */
+static void count_bytes(struct coordinator *c, size_t now) {
+    if (now == c->bytes_counted) return;
+    metric_gauge_add(c->shard->env->metrics, M_GROUP_BYTES, (int64_t)now - (int64_t)c->bytes_counted);
+    c->bytes_counted = now;
+}
+
+static bool rules_crowded(void *ctx) {
+    const struct coordinator *c = ctx;
+    struct shard *s = c->shard;
+    if (!memory_is_over(s->env->metrics, MEMORY_GROUPS)) return false;
+    if (log_due(&s->crowded_said_ms, (int64_t)(env_now_ns(s->env) / NS_PER_MS), CROWDED_EVERY_MS))
+        log_warn(s->env->log,
+                 "new members of groups and new committed offsets are refused: their share of state.bytes is used up",
+                 "bytes=%" PRId64, memory_used_bytes(s->env->metrics, MEMORY_GROUPS));
+    return true;
 }
 
 /* Now and then, for it walks all groups. */
@@ -160,6 +180,7 @@ void coordinator_called(struct coordinator *c) {
     struct shard *s = c->shard;
     ASSERT(c->state == COORDINATOR_ACTIVE && s->loop == loop_current());
     struct coord_effects e;
+    count_bytes(c, coord_bytes(c->rules));
     while (coord_effects_take(c->rules, &e)) {
         outgoing_push(c, &e);
         coord_effects_deinit(&e);
@@ -183,6 +204,7 @@ static void coordinator_close(struct coordinator *c) {
     timer_disarm(&c->count);
     static const struct coord_counts nothing;
     count_as(c, &nothing);
+    count_bytes(c, 0);
     metric_gauge_add(s->env->metrics, M_COORDINATORS, -1);
     coord_destroy(c->rules);
     outgoing_free_all(c, &c->unwritten);
@@ -378,6 +400,8 @@ static enum err load_rules(struct coordinator *c) {
     config.mutant = s->env->mutant;
     config.event = rules_event;
     config.event_ctx = c;
+    config.crowded = rules_crowded;
+    config.crowded_ctx = c;
     env_random(s->env, &seed, sizeof(seed));
     c->rules = coord_create(s->env->mem, &config, seed);
     struct state_table *table = partition_take_table(slot_partition(c->slot));
@@ -415,6 +439,7 @@ static enum err load_rules(struct coordinator *c) {
     struct coord_counts counts;
     coord_counts(c->rules, &counts);
     count_as(c, &counts);
+    count_bytes(c, coord_bytes(c->rules));
     if (state_table_count(table) > 0)
         log_info(s->env->log, "coordinator loaded",
                  "topic=%s partition=%d records=%zu groups=%zu members=%zu offsets=%zu left_out=%zu ms=%" PRIu64,

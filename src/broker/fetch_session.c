@@ -39,17 +39,27 @@ struct fetch_session {
     void *news_ctx;
 };
 
-void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, size_t max, unsigned index, unsigned stride,
-                         uint64_t seed) {
+void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, struct metrics *metrics, size_t max, size_t bytes_max,
+                         unsigned index, unsigned stride, uint64_t seed) {
     ASSERT(stride > 0 && index < stride);
     *s = (struct fetch_sessions){
-        .mem = m, .max = max, .parts_max = FETCH_SESSION_PARTS_MAX, .index = index, .stride = stride};
+        .mem = m, .metrics = metrics, .max = max, .bytes_max = bytes_max, .index = index, .stride = stride};
     rng_seed(&s->rng, seed);
     map64_init(&s->by_id, m);
     list_init(&s->by_use);
 }
 
+static void count_bytes(struct fetch_sessions *s, size_t more, size_t less) {
+    ASSERT(s->bytes + more >= less);
+    s->bytes = s->bytes + more - less;
+    if (s->metrics) metric_gauge_add(s->metrics, M_FETCH_SESSION_BYTES, (int64_t)more - (int64_t)less);
+}
+
 /* --- Parts of a session. */
+
+static size_t topic_bytes(const struct session_topic *t) {
+    return FETCH_SESSION_TOPIC_BYTES + 2 * t->name_size;
+}
 
 static const void *topic_key(bool by_id, const struct kafka_string *name, const struct kafka_uuid *id, size_t *size) {
     *size = by_id ? sizeof(id->bytes) : (size_t)(name->size > 0 ? name->size : 0);
@@ -120,6 +130,7 @@ static struct session_part *part_add(struct fetch_session *s, const struct kafka
         t->id = *id;
         map64_init(&t->parts, s->mem);
         mapstr_put(&s->topics, key, size, t);
+        count_bytes(s->all, topic_bytes(t), 0);
     }
     struct session_part *p = map64_get(&t->parts, (uint32_t)index);
     if (p) return p;
@@ -133,7 +144,7 @@ static struct session_part *part_add(struct fetch_session *s, const struct kafka
     map64_put(&t->parts, (uint32_t)index, p);
     list_push_back(&s->order, &p->node);
     s->count++;
-    s->all->parts++;
+    count_bytes(s->all, FETCH_SESSION_PART_BYTES, 0);
     return p;
 }
 
@@ -144,8 +155,9 @@ static void part_remove(struct fetch_session *s, struct session_part *p) {
     list_remove(&p->node);
     mem_free(s->mem, p);
     s->count--;
-    s->all->parts--;
+    count_bytes(s->all, 0, FETCH_SESSION_PART_BYTES);
     if (t->parts.count > 0) return;
+    count_bytes(s->all, 0, topic_bytes(t));
     struct kafka_string name = kafka_string_view(t->name, t->name_size);
     size_t size;
     const void *key = topic_key(s->by_id, &name, &t->id, &size);
@@ -162,6 +174,7 @@ static void session_remove(struct fetch_sessions *all, struct fetch_session *s) 
     while (!list_empty(&s->order)) part_remove(s, LIST_ENTRY(s->order.next, struct session_part, node));
     ASSERT(s->resting_count == 0 && s->count == 0 && s->topics.count == 0);
     mapstr_deinit(&s->topics);
+    count_bytes(all, 0, FETCH_SESSION_BYTES);
     s->magic = 0;
     mem_free(s->mem, s);
 }
@@ -179,15 +192,29 @@ static void session_touch(struct fetch_sessions *all, struct fetch_session *s, u
 
 /* --- Slots. */
 
-/* Makes room for a session of `count` partitions if it deserves it. */
-static bool sessions_make_room(struct fetch_sessions *all, size_t count, uint64_t now_ns) {
-    if (all->by_id.count < all->max) return true;
+static bool drop_stale(struct fetch_sessions *all, uint64_t now_ns) {
     if (list_empty(&all->by_use)) return false;
     struct fetch_session *oldest = LIST_ENTRY(all->by_use.next, struct fetch_session, node);
-    if (now_ns - oldest->used_ns >= FETCH_SESSION_STALE_NS) {
-        session_remove(all, oldest);
-        return true;
+    if (now_ns - oldest->used_ns < FETCH_SESSION_STALE_NS) return false;
+    session_remove(all, oldest);
+    return true;
+}
+
+/* Of the memory. How many topics there are shows when they are added: what turns out too large is dropped again. */
+static bool sessions_make_bytes(struct fetch_sessions *all, size_t count, uint64_t now_ns) {
+    size_t need = FETCH_SESSION_BYTES + count * FETCH_SESSION_PART_BYTES;
+    if (need > all->bytes_max) return false;
+    while (all->bytes > all->bytes_max - need) {
+        if (!drop_stale(all, now_ns)) return false;
     }
+    return true;
+}
+
+/* Makes room for a session of `count` partitions if it deserves it. */
+static bool sessions_make_room(struct fetch_sessions *all, size_t count, uint64_t now_ns) {
+    if (!sessions_make_bytes(all, count, now_ns)) return false;
+    if (all->by_id.count < all->max) return true;
+    if (drop_stale(all, now_ns)) return true;
     struct fetch_session *smallest = NULL;
     LIST_EACH(n, &all->by_use) {
         struct fetch_session *s = LIST_ENTRY(n, struct fetch_session, node);
@@ -295,7 +322,7 @@ enum err fetch_plan_make(struct fetch_sessions *all, const struct kafka_fetch_re
     session_apply(s, in);
     while (in->min_bytes > 1 && !list_empty(&s->resting))
         part_wake(LIST_ENTRY(s->resting.next, struct session_part, node));
-    if (all->parts > all->parts_max) {
+    if (all->bytes > all->bytes_max) {
         session_remove(all, s);
         return ERR_FETCH_SESSION_ID_NOT_FOUND;
     }
@@ -326,7 +353,7 @@ static bool told_differs(const struct session_part *p, const struct fetch_told *
 
 static int32_t session_create(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told,
                               uint64_t now_ns) {
-    if (plan->count == 0 || all->max == 0 || all->parts + plan->count > all->parts_max) return 0;
+    if (plan->count == 0 || all->max == 0) return 0;
     if (!sessions_make_room(all, plan->count, now_ns)) return 0;
     struct fetch_session *s = MEM_NEW(all->mem, struct fetch_session);
     INIT_OBJ(s, SESSION_MAGIC);
@@ -336,6 +363,7 @@ static int32_t session_create(struct fetch_sessions *all, const struct fetch_pla
     s->epoch = 1;
     s->by_id = plan->by_id;
     s->made_ns = s->used_ns = now_ns;
+    count_bytes(all, FETCH_SESSION_BYTES, 0);
     mapstr_init(&s->topics, all->mem);
     list_init(&s->order);
     list_init(&s->resting);
@@ -351,7 +379,9 @@ static int32_t session_create(struct fetch_sessions *all, const struct fetch_pla
     }
     map64_put(&all->by_id, (uint32_t)s->id, s);
     list_push_back(&all->by_use, &s->node);
-    return s->id;
+    if (all->bytes <= all->bytes_max) return s->id;
+    session_remove(all, s);
+    return 0;
 }
 
 enum err fetch_plan_finish(struct fetch_sessions *all, const struct fetch_plan *plan, const struct fetch_told *told,

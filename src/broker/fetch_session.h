@@ -4,7 +4,8 @@
  * A session is known by a random id and a number that rises with each of its requests (the epoch). It lives in the
  * cache of the shard where it was made; elsewhere its id is unknown, which a client answers by making a new one. A full
  * cache gives a slot to a newcomer when a session has not been used for FETCH_SESSION_STALE_NS, or is smaller than the
- * newcomer and at least that old.
+ * newcomer and at least that old. All sessions of a shard together have so many bytes: a newcomer for whom those that
+ * have not been used for so long do not make room gets no session, and one that outgrows them is closed.
  *
  * A session is a standing subscription, and costs what happens in its partitions, not how many it has. One at whose end
  * the consumer is, and of which all has been told, rests: it is in no plan until the consumer names it again or its
@@ -20,27 +21,32 @@
 #include "base/arena.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "base/metrics.h"
 #include "base/random.h"
 #include "kafka/kafka_messages.h"
 #include "partition/partition.h"
 
 #define FETCH_SESSION_STALE_NS 120000000000ull
-#define FETCH_SESSION_PARTS_MAX                                                                                        \
-    ((size_t)500000) /* partitions in all sessions of a shard together: beyond it sessions are refused or dropped */
+/* What they take, about, maps included (test_units.c measures it); a topic's name comes on top, twice. */
+#define FETCH_SESSION_BYTES ((size_t)448)
+#define FETCH_SESSION_TOPIC_BYTES ((size_t)256)
+#define FETCH_SESSION_PART_BYTES ((size_t)192)
 
 struct fetch_session;
 
 struct fetch_sessions {
     struct mem *mem;
+    struct metrics *metrics; /* or NULL */
     size_t max;
-    size_t parts, parts_max;
-    unsigned index, stride; /* ids are congruent to index modulo stride: no two shards give the same */
+    size_t bytes, bytes_max; /* of all together, by the figures above */
+    unsigned index, stride;  /* ids are congruent to index modulo stride: no two shards give the same */
     struct rng rng;
     struct map64 by_id;
     struct list by_use; /* least recently used first */
 };
-void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, size_t max, unsigned index, unsigned stride,
-                         uint64_t seed);
+/* metrics: where the bytes are counted (M_FETCH_SESSION_BYTES); NULL: nowhere. */
+void fetch_sessions_init(struct fetch_sessions *s, struct mem *m, struct metrics *metrics, size_t max, size_t bytes_max,
+                         unsigned index, unsigned stride, uint64_t seed);
 void fetch_sessions_deinit(struct fetch_sessions *s);
 
 /* One partition of a fetch: what is wanted. Strings belong to the plan's arena. */

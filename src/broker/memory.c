@@ -37,9 +37,15 @@ int64_t memory_limits(const struct config *c, unsigned shards, int64_t out[MEMOR
     return sum;
 }
 
-static int64_t sum_of(const struct config *c) {
+unsigned memory_shards(const struct config *c, unsigned processors) {
+    if (c->shards > 0) return (unsigned)c->shards;
+    /* Half of the processors, for the rest has work too: the kernel's network, uploads, checksums. */
+    return processors > 2 ? processors / 2 : 1;
+}
+
+static int64_t sum_of(const struct config *c, unsigned shards) {
     int64_t limits[MEMORY_BUDGETS];
-    return memory_limits(c, c->shards > 0 ? (unsigned)c->shards : 1, limits);
+    return memory_limits(c, shards, limits);
 }
 
 void memory_publish(struct metrics *m, const struct config *c, unsigned shards) {
@@ -60,6 +66,7 @@ static const enum config_property parts[] = {
     CONFIG_compaction_bytes,
     CONFIG_upload_bytes,
     CONFIG_log_cleaner_dedupe_buffer_size,
+    CONFIG_state_bytes,
 };
 
 static int64_t *part_of(struct config *c, enum config_property p) {
@@ -80,6 +87,8 @@ static int64_t *part_of(struct config *c, enum config_property p) {
         return &c->upload_bytes;
     case CONFIG_log_cleaner_dedupe_buffer_size:
         return &c->log_cleaner_dedupe_buffer_size;
+    case CONFIG_state_bytes:
+        return &c->state_bytes;
     default:
         UNREACHABLE();
     }
@@ -111,14 +120,14 @@ static void parts_scale(struct config *c, const struct config *defaults, int64_t
 }
 
 /* The most of them that fits into `total`; the least that there can be, if that does not. */
-static void parts_fit(struct config *c, int64_t total, int64_t scale_max) {
+static void parts_fit(struct config *c, unsigned shards, int64_t total, int64_t scale_max) {
     struct config defaults;
     config_init_defaults(&defaults, c->mem);
     int64_t low = 0, high = scale_max;
     while (low < high) {
         int64_t middle = (low + high + 1) / 2;
         parts_scale(c, &defaults, middle);
-        if (sum_of(c) <= total)
+        if (sum_of(c, shards) <= total)
             low = middle;
         else
             high = middle - 1;
@@ -142,11 +151,11 @@ static bool any_part_is_set(const struct config *c) {
     return false;
 }
 
-static enum err derive_from_machine(struct config *c, int64_t machine, char *why, size_t why_size) {
+static enum err derive_from_machine(struct config *c, unsigned shards, int64_t machine, char *why, size_t why_size) {
     char a[32], b[32];
-    if (machine == 0 || sum_of(c) <= machine / 100 * MACHINE_PERCENT) return OK;
-    parts_fit(c, machine / 100 * MACHINE_PERCENT, SCALE_ONE);
-    int64_t sum = sum_of(c);
+    if (machine == 0 || sum_of(c, shards) <= machine / 100 * MACHINE_PERCENT) return OK;
+    parts_fit(c, shards, machine / 100 * MACHINE_PERCENT, SCALE_ONE);
+    int64_t sum = sum_of(c, shards);
     /* Where nobody has asked for much, a machine that is too small for the least is tried all the same. */
     if (sum <= machine || !any_part_is_set(c)) return OK;
     return refuse(
@@ -156,16 +165,17 @@ static enum err derive_from_machine(struct config *c, int64_t machine, char *why
         size_text(machine, a, sizeof(a)), size_text(sum, b, sizeof(b)));
 }
 
-enum err memory_derive(struct config *c, uint64_t machine_bytes, char *why, size_t why_size) {
+enum err memory_derive(struct config *c, uint64_t machine_bytes, unsigned processors, char *why, size_t why_size) {
     char a[32], b[32];
+    unsigned shards = memory_shards(c, processors);
     int64_t machine = machine_bytes > INT64_MAX ? 0 : (int64_t)machine_bytes;
-    if (c->memory_bytes == 0) return derive_from_machine(c, machine, why, why_size);
+    if (c->memory_bytes == 0) return derive_from_machine(c, shards, machine, why, why_size);
     if (machine > 0 && c->memory_bytes > machine)
         return refuse(why, why_size,
                       "memory.bytes: expected at most what this machine, or its control group, has (%s), found %s",
                       size_text(machine, a, sizeof(a)), size_text(c->memory_bytes, b, sizeof(b)));
-    parts_fit(c, c->memory_bytes, SCALE_MAX);
-    int64_t sum = sum_of(c);
+    parts_fit(c, shards, c->memory_bytes, SCALE_MAX);
+    int64_t sum = sum_of(c, shards);
     if (sum <= c->memory_bytes) return OK;
     return refuse(
         why, why_size,
@@ -185,8 +195,9 @@ void memory_print_markdown(const struct config *defaults, struct buf *out) {
         "\n## Budgets of memory\n\n"
         "Whatever grows with load is held within these; `/metrics` tells of each what it holds and its limit (`oxbow_memory_bytes{budget=\"...\"}`, "
         "`oxbow_memory_limit_bytes`). A budget\nthat is full makes producers, or whoever wants of it, wait; nothing that was taken in is refused, and what drains "
-        "(uploads, answers, groups) does not wait for what it drains. Beside them there\nis what grows with what exists: some 2 KB for a partition, 1.5 KB for a connection, "
-        "what groups, committed offsets and producers take. `memory.bytes` is the sum; the limits shown are those of\nthe defaults with one shard.\n\n"
+        "(uploads, answers, groups) does not wait for what it drains.\nThose of `state.bytes` are for what stays until it is deleted or expires; "
+        "who would add to a full one is refused, and what is there goes on. "
+        "Beside them there are\nconnections, some 1.5 KB each (`max.connections`). `memory.bytes` is the sum; the limits shown are those of the defaults with one shard.\n\n"
         "| Budget | Property | Limit | What |\n| --- | --- | --- | --- |\n");
     for (unsigned i = 0; i < MEMORY_BUDGETS; i++) {
         const char *quote = budgets[i].property[0] ? "`" : "";

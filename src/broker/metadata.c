@@ -39,6 +39,10 @@ static void auto_create_there(void *arg) {
     const struct config *c = a->broker->config;
     struct topic_wish wish = {a->name, c->num_partitions, (int16_t)c->default_replication_factor, NULL, 0};
     struct uuid id;
+    if (!broker_has_room_for(a->broker, broker_partitions_there(a->broker) + wish.partition_count)) {
+        a->err = ERR_POLICY_VIOLATION;
+        return;
+    }
     a->err = broker_create_topic(a->broker, &wish, &id);
     if (a->err == OK)
         log_info(a->broker->env->log, "topic created", "topic=%s partitions=%d by=metadata", a->name,
@@ -56,6 +60,7 @@ static enum err topic_auto_create(struct request *r, const struct kafka_metadata
     loop_call(b->o.loop0, auto_create_there, &a);
     if (a.err == OK || a.err == ERR_TOPIC_EXISTS) return OK;
     /* Nobody knows yet; the client asks again. */
+    if (a.err == ERR_POLICY_VIOLATION) return ERR_UNKNOWN_TOPIC_OR_PARTITION; /* the log says why */
     return err_class(a.err) == ERR_CLASS_FATAL ? a.err : ERR_UNKNOWN_TOPIC_OR_PARTITION;
 }
 

@@ -43,7 +43,7 @@ struct growths {
     struct growth *items;
     size_t count;
     bool validate_only;
-    int64_t partitions_total; /* that are new */
+    int64_t partitions_there, partitions_total; /* before this request; that are new */
 };
 
 static enum err refuse(struct growth *g, enum err e, const char *why) {
@@ -79,6 +79,8 @@ static enum err check_count(struct growths *all, struct growth *g, const struct 
         const char *why = replicas_wrong(all->r, w->assignments.items[i].broker_ids);
         if (why) return refuse(g, ERR_INVALID_REPLICA_ASSIGNMENT, why);
     }
+    if (!broker_has_room_for(all->broker, all->partitions_there + all->partitions_total + more))
+        return refuse(g, ERR_POLICY_VIOLATION, "The broker has no memory for so many partitions more (state.bytes).");
     all->partitions_total += more;
     return OK;
 }
@@ -107,6 +109,7 @@ static void grow_one(void *ctx, size_t i) {
 
 static void grow_there(void *arg) {
     struct growths *all = arg;
+    all->partitions_there = broker_partitions_there(all->broker);
     crew_run("CreatePartitions", all->count, COMMITS_MAX, grow_one, all);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "broker/broker_priv.h"
+#include "broker/memory.h"
 
 #define SLOT_MAGIC 0x5107a001u
 #define OPEN_COMPLAIN_EVERY_MS 1000
@@ -45,10 +46,12 @@ void broker_shard_init(struct shard *s, struct broker *b, unsigned index, struct
     timer_init(&s->retain, retain_fired);
     uint64_t seed;
     env_random(b->env, &seed, sizeof(seed));
-    fetch_sessions_init(&s->sessions, b->env->mem,
-                        (size_t)b->config->max_incremental_fetch_session_cache_slots / b->shard_count, index,
-                        b->shard_count, seed);
     const struct config *c = b->config;
+    int64_t limits[MEMORY_BUDGETS];
+    (void)memory_limits(c, b->shard_count, limits);
+    fetch_sessions_init(&s->sessions, b->env->mem, b->env->metrics,
+                        (size_t)c->max_incremental_fetch_session_cache_slots / b->shard_count,
+                        (size_t)limits[MEMORY_SESSIONS] / b->shard_count, index, b->shard_count, seed);
     uint64_t budget = (uint64_t)c->queued_max_request_bytes / b->shard_count;
     /* As much again as requests themselves may take: half of it for those under way, half for what comes of them. */
     conversions_init(&s->conversions, b->env, budget / 2);
@@ -137,6 +140,7 @@ static void slot_close(struct slot *slot) {
     while (slot->users > 0) waitq_wait(&slot->changed);
     partition_close(slot->partition);
     metric_gauge_add(s->env->metrics, M_PARTITIONS, -1);
+    metric_gauge_add(s->env->metrics, M_PARTITION_BYTES, -PARTITION_BYTES);
     void *was = map64_remove(&s->slots, slot->stream.v);
     ASSERT(was == slot);
     /* Those who waited for the end look it up again and find nothing. */
@@ -188,6 +192,7 @@ static enum err shard_open_slot(struct shard *s, struct topic_route *t, int32_t 
     }
     slot->state = SLOT_OPEN;
     metric_gauge_add(s->env->metrics, M_PARTITIONS, 1);
+    metric_gauge_add(s->env->metrics, M_PARTITION_BYTES, PARTITION_BYTES);
     partition_configure(slot->partition, &slot->route->config); /* it may have changed meanwhile */
     partition_set_producer_expiration(slot->partition, atomic_load(&s->broker->producer_expiration_ms));
     waitq_wake_all(&slot->changed);

@@ -37,6 +37,7 @@ struct shard {
     struct map64 slots;        /* by stream id */
     struct map64 coordinators; /* the same (coordinator.h) */
     int64_t newer_said_ms;     /* log_due: that one of them cannot be loaded by this version */
+    int64_t crowded_said_ms;   /* log_due: that there is no memory for more groups */
     struct conversions conversions;
     struct timer retain;
     struct waitgroup background; /* retention, warming up, coordinators that begin or end */

@@ -33,8 +33,8 @@ struct creations {
     struct creation *items;
     size_t count;
     bool validate_only;
-    int64_t partitions_total;
-    unsigned suggestions; /* how many more unknown configurations are told what is near */
+    int64_t partitions_there, partitions_total; /* before this request; of what it makes */
+    unsigned suggestions;                       /* how many more unknown configurations are told what is near */
 };
 
 static enum err refuse(struct creation *c, enum err e, const char *why) {
@@ -126,6 +126,8 @@ static enum err check_size(struct creations *all, struct creation *c) {
     if (all->partitions_total + c->partition_count > PARTITIONS_MAX) {
         return refuse(c, ERR_POLICY_VIOLATION, "Excessively large number of partitions per request.");
     }
+    if (!broker_has_room_for(all->broker, all->partitions_there + all->partitions_total + c->partition_count))
+        return refuse(c, ERR_POLICY_VIOLATION, "The broker has no memory for so many partitions more (state.bytes).");
     all->partitions_total += c->partition_count;
     return OK;
 }
@@ -194,6 +196,7 @@ static void create_one(void *ctx, size_t i) {
 
 static void create_there(void *arg) {
     struct creations *all = arg;
+    all->partitions_there = broker_partitions_there(all->broker);
     crew_run("CreateTopics", all->count, COMMITS_MAX, create_one, all);
 }
 

@@ -11,6 +11,7 @@
 #include "admin/admin.h"
 #include "base/assert.h"
 #include "broker/broker.h"
+#include "broker/memory.h"
 #include "broker/url.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -103,6 +104,9 @@ static int serve_start(struct serve *s) {
     enum err e = OK;
     /* A connection is a file, and most systems let a process have 1,024 unless it asks for more. */
     (void)process_files_allow();
+    int64_t limits[MEMORY_BUDGETS];
+    linux_env_keep_within(env,
+                          (uint64_t)memory_limits(&s->config, memory_shards(&s->config, linux_processors()), limits));
     if (s->config.http_listen[0]) {
         struct admin_options o = {.env = env,
                                   .loop0 = loop0,
@@ -120,14 +124,13 @@ static int serve_start(struct serve *s) {
     }
     e = storage_open(env, s->config.storage_url, false, &s->store, s->why, sizeof(s->why));
     if (e != OK) return serve_fails(s, "object store cannot be opened", s->why, e);
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct broker_options o = {.env = env,
                                .loop0 = loop0,
                                .store = s->store,
                                .config = &s->config,
                                .why_text = s->why,
                                .why_size = sizeof(s->why),
-                               .processors = processors > 0 ? (unsigned)processors : 0,
+                               .processors = linux_processors(),
                                .open_store = serve_open_store,
                                .fatal = serve_fatal,
                                .ctx = s};

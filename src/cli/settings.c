@@ -50,7 +50,8 @@ int settings_load(const struct settings *s, const char *command, struct config *
     for (size_t i = 0; i < s->count && status == EXIT_DONE; i++) {
         if (config_set_pair(c, s->sets[i], why, sizeof(why)) != OK) status = EXIT_USAGE;
     }
-    if (status == EXIT_DONE && memory_derive(c, linux_memory_bytes(), why, sizeof(why)) != OK) status = EXIT_USAGE;
+    if (status == EXIT_DONE && memory_derive(c, linux_memory_bytes(), linux_processors(), why, sizeof(why)) != OK)
+        status = EXIT_USAGE;
     if (status == EXIT_DONE && config_check(c, why, sizeof(why)) != OK) status = EXIT_USAGE;
     if (status != EXIT_DONE) {
         fprintf(stderr, "oxbow %s: %s\n", command, why);

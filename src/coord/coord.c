@@ -47,6 +47,24 @@ void coord_configure(struct coord *c, const struct coord_config *config) {
     c->config = *config;
 }
 
+void coord_hold(struct coord *c, size_t bytes) {
+    c->bytes += bytes;
+}
+
+void coord_let_go(struct coord *c, size_t bytes) {
+    ASSERT(c->bytes >= bytes);
+    c->bytes -= bytes;
+}
+
+size_t coord_bytes(const struct coord *c) {
+    CHECK_OBJ(c, COORD_MAGIC);
+    return c->bytes;
+}
+
+bool coord_is_crowded(const struct coord *c) {
+    return c->config.crowded && c->config.crowded(c->config.crowded_ctx);
+}
+
 enum err coord_load(struct coord *c, const void *key, size_t key_size, const void *value, size_t value_size) {
     CHECK_OBJ(c, COORD_MAGIC);
     ASSERT(c->phase == COORD_LOADING);
@@ -133,7 +151,7 @@ void coord_destroy(struct coord *c) {
     struct group *g;
     for (size_t cursor = 0; (g = mapstr_next(&c->groups, &cursor, NULL, NULL)) != NULL;) group_destroy(g);
     for (uint64_t s = c->durable + 1; s < c->next_sequence; s++) batch_destroy(c, map64_remove(&c->batches, s));
-    ASSERT(c->members == 0);
+    ASSERT(c->members == 0 && c->bytes == 0);
     mapstr_deinit(&c->groups);
     timers_deinit(&c->timers);
     map64_deinit(&c->batches);

@@ -45,6 +45,12 @@
 struct coord;
 struct member;
 
+/* What one takes, about, maps included: here and, as its record, in the ledger's image. What clients say (names, protocols,
+ * assignments, metadata) comes on top, twice. tests/unit/broker/test_units.c measures them. */
+#define COORD_GROUP_BYTES ((size_t)1024)
+#define COORD_MEMBER_BYTES ((size_t)768)
+#define COORD_OFFSET_BYTES ((size_t)448)
+
 /* What time it is. Sessions and rebalances count by the first, records and the retention of offsets by the second. */
 struct coord_now {
     int64_t mono_ms; /* never goes back */
@@ -75,6 +81,11 @@ struct coord_config {
     /* Called from inside calls; must not call back. NULL: nobody wants to know. */
     void (*event)(void *ctx, const struct coord_event *e);
     void *event_ctx;
+    /* Called from inside calls: is there no memory for more? Then new members are refused with
+     * ERR_GROUP_MAX_SIZE_REACHED, and offsets of what has none, or more metadata, with ERR_COMMIT_TOO_LARGE. NULL: there
+     * always is. */
+    bool (*crowded)(void *ctx);
+    void *crowded_ctx;
     enum mutant mutant; /* the deliberate mistake to make: of the environment (base/mutant.h) */
 };
 /* Kafka's defaults. */
@@ -253,6 +264,8 @@ struct coord_counts {
     size_t waiting;     /* replies that are not out */
 };
 void coord_counts(const struct coord *c, struct coord_counts *out);
+/* What all groups, members and offsets take, by the figures above. */
+size_t coord_bytes(const struct coord *c);
 /* Every record that the present state (durable or not) would be stored as, sorted by key: the same as the live records of the
  * log once everything is durable. For snapshots and tests; free with coord_effects_deinit. */
 void coord_dump(struct coord *c, struct coord_effects *out);

@@ -117,6 +117,10 @@ void group_check(const struct group *g) {
 
 /* ---- groups ---- */
 
+static size_t group_bytes(const struct group *g) {
+    return COORD_GROUP_BYTES + 2 * (size_t)g->id.size;
+}
+
 struct group *group_any(struct coord *c, struct kafka_string id) {
     return id.size < 0 ? NULL : mapstr_get(&c->groups, id.data, (size_t)id.size);
 }
@@ -154,6 +158,7 @@ struct group *group_open(struct coord *c, struct kafka_string id) {
     g->timer.kind = TIMER_GROUP;
     void *before = mapstr_put(&c->groups, id.data, (size_t)id.size, g);
     ASSERT(!before);
+    coord_hold(c, group_bytes(g));
     return g;
 }
 
@@ -171,6 +176,7 @@ static void pendings_clear(struct group *g) {
     struct pending *p;
     for (size_t i = 0; (p = mapstr_next(&g->pendings, &i, NULL, NULL)) != NULL;) {
         timers_disarm(&g->coord->timers, &p->timer);
+        coord_let_go(g->coord, COORD_PENDING_BYTES);
         text_free(g->coord->mem, &p->id);
         mem_free(g->coord->mem, p);
     }
@@ -222,6 +228,7 @@ void group_destroy(struct group *g) {
     mapstr_deinit(&g->topics);
     for (size_t i = 0; i < g->supported_count; i++) text_free(c->mem, &g->supported[i].name);
     mem_free(c->mem, g->supported);
+    coord_let_go(c, group_bytes(g));
     text_free(c->mem, &g->id);
     text_free(c->mem, &g->protocol_type);
     text_free(c->mem, &g->protocol);
@@ -277,6 +284,7 @@ struct member *member_create(struct group *g, struct kafka_string id, struct kaf
     }
     if (!g->leader) g->leader = m;
     c->members++;
+    coord_hold(c, COORD_MEMBER_BYTES);
     return m;
 }
 
@@ -334,6 +342,7 @@ static void drop_protocols(struct member *m) {
     m->protocols = NULL;
     m->protocol_count = 0;
     m->group->says_bytes -= m->says_bytes;
+    coord_let_go(m->group->coord, 2 * m->says_bytes);
     m->says_bytes = 0;
 }
 
@@ -363,6 +372,7 @@ void member_set_protocols(struct member *m, const struct protocol *protocols, si
     m->says_bytes = protocols_bytes(m->protocols, count) + text_bytes(m->id) + text_bytes(m->instance_id) +
                     text_bytes(m->client_id) + text_bytes(m->host);
     m->group->says_bytes += m->says_bytes;
+    coord_hold(m->group->coord, 2 * m->says_bytes);
 }
 
 bool member_matches(const struct member *m, const struct protocol *protocols, size_t count) {
@@ -383,6 +393,15 @@ struct kafka_bytes member_metadata(const struct member *m, struct kafka_string p
         if (kafka_string_equal(m->protocols[i].name, protocol)) return m->protocols[i].metadata;
     }
     return (struct kafka_bytes){NULL, 0};
+}
+
+void member_assign(struct member *m, struct kafka_bytes assignment) {
+    CHECK_OBJ(m, MEMBER_MAGIC);
+    struct coord *c = m->group->coord;
+    coord_let_go(c, 2 * (size_t)m->assignment.size);
+    bytes_free(c->mem, &m->assignment);
+    m->assignment = bytes_copy(c->mem, assignment);
+    coord_hold(c, 2 * (size_t)m->assignment.size);
 }
 
 void member_remove(struct member *m) {
@@ -408,8 +427,9 @@ void member_remove(struct member *m) {
     text_free(c->mem, &m->instance_id);
     text_free(c->mem, &m->client_id);
     text_free(c->mem, &m->host);
-    bytes_free(c->mem, &m->assignment);
+    member_assign(m, (struct kafka_bytes){NULL, 0});
     c->members--;
+    coord_let_go(c, COORD_MEMBER_BYTES);
     m->magic = 0;
     mem_free(c->mem, m);
 }
@@ -504,6 +524,7 @@ void pending_add(struct group *g, struct kafka_string id, int32_t timeout_ms) {
     p->timer.kind = TIMER_PENDING;
     mapstr_put(&g->pendings, id.data, (size_t)id.size, p);
     timers_arm(&c->timers, &p->timer, c->now.mono_ms + timeout_ms);
+    coord_hold(c, COORD_PENDING_BYTES);
 }
 
 void pending_remove(struct pending *p) {
@@ -511,6 +532,7 @@ void pending_remove(struct pending *p) {
     void *removed = mapstr_remove(&p->group->pendings, p->id.data, (size_t)p->id.size);
     ASSERT(removed == p);
     timers_disarm(&c->timers, &p->timer);
+    coord_let_go(c, COORD_PENDING_BYTES);
     text_free(c->mem, &p->id);
     mem_free(c->mem, p);
 }

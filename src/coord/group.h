@@ -57,6 +57,8 @@ struct member {
     size_t says_bytes;               /* part of the group's */
 };
 
+#define COORD_PENDING_BYTES ((size_t)384) /* as with COORD_MEMBER_BYTES; ids are ours, and short */
+
 /* A member id that was given out with MEMBER_ID_REQUIRED. */
 struct pending {
     struct group *group;
@@ -145,7 +147,7 @@ struct coord {
     struct map64 batches; /* not durable yet, by sequence */
     struct batch *open;
     uint64_t next_sequence, durable, taken;
-    size_t members, waiting;
+    size_t members, waiting, bytes;
     struct arena scratch;
     struct outbuf out;
 };
@@ -189,6 +191,12 @@ void reply_error(struct coord *c, struct coord_reply *r, enum err e, uint64_t ho
 uint64_t effect_add(struct coord *c, const void *key, size_t key_size, const void *value, size_t value_size);
 struct batch *batch_find(struct coord *c, uint64_t sequence);
 
+/* Counts what is held. */
+void coord_hold(struct coord *c, size_t bytes);
+void coord_let_go(struct coord *c, size_t bytes);
+/* There is no memory for more. */
+bool coord_is_crowded(const struct coord *c);
+
 /* ---- group.c ---- */
 
 const char *group_state_name(enum group_state s);
@@ -222,6 +230,8 @@ struct member *member_create(struct group *g, struct kafka_string id, struct kaf
 /* Answers nothing: the caller did. */
 void member_remove(struct member *m);
 /* A new id for a static member that came back. */
+/* A copy of it; empty: none. */
+void member_assign(struct member *m, struct kafka_bytes assignment);
 void member_rename(struct member *m, struct kafka_string id);
 void member_set_protocols(struct member *m, const struct protocol *protocols, size_t count);
 size_t protocols_bytes(const struct protocol *protocols, size_t count);

@@ -175,7 +175,7 @@ static void become_generation(struct group *g) {
     group_transition(g, GROUP_COMPLETING);
     LIST_EACH(it, &g->order) {
         struct member *m = LIST_ENTRY(it, struct member, link);
-        bytes_free(c->mem, &m->assignment);
+        member_assign(m, (struct kafka_bytes){NULL, 0});
         m->is_new = false;
         m->pending_sync = true;
         g->unsynced++;
@@ -458,6 +458,10 @@ static void join_group(struct coord *c, struct kafka_string group_id, const stru
             refuse(c, j, ERR_INCONSISTENT_GROUP_PROTOCOL, j->member_id, 0);
             return;
         }
+        if (coord_is_crowded(c)) {
+            refuse(c, j, ERR_GROUP_MAX_SIZE_REACHED, kafka_string_of(""), group_hold(c, group_id));
+            return;
+        }
         g = group_open(c, group_id);
     }
     struct member *m = member_find(g, j->member_id), *replaced = NULL;
@@ -468,6 +472,8 @@ static void join_group(struct coord *c, struct kafka_string group_id, const stru
         refuse(c, j, ERR_GROUP_MAX_SIZE_REACHED, kafka_string_of(""), g->hold);
         if (m) member_expel(m, ERR_GROUP_MAX_SIZE_REACHED);
         group_maybe_complete_join(g);
+    } else if (unknown && !replaced && coord_is_crowded(c)) {
+        refuse(c, j, ERR_GROUP_MAX_SIZE_REACHED, kafka_string_of(""), g->hold);
     } else if (unknown) {
         join_new(g, j);
     } else {

@@ -38,6 +38,11 @@ static struct offset_entry *entry_find(const struct group *g, struct kafka_strin
     return t ? map64_get(&t->partitions, (uint32_t)partition) : NULL;
 }
 
+/* Its record repeats the names. */
+static size_t entry_bytes(const struct offset_entry *e) {
+    return COORD_OFFSET_BYTES + (size_t)e->group->id.size + (size_t)e->topic->name.size;
+}
+
 static struct offset_entry *entry_open(struct group *g, struct kafka_string topic, int32_t partition) {
     CHECK_OBJ(g, GROUP_MAGIC);
     struct mem *mem = g->coord->mem;
@@ -57,6 +62,7 @@ static struct offset_entry *entry_open(struct group *g, struct kafka_string topi
     e->partition = partition;
     map64_put(&t->partitions, (uint32_t)partition, e);
     g->offsets++;
+    coord_hold(g->coord, entry_bytes(e));
     return e;
 }
 
@@ -65,15 +71,22 @@ struct offset_value *offset_newest(const struct offset_entry *e) {
     return v && !v->deleted ? v : NULL;
 }
 
+static void value_free(struct coord *c, struct offset_value *v) {
+    if (!v) return;
+    coord_let_go(c, 2 * (size_t)v->metadata_size);
+    mem_free(c->mem, v);
+}
+
 static void entry_destroy(struct coord *c, struct offset_entry *e) {
     CHECK_OBJ(c, COORD_MAGIC);
-    mem_free(c->mem, e->durable);
+    value_free(c, e->durable);
     while (e->first) {
         struct offset_value *v = e->first;
         e->first = v->next;
         list_remove(&v->batch_link);
-        mem_free(c->mem, v);
+        value_free(c, v);
     }
+    coord_let_go(c, entry_bytes(e));
     ASSERT(e->group->offsets > 0);
     e->group->offsets--;
     mem_free(c->mem, e);
@@ -152,6 +165,7 @@ static struct offset_value *value_create(struct coord *c, struct kafka_string me
     v->leader_epoch = -1;
     v->expire_ms = v->fresh_expire_ms = -1;
     v->metadata_size = (int32_t)size;
+    coord_hold(c, 2 * size);
     if (size > 0) memcpy(v->metadata, metadata.data, size);
     return v;
 }
@@ -181,9 +195,9 @@ void offset_value_durable(struct coord *c, struct offset_value *v) {
     e->first = v->next;
     if (!e->first) e->last = NULL;
     v->next = NULL;
-    mem_free(c->mem, e->durable);
+    value_free(c, e->durable);
     e->durable = v->deleted ? NULL : v;
-    if (v->deleted) mem_free(c->mem, v);
+    if (v->deleted) value_free(c, v);
 }
 
 void offset_delete(struct offset_entry *e) {
@@ -209,7 +223,7 @@ void offset_load(struct group *g, struct kafka_string topic, int32_t partition,
     int64_t slack = slack_ms(c, v->commit_ms, v->expire_ms);
     v->fresh_commit_ms = clamp_ms(v->commit_ms) + slack;
     if (v->expire_ms >= 0) v->fresh_expire_ms = clamp_ms(v->expire_ms) + slack;
-    mem_free(c->mem, e->durable);
+    value_free(c, e->durable);
     e->durable = v;
 }
 
@@ -218,7 +232,7 @@ void offset_unload(struct group *g, struct kafka_string topic, int32_t partition
     struct offset_entry *e = entry_find(g, topic, partition);
     if (!e) return;
     ASSERT(!e->first);
-    mem_free(g->coord->mem, e->durable);
+    value_free(g->coord, e->durable);
     e->durable = NULL; /* the entry goes with the first look for expired ones */
 }
 
@@ -275,8 +289,17 @@ static enum err check_commit(struct group *g, const struct coord_commit *commit)
     return OK;
 }
 
+/* It would take more memory than what the group has committed for that partition already. */
+static bool takes_more(struct coord *c, const struct coord_commit *commit, const struct coord_commit_item *item) {
+    const struct group *g = group_find(c, commit->group_id);
+    const struct offset_entry *e = g ? entry_find(g, item->topic, item->partition) : NULL;
+    const struct offset_value *v = e ? offset_newest(e) : NULL;
+    return !v || item->metadata.size > v->metadata_size;
+}
+
 static uint64_t commit_items(struct coord *c, const struct coord_commit *commit) {
     CHECK_OBJ(c, COORD_MAGIC);
+    bool crowded = coord_is_crowded(c);
     struct group *g = NULL;
     uint64_t hold = 0;
     for (size_t i = 0; i < commit->item_count; i++) {
@@ -285,6 +308,7 @@ static uint64_t commit_items(struct coord *c, const struct coord_commit *commit)
         if (item->error == OK && item->metadata.size > c->config.offset_metadata_max_bytes) {
             item->error = ERR_OFFSET_METADATA_TOO_LARGE;
         }
+        if (item->error == OK && crowded && takes_more(c, commit, item)) item->error = ERR_COMMIT_TOO_LARGE;
         if (item->error) continue;
         if (!g) g = group_open(c, commit->group_id);
         uint64_t sequence = commit_item(g, item, commit->retention_ms);

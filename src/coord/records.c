@@ -199,7 +199,7 @@ static void load_member(struct group *g, const struct kafka_group_metadata_value
     m->session_timeout_ms = in->session_timeout > 0 ? in->session_timeout : 1;
     m->rebalance_timeout_ms = in->rebalance_timeout >= 0 ? in->rebalance_timeout : m->session_timeout_ms;
     member_set_protocols(m, &(struct protocol){g->protocol, in->subscription}, 1);
-    m->assignment = bytes_copy(g->coord->mem, in->assignment);
+    member_assign(m, in->assignment);
 }
 
 static enum err load_group(struct coord *c, struct kafka_bytes key, const uint8_t *value, size_t value_size) {

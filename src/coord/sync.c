@@ -92,12 +92,10 @@ void sync_answer_all(struct group *g, enum err e) {
 
 static void take_assignments(struct group *g, const struct kafka_sync_group_request *request) {
     CHECK_OBJ(g, GROUP_MAGIC);
-    struct coord *c = g->coord;
     for (int32_t i = 0; i < request->assignments.count; i++) {
         struct member *m = member_find(g, request->assignments.items[i].member_id);
         if (!m) continue; /* left, or never was one */
-        bytes_free(c->mem, &m->assignment);
-        m->assignment = bytes_copy(c->mem, request->assignments.items[i].assignment);
+        member_assign(m, request->assignments.items[i].assignment);
     }
     group_transition(g, GROUP_STABLE);
     group_store(g);

@@ -390,6 +390,7 @@ static void commit(struct append *a) {
     stream_append(p->stream, &r);
     state_apply_batch(&p->live, &b);
     ASSERT(p->live.end_offset == end && end == stream_appended_end(p->stream));
+    partition_count_producers(p);
 
     if (p->live.segments[p->live.segment_count - 1].base_offset == base) {
         p->segment_opened_ms = now_ms;
@@ -420,6 +421,11 @@ static enum err append_in_turn(struct append *a) {
                     env_mutant(p->env, MUTANT_STAMP_AGAIN) ? env_wall_ms(p->env) : v.original_max_timestamp;
             return OK;
         }
+        /* Forgetting another one instead would let its late repetitions in twice. */
+        if (memory_is_over(p->env->metrics, MEMORY_PRODUCERS) && !state_producer_get(&p->live, a->header.producer_id))
+            return refuse(a, ERR_POLICY_VIOLATION,
+                          "no more idempotent producers are remembered: expected a larger state.bytes, or a shorter "
+                          "producer.id.expiration.ms");
     }
     /* Only appends add to a producer's state and this one has the turn, so the verdict still holds when there is
      * room. */

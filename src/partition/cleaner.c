@@ -32,6 +32,10 @@ static enum err go_on(struct pass *p) {
     return p->o->go_on(p->o->ctx, more) ? OK : ERR_CANCELLED;
 }
 
+static void hold(struct pass *p, size_t more, size_t less) {
+    metric_gauge_add(p->o->env->metrics, M_CLEANER_BYTES, (int64_t)more - (int64_t)less);
+}
+
 /* ---- the map ---- */
 
 static void map_job(void *arg) {
@@ -56,6 +60,7 @@ static enum err build_map(struct pass *p) {
     env_random(env, secret, sizeof(secret));
     clean_map_init(&p->map, env->mem, secret, bytes, p->o->map_load, c->end - c->first_dirty);
     metric_set(env->metrics, M_CLEANER_MAP_BYTES, (int64_t)clean_map_bytes(&p->map));
+    hold(p, clean_map_bytes(&p->map), 0);
     p->map.end_offset = c->first_dirty;
     enum err e = OK;
     for (uint32_t i = 0; i < p->state->range_count && e == OK && !p->full; i++) {
@@ -101,19 +106,23 @@ static enum err clean_one_block(void *ctx, struct slice block) {
     buf_init(&j.out, env->mem);
     env_offload(env, clean_job, &j);
     enum err e = j.error;
+    size_t out_bytes = j.out.capacity;
+    hold(p, out_bytes, 0);
     if (e == OK) {
         clean_counts_add(&p->out->counts, &j.counts);
         p->changed |= j.changed;
         note_bytes(p, &j.out);
     }
+    struct slice left = {0};
     if (e == OK && j.out.size > 0) {
         struct slab *slab = slab_create(env->mem, j.out.size, 16);
         memcpy(slab->data, j.out.data, j.out.size);
-        struct slice left = slice_of(slab, 0, j.out.size);
+        left = slice_of(slab, 0, j.out.size);
         slab_unref(slab);
-        e = replace_run_add(p->replace, left);
     }
     buf_deinit(&j.out);
+    hold(p, 0, out_bytes);
+    if (left.size > 0) e = replace_run_add(p->replace, left);
     return e == OK ? go_on(p) : e;
 }
 
@@ -203,6 +212,7 @@ enum err cleaner_run(const struct cleaner_options *o, struct cleaner_result *out
     e = run(&p);
     out->io_bytes = replace_io_bytes(p.replace);
     mem_free(o->env->mem, p.segment_bytes);
+    hold(&p, 0, p.map.mem ? clean_map_bytes(&p.map) : 0);
     clean_map_deinit(&p.map);
     metric_set(o->env->metrics, M_CLEANER_MAP_BYTES, 0);
     replace_end(p.replace);

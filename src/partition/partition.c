@@ -64,6 +64,7 @@ enum err partition_open(const struct partition_options *o, struct partition **ou
     p->segment_opened_ms = p->appended_ms = env_wall_ms(p->env);
     state_expiry_begin(&p->live, &p->expiry, env_now_ns(p->env), p->appended_ms);
     take_durability(p);
+    partition_count_producers(p);
     p->opened_start = p->live.start_offset;
     p->opened_end = p->live.end_offset;
     p->opened_bytes = p->bytes_end = live_bytes(&p->live);
@@ -95,6 +96,8 @@ void partition_close(struct partition *p) {
     ASSERT(list_empty(&p->turns));
     stream_close(p->stream);
     state_deinit(&p->live);
+    p->live.producers.count = 0;
+    partition_count_producers(p);
     struct mem *m = p->env->mem;
     mem_free(m, p->marks);
     mem_free(m, p->topic);

@@ -13,6 +13,10 @@
 
 struct partition;
 
+/* What an open one takes with what it needs elsewhere (slot, stream, committed state, route), about, without what its
+ * segments, ranges and producers take: 40, 60 and STATE_PRODUCER_BYTES each. tests/unit/sim/test_memory.c measures it. */
+#define PARTITION_BYTES INT64_C(2048)
+
 struct partition_options {
     struct streams *streams;
     struct env *env;

@@ -51,6 +51,7 @@ struct partition {
     int64_t appended_ms;       /* wall time of the last append, or of the opening */
 
     struct state_expiry expiry; /* of producers (retention.c) */
+    size_t producers_counted;   /* in M_PRODUCER_BYTES */
 
     uint64_t opened_start, opened_end, opened_bytes; /* the first two marks */
     uint64_t bytes_end;                              /* bytes below live.end_offset, counted like the marks */
@@ -104,6 +105,9 @@ struct producer_verdict {
 };
 enum err producer_check(const struct stream_state *live, const struct batch_header *h,
                         struct producer_verdict *out) WARN_UNUSED;
+
+/* Brings M_PRODUCER_BYTES up to date: after every change to the producers of the live state. */
+void partition_count_producers(struct partition *p);
 
 /* Notes that the partition has grown (read.c). */
 void partition_mark_note(struct partition *p, uint64_t end_offset, uint64_t bytes);

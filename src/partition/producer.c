@@ -15,6 +15,14 @@ static bool follows(int32_t last_sequence, int32_t next_sequence) {
     return next_sequence == (last_sequence == INT32_MAX ? 0 : last_sequence + 1);
 }
 
+void partition_count_producers(struct partition *p) {
+    size_t now = p->live.producers.count;
+    if (now == p->producers_counted) return;
+    metric_gauge_add(p->env->metrics, M_PRODUCER_BYTES,
+                     ((int64_t)now - (int64_t)p->producers_counted) * (int64_t)STATE_PRODUCER_BYTES);
+    p->producers_counted = now;
+}
+
 enum err producer_check(const struct stream_state *live, const struct batch_header *h, struct producer_verdict *out) {
     *out = (struct producer_verdict){0};
     ASSERT(h->producer_id >= 0 && h->base_sequence >= 0);

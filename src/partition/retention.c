@@ -60,6 +60,7 @@ void partition_retain(struct partition *p, int64_t now_ms) {
     if (!partition_enter(p)) return;
     if (p->producer_id_expiration_ms >= 0)
         state_expire_producers(&p->live, &p->expiry, p->producer_id_expiration_ms, env_now_ns(p->env), now_ms);
+    partition_count_producers(p);
     if (retained_start(p, now_ms) > p->live.start_offset) {
         struct partition_turn turn;
         partition_turn_take(p, &turn);

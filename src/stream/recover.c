@@ -153,6 +153,19 @@ static enum err upload_so_far(struct recovery *r) {
     return upload_recovered_add(&r->uploads, &r->blocks);
 }
 
+/* Of the log cache, which has nothing else to hold yet: a part for each entry that is under way, for the one that is being
+ * filled, and one more for what slabs have left over. */
+static uint64_t entry_bytes(const struct streams *s) {
+    uint64_t part = s->options.cache_log_bytes / (RECOVERY_UPLOADS + 2);
+    if (part < COMMIT_SLAB_SIZE / 2) part = COMMIT_SLAB_SIZE / 2;
+    return part < UPLOAD_RECOVERY_MAX ? part : UPLOAD_RECOVERY_MAX;
+}
+
+static void slab_let_go(struct recovery *r, struct commit_slab *slab) {
+    metric_gauge_add(r->s->env->metrics, M_LOG_CACHE_BYTES, -(int64_t)slab->slab.size);
+    slab_unref(&slab->slab);
+}
+
 /* One with room for the record: the oldest, with its pages, if nobody needs any more what is in it. */
 static void next_slab(struct recovery *r, size_t payload_size) {
     size_t need = GROUP_HEADER_SIZE + record_size(payload_size);
@@ -165,9 +178,10 @@ static void next_slab(struct recovery *r, size_t payload_size) {
     } else {
         if (free) { /* too small, or a large record's; else only ever more would be kept */
             list_remove(&oldest->node);
-            slab_unref(&oldest->slab);
+            slab_let_go(r, oldest);
         }
         r->slab = commit_slab_create(r->s->mem, need > COMMIT_SLAB_SIZE ? need : COMMIT_SLAB_SIZE);
+        metric_gauge_add(r->s->env->metrics, M_LOG_CACHE_BYTES, (int64_t)r->slab->slab.size);
     }
     list_push_back(&r->slabs, &r->slab->node);
 }
@@ -190,7 +204,7 @@ static enum err wal_record(void *ctx, const struct record_header *h, const uint8
     }
     (void)block_append(r->open, h, payload, 0); /* the checksum is the WAL's; this block never goes to one */
     r->block_bytes += record_size(h->payload_size);
-    if (r->block_bytes < UPLOAD_RECOVERY_MAX) return OK;
+    if (r->block_bytes < entry_bytes(s)) return OK;
     r->failed = upload_so_far(r);
     return r->failed;
 }
@@ -369,7 +383,7 @@ enum err streams_recover(struct streams *s, struct incarnation dead,
     for (struct list *n; (n = list_pop_front(&r.blocks)) != NULL;) block_destroy(LIST_ENTRY(n, struct block, node));
     if (r.open) block_destroy(r.open);
     for (struct list *n; (n = list_pop_front(&r.slabs)) != NULL;)
-        slab_unref(&LIST_ENTRY(n, struct commit_slab, node)->slab);
+        slab_let_go(&r, LIST_ENTRY(n, struct commit_slab, node));
     ledger_image_deinit(&r.image);
     if (e == OK) *why = NULL;
     return e;

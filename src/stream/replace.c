@@ -27,6 +27,7 @@ struct replace {
     bool running;
     uint64_t first_offset, end_offset;
     struct object_piece piece;
+    uint64_t piece_bytes; /* that it holds, counted */
     struct output *outputs;
     size_t output_count, output_capacity;
 };
@@ -86,6 +87,11 @@ uint64_t replace_io_bytes(const struct replace *r) {
     return r->io_bytes;
 }
 
+/* What log compaction holds (M_CLEANER_BYTES). */
+static void hold(struct replace *r, uint64_t more, uint64_t less) {
+    metric_gauge_add(r->s->env->metrics, M_CLEANER_BYTES, (int64_t)more - (int64_t)less);
+}
+
 /* ---- reading ---- */
 
 static bool stopping(const struct streams *s) {
@@ -99,6 +105,12 @@ static bool again(struct streams *s, enum err e, unsigned *attempt) {
     return !stopping(s);
 }
 
+static void drop_read(struct replace *r, struct slice *read) {
+    hold(r, 0, read->size);
+    slice_unref(read);
+}
+
+/* *out until drop_read. */
 static enum err get(struct replace *r, const struct state_range *g, uint64_t position, uint64_t size,
                     struct slice *out) {
     struct streams *s = r->s;
@@ -114,7 +126,10 @@ static enum err get(struct replace *r, const struct state_range *g, uint64_t pos
             e = ERR_TRUNCATED;
         }
     } while (again(s, e, &attempt));
-    if (e == OK) r->io_bytes += size;
+    if (e == OK) {
+        r->io_bytes += size;
+        hold(r, size, 0);
+    }
     if (e != ERR_NOT_FOUND) return e;
     /* Deleted with its topic, or by a trim: that ends it. Else it is missing; or a broker that has overtaken us has
      * replaced it. */
@@ -153,7 +168,7 @@ static enum err read_index(struct reading *d, struct slice *whole) {
     enum err e = get(r, g, 0, size, whole);
     if (e != OK) return e;
     e = object_index_decode(whole->data, whole->size, g->block_count, g->size_bytes, d->blocks);
-    if (e != OK) slice_unref(whole);
+    if (e != OK) drop_read(r, whole);
     return e;
 }
 
@@ -169,7 +184,7 @@ static enum err read_blocks(struct reading *d, uint64_t from, uint64_t to) {
         e = give_blocks(d, whole, 0, first, end);
         first = end;
     }
-    slice_unref(&whole);
+    drop_read(d->r, &whole);
     while (first < end && e == OK) {
         uint64_t size = 0, position = d->blocks[first].position;
         uint32_t last = first;
@@ -180,7 +195,7 @@ static enum err read_blocks(struct reading *d, uint64_t from, uint64_t to) {
         e = get(d->r, d->range, position, size, &data);
         if (e != OK) break;
         e = give_blocks(d, data, position, first, last);
-        slice_unref(&data);
+        drop_read(d->r, &data);
         first = last;
     }
     return e;
@@ -209,6 +224,12 @@ void replace_run_begin(struct replace *r, uint32_t first, uint32_t count) {
     object_piece_begin(&r->piece, r->first_offset);
 }
 
+static void piece_end(struct replace *r) {
+    object_piece_deinit(&r->piece);
+    hold(r, 0, r->piece_bytes);
+    r->piece_bytes = 0;
+}
+
 /* Objects without an entry that names them: nobody needs them. */
 static void drop_outputs(struct replace *r) {
     for (size_t i = 0; i < r->output_count; i++)
@@ -221,7 +242,7 @@ void replace_run_drop(struct replace *r) {
     CHECK_OBJ(r, REPLACE_MAGIC);
     if (!r->running) return;
     r->running = false;
-    object_piece_deinit(&r->piece);
+    piece_end(r);
     if (r->output_count > 0) drop_outputs(r);
 }
 
@@ -266,7 +287,7 @@ static enum err flush(struct replace *r) {
                                                               .block_count = (uint32_t)r->piece.block_count}};
     enum err e = put_object(r, id, size);
     uint64_t end = r->piece.end_offset;
-    object_piece_deinit(&r->piece);
+    piece_end(r);
     object_piece_init(&r->piece, s->mem);
     object_piece_begin(&r->piece, end);
     return e;
@@ -287,6 +308,8 @@ enum err replace_run_add(struct replace *r, struct slice batches) {
         object_piece_add(&r->piece, slice_sub(batches, at, h.size), (uint64_t)h.base_offset,
                          (uint64_t)batch_end_offset(&h), h.max_timestamp);
         at += h.size;
+        r->piece_bytes += h.size;
+        hold(r, h.size, 0);
         if (r->piece.data_size >= REPLACE_OBJECT_BYTES) e = flush(r);
     }
     slice_unref(&batches);

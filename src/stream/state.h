@@ -53,6 +53,10 @@ struct state_producer {
     } batches[STATE_PRODUCER_BATCHES];
 };
 
+/* What one producer takes in a partition, about, maps included: once in the live state and once in the committed one
+ * (tests/unit/broker/test_units.c measures it). */
+#define STATE_PRODUCER_BYTES ((size_t)640)
+
 /* A virtual roll point: Kafka's segment without the file. */
 struct state_segment {
     uint64_t base_offset;

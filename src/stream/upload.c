@@ -534,6 +534,7 @@ enum err upload_recovered_add(struct upload_recovered *r, struct list *blocks) {
     LIST_EACH(it, &u->blocks) {
         if (e == OK) e = add_block(u, LIST_ENTRY(it, struct block, node));
     }
+    upload_count_staged(u);
     if (e != OK) {
         upload_end(u);
         return e;

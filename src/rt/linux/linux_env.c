@@ -136,6 +136,7 @@ static const struct env_ops linux_ops = {
 
 static void linux_env_free(struct linux_env *e) {
     metrics_deinit(&e->metrics, &e->mem);
+    trim_deinit(e);
     pthread_mutex_destroy(&e->lock);
     struct mem heap;
     mem_init_heap(&heap);
@@ -153,6 +154,7 @@ static struct linux_env *linux_env_new(const struct linux_env_options *o) {
     e->signal_fd = -1;
     list_init(&e->open_files);
     ASSERT(pthread_mutex_init(&e->lock, NULL) == 0);
+    trim_init(e);
     return e;
 }
 
@@ -260,24 +262,59 @@ static uint64_t smaller_limit(const char *path, uint64_t known) {
     return limit < known ? limit : known;
 }
 
-uint64_t linux_memory_bytes(void) {
-    char text[4096], path[4200];
-    long pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
-    if (pages <= 0 || page_size <= 0) return 0;
-    uint64_t bytes = (uint64_t)pages * (uint64_t)page_size;
-    bytes = smaller_limit("/sys/fs/cgroup/memory/memory.limit_in_bytes", bytes); /* of version 1 */
-    if (!kernel_text("/proc/self/cgroup", text, sizeof(text))) return bytes;
-    char *group = strstr(text, "0::/");
-    if (!group || (group != text && group[-1] != '\n')) return bytes;
-    group += 3;
-    group[strcspn(group, "\n")] = '\0';
-    for (;;) { /* this group, and those above it */
-        (void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", group);
-        bytes = smaller_limit(path, bytes);
+/* What this group, and those above it, have in `file`. Cuts `group` short. */
+static uint64_t smallest_of_groups(const char *root, const char *mount, char *group, const char *file, uint64_t known) {
+    char path[4400];
+    for (;;) {
+        (void)snprintf(path, sizeof(path), "%s%s%s/%s", root, mount, group, file);
+        known = smaller_limit(path, known);
         char *last = strrchr(group, '/');
-        if (!last) return bytes;
+        if (!last) return known;
         *last = '\0';
     }
+}
+
+/* Version 1: of a line "4:cpu,memory:/group", whether its controllers are `name` among others. */
+static bool names_controller(const char *list, const char *name) {
+    size_t size = strlen(name);
+    for (; *list; list += *list == ',') {
+        size_t n = strcspn(list, ",");
+        if (n == size && memcmp(list, name, n) == 0) return true;
+        list += n;
+    }
+    return false;
+}
+
+uint64_t linux_group_bytes(const char *root, uint64_t machine_bytes) {
+    char text[4096], path[256];
+    uint64_t bytes = machine_bytes;
+    /* Version 1, in a container: what is mounted there is the container's own group, whatever its path is outside. */
+    (void)snprintf(path, sizeof(path), "%s/sys/fs/cgroup/memory/memory.limit_in_bytes", root);
+    bytes = smaller_limit(path, bytes);
+    (void)snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
+    if (!kernel_text(path, text, sizeof(text))) return bytes;
+    char *rest = text, *line;
+    while ((line = strsep(&rest, "\n")) != NULL) {
+        strsep(&line, ":");
+        char *controllers = line ? strsep(&line, ":") : NULL;
+        if (!line || line[0] != '/') continue;
+        if (!controllers[0])
+            bytes = smallest_of_groups(root, "/sys/fs/cgroup", line, "memory.max", bytes);
+        else if (names_controller(controllers, "memory"))
+            bytes = smallest_of_groups(root, "/sys/fs/cgroup/memory", line, "memory.limit_in_bytes", bytes);
+    }
+    return bytes;
+}
+
+uint64_t linux_memory_bytes(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page_size <= 0) return 0;
+    return linux_group_bytes("", (uint64_t)pages * (uint64_t)page_size);
+}
+
+unsigned linux_processors(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 0;
 }
 
 uint64_t linux_resident_bytes(void) {

@@ -23,10 +23,18 @@ void linux_env_on_terminate(struct env *e, void (*fn)(void *arg, unsigned count)
 /* Stops and joins every loop and worker, frees everything. After linux_env_run. */
 void linux_env_destroy(struct env *e);
 struct loop *linux_env_loop0(struct env *e);
+/* While more than so many bytes are resident, what the C library has free goes back to the kernel. Once, before
+ * linux_env_run. */
+void linux_env_keep_within(struct env *e, uint64_t bytes);
 /* Resident memory of the process in bytes (for /metrics). */
 uint64_t linux_resident_bytes(void);
 /* What the process may use: the machine's memory, or what its control group (or one above that) allows, if that is less.
  * 0: not known. */
 uint64_t linux_memory_bytes(void);
+/* Of the machine, that are in use; 0: not known. */
+unsigned linux_processors(void);
+/* The second half of that: the smallest limit of the control groups (version 1 or 2) that this process is in, as the
+ * kernel's files tell below `root` ("": the real ones); machine_bytes, if none is smaller or there is nothing to read. */
+uint64_t linux_group_bytes(const char *root, uint64_t machine_bytes);
 
 #endif

@@ -183,6 +183,18 @@ void address_format(const struct sockaddr_storage *from, struct env_address *out
 
 #define LINUX_LOOPS_MAX 256
 
+/* --- Free memory that goes back to the kernel (linux_trim.c). */
+
+struct linux_trim {
+    uint64_t most_bytes; /* set before there are other threads; 0: nothing is looked at */
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    bool wanted, started, stopping;
+    pthread_t thread;
+};
+void trim_init(struct linux_env *e);
+void trim_deinit(struct linux_env *e);
+
 struct linux_env {
     struct env env; /* first: struct env * is cast to this */
     struct mem mem;
@@ -201,6 +213,7 @@ struct linux_env {
     void (*terminate)(void *arg, unsigned count);
     void *terminate_arg;
     unsigned terminate_count;
+    struct linux_trim trim;
 };
 
 static inline struct linux_env *linux_env_of(struct env *e) {

@@ -88,7 +88,7 @@ static int setup(void **state) {
     struct rest *r = test_calloc(1, sizeof(*r));
     fixture_init(&r->f);
     arena_init(&r->arena, &r->f.mem);
-    fetch_sessions_init(&r->sessions, &r->f.mem, 3, 0, 1, 42);
+    fetch_sessions_init(&r->sessions, &r->f.mem, NULL, 3, SIZE_MAX, 0, 1, 42);
     assert_append(&r->f, OK, 0, .count = 2);
     fake_durable(&r->f.streams, SIZE_MAX);
     make(r, request(r, 0, 2, 2));

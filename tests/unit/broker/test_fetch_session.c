@@ -11,13 +11,14 @@
 
 static struct mem mem;
 static struct arena arena;
+static struct metrics metrics;
 static struct fetch_sessions sessions;
 static uint64_t now = 1;
 
 static int setup(void **state) {
     (void)state;
     arena_init(&arena, &mem);
-    fetch_sessions_init(&sessions, &mem, 3, 1, 4, 42);
+    fetch_sessions_init(&sessions, &mem, &metrics, 3, 1 << 20, 1, 4, 42);
     now = 1;
     return 0;
 }
@@ -25,6 +26,8 @@ static int teardown(void **state) {
     (void)state;
     fetch_sessions_deinit(&sessions);
     arena_deinit(&arena);
+    assert_int_equal(sessions.bytes, 0);
+    assert_int_equal(atomic_load(&metrics.gauges[M_FETCH_SESSION_BYTES]), 0);
     assert_int_equal(atomic_load(&mem.allocated_bytes), 0);
     return 0;
 }
@@ -237,14 +240,32 @@ static void test_slots(void **state) {
 
 static void test_all_together_are_limited(void **state) {
     (void)state;
-    sessions.parts_max = 5;
+    const size_t of_two = FETCH_SESSION_BYTES + FETCH_SESSION_TOPIC_BYTES + 2 + 2 * FETCH_SESSION_PART_BYTES;
+    sessions.bytes_max = 2 * of_two + FETCH_SESSION_PART_BYTES;
     int32_t a = new_session("a", 3, 12);
     assert_true(a > 0);
     assert_int_equal(new_session("b", 3, 12), 0);
     assert_true(new_session("c", 2, 12) > 0);
+    assert_int_equal(sessions.bytes, sessions.bytes_max);
+    assert_int_equal(atomic_load(&metrics.gauges[M_FETCH_SESSION_BYTES]), sessions.bytes);
     struct fetch_plan plan;
+    /* One that outgrows what there is goes. */
     assert_int_equal(make(request(a, 1, "a", 3, 1, 0), 12, &plan), ERR_FETCH_SESSION_ID_NOT_FOUND);
-    assert_int_equal(sessions.parts, 2);
+    assert_int_equal(sessions.bytes, of_two);
+    assert_true(new_session("d", 2, 12) > 0);
+    assert_int_equal(new_session("e", 2, 12), 0);
+    /* Those that nobody has used for a while make room for a newcomer, as many as it takes, and no more. */
+    now += FETCH_SESSION_STALE_NS;
+    assert_true(new_session("e", 2, 12) > 0);
+    assert_int_equal(sessions.bytes, 2 * of_two);
+    assert_true(new_session("f", 3, 12) > 0);
+    assert_int_equal(new_session("g", 1, 12), 0);
+    /* The name of a topic counts too: what fits without it does not with it, and leaves nothing behind. */
+    sessions.bytes_max = sessions.bytes + FETCH_SESSION_BYTES + FETCH_SESSION_PART_BYTES;
+    size_t before = sessions.bytes;
+    sessions.max = 4;
+    assert_int_equal(new_session("g", 1, 12), 0);
+    assert_int_equal(sessions.bytes, before);
 }
 
 int main(void) {

@@ -2,6 +2,8 @@
  * producers with large and with tiny batches, readers at the tail and of old data, and clients that hold what they can:
  * who sends half of a large request, who asks for much and reads nothing. Meanwhile one client wants to be served, and is.
  *
+ * Besides: what an open partition takes, as the budget of partitions reckons with it.
+ *
  * What must hold: each budget stays within its limit (base/memory_table.h), the whole within their sum, and what nothing
  * counts is little; a tenth more is allowed. Sizes are the small ones. The network copies what is sent, so that nothing of the
  * log cache is lent here: test_streams.c has that. */
@@ -14,6 +16,7 @@
 #include "broker/memory.h"
 #include "kafka/batch.h"
 #include "kafka/error.h"
+#include "partition/partition.h"
 #include "sim/broker_node.h"
 #include "sim/client.h"
 #include "sim/net.h"
@@ -69,6 +72,7 @@ static void broker_main(void *arg) {
         {"log.retention.bytes", "4194304"},
         {"log.retention.check.interval.ms", "10000"},
         {"log.cleaner.enable", "false"},
+        {"state.bytes", "16MiB"},
         {"offsets.topic.num.partitions", "1"},
         {"num.partitions", "3"},
         {"log.message.timestamp.after.max.ms", "9223372036854775807"},
@@ -423,8 +427,10 @@ static void judge(struct hour *h) {
     for (unsigned i = 0; i < MEMORY_BUDGETS; i++) {
         if (tell) print_message("%-18s peak %9ld of %9ld\n", names[i], h->peaks[i], h->limits[i]);
         if (i == MEMORY_PROCESS) continue;
-        /* Compaction's least is more than there is of anything here. */
-        sum += i == MEMORY_COMPACTION ? h->peaks[i] : h->limits[i];
+        /* Compaction's least, and that of what stays, is more than there is of anything here. */
+        bool little = i == MEMORY_COMPACTION || i == MEMORY_SESSIONS || i == MEMORY_GROUPS || i == MEMORY_PRODUCERS ||
+                      i == MEMORY_PARTITIONS;
+        sum += little ? h->peaks[i] : h->limits[i];
         if (h->peaks[i] > h->limits[i] + h->limits[i] / 10 + GRAIN)
             sim_fail(h->world, "%s: %ld bytes were held where %ld are allowed", names[i], h->peaks[i], h->limits[i]);
     }
@@ -484,6 +490,84 @@ static void memory_hour(struct sim_run *r) {
     mem_free(sim_run_mem(r), h);
 }
 
+/* --- Partitions. */
+
+#define MANY 2000
+
+/* Opens all of them: asks where they end. */
+static void ask_ends(struct hour *h, struct sim_client *c, int32_t count) {
+    struct kafka_list_offsets_request q;
+    struct kafka_list_offsets_request_topic topic;
+    struct kafka_list_offsets_request_partition *parts = mem_alloc(c->env->mem, (size_t)count * sizeof(*parts));
+    struct kafka_list_offsets_response r;
+    struct arena a;
+    kafka_list_offsets_request_init(&q);
+    kafka_list_offsets_request_topic_init(&topic);
+    q.replica_id = -1;
+    q.topics.items = &topic;
+    q.topics.count = 1;
+    topic.name = kafka_string_of("many");
+    topic.partitions.items = parts;
+    topic.partitions.count = count;
+    for (int32_t i = 0; i < count; i++) {
+        kafka_list_offsets_request_partition_init(&parts[i]);
+        parts[i].partition_index = i;
+        parts[i].timestamp = -1;
+    }
+    arena_init(&a, c->env->mem);
+    enum err e = sim_client_call(c, KAFKA_API_LIST_OFFSETS, 1, &q, PATIENCE_NS, &a, &r);
+    if (e != OK) sim_fail(h->world, "no answer: %s", err_name(e));
+    for (int32_t i = 0; e == OK && i < count; i++) {
+        if (r.topics.items[0].partitions.items[i].error_code != 0) sim_fail(h->world, "partition %d is not there", i);
+    }
+    arena_deinit(&a);
+    mem_free(c->env->mem, parts);
+}
+
+static void memory_partitions(struct sim_run *r) {
+    struct hour *h = mem_zalloc(sim_run_mem(r), sizeof(*h));
+    struct sim_world *w = r->world;
+    h->run = r;
+    h->world = w;
+    w->faults_off = true;
+    h->node = sim_node_create(w, "broker");
+    sim_net_address(h->node, h->host, sizeof(h->host));
+    sim_node_start(h->node, broker_main, h);
+    while (!h->serves && !sim_failed(w)) fiber_sleep_ns(100 * NS_PER_MS);
+    struct sim_client c;
+    sim_client_init(&c, loop_current()->env);
+    if (sim_client_open(&c, h->host, SIM_BROKER_PORT) != OK || !sim_broker_make_topic(&c, "few", 1))
+        sim_fail(w, "no topic can be made");
+    fiber_sleep_ns(20 * NS_PER_S);
+    uint64_t before = h->node->mem.base.allocated_bytes;
+    if (!sim_broker_make_topic(&c, "many", MANY)) sim_fail(w, "the topic cannot be made");
+    ask_ends(h, &c, MANY);
+    /* What was allocated for the requests goes, and a checkpoint with all of them is written. */
+    sim_client_close(&c);
+    fiber_sleep_ns(400 * NS_PER_S);
+    int64_t each = ((int64_t)h->node->mem.base.allocated_bytes - (int64_t)before) / MANY;
+    int64_t counted = memory_used_bytes(h->node->metrics, MEMORY_PARTITIONS);
+    if (getenv("OXBOW_MEMORY_TELL")) print_message("an open partition: %ld bytes\n", (long)each);
+    if (counted < MANY * PARTITION_BYTES)
+        sim_fail(w, "%ld bytes of partitions are counted, %ld are open", (long)counted, (long)MANY);
+    if (each > PARTITION_BYTES || each * 5 / 2 < PARTITION_BYTES)
+        sim_fail(w, "an open partition takes %ld bytes, and is counted as %ld", (long)each, (long)PARTITION_BYTES);
+    sim_client_deinit(&c);
+    h->stop = true;
+    (void)sim_run_wait_down(r, h->node, 600 * NS_PER_S);
+    mem_free(sim_run_mem(r), h);
+}
+
+static void partitions_take(void **state) {
+    (void)state;
+    static const struct sim_workload partitions = {"partitions", "what an open partition takes", memory_partitions};
+    struct sim_run_options o = {.seed = 1, .minutes = 10, .faults = {.mixture = SIM_MIXTURE_NONE}};
+    struct sim_result r;
+    sim_run_seed(&partitions, &o, &r);
+    if (r.failure[0]) print_message("%s\n", r.failure);
+    assert_int_equal(r.failure[0], '\0');
+}
+
 static void an_hour_stays_in_its_budgets(void **state) {
     (void)state;
     static const struct sim_workload hour = {"memory", "an hour of load in small budgets", memory_hour};
@@ -500,6 +584,7 @@ static void an_hour_stays_in_its_budgets(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(an_hour_stays_in_its_budgets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(partitions_take),
+                                       cmocka_unit_test(an_hour_stays_in_its_budgets)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

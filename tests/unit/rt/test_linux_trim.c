@@ -1,0 +1,72 @@
+/* What is free goes back to the kernel once more is resident than is allowed, and not before. */
+#include "unit/rt/linux_fixture.h"
+
+#include "rt/sanitizer.h"
+
+#define PIECE ((size_t)96 << 10)
+#define PIECES 2000u
+
+static uint64_t trims(struct linux_fixture *x) {
+    return atomic_load(&x->env->metrics->counters[M_MEMORY_TRIMS][0]);
+}
+
+/* Large pieces with small ones between them; the large ones are freed: the heap cannot shrink by itself. */
+static void leave_holes(struct linux_fixture *x, void **small) {
+    struct mem *m = x->env->mem;
+    void **large = mem_alloc(m, PIECES * sizeof(*large));
+    for (unsigned i = 0; i < PIECES; i++) {
+        large[i] = mem_alloc(m, PIECE);
+        memset(large[i], 1, PIECE);
+        small[i] = mem_alloc(m, 4096);
+    }
+    for (unsigned i = 0; i < PIECES; i++) mem_free(m, large[i]);
+    mem_free(m, large);
+}
+
+static void what_is_free_goes_back(struct linux_fixture *x) {
+    struct mem *m = x->env->mem;
+    void **small = mem_alloc(m, PIECES * sizeof(*small));
+    uint64_t before = linux_resident_bytes();
+    linux_env_keep_within(x->env, UINT64_MAX);
+    leave_holes(x, small);
+    assert_int_equal(trims(x), 0);
+    uint64_t holes = linux_resident_bytes();
+    linux_env_keep_within(x->env, 1);
+    for (unsigned i = 0; i < 2 * MEM_GROWTH_STEP / PIECE; i++) mem_free(m, mem_alloc(m, PIECE));
+    for (unsigned i = 0; trims(x) == 0 && i < 20000; i++) fiber_sleep_ns(NS_PER_MS);
+    assert_true(trims(x) > 0);
+    if (!OXBOW_ASAN && !OXBOW_TSAN) {
+        assert_true(holes > before + PIECES * PIECE / 2);
+        assert_true(linux_resident_bytes() < before + PIECES * PIECE / 8);
+    }
+    for (unsigned i = 0; i < PIECES; i++) mem_free(m, small[i]);
+    mem_free(m, small);
+}
+TEST_BOTH(what_is_free_goes_back)
+
+static void grown(void *ctx) {
+    ++*(unsigned *)ctx;
+}
+
+static void growth_is_told_by_steps(void **state) {
+    (void)state;
+    struct mem m;
+    unsigned told = 0;
+    mem_init_heap(&m);
+    mem_on_growth(&m, grown, &told);
+    for (unsigned i = 0; i < 1000000; i++) mem_free(&m, mem_alloc(&m, 64)); /* small ones do not count */
+    assert_int_equal(told, 0);
+    for (unsigned i = 0; i < 10 * MEM_GROWTH_STEP / MEM_LARGE; i++) mem_free(&m, mem_alloc(&m, MEM_LARGE));
+    assert_int_equal(told, 10);
+    void *p = mem_realloc(&m, NULL, MEM_GROWTH_STEP);
+    assert_int_equal(told, 11);
+    mem_free(&m, p);
+    mem_on_growth(&m, NULL, NULL);
+    mem_free(&m, mem_alloc(&m, 2 * MEM_GROWTH_STEP));
+    assert_int_equal(told, 11);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {RUN_BOTH(what_is_free_goes_back), cmocka_unit_test(growth_is_told_by_steps)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
