@@ -198,7 +198,7 @@ static void check_object_logs(struct streams_test *t) {
         for (size_t k = i; k < end && end - i > 1; k++) {
             const struct sim_object *o = b->objects[k];
             struct objlog_header h;
-            if (o->landed_ns < t->swept_ns &&
+            if (o->landed_ns < t->swept_ns && o->locked_until_ns < t->swept_ns &&
                 (objlog_header_decode(o->data, o->size, &h) != OK || h.kind != OBJLOG_FENCE))
                 sim_fail(t->world, "a sweep has left %s", o->key);
         }

@@ -87,7 +87,8 @@ struct streams_test {
     uint32_t others_crc[MIRRORED];
     struct sim_bucket *bucket; /* of the mirror's object log; NULL: it has none */
     bool closing;              /* the last incarnation goes in order, or is gone: what it has trimmed it deletes */
-    char generation[40];       /* once known */
+    char generation[40];       /* once known, and */
+    struct incarnation newest; /* of who has opened the engine */
     /* Two machines reach the devices, which are taken over by mark (wal.h, rules 6 and 7). */
     bool marks;
     double ways;             /* chance that a machine's way to a device breaks, or is there again */
