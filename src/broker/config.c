@@ -1,4 +1,4 @@
-#include "broker/config.h"
+#include "broker/config_priv.h"
 
 #include <float.h>
 #include <stdarg.h>
@@ -8,7 +8,6 @@
 
 #include "base/assert.h"
 #include "base/nearest.h"
-#include "broker/memory.h"
 #include "broker/properties.h"
 #include "broker/url.h"
 #include "partition/topic_config.h"
@@ -51,32 +50,23 @@ static const struct row_more more[CONFIG_PROPERTIES] = {
 #include "broker/config_table.h"
 };
 
-/* The table in its own order, with what is not a property of its own: section titles and aliases. */
-struct entry {
-    enum { ENTRY_SECTION, ENTRY_PROPERTY, ENTRY_ALIAS } kind;
-    const char *name; /* title, or name of the property or alias */
-    const char *of;
-    int64_t factor;
-    uint8_t rank;
-};
-#define CONFIG_SECTION(title) {ENTRY_SECTION, title, NULL, 0, 0},
-#define CONFIG_BOOL(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_INT(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_LONG(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_DOUBLE(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_COUNT(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_SIZE(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_STRING(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_LIST(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_ENUM(f, n, ...) {ENTRY_PROPERTY, n, NULL, 1, 0},
-#define CONFIG_ALIAS(name, of, factor, rank) {ENTRY_ALIAS, name, of, factor, rank},
-static const struct entry entries[] = {
+#define CONFIG_SECTION(title) {CONFIG_ENTRY_SECTION, title, NULL, 0, 0},
+#define CONFIG_BOOL(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_INT(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_LONG(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_DOUBLE(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_COUNT(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_SIZE(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_STRING(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_LIST(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_ENUM(f, n, ...) {CONFIG_ENTRY_PROPERTY, n, NULL, 1, 0},
+#define CONFIG_ALIAS(name, of, factor, rank) {CONFIG_ENTRY_ALIAS, name, of, factor, rank},
+const struct config_entry config_entries[] = {
 #include "broker/config_table.h"
 };
+const size_t config_entry_count = ARRAY_LEN(config_entries);
 
-/* Kafka's properties that are accepted so that a server.properties from elsewhere works, though they mean nothing here.
- * A name that ends in '*' stands for all that begin so. */
-static const char *const ignored[] = {
+const char *const config_ignored[] = {
     "process.roles",
     "controller.*",
     "zookeeper.*",
@@ -143,10 +133,10 @@ static const char *const ignored[] = {
     "failed.authentication.delay.ms",
     "connection.failed.authentication.delay.ms",
     "eligible.leader.replicas.*",
+    NULL,
 };
 
-/* Kafka's properties that promise protection which is not there: to ignore them would be a lie. */
-static const char *const refused[] = {
+const char *const config_refused[] = {
     "ssl.*",
     "sasl.*",
     "listener.name.*",
@@ -158,6 +148,7 @@ static const char *const refused[] = {
     "delegation.token.*",
     "password.encoder.*",
     "connections.max.reauth.ms",
+    NULL,
 };
 
 /* --- Small helpers. */
@@ -174,8 +165,8 @@ static void *field_of(const struct config *c, enum config_property p) {
     return (char *)(uintptr_t)c + more[p].offset;
 }
 
-static bool matches_any(const char *name, const char *const *patterns, size_t count) {
-    for (size_t i = 0; i < count; i++) {
+static bool matches_any(const char *name, const char *const *patterns) {
+    for (size_t i = 0; patterns[i]; i++) {
         size_t size = strlen(patterns[i]);
         if (patterns[i][size - 1] == '*') {
             if (strncmp(name, patterns[i], size - 1) == 0) return true;
@@ -221,8 +212,7 @@ static int value_index(const char *values, const char *text) {
     return -1;
 }
 
-/* "a, b or c" */
-static const char *value_choice(const char *values, char *out, size_t out_size) {
+const char *config_choice(const char *values, char *out, size_t out_size) {
     size_t o = 0;
     out[0] = '\0';
     while (*values && o < out_size) {
@@ -321,7 +311,7 @@ static enum err set_text(struct config *c, enum config_property p, const char *n
         int i = value_index(r->values, value);
         if (i < 0) {
             return refuse(why, why_size, "%s: expected %s; found '%s'%s", name,
-                          value_choice(r->values, choice, sizeof(choice)), value,
+                          config_choice(r->values, choice, sizeof(choice)), value,
                           value_hint(r->values, value, hint, sizeof(hint)));
         }
         *(int32_t *)field_of(c, p) = i;
@@ -332,7 +322,7 @@ static enum err set_text(struct config *c, enum config_property p, const char *n
         for (const char *cursor = value; config_list_next(&cursor, element, sizeof(element));) {
             if (value_index(r->values, element) >= 0) continue;
             return refuse(why, why_size, "%s: expected a list of %s; found '%s'%s", name,
-                          value_choice(r->values, choice, sizeof(choice)), element,
+                          config_choice(r->values, choice, sizeof(choice)), element,
                           value_hint(r->values, element, hint, sizeof(hint)));
         }
     }
@@ -370,7 +360,7 @@ static enum err set_value(struct config *c, enum config_property p, const char *
 
 /* A name that is not in the table: accepted without effect, refused with a reason, or mistyped. */
 static enum err set_unknown(struct config *c, const char *name, char *why, size_t why_size) {
-    if (matches_any(name, ignored, ARRAY_LEN(ignored))) {
+    if (matches_any(name, config_ignored)) {
         if (!mapstr_put(&c->warned, name, strlen(name), c) && c->warn) {
             char message[CONFIG_WHY_SIZE];
             (void)snprintf(message, sizeof(message), "%s: has no effect here", name);
@@ -378,14 +368,14 @@ static enum err set_unknown(struct config *c, const char *name, char *why, size_
         }
         return OK;
     }
-    if (matches_any(name, refused, ARRAY_LEN(refused))) {
+    if (matches_any(name, config_refused)) {
         return refuse(why, why_size,
                       "%s: TLS, SASL and authorization are not supported yet; take it out to go on without them", name);
     }
     struct nearest n;
     nearest_init(&n, name);
-    for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
-        if (entries[i].kind != ENTRY_SECTION) nearest_try(&n, entries[i].name);
+    for (size_t i = 0; i < config_entry_count; i++) {
+        if (config_entries[i].kind != CONFIG_ENTRY_SECTION) nearest_try(&n, config_entries[i].name);
     }
     if (nearest_plausible(&n)) {
         return refuse(why, why_size, "unknown property '%s'; did you mean '%s'?", name, n.best);
@@ -397,12 +387,13 @@ static enum err set_unknown(struct config *c, const char *name, char *why, size_
 enum err config_set(struct config *c, const char *name, const char *value, char *why, size_t why_size) {
     CHECK_OBJ(c, CONFIG_MAGIC);
     ASSERT(why_size > 0);
-    const struct entry *e = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(entries) && !e; i++) {
-        if (entries[i].kind != ENTRY_SECTION && strcmp(entries[i].name, name) == 0) e = &entries[i];
+    const struct config_entry *e = NULL;
+    for (size_t i = 0; i < config_entry_count && !e; i++) {
+        if (config_entries[i].kind != CONFIG_ENTRY_SECTION && strcmp(config_entries[i].name, name) == 0)
+            e = &config_entries[i];
     }
     if (!e) return set_unknown(c, name, why, why_size);
-    enum config_property p = config_find(e->kind == ENTRY_ALIAS ? e->of : e->name);
+    enum config_property p = config_find(e->kind == CONFIG_ENTRY_ALIAS ? e->of : e->name);
     ASSERT(p < CONFIG_PROPERTIES);
     char *text = trimmed(c->mem, value);
     enum err result;
@@ -679,130 +670,4 @@ bool config_list_next(const char **cursor, char *out, size_t out_size) {
     memcpy(out, s, size);
     out[size] = '\0';
     return true;
-}
-
-static const char *type_text(enum config_type t) {
-    static const char *const names[] = {"boolean", "int", "long", "double", "count", "size", "string", "list", "enum"};
-    ASSERT((unsigned)t < ARRAY_LEN(names));
-    return names[t];
-}
-
-/* "0 to 2147483647", "auto, uring or epoll" */
-static const char *limits_text(const struct config_row *r, char *out, size_t out_size) {
-    char a[32], b[32];
-    switch (r->type) {
-    case CONFIG_TYPE_BOOL:
-        (void)snprintf(out, out_size, "true or false");
-        break;
-    case CONFIG_TYPE_STRING:
-        out[0] = '\0';
-        break;
-    case CONFIG_TYPE_LIST:
-    case CONFIG_TYPE_ENUM:
-        (void)value_choice(r->values, out, out_size);
-        break;
-    case CONFIG_TYPE_SIZE:
-        (void)snprintf(out, out_size, "%s to %s", size_text(r->min, a, sizeof(a)), size_text(r->max, b, sizeof(b)));
-        break;
-    case CONFIG_TYPE_COUNT:
-        (void)snprintf(out, out_size, "auto, or %lld to %lld", (long long)r->min, (long long)r->max);
-        break;
-    case CONFIG_TYPE_INT:
-    case CONFIG_TYPE_LONG:
-    case CONFIG_TYPE_DOUBLE:
-        if (r->max == (r->type == CONFIG_TYPE_INT ? INT32_MAX : INT64_MAX)) {
-            (void)snprintf(out, out_size, "%lld or more", (long long)r->min);
-        } else {
-            (void)snprintf(out, out_size, "%lld to %lld", (long long)r->min, (long long)r->max);
-        }
-        break;
-    }
-    return out;
-}
-
-/* As properties_next() reads it back. */
-static void print_properties_value(const char *value, struct buf *out) {
-    for (const char *s = value; *s; s++) {
-        unsigned char ch = (unsigned char)*s;
-        if (ch == '\\' || (ch == ' ' && s == value)) {
-            buf_printf(out, "\\%c", ch);
-        } else if (ch < ' ') {
-            buf_printf(out, "\\u%04x", ch);
-        } else {
-            buf_u8(out, ch);
-        }
-    }
-}
-
-void config_print(const struct config *c, struct buf *out) {
-    CHECK_OBJ(c, CONFIG_MAGIC);
-    struct config defaults;
-    config_init_defaults(&defaults, c->mem);
-    for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
-        const struct entry *e = &entries[i];
-        if (e->kind == ENTRY_SECTION) buf_printf(out, "%s##### %s\n", i == 0 ? "" : "\n", e->name);
-        if (e->kind == ENTRY_ALIAS) {
-            buf_printf(out, "# Also: %s", e->name);
-            if (e->factor != 1) buf_printf(out, " (in units of %lld)", (long long)e->factor);
-            buf_printf(out, "\n");
-        }
-        if (e->kind != ENTRY_PROPERTY) continue;
-        enum config_property p = config_find(e->name);
-        char value[URL_PATH_SIZE + 64], standard[URL_PATH_SIZE + 64], limits[320];
-        config_value(c, p, value, sizeof(value));
-        config_value(&defaults, p, standard, sizeof(standard));
-        limits_text(&rows[p], limits, sizeof(limits));
-        buf_printf(out, "\n# %s\n# %s%s%s; default: %s\n%s=", rows[p].text, type_text(rows[p].type),
-                   limits[0] ? ", " : "", limits, standard[0] ? standard : "(empty)", rows[p].name);
-        print_properties_value(value, out);
-        buf_printf(out, "\n");
-    }
-    config_deinit(&defaults);
-}
-
-static void print_names(const char *const *names, size_t count, struct buf *out) {
-    for (size_t i = 0; i < count; i++) buf_printf(out, "%s`%s`", i ? ", " : "", names[i]);
-    buf_printf(out, ".\n");
-}
-
-void config_print_markdown(struct buf *out, struct mem *m) {
-    struct config defaults;
-    config_init_defaults(&defaults, m);
-    buf_printf(
-        out,
-        "# Configuration\n\n"
-        "This page is made from `src/broker/config_table.h` by `oxbow config --markdown`; do not edit it.\n\n"
-        "A configuration file has the format of Kafka's `server.properties`: `oxbow serve -c FILE`. Single properties are\n"
-        "set, or set again, with `--set key=value`. Without either, a single broker works in the current folder. An unknown\n"
-        "or wrong property is an error. `oxbow config [-c FILE] [--set key=value]...` prints every property with its value.\n\n"
-        "A *size* is in bytes and may end in `KiB`, `MiB`, `GiB` or `TiB`; a *count* is a number or `auto`.\n");
-    for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
-        const struct entry *e = &entries[i];
-        if (e->kind == ENTRY_SECTION) {
-            buf_printf(out, "\n## %s\n\n| Property | Type | Default | Meaning |\n| --- | --- | --- | --- |\n", e->name);
-        }
-        if (e->kind != ENTRY_PROPERTY) continue;
-        enum config_property p = config_find(e->name);
-        char value[URL_PATH_SIZE + 64], limits[320];
-        config_value(&defaults, p, value, sizeof(value));
-        limits_text(&rows[p], limits, sizeof(limits));
-        const char *quote = value[0] ? "`" : "";
-        buf_printf(out, "| `%s` | %s%s%s | %s%s%s | %s", rows[p].name, type_text(rows[p].type), limits[0] ? ", " : "",
-                   limits, quote, value[0] ? value : "empty", quote, rows[p].text);
-        for (size_t j = i + 1; j < ARRAY_LEN(entries) && entries[j].kind == ENTRY_ALIAS; j++) {
-            const char *unit =
-                entries[j].factor == 3600000 ? " in hours" : (entries[j].factor == 60000 ? " in minutes" : "");
-            buf_printf(out, " Also `%s`%s.", entries[j].name, unit);
-        }
-        buf_printf(out, " |\n");
-    }
-    memory_print_markdown(&defaults, out);
-    buf_printf(
-        out,
-        "\n## Kafka's other properties\n\n"
-        "Accepted, so that a `server.properties` from elsewhere works, with a warning that they have no effect here:\n\n");
-    print_names(ignored, ARRAY_LEN(ignored), out);
-    buf_printf(out, "\nRefused, because they promise a protection that is not there:\n\n");
-    print_names(refused, ARRAY_LEN(refused), out);
-    config_deinit(&defaults);
 }

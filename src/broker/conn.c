@@ -1,4 +1,4 @@
-#include "broker/conn.h"
+#include "broker/conn_priv.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -6,18 +6,9 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "broker/broker.h"
 #include "kafka/kafka_messages.h"
 
 #define CONN_MAGIC 0xc0221ec7u
-/* Charged to the budget for a request, beside its bytes: what it takes while it waits, and the stack and arena of one that
- * is worked on. */
-#define REQUEST_COST ((size_t)2048)
-#define REQUEST_WORK_COST ((size_t)12 << 10)
-#define ARENA_UNCOUNTED ((size_t)16 << 10) /* of what decoding took: more is charged */
-#define DETACH_BELOW                                                                                                   \
-    ((size_t)4096) /* smaller frames are copied out of the slab (except Produce, which lets go of it soon) */
-#define DECODE_UNCOUNTED ((size_t)1 << 20) /* what decoding a request may take without asking the budget */
 #define COMPLAIN_EVERY_MS 1000
 
 struct conn {
@@ -113,7 +104,7 @@ static bool set_starves(const struct conns *set) {
     return !list_empty(&set->starved) || !list_empty(&set->starved_new);
 }
 
-static void set_kick(struct conns *set) {
+void conns_kick(struct conns *set) {
     if (!timer_armed(&set->kick)) timer_arm(&set->kick, env_now_ns(set->o.env));
 }
 
@@ -122,11 +113,10 @@ static void conn_close_soon(struct conn *c, bool abort) {
     if (c->dead) return;
     c->dead = true;
     list_push_back(&c->set->closing, &c->closing);
-    set_kick(c->set);
+    conns_kick(c->set);
 }
 
-/* One line for bytes that make no sense; at most one a second, with the number of those left out. */
-__attribute__((format(printf, 2, 3))) static void conn_complain(struct conn *c, const char *format, ...) {
+void conn_complain(struct conn *c, const char *format, ...) {
     struct conns *set = c->set;
     metric_add(set->o.env->metrics, M_CONNECTIONS_REFUSED, 0, 1);
     if (!log_due(&set->complained, env_wall_ms(set->o.env), COMPLAIN_EVERY_MS)) {
@@ -146,87 +136,8 @@ __attribute__((format(printf, 2, 3))) static void conn_complain(struct conn *c, 
     set->complaints_left_out = 0;
 }
 
-/* --- Requests' lives. */
+/* --- Whose turn it is. */
 
-static void request_answer_give(struct request *r);
-
-static void request_free(struct request *r) {
-    struct conns *set = r->conns;
-    request_answer_give(r);
-    receive_frame_release(&set->pool, &r->frame);
-    receive_pool_uncharge(&set->pool, r->charged);
-    slices_deinit(&r->answer);
-    arena_deinit(&r->arena);
-    r->magic = 0;
-    mem_free(set->o.env->mem, r);
-}
-
-static void request_unref(struct request *r) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    ASSERT(r->refs > 0);
-    if (--r->refs == 0) request_free(r);
-}
-
-void request_hold(struct request *r) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    r->refs++;
-    waitgroup_add(&r->conns->requests);
-}
-
-void request_end(struct request *r) {
-    struct conns *set = r->conns;
-    request_unref(r);
-    waitgroup_done(&set->requests);
-}
-
-void request_release_frame(struct request *r) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    r->info.body = NULL;
-    r->info.body_size = 0;
-    r->info.client_id = (struct kafka_string){NULL, -1};
-    receive_frame_release(&r->conns->pool, &r->frame);
-}
-
-void request_charge(struct request *r, size_t bytes) {
-    r->charged += bytes;
-    receive_pool_charge(&r->conns->pool, bytes);
-}
-
-int16_t request_error(struct request *r, enum err e) {
-    if (e == OK) return KAFKA_NONE;
-    metric_add(r->conns->o.env->metrics, M_REQUEST_ERRORS, (unsigned)e, 1);
-    r->accuses |= kafka_error_accuses(e);
-    return kafka_error_of(e);
-}
-
-/* --- Freshness. */
-
-/* Since when it must be known that this broker is in office; false: it need not be known. */
-static bool request_fresh_since(const struct request *r, uint64_t *since_ns) {
-    unsigned flags = r->api && !r->excused ? r->api->flags : 0;
-    bool certain = r->accuses || (flags & API_CERTAIN);
-    if (!r->conns->o.confirm_office || (!certain && !(flags & API_LEASED))) return false;
-    uint64_t now = env_now_ns(r->conns->o.env);
-    *since_ns = now > BROKER_LEASE_NS ? now - BROKER_LEASE_NS : 0;
-    if (certain && *since_ns < r->received_ns) *since_ns = r->received_ns;
-    return true;
-}
-
-bool request_is_fresh(const struct request *r) {
-    uint64_t since_ns;
-    return !request_fresh_since(r, &since_ns) || r->conns->o.office_known(r->conns->o.shard, since_ns);
-}
-
-bool request_stands(struct request *r) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    uint64_t since_ns;
-    bool stands = !request_fresh_since(r, &since_ns) || r->conns->o.confirm_office(r->conns->o.shard, since_ns) == OK;
-    r->excused = !stands;
-    r->accuses &= stands;
-    return stands;
-}
-
-static void conn_advance(struct conn *c);
 static void conn_read_on(struct conn *c);
 
 static size_t conn_queued(const struct conn *c) {
@@ -258,42 +169,8 @@ static void conn_count_unsent(struct conn *c, size_t now) {
     metric_gauge_add(set->o.env->metrics, M_UNSENT_BYTES, (int64_t)now - (int64_t)c->unsent);
     set->unsent_bytes = set->unsent_bytes - c->unsent + now;
     c->unsent = now;
-    if (!list_empty(&set->crowded)) set_kick(set);
+    if (!list_empty(&set->crowded)) conns_kick(set);
     set_arm_sweep(set);
-}
-
-/* --- Much to say. */
-
-/* An eighth is for those that go on all the same: who had waited for records already, and who is let in. */
-static uint64_t answers_room(const struct conns *set) {
-    uint64_t used = set->unsent_bytes + set->granted_bytes, limit = set->o.answer_bytes - set->o.answer_bytes / 8;
-    return used < limit ? limit - used : 0;
-}
-
-static bool conns_crowded(const struct conns *set) {
-    const struct metrics *m = set->o.env->metrics;
-    if (set->o.answer_bytes > 0 && answers_room(set) == 0) return true;
-    return memory_is_over(m, MEMORY_LOG_CACHE_LENT) || memory_is_over(m, MEMORY_BLOCK_CACHE_LENT);
-}
-
-size_t request_answer_grant(struct request *r, size_t wanted) {
-    struct conns *set = r->conns;
-    set->granted_bytes -= r->granted;
-    uint64_t most = answers_room(set) / 2;
-    if (most < CONN_ANSWER_MIN) most = conns_crowded(set) ? CONN_ANSWER_LEAST : CONN_ANSWER_MIN;
-    if (set->o.answer_bytes > 0 && wanted > most) wanted = (size_t)most;
-    r->granted = wanted;
-    set->granted_bytes += wanted;
-    return wanted;
-}
-
-static void request_answer_give(struct request *r) {
-    struct conns *set = r->conns;
-    if (r->granted == 0) return;
-    ASSERT(r->granted <= set->granted_bytes);
-    set->granted_bytes -= r->granted;
-    r->granted = 0;
-    if (!list_empty(&set->crowded)) set_kick(set);
 }
 
 /* May this request start, as far as its answer goes? Else its connection stands in line. */
@@ -369,161 +246,12 @@ static void set_flush(struct mail *m) {
     while ((n = list_pop_front(&set->flushing)) != NULL) conn_flush(LIST_ENTRY(n, struct conn, flushing));
 }
 
-/* At the end of this turn of the loop: what else becomes ready in it goes out with it. */
-static void conn_flush_soon(struct conn *c) {
+void conn_flush_soon(struct conn *c) {
     struct conns *set = c->set;
     if (list_empty(&c->flushing)) list_push_back(&set->flushing, &c->flushing);
     if (set->flush_posted) return;
     set->flush_posted = true;
     loop_post(set->o.loop, &set->flush_mail);
-}
-
-static void request_finish(struct request *r, enum request_outcome outcome) {
-    r->outcome = outcome;
-    r->state = REQUEST_DONE;
-    r->appended = true;
-    r->wake = NULL;
-    if (r->conn) {
-        conn_flush_soon(r->conn);
-    } else {
-        slices_clear(&r->answer);
-    }
-}
-
-static void request_done(struct request *r, enum request_outcome outcome) {
-    if (r->answered) return;
-    r->answered = true;
-    request_finish(r, outcome);
-}
-
-static bool request_encode(struct request *r, int16_t version, const void *response) {
-    struct outbuf out;
-    outbuf_init(&out, r->conns->o.env->mem);
-    enum err e = kafka_response_encode(r->info.api, version, r->info.correlation_id, response, &out);
-    if (e == OK) outbuf_finish(&out, &r->answer);
-    outbuf_deinit(&out);
-    if (e != OK) {
-        log_error(r->conns->o.env->log, "answer cannot be encoded", "api=%s version=%d err=%s", r->info.api->name,
-                  version, err_name(e));
-    }
-    return e == OK;
-}
-
-static void request_confirm_main(void *arg) {
-    struct request *r = arg;
-    request_finish(r, request_stands(r) ? REQUEST_ANSWER : REQUEST_CLOSE);
-    request_end(r);
-}
-
-void request_answer(struct request *r, const void *response) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    if (r->answered) return;
-    bool ok = !r->conn || request_encode(r, r->info.api_version, response);
-    if (!ok || !r->conn || request_is_fresh(r)) {
-        request_done(r, ok ? REQUEST_ANSWER : REQUEST_CLOSE);
-        return;
-    }
-    /* It waits in its encoded form: what it was made of may go. */
-    r->answered = true;
-    r->wake = NULL;
-    request_hold(r);
-    fiber_spawn(r->conns->o.loop, "freshness", request_confirm_main, r);
-}
-
-void request_append_done(struct request *r) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    if (r->appended) return;
-    r->appended = true;
-    if (r->conn) conn_advance(r->conn);
-}
-
-void request_wait(struct request *r, void (*wake)(struct request *r, bool cancelled), void *waiter) {
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    ASSERT(r->state == REQUEST_RUNNING && r->refs > 0);
-    request_hold(r);
-    r->state = REQUEST_WAITING;
-    r->wake = wake;
-    r->waiter = waiter;
-    r->charged -= REQUEST_WORK_COST;
-    receive_pool_uncharge(&r->conns->pool, REQUEST_WORK_COST);
-    request_answer_give(r);
-    /* Whoever went away while the handler was looking is noticed here. */
-    if (!r->conn || r->conns->draining) wake(r, !r->conn);
-}
-
-/* --- Running a request. */
-
-/* Decodes the body. Hardly any request takes much memory for that, whatever its size, for most of it is records and
- * names; one that does is decoded again with memory that was granted to it. Suspends then. *granted: to be given back.
- */
-static enum err request_decode(struct request *r, void *in, size_t *granted) {
-    struct conns *set = r->conns;
-    const struct kafka_request_info *i = &r->info;
-    r->arena.limit_bytes = r->arena.used_bytes + DECODE_UNCOUNTED;
-    enum err e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
-    if (e == ERR_TOO_LARGE) {
-        size_t bound = kafka_decode_bound(i->body_size);
-        if (bound > set->decode.limit_bytes) bound = (size_t)set->decode.limit_bytes;
-        while (!budget_take(&set->decode, bound)) waitq_wait(&set->decode_waiters);
-        metric_gauge_add(set->o.env->metrics, M_DECODE_BYTES, (int64_t)bound);
-        *granted = bound;
-        r->arena.limit_bytes = r->arena.used_bytes + bound;
-        e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
-    }
-    r->arena.limit_bytes = SIZE_MAX;
-    if (*granted == 0 && r->arena.used_bytes > ARENA_UNCOUNTED) request_charge(r, r->arena.used_bytes);
-    return e;
-}
-
-static enum request_outcome request_handle(struct request *r, size_t *granted) {
-    const struct kafka_request_info *i = &r->info;
-    void *in = arena_zalloc(&r->arena, i->api->request->size);
-    void *out = kafka_new(i->api->response, &r->arena, 1);
-    enum err e = request_decode(r, in, granted);
-    if (e != OK) {
-        if (r->conn)
-            conn_complain(r->conn, "a %s request of version %d that cannot be read: %s", i->api->name, i->api_version,
-                          err_text(e));
-        return REQUEST_CLOSE;
-    }
-    enum request_outcome outcome = r->api->handle(r, in, out);
-    if (outcome != REQUEST_ANSWER || r->answered) return outcome;
-    if (r->conn && !request_stands(r)) return REQUEST_CLOSE;
-    return !r->conn || request_encode(r, i->api_version, out) ? REQUEST_ANSWER : REQUEST_CLOSE;
-}
-
-static void request_main(void *arg) {
-    struct request *r = arg;
-    CHECK_OBJ(r, REQUEST_MAGIC);
-    struct conns *set = r->conns;
-    size_t granted = 0;
-    enum request_outcome outcome = request_handle(r, &granted);
-    if (granted) {
-        budget_give(&set->decode, granted);
-        metric_gauge_add(set->o.env->metrics, M_DECODE_BYTES, -(int64_t)granted);
-        waitq_wake_all(&set->decode_waiters);
-    }
-    if (outcome != REQUEST_LATER) {
-        request_release_frame(r);
-        request_done(r, outcome);
-    }
-    request_end(r);
-}
-
-/* ApiVersions in a version that is not known here is answered in version 0, with error 35 and the range of ApiVersions
- * itself, so that the client can ask again (KIP-511). */
-static void request_answer_versions(struct request *r) {
-    static const struct api nothing;
-    const struct api *api = r->api ? r->api : &nothing;
-    struct kafka_api_versions_response *out = kafka_new(r->info.api->response, &r->arena, 1);
-    out->error_code = KAFKA_UNSUPPORTED_VERSION;
-    out->api_keys.items = kafka_new(&kafka_api_versions_response_api_type, &r->arena, 1);
-    out->api_keys.count = 1;
-    out->api_keys.items[0].api_key = api->key;
-    out->api_keys.items[0].min_version = api->min_version;
-    out->api_keys.items[0].max_version = api->max_version;
-    bool ok = request_encode(r, 0, out);
-    request_done(r, ok ? REQUEST_ANSWER : REQUEST_CLOSE);
 }
 
 const struct api *conns_api(const struct conns *set, int16_t key) {
@@ -533,8 +261,7 @@ const struct api *conns_api(const struct conns *set, int16_t key) {
     return NULL;
 }
 
-/* Starts what may start. */
-static void conn_advance(struct conn *c) {
+void conn_advance(struct conn *c) {
     unsigned started = 0;
     for (struct list *n = c->requests.next; n != &c->requests; n = n->next) {
         struct request *r = request_of(n);
@@ -543,9 +270,7 @@ static void conn_advance(struct conn *c) {
             if (c->dead || c->set->draining || started >= CONN_OVERLAP_MAX || conn_congested(c)) return;
             if (!first && !request_overlaps(r)) return;
             if (!request_has_room(r)) return;
-            r->state = REQUEST_RUNNING;
-            request_hold(r);
-            fiber_spawn(c->set->o.loop, r->info.api->name, request_main, r);
+            request_start(r);
         }
         started++;
         if (!request_overlaps(r) || !r->appended) return;
@@ -581,23 +306,11 @@ static void conn_read_on(struct conn *c) {
 /* A whole frame: a request in the queue, or the end of the connection. */
 static void conn_take_frame(struct conn *c, struct frame *f) {
     struct conns *set = c->set;
-    struct request *r = MEM_NEW(set->o.env->mem, struct request);
-    INIT_OBJ(r, REQUEST_MAGIC);
-    r->refs = 1;
-    r->conns = set;
-    r->conn = c;
-    r->shard = set->o.shard;
+    struct request *r = request_create(c, set, f);
     r->listener = c->listener;
     r->local = c->local;
     r->peer = c->peer;
     r->received_ns = c->active_ns;
-    arena_init(&r->arena, set->o.env->mem);
-    slices_init(&r->answer, set->o.env->mem);
-    bool produce = f->size >= 2 && be16_get(f->data) == KAFKA_API_PRODUCE;
-    if (f->size < DETACH_BELOW && !produce) receive_frame_detach(&set->pool, f);
-    r->frame = *f;
-    r->charged = REQUEST_COST + REQUEST_WORK_COST;
-    receive_pool_charge(&set->pool, r->charged);
     list_push_back(&c->requests, &r->node);
     c->request_count++;
 
@@ -776,7 +489,7 @@ static void set_let_one_in(struct conns *set) {
 
 static void set_budget_freed(void *ctx) {
     struct conns *set = ctx;
-    if (set_starves(set)) set_kick(set);
+    if (set_starves(set)) conns_kick(set);
 }
 
 /* What is in the way of others who wait. */

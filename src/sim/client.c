@@ -3,6 +3,7 @@
 #include "base/assert.h"
 
 #define READ_BYTES ((size_t)65536)
+#define FETCH_BYTES_MAX 200000
 
 static struct env_bytes client_room(void *ctx) {
     struct sim_client *c = ctx;
@@ -133,4 +134,23 @@ enum err sim_client_call(struct sim_client *c, int16_t api, int16_t version, con
                          struct arena *a, void *response) {
     enum err e = sim_client_send(c, api, version, request);
     return e == OK ? sim_client_receive(c, api, version, timeout_ns, a, response) : e;
+}
+
+void sim_client_fetch_init(struct sim_client_fetch *f, const char *topic, int32_t partition, int64_t offset,
+                           int32_t partition_bytes_max) {
+    kafka_fetch_request_partition_init(&f->partition);
+    kafka_fetch_request_topic_init(&f->topic);
+    kafka_fetch_request_init(&f->q);
+    f->partition.partition = partition;
+    f->partition.fetch_offset = offset;
+    f->partition.partition_max_bytes = partition_bytes_max;
+    f->topic.topic = kafka_string_of(topic);
+    f->topic.partitions.items = &f->partition;
+    f->topic.partitions.count = 1;
+    f->q.max_wait_ms = 0;
+    f->q.max_bytes = FETCH_BYTES_MAX;
+    f->q.session_epoch = -1;
+    f->q.rack_id = kafka_string_of("");
+    f->q.topics.items = &f->topic;
+    f->q.topics.count = 1;
 }

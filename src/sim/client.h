@@ -40,4 +40,15 @@ enum err sim_client_receive(struct sim_client *c, int16_t api, int16_t version, 
 enum err sim_client_call(struct sim_client *c, int16_t api, int16_t version, const void *request, uint64_t timeout_ns,
                          struct arena *a, void *response) WARN_UNUSED;
 
+/* A Fetch of one partition, without a session, that waits for nothing: `q`. Its parts refer to each other, so it stays where
+ * it is. */
+struct sim_client_fetch {
+    struct kafka_fetch_request q;
+    struct kafka_fetch_request_topic topic;
+    struct kafka_fetch_request_partition partition;
+};
+/* Borrows the topic's name. At most partition_bytes_max are asked for. Does not suspend. */
+void sim_client_fetch_init(struct sim_client_fetch *f, const char *topic, int32_t partition, int64_t offset,
+                           int32_t partition_bytes_max);
+
 #endif

@@ -21,13 +21,6 @@ struct load *load_create(struct sim_run *r) {
     return l;
 }
 
-void load_destroy(struct load *l) {
-    sim_broker_deinit(&l->broker);
-    if (l->group) load_group_destroy(l->group);
-    check_destroy(l->check);
-    mem_free(sim_run_mem(l->run), l);
-}
-
 void load_choose_cleaner(struct load *l) {
     struct sim_world *w = l->world;
     struct sim_broker *b = &l->broker;
@@ -55,6 +48,16 @@ void load_wait(struct load *l) {
         if (!sim_run_wait_down(l->run, l->clients[i].node, 600 * NS_PER_S))
             sim_fail(l->world, "%s does not end", l->clients[i].node->name);
     }
+}
+
+void load_end(struct load *l) {
+    struct sim_node *auditor = sim_node_create(l->world, "auditor");
+    sim_node_start(auditor, load_audit_main, l);
+    sim_broker_end(&l->broker, &l->audited);
+    sim_broker_deinit(&l->broker);
+    if (l->group) load_group_destroy(l->group);
+    check_destroy(l->check);
+    mem_free(sim_run_mem(l->run), l);
 }
 
 bool load_goes_on(const struct load *l, struct sim_client *c, bool writes) {

@@ -40,7 +40,6 @@ struct load {
 };
 
 struct load *load_create(struct sim_run *r);
-void load_destroy(struct load *l);
 /* Draws whether __consumer_offsets is compacted meanwhile, and how busily. Before the broker begins. */
 void load_choose_cleaner(struct load *l);
 struct load_client *load_add(struct load *l, const char *name, unsigned number, fiber_fn *main);
@@ -91,6 +90,8 @@ void load_admin_main(void *arg);
 void load_member_main(void *arg);
 /* At the end, when nothing is broken: everything is read once more and held against what was promised. arg: struct load. */
 void load_audit_main(void *arg);
+/* That audit, by a client of its own; then the brokers end, and *l is freed. Suspends. */
+void load_end(struct load *l);
 
 /* What a group has committed, held against the record. found, unless NULL: by name and partition, -1 for nothing.
  * False: no answer. Suspends. */

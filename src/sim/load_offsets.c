@@ -88,27 +88,12 @@ static bool take_batches(struct log_reading *r, const uint8_t *data, size_t size
 
 /* False: no answer that helps. */
 static bool fetch(struct log_reading *r) {
-    struct kafka_fetch_request_partition part;
-    struct kafka_fetch_request_topic topic;
-    struct kafka_fetch_request q;
+    struct sim_client_fetch f;
     struct kafka_fetch_response answer;
-    kafka_fetch_request_partition_init(&part);
-    kafka_fetch_request_topic_init(&topic);
-    kafka_fetch_request_init(&q);
-    part.partition = r->partition;
-    part.fetch_offset = r->next;
-    part.partition_max_bytes = 20000;
-    topic.topic = kafka_string_of(OFFSETS_TOPIC);
-    topic.partitions.items = &part;
-    topic.partitions.count = 1;
-    q.max_bytes = 200000;
-    q.session_epoch = -1;
-    q.rack_id = kafka_string_of("");
-    q.topics.items = &topic;
-    q.topics.count = 1;
+    sim_client_fetch_init(&f, OFFSETS_TOPIC, r->partition, r->next, 20000);
     struct arena a;
     arena_init(&a, r->client->env->mem);
-    bool good = load_call(r->load, r->client, KAFKA_API_FETCH, 11, &q, &a, &answer) && answer.error_code == 0 &&
+    bool good = load_call(r->load, r->client, KAFKA_API_FETCH, 11, &f.q, &a, &answer) && answer.error_code == 0 &&
                 answer.responses.count == 1 && answer.responses.items[0].partitions.count == 1;
     if (good) {
         const struct kafka_fetch_response_partition *got = &answer.responses.items[0].partitions.items[0];

@@ -114,8 +114,5 @@ void workload_broker(struct sim_run *r) {
     l->over = true;
     load_wait(l);
     settle(l);
-    struct sim_node *auditor = sim_node_create(w, "auditor");
-    sim_node_start(auditor, load_audit_main, l);
-    sim_broker_end(&l->broker, &l->audited);
-    load_destroy(l);
+    load_end(l);
 }

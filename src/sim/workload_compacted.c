@@ -328,28 +328,12 @@ static bool take_batches(struct reading *r, const uint8_t *data, size_t size) {
 /* False: no answer that helps. */
 static bool fetch(struct reading *r) {
     struct test *t = r->test;
-    struct kafka_fetch_request_partition part;
-    struct kafka_fetch_request_topic topic;
-    struct kafka_fetch_request q;
+    struct sim_client_fetch f;
     struct kafka_fetch_response answer;
-    kafka_fetch_request_partition_init(&part);
-    kafka_fetch_request_topic_init(&topic);
-    kafka_fetch_request_init(&q);
-    part.partition = (int32_t)r->partition;
-    part.fetch_offset = r->next;
-    part.partition_max_bytes = (int32_t)sim_between(t->world, 100, 20000);
-    topic.topic = kafka_string_of(TOPIC);
-    topic.partitions.items = &part;
-    topic.partitions.count = 1;
-    q.max_wait_ms = 0;
-    q.max_bytes = 200000;
-    q.session_epoch = -1;
-    q.rack_id = kafka_string_of("");
-    q.topics.items = &topic;
-    q.topics.count = 1;
+    sim_client_fetch_init(&f, TOPIC, (int32_t)r->partition, r->next, (int32_t)sim_between(t->world, 100, 20000));
     struct arena a;
     arena_init(&a, r->client->env->mem);
-    enum err e = sim_client_call(r->client, KAFKA_API_FETCH, 11, &q, PATIENCE_NS, &a, &answer);
+    enum err e = sim_client_call(r->client, KAFKA_API_FETCH, 11, &f.q, PATIENCE_NS, &a, &answer);
     if (e == ERR_PROTOCOL) FAIL(t, "an answer to Fetch that is none");
     bool good = e == OK && answer.error_code == 0 && answer.responses.count == 1;
     if (good) {

@@ -68,8 +68,5 @@ void workload_group(struct sim_run *r) {
     if (!sim_failed(w)) keep_up(l);
     l->over = true;
     load_wait(l);
-    struct sim_node *auditor = sim_node_create(w, "auditor");
-    sim_node_start(auditor, load_audit_main, l);
-    sim_broker_end(&l->broker, &l->audited);
-    load_destroy(l);
+    load_end(l);
 }

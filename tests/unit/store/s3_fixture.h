@@ -262,4 +262,41 @@ static inline void s3_test_run(void (*body)(struct s3_test *), fake_fn *script, 
     assert_null(strstr(t.log, "secret words"));
 }
 
+/* --- What scripts of the S3 store share. */
+
+#define XML "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
+#define NS "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\""
+#define EMPTY_LIST XML "<ListBucketResult " NS "><IsTruncated>false</IsTruncated></ListBucketResult>"
+
+static inline bool is_probe(const struct fake_request *r) {
+    return strcmp(r->method, "GET") == 0 && strstr(r->target, "max-keys=16&") != NULL;
+}
+/* Answers the questions of the open; false: something else was asked. */
+static inline bool answer_probe(struct fake_request *r) {
+    if (!is_probe(r)) return false;
+    fake_answer(r, 200, "", EMPTY_LIST);
+    return true;
+}
+static inline void open_ok(struct s3_test *t) {
+    enum err e = store_s3_open(&t->options, &t->store, t->why);
+    if (e != OK) print_error("open: %s: %s\n", err_name(e), t->why);
+    assert_int_equal(e, OK);
+    atomic_store(&t->server.requests, 0);
+}
+/* The value of a parameter of the request's target, or NULL. */
+static inline const char *query_of(const struct fake_request *r, const char *name, char out[256]) {
+    char find[64];
+    snprintf(find, sizeof(find), "%s=", name);
+    const char *q = strchr(r->target, '?');
+    while (q) {
+        q++;
+        if (strncmp(q, find, strlen(find)) == 0) {
+            snprintf(out, 256, "%.*s", (int)strcspn(q + strlen(find), "&"), q + strlen(find));
+            return out;
+        }
+        q = strchr(q, '&');
+    }
+    return NULL;
+}
+
 #endif
