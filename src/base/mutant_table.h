@@ -22,8 +22,9 @@ X(FORGET_FENCES, "forget-fences", "clusterlog",
 X(NO_FLUSH, "no-flush", "wal streams", "WAL writes are confirmed that nothing has flushed")
 X(NO_DIR_SYNC, "no-dir-sync", "wal streams", "the name of a new WAL file is not made durable")
 X(SKIP_PAD, "skip-pad", "wal", "the rest of a lap of the WAL is left as it is")
-X(NO_MARK, "no-mark", "wal", "the takeover mark is not read before groups are confirmed")
-X(NO_WAL_CLAIM, "no-wal-claim", "group", "a WAL that other machines reach is begun anew without a claim of its id")
+X(NO_MARK, "no-mark", "wal mirror", "the takeover mark is not read before groups are confirmed")
+X(NO_WAL_CLAIM, "no-wal-claim", "group mirror",
+  "a WAL that other machines reach is begun anew without a claim of its id")
 X(KEEP_TORN, "keep-torn", "wal", "records of a torn group are kept though their checksum is wrong")
 X(KEEP_STALE, "keep-stale", "wal", "groups of an earlier lap or incarnation are taken for new ones")
 X(REUSE_EARLY, "reuse-early", "wal", "WAL space is used again before the superblock that frees it is durable")

@@ -40,6 +40,7 @@ struct conn {
     uint64_t taken_ns, came_ns;
     uint64_t part_ns;   /* when the part of a request began */
     size_t taken, came; /* since then */
+    bool patient;       /* what was sent last */
     bool paused;        /* room() gave nothing */
     bool dead;          /* on set->closing */
     bool abort;
@@ -314,10 +315,12 @@ static void conn_drain_check(struct conn *c) {
     if (c->set->draining && !c->dead && list_empty(&c->requests) && conn_queued(c) == 0) conn_close_soon(c, false);
 }
 
-static void conn_send_outgoing(struct conn *c) {
+static void conn_send_outgoing(struct conn *c, bool patient) {
     struct conns *set = c->set;
     struct slices *out = &set->outgoing;
     if (out->count == 0) return;
+    if (patient != c->patient) env_conn_patient(set->o.env, c->sock, patient);
+    c->patient = patient;
     metric_add(set->o.env->metrics, M_BYTES_SENT, 0, out->size_bytes);
     env_conn_send(set->o.env, c->sock, out->items, out->count);
     out->count = 0;
@@ -328,6 +331,7 @@ static void conn_send_outgoing(struct conn *c) {
 /* Sends the answers whose turn it is. */
 static void conn_flush(struct conn *c) {
     struct conns *set = c->set;
+    bool patient = true;
     while (!c->dead && !list_empty(&c->requests)) {
         struct request *r = request_of(c->requests.next);
         if (r->state != REQUEST_DONE) break;
@@ -347,10 +351,11 @@ static void conn_flush(struct conn *c) {
             for (size_t i = 0; i < r->answer.count; i++) slices_push(&set->outgoing, r->answer.items[i]);
             r->answer.count = 0;
             r->answer.size_bytes = 0;
+            patient &= r->patient;
         }
         request_unref(r);
     }
-    conn_send_outgoing(c);
+    conn_send_outgoing(c, patient);
     conn_drain_check(c);
     if (c->dead) return;
     conn_advance(c);

@@ -325,6 +325,17 @@ static struct fetch_told item_told(const struct fetch *f, const struct fetch_ite
     };
 }
 
+/* Its reader is catching up: all that it gets is old. */
+static bool fetch_is_behind(const struct fetch *f) {
+    bool old = false;
+    for (size_t i = 0; i < f->plan.count; i++) {
+        if (f->items[i].records.size_bytes == 0) continue;
+        if (!f->items[i].fetched.old) return false;
+        old = true;
+    }
+    return old;
+}
+
 /* Encodes the answer and hands it over; the records are no longer needed then. */
 static void fetch_answer(struct fetch *f) {
     struct request *r = f->r;
@@ -341,6 +352,7 @@ static void fetch_answer(struct fetch *f) {
     } else {
         answer_topics(f, told, include, out);
     }
+    r->patient = fetch_is_behind(f);
     request_answer(r, out);
 }
 

@@ -88,6 +88,7 @@ struct request {
     bool appended, answered;
     bool admitted; /* it may start though there is too much to be sent */
     bool accuses;  /* what it is about to be told */
+    bool patient;  /* its answer may wait for others' */
     bool excused;  /* it is about to be told nothing that needs the lease */
     enum request_outcome outcome;
     struct slices answer;

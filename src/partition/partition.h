@@ -81,6 +81,7 @@ struct partition_fetched {
     uint64_t high_watermark, last_stable_offset, log_start_offset;
     int32_t diverging_epoch; /* -1: none */
     uint64_t diverging_end_offset;
+    bool old; /* what was read comes from objects: its reader is behind */
 };
 /* What the topic's configuration says of clients that know only the old formats, or not all codecs. */
 bool partition_down_converts(const struct partition *p);

@@ -47,6 +47,7 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     if (f->offset >= high_watermark) return p->closing ? ERR_NOT_LEADER : OK;
     if (!partition_enter(p)) return ERR_NOT_LEADER;
     size_t before = out->size_bytes;
+    fetched->old = !stream_is_fresh(p->stream, f->offset);
     e = stream_read(p->stream, f->offset, high_watermark, f->max_bytes, f->whole_first, f->cached_only,
                     f->until_ns ? f->until_ns : UINT64_MAX, out);
     ASSERT(out->size_bytes >= before);

@@ -108,6 +108,9 @@ struct env_ops {
     /* Queues slices for sending and takes their references (the array itself stays the caller's); tries to send at once
      * what fits. */
     void (*conn_send)(struct env_conn *c, struct slice *slices, size_t count);
+    /* What is queued and is sent from now on can wait: it goes in small pieces while there is anything that cannot, of
+     * others on the loop. As it was created, a connection is not patient. */
+    void (*conn_patient)(struct env_conn *c, bool patient);
     size_t (*conn_queued)(const struct env_conn *c);
     void (*conn_resume)(struct env_conn *c); /* receive again after room() gave size 0 */
     /* Frees it; no event follows. Unsent bytes are tried once more unless `abort`. */
@@ -202,6 +205,9 @@ static inline void env_conn_peer(struct env *e, struct env_conn *c, struct env_a
 }
 static inline void env_conn_send(struct env *e, struct env_conn *c, struct slice *slices, size_t count) {
     e->ops->conn_send(c, slices, count);
+}
+static inline void env_conn_patient(struct env *e, struct env_conn *c, bool patient) {
+    e->ops->conn_patient(c, patient);
 }
 static inline size_t env_conn_queued(struct env *e, const struct env_conn *c) {
     return e->ops->conn_queued(c);

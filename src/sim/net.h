@@ -27,6 +27,7 @@ enum err sim_net_connect(struct env *e, const char *host, uint16_t port, struct 
 void sim_net_conn_start(struct env_conn *c, const struct env_conn_events *events, void *ctx);
 void sim_net_conn_peer(struct env_conn *c, struct env_address *peer, struct env_address *local);
 void sim_net_conn_send(struct env_conn *c, struct slice *slices, size_t count);
+void sim_net_conn_patient(struct env_conn *c, bool patient);
 size_t sim_net_conn_queued(const struct env_conn *c);
 void sim_net_conn_resume(struct env_conn *c);
 void sim_net_conn_close(struct env_conn *c, bool abort);

@@ -218,6 +218,7 @@ static const struct env_ops sim_env_ops = {
     .conn_start = sim_net_conn_start,
     .conn_peer = sim_net_conn_peer,
     .conn_send = sim_net_conn_send,
+    .conn_patient = sim_net_conn_patient,
     .conn_queued = sim_net_conn_queued,
     .conn_resume = sim_net_conn_resume,
     .conn_close = sim_net_conn_close,

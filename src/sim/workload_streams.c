@@ -20,10 +20,11 @@
  *
  * Workload "mirror": the same with a WAL that is a mirror of two devices, or of one or two and an object log in another
  * bucket. Devices fail, stall, are lost for good and replaced by empty ones, go away and come back with what they held, or
- * another broker's appears in their place; the bucket has the faults that buckets have. Or two machines reach them, which take
- * turns as in "rivals", and take them over by mark. In addition:
+ * another broker's appears in their place; the bucket has the faults that buckets have. Or two machines reach them, now and
+ * then not all of them, which take turns as in "rivals", and take them over by mark; an operator makes new what a start has
+ * left alone. In addition:
  *  - at any moment each member that the newest membership in the ledger names has all that was acknowledged and is not in
- *    the ledger;
+ *    the ledger; taken over by mark, it is there;
  *  - what another broker's device holds stays as it is.
  *
  * Both draw a durability class and stay inside what it survives (atlas.h). In some runs there are faults that are only
@@ -84,6 +85,8 @@ struct side {
     bool superseded; /* the other one was started since */
     struct env *env; /* of its newest life */
     bool stop_asked;
+    bool cut[MIRRORED]; /* devices that it does not reach, where two machines do; */
+    bool missed;        /* and one of them since it was started */
 };
 
 struct streams_test {
@@ -128,8 +131,10 @@ struct streams_test {
     char generation[40];       /* once known */
     /* Two machines reach the devices, which are taken over by mark (wal.h, rules 6 and 7). */
     bool marks;
-    bool init_due;   /* no device is in use, and nothing that is in them is needed: an operator may make them new, */
-    bool init_begun; /* and nobody else is started before that is done */
+    double ways;             /* chance that a machine's way to a device breaks, or is there again */
+    bool init_due[MIRRORED]; /* the newest start has left it alone: an operator may make it new, */
+    bool init_begun;         /* and nobody else is started before that is done */
+    struct side *racing;     /* stands still, or will, just before it says on a device that it is its own */
     unsigned topic_number;
     bool drop_asked; /* of the topic with that number; perhaps done */
     bool detects;    /* faults may come that are refused, not survived */
@@ -983,7 +988,7 @@ static void look_at_others(struct streams_test *t) {
 }
 
 /* Each device that counts, by itself. What counts and is nowhere was given up: then the ledger has everything, or there
- * must be another. */
+ * must be another. Where none is replaced, none is nowhere, but for an object log that its broker is deleting. */
 static void look_at_mirror(struct streams_test *t, const struct holdings *ledger) {
     unsigned counting = 0;
     for (unsigned d = 0; d < t->rings && !sim_failed(t->world); d++) {
@@ -998,8 +1003,12 @@ static void look_at_mirror(struct streams_test *t, const struct holdings *ledger
         counting += h.any[0] && names_ring(&h.parts[0], &h.wal);
         look_compare(t, &h, ledger);
     }
-    counting += look_at_objects(t, ledger);
+    bool objects = look_at_objects(t, ledger);
+    counting += objects;
     if (counting == 0) look_compare(t, ledger, NULL);
+    unsigned named = ledger->any[0] ? ledger->parts[0].members.count : 0;
+    if (t->marks && named > counting + (t->bucket && !objects && t->closing))
+        sim_fail(t->world, "the ledger names %u members of the mirror, and %u are there", named, counting);
 }
 
 /* At any moment: what was promised lies in the bucket, or in the WAL that its ledger names. Not where things rot. */
@@ -1086,34 +1095,75 @@ static void check_closed(struct streams_test *t) {
         sim_fail(t->world, "a WAL that was closed in order still holds %lu records", w.records);
 }
 
-#define OPERATOR_WAITS_NS                                                                                              \
-    (31 * NS_PER_S) /* until what a crashed machine has sent to a device is there, or never will be */
+/* Until what a crashed machine has sent to a device is there, or never will be. */
+#define OPERATOR_WAITS_NS (31 * NS_PER_S)
 
-/* The operator's part where devices are taken over by mark: nothing in them is needed, the other machine is down. */
+/* By what the ledger says, whoever wrote it. */
+static bool device_is_needed(struct streams_test *t, unsigned d) {
+    struct holdings h = {.test = t};
+    struct stored_report r = {""};
+    struct stored_wal wal;
+    struct sim_check_options o = {.exclusive = !t->shared, .stream = holding_of_ledger, .ctx = &h};
+    if (t->detects) return false; /* a start may be refused */
+    if (!sim_check_store(t->world, NULL, &o)) return true;
+    if (!stored_wal_read(&r, sim_run_mem(t->run), t->devices[d], NULL, NULL, &wal) || !wal.formatted) return false;
+    bool needed = false;
+    for (unsigned i = 0; i < t->partitions; i++) needed |= h.any[i] && names_ring(&h.parts[i], &wal);
+    return needed;
+}
+
+/* The operator's part where devices are taken over by mark: the other machine is down, and this one has not begun. */
 static void operator_makes_new(struct broker_life *l) {
     struct streams_test *t = l->test;
     const struct side *other = l->side == &t->sides[0] ? &t->sides[1] : &t->sides[0];
-    if (!t->marks || !t->init_due || sim_node_up(other->broker)) return;
-    if (!t->init_begun && sim_chance(t->world, 0.2)) return;
+    bool due[MIRRORED], any = false;
+    for (unsigned d = 0; d < t->rings; d++) {
+        due[d] = t->init_due[d] && !l->side->cut[d] && !device_is_needed(t, d);
+        any |= due[d];
+    }
+    if (!t->marks || sim_node_up(other->broker)) return;
+    if (!t->init_begun && (!any || sim_chance(t->world, 0.2))) return;
     t->init_begun = true;
-    fiber_sleep_ns(OPERATOR_WAITS_NS);
+    sim_suspend(l->side->broker, OPERATOR_WAITS_NS);
     for (unsigned d = 0; d < t->rings; d++) {
         struct wal_options o = {.env = l->env, .path = device_paths[d]};
         uint8_t id[16];
         const char *why;
+        if (!due[d]) continue;
         env_random(l->env, id, sizeof(id));
-        while (wal_init(&o, id, true, &why) != OK) fiber_sleep_ns(NS_PER_S);
+        while (wal_init(&o, id, true, &why) != OK) sim_suspend(l->side->broker, NS_PER_S);
+        t->init_due[d] = false;
+        sim_note(t->world, l->side->broker, SIM_SUBJECT_ALL, "an operator has made device %u new", d);
     }
-    sim_note(t->world, l->side->broker, SIM_SUBJECT_ALL, "an operator has made the devices new");
-    t->init_begun = t->init_due = false;
+    t->init_begun = false;
 }
 
-/* Which devices a start left alone is known from its first moment on. */
+/* Known from the first moment of a start on. */
 static void note_left_alone(struct broker_life *l) {
-    const _Atomic int64_t *gauges = l->env->metrics->gauges;
-    int64_t members = atomic_load(&gauges[M_WAL_MEMBERS]), lost = atomic_load(&gauges[M_WAL_MEMBERS_LOST]);
-    bool none = members == 0 && atomic_load(&gauges[M_WAL_FAILED]) != 0;
-    if (l->test->marks) l->test->init_due = none || lost >= (int64_t)l->test->rings;
+    struct streams_test *t = l->test;
+    if (!t->marks || l->side->superseded) return;
+    for (unsigned d = 0; d < t->rings; d++) {
+        struct stored_report r = {""};
+        struct stored_wal wal;
+        bool read = stored_wal_read(&r, sim_run_mem(t->run), t->devices[d], NULL, NULL, &wal) && wal.formatted;
+        t->init_due[d] = !read || wal.superblock.incarnation.v != meta_incarnation(l->meta).v;
+        sim_note(t->world, l->side->broker, SIM_SUBJECT_ALL, "device %u is %s", d,
+                 t->init_due[d] ? "left alone" : "in use");
+    }
+}
+
+/* What this start will do to the devices is not known before it is over. */
+static void devices_are_in_doubt(struct side *side) {
+    struct streams_test *t = side->test;
+    side->missed = false;
+    for (unsigned d = 0; d < t->rings; d++) {
+        t->init_due[d] = false;
+        side->missed |= side->cut[d];
+    }
+    t->racing = NULL;
+    if (!t->marks || t->over || !sim_chance(t->world, t->takeover)) return;
+    t->racing = side;
+    side->broker->front_pause_ns = sim_between(t->world, 20, 200) * NS_PER_S; /* longer than a start */
 }
 
 static void broker_main(void *arg) {
@@ -1126,6 +1176,7 @@ static void broker_main(void *arg) {
     sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "starts");
     waitgroup_init(&l.group);
     operator_makes_new(&l);
+    devices_are_in_doubt(side);
     enum err e = open_engine(&l);
     if (e == OK) {
         note_left_alone(&l);
@@ -1136,6 +1187,8 @@ static void broker_main(void *arg) {
         /* the other one goes on */
     } else if (t->shared && e == ERR_FENCED) {
         /* An election that a crash of this same machine left under way landed during the start: started again. */
+    } else if (e == ERR_NOT_FOUND && side->missed) {
+        /* What it does not reach may be what it needs: refused, and started again. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
         if (!is_refusal(t, e)) sim_fail(t->world, "a start failed for good: %s", err_name(e));
@@ -1232,6 +1285,7 @@ static void mirror_choose(struct streams_test *t) {
         t->devices[d] = sim_device_create(w, t->wal_bytes / 4096 * 4096);
         sim_device_attach(t->sides[0].broker, device_paths[d], t->devices[d]);
         if (t->marks) sim_device_attach(t->sides[1].broker, device_paths[d], t->devices[d]);
+        t->init_due[d] = t->marks;
     }
 }
 
@@ -1326,9 +1380,28 @@ static void mirror_trouble(struct streams_test *t) {
     }
 }
 
+static void way_changes(struct streams_test *t, struct side *side, unsigned d) {
+    side->cut[d] = !side->cut[d];
+    side->missed |= side->cut[d];
+    sim_note(t->world, side->broker, SIM_SUBJECT_ALL, "device %u is %s", d,
+             side->cut[d] ? "out of its reach" : "within its reach again");
+    if (side->cut[d])
+        sim_device_detach(side->broker, t->devices[d]);
+    else
+        sim_device_attach(side->broker, device_paths[d], t->devices[d]);
+}
+
+static void ways_trouble(struct streams_test *t) {
+    if (t->ways == 0 || t->init_begun || !sim_chance(t->world, t->ways)) return;
+    way_changes(t, &t->sides[sim_between(t->world, 0, 1)], (unsigned)sim_between(t->world, 0, t->rings - 1));
+}
+
 static void mirror_heal(struct streams_test *t) {
     for (unsigned d = 0; t->mirrored && d < t->rings; d++) {
         if (t->away[d]) device_comes(t, d, t->loses);
+        for (unsigned i = 0; i < ARRAY_LEN(t->sides); i++) {
+            if (t->sides[i].cut[d]) way_changes(t, &t->sides[i], d);
+        }
     }
 }
 
@@ -1337,10 +1410,11 @@ static void take_turns(struct streams_test *t) {
     struct side *now = t->current, *next = now == &t->sides[0] ? &t->sides[1] : &t->sides[0];
     if (t->init_begun) return;
     if (sim_node_up(next->broker)) { /* overtaken some time ago, and still running */
-        if (sim_chance(t->world, 0.5) || !sim_fault_allowed(t->world, SIM_CRASH_KILL)) return;
+        bool wakes = t->marks && next->broker->paused_until_ns > t->world->now_ns; /* and may do harm then */
+        if (sim_chance(t->world, wakes ? 0.95 : 0.5) || !sim_fault_allowed(t->world, SIM_CRASH_KILL)) return;
         sim_node_crash(next->broker, SIM_KILL);
     }
-    if (sim_chance(t->world, 0.5)) sim_node_pause(now->broker, 2 * sim_node_pause_ns(t->world));
+    if (sim_chance(t->world, t->marks ? 0.8 : 0.5)) sim_node_pause(now->broker, 2 * sim_node_pause_ns(t->world));
     now->superseded = true;
     next->superseded = next->stop_asked = false;
     t->current = next;
@@ -1350,7 +1424,8 @@ static void take_turns(struct streams_test *t) {
 
 static void streams_load(struct streams_test *t) {
     struct sim_world *w = t->world;
-    uint64_t end_ns = w->now_ns + sim_run_load_after_ns(t->run, 30 * NS_PER_S, 2), most_ns = end_ns + 900 * NS_PER_S;
+    uint64_t least_ns = (t->marks ? 180 : 30) * NS_PER_S; /* an operator takes half a minute each time */
+    uint64_t end_ns = w->now_ns + sim_run_load_after_ns(t->run, least_ns, 2), most_ns = end_ns + 900 * NS_PER_S;
     if (t->run->options->load_ns > 0) most_ns = end_ns;
     /* A start takes long on a store that fails half the time; a load that nothing came of proves nothing. */
     while ((w->now_ns < end_ns || (t->run->acked < 50 && w->now_ns < most_ns && !t->detected)) && !sim_failed(w)) {
@@ -1362,6 +1437,13 @@ static void streams_load(struct streams_test *t) {
         }
         fiber_sleep_ns(sim_between(w, 10, 9000) * NS_PER_MS);
         mirror_trouble(t);
+        ways_trouble(t);
+        bool races = t->racing == now && sim_node_up(now->broker) && now->broker->front_pause_ns == 0;
+        if (races) {
+            t->racing = NULL;
+            take_turns(t);
+            continue;
+        }
         if (sim_chance(w, t->crash / 2)) sim_node_pause(now->broker, sim_node_pause_ns(w));
         if (sim_chance(w, t->crash / 4))
             (void)sim_node_lose_machine(now->broker);
@@ -1430,11 +1512,12 @@ void workload_mirror(struct sim_run *r) {
     load_choose(t);
     t->no_wal = false;
     if (t->by_ledger == 1) t->by_ledger = 0;
-    if (sim_chance(r->world, 0.3)) {
-        t->marks = t->shared = t->init_due = true;
+    if (sim_chance(r->world, 0.4)) {
+        t->marks = t->shared = true;
         t->sides[1].broker = sim_node_create(r->world, "rival");
         t->change = 0;
-        t->takeover = sim_chance(r->world, 0.5) ? 0.15 : 0.03;
+        t->takeover = sim_chance(r->world, 0.8) ? 0.3 : 0.05;
+        t->ways = sim_chance(r->world, 0.5) ? 0.2 : 0;
     }
     class_choose(t);
     mirror_choose(t);

@@ -283,6 +283,11 @@ enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t m
     return e;
 }
 
+bool stream_is_fresh(const struct stream *s, uint64_t offset) {
+    CHECK_OBJ(s, STREAM_MAGIC);
+    return stream_cache_find(s, offset) != SIZE_MAX;
+}
+
 /* ---- by timestamp ---- */
 
 static bool batch_at(const uint8_t *data, size_t size, uint64_t from, uint64_t limit, int64_t timestamp,

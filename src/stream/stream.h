@@ -169,6 +169,8 @@ uint64_t stream_durable_start(const struct stream *s);
  * much. */
 enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t max_bytes, bool whole_first,
                      bool cached_only, uint64_t until_ns, struct slices *out) WARN_UNUSED;
+/* Is what `offset` begins with in the log cache? */
+bool stream_is_fresh(const struct stream *s, uint64_t offset);
 /* The first batch at or above `from` and wholly below `limit` whose max timestamp is >= timestamp; ERR_NOT_FOUND.
  * Suspends. */
 enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp,

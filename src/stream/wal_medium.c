@@ -151,6 +151,10 @@ static enum err ring_is_ours(const struct mirror_member *k, const struct wal *w,
     return ERR_EXISTS;
 }
 
+enum err medium_check(const struct mirror_member *k, const char **why) {
+    return k->wal ? ring_is_ours(k, k->wal, why) : OK;
+}
+
 /* Without the lock: the ring's owner may be about to start. What cannot be read tells nothing; the open will. */
 static enum err look_at_ring(const struct mirror_member *k, const char **why) {
     struct wal_options o = {.env = k->mirror->env, .path = k->options.path, .read_only = true};

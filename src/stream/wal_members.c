@@ -102,7 +102,9 @@ void wal_mirror_close(struct wal_mirror *m, bool in_order) {
         struct mirror_member *k = &m->members[i];
         bool whole = in_order && !m->failed && k->state == MEMBER_CURRENT && membership_names(&m->durable, k->id) &&
                      medium_idle(k);
-        if (whole) {
+        /* Holds nothing, and nothing is under way: else each start that another member keeps from working spoils it. */
+        bool unused = k->state == MEMBER_READY && medium_is_shared(k);
+        if (whole || unused) {
             medium_close_in_order(k);
         } else {
             k->state = MEMBER_LEFT;
@@ -153,11 +155,15 @@ enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct 
     ASSERT(!m->started && m->generation == NULL);
     m->generation = mem_strdup(m->env->mem, generation);
     m->incarnation = incarnation;
+    /* Of all of them first: a start that is refused leaves each as it was. */
+    for (unsigned i = 0; i < m->count; i++) {
+        if (medium_check(&m->members[i], why) == ERR_FOREIGN) return ERR_FOREIGN;
+    }
     enum err worst = ERR_NOT_FOUND;
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         if (!medium_is_open(k)) {
-            if (medium_is_shared(k)) k->state = MEMBER_LEFT;
+            if (medium_is_shared(k)) first_format_failed(k, k->lost_why, "it cannot be opened");
             continue;
         }
         enum err e = medium_format(k, why);

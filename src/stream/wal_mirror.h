@@ -14,12 +14,13 @@
  *  3. A member that was lost misses what came since. It comes back with a new id, at a position behind all that it ever
  *     held, empty; it gets what comes from then on; and it is proposed as a member once all that is older has been trimmed,
  *     and it has confirmed all that has been confirmed: then it holds everything that a recovery would need.
- *     A ring with a takeover mark keeps its id: it is never formatted but by who has claimed it. It is restarted as wal.h
- *     says, behind, while no membership names it.
+ *     A ring that is taken over by mark keeps its id: it is never formatted but by who has claimed it. It is restarted as
+ *     wal.h says, behind, while no membership names it.
  *     When all are lost, and what they held is in the ledger, an empty membership says so before the first of them is begun
  *     anew.
  *  4. Each member keeps the rules of a ring: its positions, superblocks, lock, mark and claim are its own. A mark on any
- *     member that counts stops the whole: a survivor needs to reach only one.
+ *     member that counts stops the whole: a survivor needs to reach only one. A ring that may not be begun anew (wal.h,
+ *     rule 7), or could not be opened, is left alone by this start, which goes on with the others.
  *  5. A ring that is somebody else's is never begun anew: another cluster's, another broker's of this cluster, or that of a
  *     later start. It is missing until an operator has made it new (wal_init) or replaced it. Once a ring is lost its lock
  *     is given up; so its superblock is looked at each time before it is formatted.

@@ -99,6 +99,8 @@ uint64_t medium_capacity(const struct mirror_member *k);
 bool medium_idle(const struct mirror_member *k);
 /* Others reach the ring, and the lock proves nothing. */
 bool medium_is_shared(const struct mirror_member *k);
+/* ERR_EXISTS, ERR_FOREIGN: it is somebody else's, by what was read when it was opened. */
+enum err medium_check(const struct mirror_member *k, const char **why) WARN_UNUSED;
 /* With a new id. ERR_EXISTS, ERR_FOREIGN: it is somebody else's, and is left alone. Suspends. */
 enum err medium_format(struct mirror_member *k, const char **why) WARN_UNUSED;
 /* Of a lost one: at a position behind all that it ever held of ours. Suspends. */

@@ -126,6 +126,7 @@ static const struct env_ops linux_ops = {
     .conn_start = linux_conn_start,
     .conn_peer = linux_conn_peer,
     .conn_send = linux_conn_send,
+    .conn_patient = linux_conn_patient,
     .conn_queued = linux_conn_queued,
     .conn_resume = linux_conn_resume,
     .conn_close = linux_conn_close,

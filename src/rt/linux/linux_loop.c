@@ -33,6 +33,7 @@ enum err linux_loop_create(struct linux_env *e, const char *name, unsigned index
     strncpy(l->name, name, sizeof(l->name) - 1);
     list_init(&l->conns);
     list_init(&l->senders);
+    list_init(&l->patient_senders);
     list_init(&l->listeners);
     list_init(&l->graves);
     l->wake.ready = wake_ready;

@@ -51,8 +51,10 @@ struct linux_loop {
     pthread_t thread;
     struct uring *uring; /* NULL: files by threads */
     struct list conns;
-    struct list senders; /* connections whose sockets have room for what is queued: each its turn */
-    size_t turn_sent;    /* bytes sent in this turn of the loop */
+    /* Connections whose sockets have room for what is queued: each its turn, patient ones (env.h) after the others. */
+    struct list senders, patient_senders;
+    uint64_t attended_ns; /* when something was sent that is not patient */
+    size_t turn_sent;     /* bytes sent in this turn of the loop */
     struct list listeners;
     struct list graves;
 };
@@ -154,6 +156,7 @@ struct sockaddr_storage;
 void linux_conn_start(struct env_conn *c, const struct env_conn_events *events, void *ctx);
 void linux_conn_peer(struct env_conn *c, struct env_address *peer, struct env_address *local);
 void linux_conn_send(struct env_conn *c, struct slice *slices, size_t count);
+void linux_conn_patient(struct env_conn *c, bool patient);
 size_t linux_conn_queued(const struct env_conn *c);
 void linux_conn_resume(struct env_conn *c);
 void linux_conn_close(struct env_conn *c, bool abort);

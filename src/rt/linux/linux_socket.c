@@ -31,6 +31,10 @@
 /* and so much to all in one turn of the loop, in turns, before others are heard again. */
 #define LOOP_TURN_BYTES ((size_t)4096 << 10)
 #define SMALL_SEND_BYTES ((size_t)64 << 10) /* goes before what is much: an answer to who reads at the tail */
+/* While others are answered, as they were a moment ago, what is patient goes in pieces that nobody has to wait for, and the
+ * loop hears the others between any two of them. */
+#define ATTENDED_NS NS_PER_S
+#define PATIENT_TURN_BYTES ((size_t)128 << 10)
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
 
@@ -39,15 +43,16 @@ struct env_conn {
     struct poll_source source;
     struct grave grave;
     struct list node;    /* in loop->conns */
-    struct list sending; /* in loop->senders, or alone */
+    struct list sending; /* in loop->senders or loop->patient_senders, or alone */
     struct linux_loop *loop;
     int fd;
     uint32_t watched; /* what epoll watches; NOT_WATCHED: not in the set */
     bool started;
-    bool paused; /* room() gave nothing */
-    bool ended;  /* closed() was told */
-    bool broken; /* nothing can be sent any more */
-    bool closed; /* by the owner */
+    bool paused;  /* room() gave nothing */
+    bool ended;   /* closed() was told */
+    bool broken;  /* nothing can be sent any more */
+    bool closed;  /* by the owner */
+    bool patient; /* nobody waits for what is sent */
     const struct env_conn_events *events;
     void *ctx;
     struct fiber *connecting;
@@ -111,14 +116,19 @@ static void conn_break(struct env_conn *c) {
     (void)shutdown(c->fd, SHUT_RDWR);
 }
 
+/* Somebody is answered whom this one must not hold up. */
+static bool gives_way(const struct env_conn *c) {
+    return c->patient && c->loop->polled_ns < c->loop->attended_ns + ATTENDED_NS;
+}
+
 /* Sends slices from *sent bytes into the first one until all is gone, the socket is full, or others have their turn: what
  * is left is sent when epoll reports room, at once if there is. Releases those that are gone and returns their number;
  * *sent is then the position in the first of the others. *bytes grows by what was sent. */
 static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t count, size_t *sent, size_t *bytes) {
-    size_t done = 0;
-    while (done < count && *bytes < SEND_TURN_BYTES) {
+    size_t done = 0, most = gives_way(c) ? PATIENT_TURN_BYTES : SEND_TURN_BYTES;
+    while (done < count && *bytes < most) {
         struct iovec pieces[SEND_PIECES_MAX];
-        size_t n = 0, total = 0, room = SEND_TURN_BYTES - *bytes;
+        size_t n = 0, total = 0, room = most - *bytes;
         for (; n < SEND_PIECES_MAX && done + n < count && total < room; n++) {
             const struct slice *s = &slices[done + n];
             size_t skip = n == 0 ? *sent : 0, size = s->size - skip;
@@ -165,6 +175,7 @@ static void queue_send(struct env_conn *c) {
 
 /* Else it is queued, and its turn comes when epoll has reported room. */
 static bool may_send_now(const struct env_conn *c, const struct slice *slices, size_t count) {
+    if (gives_way(c)) return false;
     if (c->loop->turn_sent < LOOP_TURN_BYTES) return true;
     size_t bytes = 0;
     for (size_t i = 0; i < count && bytes <= SMALL_SEND_BYTES; i++) bytes += slices[i].size;
@@ -174,6 +185,7 @@ static bool may_send_now(const struct env_conn *c, const struct slice *slices, s
 void linux_conn_send(struct env_conn *c, struct slice *slices, size_t count) {
     CHECK_OBJ(c, ENV_CONN_MAGIC);
     ASSERT(c->started && !c->closed && c->loop == linux_loop_current());
+    if (!c->patient) c->loop->attended_ns = c->loop->polled_ns;
     size_t first = 0, sent = 0, bytes = 0;
     if (!c->broken && c->queue_count == 0 && may_send_now(c, slices, count)) {
         first = conn_send_slices(c, slices, count, &sent, &bytes);
@@ -189,6 +201,11 @@ void linux_conn_send(struct env_conn *c, struct slice *slices, size_t count) {
         queue_push(c, slices[i]);
     }
     conn_watch(c);
+}
+
+void linux_conn_patient(struct env_conn *c, bool patient) {
+    CHECK_OBJ(c, ENV_CONN_MAGIC);
+    c->patient = patient;
 }
 
 size_t linux_conn_queued(const struct env_conn *c) {
@@ -269,7 +286,9 @@ static void conn_ready(struct poll_source *s, uint32_t events) {
     }
     ASSERT(c->started);
     if ((events & EPOLLOUT) && c->queue_count > 0 && list_empty(&c->sending)) {
-        if (c->queued_bytes <= SMALL_SEND_BYTES)
+        if (c->patient)
+            list_push_back(&c->loop->patient_senders, &c->sending);
+        else if (c->queued_bytes <= SMALL_SEND_BYTES)
             list_push_front(&c->loop->senders, &c->sending);
         else
             list_push_back(&c->loop->senders, &c->sending);
@@ -295,9 +314,17 @@ static void conn_send_queued(struct env_conn *c) {
     if (c->queued_bytes < before && !c->broken && !c->ended) c->events->sent(c->ctx, c->queued_bytes);
 }
 
+static struct env_conn *sender_next(struct list *senders) {
+    return list_empty(senders) ? NULL : LIST_ENTRY(list_pop_front(senders), struct env_conn, sending);
+}
+
 void conns_send(struct linux_loop *l) {
-    while (l->turn_sent < LOOP_TURN_BYTES && !list_empty(&l->senders)) {
-        conn_send_queued(LIST_ENTRY(list_pop_front(&l->senders), struct env_conn, sending));
+    struct env_conn *c;
+    while (l->turn_sent < LOOP_TURN_BYTES && (c = sender_next(&l->senders)) != NULL) conn_send_queued(c);
+    while (l->turn_sent < LOOP_TURN_BYTES && (c = sender_next(&l->patient_senders)) != NULL) {
+        bool gave_way = gives_way(c);
+        conn_send_queued(c);
+        if (gave_way) break;
     }
     l->turn_sent = 0;
 }

@@ -193,6 +193,10 @@ enum err stream_read(struct stream *s, uint64_t offset, uint64_t limit, size_t m
     return OK;
 }
 
+bool stream_is_fresh(const struct stream *s, uint64_t offset) {
+    return offset >= s->owner->fresh_from;
+}
+
 enum err stream_find_timestamp(struct stream *s, uint64_t from, uint64_t limit, int64_t timestamp,
                                struct slice *batch) {
     s->owner->reads++;

@@ -22,6 +22,7 @@ struct streams { /* the "disk": outlives the open stream */
     unsigned reads;             /* calls of stream_read and stream_find_timestamp */
     void (*reading)(void *ctx); /* what happens while stream_read waits, or NULL; may suspend */
     void *reading_ctx;
+    uint64_t fresh_from; /* what stream_is_fresh says */
 };
 
 void fake_streams_init(struct streams *s, struct mem *m);

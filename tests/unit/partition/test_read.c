@@ -38,6 +38,10 @@ static void test_only_durable_is_read(void **state) {
     assert_int_equal(j->fetched.log_start_offset, 0);
     assert_int_equal(j->fetched.diverging_epoch, -1);
     assert_int_equal(partition_counters(f->p)->bytes_out, out.size_bytes);
+    assert_false(j->fetched.old);
+    slices_clear(&out);
+    f->streams.fresh_from = 1;
+    assert_true(read_at(f, 0, -1, -1, 1 << 20, &out)->fetched.old);
     slices_clear(&out);
     /* From the middle of a batch: the whole batch. */
     assert_int_equal(read_at(f, 3, 3, -1, 1, &out)->result, OK);

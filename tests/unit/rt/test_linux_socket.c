@@ -22,7 +22,8 @@ struct end {
     size_t room_limit; /* of buffer; 0 pauses */
     size_t queue_limit;
     uint64_t received, sent_events, rooms;
-    uint8_t next; /* the byte expected next */
+    size_t queued_before, largest_step; /* by which the queue became shorter */
+    uint8_t next;                       /* the byte expected next */
     uint64_t collect_until;
     struct waitq changed;
 };
@@ -73,6 +74,9 @@ static void end_sent(void *ctx, size_t queued_bytes) {
     struct end *n = ctx;
     assert_int_equal(queued_bytes, env_conn_queued(n->x->env, n->conn));
     n->sent_events++;
+    size_t step = n->queued_before > queued_bytes ? n->queued_before - queued_bytes : 0;
+    if (step > n->largest_step) n->largest_step = step;
+    n->queued_before = queued_bytes;
     if (n->echo && n->paused && queued_bytes <= n->queue_limit / 2) {
         n->paused = false;
         env_conn_resume(n->x->env, n->conn);
@@ -267,6 +271,41 @@ static void room_is_asked_only_when_bytes_are_there(struct linux_fixture *x) {
     free(data);
 }
 TEST_BOTH(room_is_asked_only_when_bytes_are_there)
+
+/* What is patient goes out in small pieces while others are answered, and as fast as it can while nobody is. */
+static void patient_sends_give_way(struct linux_fixture *x) {
+    enum { SIZE = 700000 };
+    struct server s;
+    server_start(x, &s, "127.0.0.1", false);
+    struct end *a = client(x, s.at.host, s.at.port), *b = client(x, s.at.host, s.at.port);
+    struct end *to_a = server_end(&s, 0), *to_b = server_end(&s, 1);
+    uint8_t *data = pattern(SIZE);
+    env_conn_patient(x->env, to_b->conn, true);
+    send_bytes(to_b, data, SIZE);
+    assert_true(env_conn_queued(x->env, to_b->conn) < SIZE - (256 << 10)); /* what the socket took */
+    while (b->received < SIZE) waitq_wait(&b->changed);
+
+    send_bytes(to_a, data, 1);
+    while (a->received < 1) waitq_wait(&a->changed);
+    b->next = 0;
+    to_b->largest_step = 0;
+    to_b->queued_before = SIZE;
+    send_bytes(to_b, data, SIZE);
+    assert_int_equal(env_conn_queued(x->env, to_b->conn), SIZE);
+    while (b->received < 2 * SIZE) waitq_wait(&b->changed);
+    assert_true(to_b->largest_step > 0 && to_b->largest_step <= 128 << 10);
+
+    env_conn_patient(x->env, to_b->conn, false);
+    b->next = 0;
+    send_bytes(to_b, data, SIZE);
+    assert_true(env_conn_queued(x->env, to_b->conn) < SIZE - (256 << 10));
+    while (b->received < 3 * SIZE) waitq_wait(&b->changed);
+    end_free(a, false);
+    end_free(b, false);
+    server_stop(&s);
+    free(data);
+}
+TEST_BOTH(patient_sends_give_way)
 
 /* --- Ends. */
 
@@ -521,6 +560,7 @@ int main(void) {
         RUN_BOTH(who_never_rests_keeps_nobody_out),
         RUN_BOTH(receiving_pauses_and_resumes),
         RUN_BOTH(room_is_asked_only_when_bytes_are_there),
+        RUN_BOTH(patient_sends_give_way),
         RUN_BOTH(peer_close_and_abort_are_told),
         RUN_BOTH(abort_is_told_while_paused),
         RUN_BOTH(failed_send_is_told),

@@ -1,6 +1,7 @@
 /* The mirrored WAL on simulated devices: all members confirm; a member fails at each of the first steps, for each policy; the
  * smaller membership is durable before anything rests on it; who was lost comes back with everything that is needed; what is
- * another broker's is left alone. And with an object log as a member: it confirms, is read back, fenced, trimmed. */
+ * another broker's is left alone; a takeover mark on any of them stops the whole. And with an object log as a member: it
+ * confirms, is read back, fenced, trimmed. */
 #include "unit/sim/sim_test.h"
 
 #include "base/crc32c.h"
@@ -19,6 +20,7 @@ struct mirror_run {
     struct sim_file *devices[2];
     struct sim_bucket *bucket; /* the second member is an object log in it; NULL: a device */
     bool stops;
+    bool marks;        /* others reach the devices, and claims are granted */
     unsigned fails_at; /* device 1 goes away before so many groups have been submitted */
     /* Of the newest life: */
     struct wal_mirror *mirror;
@@ -75,9 +77,10 @@ static enum err change(void *ctx, const struct wal_membership *m) {
 }
 
 static enum err claim(void *ctx, struct wal *w, const uint8_t next_id[16], const char **why) {
-    (void)ctx, (void)w, (void)next_id, (void)why;
-    fail_msg("nobody shares these");
-    return ERR_FENCED;
+    const struct mirror_run *r = ctx;
+    (void)w, (void)next_id, (void)why;
+    if (!r->marks) fail_msg("nobody shares these");
+    return OK;
 }
 
 static enum err open_store(void *ctx, const char *url, struct store **out, char *why, size_t why_size) {
@@ -89,7 +92,8 @@ static enum err open_store(void *ctx, const char *url, struct store **out, char 
 }
 
 static enum err open_mirror(struct mirror_run *r) {
-    struct stream_wal_member members[2] = {{.path = paths[0]}, {.path = paths[1]}};
+    struct stream_wal_member members[2] = {{.path = paths[0], .takeover_mark = r->marks},
+                                           {.path = paths[1], .takeover_mark = r->marks}};
     if (r->bucket) members[1] = (struct stream_wal_member){.path = "s3://bucket", .objects = true};
     struct wal_mirror_options o = {.env = loop_current()->env,
                                    .members = members,
@@ -487,6 +491,106 @@ static void at_the_start_too(void **state) {
     in_world(others_at_start_fiber, &r);
 }
 
+/* A start that is refused has changed nothing: begun anew, the first could not be used by the next one. */
+static void refused_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    static const uint8_t id[16] = {8};
+    struct wal_options o = {.env = loop_current()->env, .path = paths[0]};
+    const char *why = NULL;
+    assert_int_equal(wal_init(&o, id, true, &why), OK);
+    static uint8_t before[WAL_RING_START], after[WAL_RING_START]; /* more than a fiber's stack should hold */
+    assert_int_equal(sim_file_peek(r->devices[0], 0, before, sizeof(before)), sizeof(before));
+    struct sim_file *f = others_ring(r, 9, "another", 3);
+    sim_device_detach(r->node, r->devices[1]);
+    sim_device_attach(r->node, paths[1], f);
+    assert_int_equal(open_mirror(r), OK);
+    assert_int_equal(wal_mirror_format(r->mirror, "gen", (struct incarnation){5}, &why), ERR_FOREIGN);
+    assert_non_null(strstr(why, "another cluster"));
+    wal_mirror_close(r->mirror, false);
+    assert_int_equal(sim_file_peek(r->devices[0], 0, after, sizeof(after)), sizeof(after));
+    assert_memory_equal(before, after, sizeof(before));
+    assert_true(others_record_is_there(r));
+    sim_device_detach(r->node, f);
+    sim_device_unref(f);
+    sim_device_attach(r->node, paths[1], r->devices[1]);
+}
+
+static void a_start_that_is_refused_changes_nothing(void **state) {
+    (void)state;
+    struct mirror_run r = {.marks = true};
+    in_world(refused_fiber, &r);
+}
+
+/* ---- taken over by mark ---- */
+
+static void mark_put(struct mirror_run *r, unsigned d, bool there) {
+    uint8_t mark[ENV_FILE_ALIGN] = {there};
+    sim_file_poke(r->devices[d], 2 * (uint64_t)ENV_FILE_ALIGN, mark, sizeof(mark));
+}
+
+/* Who takes over may reach one of them only. What is on its way to both then is not confirmed, and no smaller membership
+ * goes on without the marked one. */
+static void marked_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    for (unsigned d = 0; d < 2; d++) {
+        begin(r);
+        r->changes = 0;
+        for (unsigned i = 0; i < 5; i++) submit_group(r);
+        wait_confirmed(r, 5ull * (d + 1));
+        assert_false(r->failed);
+        mark_put(r, d, true);
+        r->fenced = true;
+        for (unsigned i = 0; i < 5; i++) submit_group(r);
+        while (!r->failed) waitq_wait(&r->changed);
+        fiber_sleep_ns(10 * NS_PER_S);
+        assert_int_equal(r->confirmed, 5ull * (d + 1));
+        assert_int_equal(r->changes, 0);
+        assert_int_equal(wal_mirror_restart(r->mirror), ERR_FENCED);
+        end(r);
+        mark_put(r, d, false);
+        r->failed = r->fenced = false;
+    }
+}
+
+static void a_mark_on_one_stops_the_whole(void **state) {
+    (void)state;
+    struct mirror_run r = {.marks = true};
+    in_world(marked_fiber, &r);
+}
+
+static bool device_closed(unsigned d) {
+    struct wal_options o = {.env = loop_current()->env, .path = paths[d], .read_only = true};
+    struct wal *w;
+    const char *why;
+    assert_int_equal(wal_open(&o, &w, &why), OK);
+    bool closed = wal_superblock(w) && wal_superblock(w)->closed;
+    wal_close(w, false);
+    return closed;
+}
+
+/* The mirror stops as one member may not be used: the next start can use the other all the same. */
+static void unused_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    list_init(&r->done);
+    waitq_init(&r->changed);
+    mark_put(r, 1, true);
+    const char *why = NULL;
+    assert_int_equal(open_mirror(r), OK);
+    assert_int_equal(wal_mirror_format(r->mirror, "gen", (struct incarnation){5}, &why), OK);
+    assert_int_equal(wal_mirror_membership(r->mirror)->count, 0);
+    assert_false(device_closed(0));
+    assert_false(wal_mirror_start(r->mirror));
+    end(r);
+    assert_true(device_closed(0));
+    assert_false(device_closed(1));
+}
+
+static void what_was_never_used_is_closed_in_order(void **state) {
+    (void)state;
+    struct mirror_run r = {.marks = true, .stops = true};
+    in_world(unused_fiber, &r);
+}
+
 /* ---- an object log ---- */
 
 static enum err read_again(void *ctx, const struct record_header *h, const uint8_t *payload) {
@@ -608,6 +712,9 @@ int main(void) {
         cmocka_unit_test(it_closes_and_locks_as_its_members_do),
         cmocka_unit_test(the_ring_of_another_is_left_alone),
         cmocka_unit_test(at_the_start_too),
+        cmocka_unit_test(a_start_that_is_refused_changes_nothing),
+        cmocka_unit_test(a_mark_on_one_stops_the_whole),
+        cmocka_unit_test(what_was_never_used_is_closed_in_order),
         cmocka_unit_test(an_object_log_confirms_is_read_and_fenced),
         cmocka_unit_test(bytes_of_an_object_log),
     };

@@ -22,6 +22,9 @@ static void reads_fiber(void *arg) {
     engine_read_all(&e, 1, 0);
     engine_read_all(&e, 2, 0);
     engine_read_all(&e, 1, 77);
+    assert_false(stream_is_fresh(e.open[1], 0));
+    assert_true(stream_is_fresh(e.open[1], 199));
+    assert_false(stream_is_fresh(e.open[1], 200));
     /* Limits. */
     struct slices got;
     slices_init(&got, e.env->mem);
