@@ -129,6 +129,8 @@ GAUGE(M_LOG_CACHE_LENT_BYTES, "oxbow_log_cache_lent_bytes", METRIC_LABEL_NONE,
       "Bytes of commit blocks that the log cache has let go of and answers still hold.")
 GAUGE(M_MERGE_DEBT, "oxbow_merge_debt_bytes", METRIC_LABEL_NONE,
       "Bytes of small ranges that object compaction has before it.")
+GAUGE(M_OBJECTS_STUCK, "oxbow_objects_not_deleted", METRIC_LABEL_NONE,
+      "Objects that nothing needs and that the store has refused to delete; they are tried again.")
 GAUGE(M_BLOCK_CACHE_BYTES, "oxbow_block_cache_bytes", METRIC_LABEL_NONE,
       "Bytes of object blocks held, and of GETs under way for them.")
 GAUGE(M_BLOCK_CACHE_LENT_BYTES, "oxbow_block_cache_lent_bytes", METRIC_LABEL_NONE,

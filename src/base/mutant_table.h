@@ -78,6 +78,9 @@ X(POOR_DROPS, "poor-drops", "streams",
   "objects of which little is needed are rewritten without one stream's part, and deleted")
 X(SWEEP_USED, "sweep-used", "streams", "a sweep deletes what ranges still point to")
 X(SWEEP_LIVING, "sweep-living", "streams rivals", "a sweep takes for dead what this broker has put and not named yet")
+X(REFUSED_BLOCKS, "refused-blocks", "streams", "an object that cannot be deleted holds up the others")
+X(REFUSED_FORGOTTEN, "refused-forgotten", "streams", "an object that could not be deleted is not tried again")
+X(UPLOADS_KEPT, "uploads-kept", "streams", "a sweep leaves what earlier incarnations began in parts and did not finish")
 X(FREE_UNCOMMITTED, "free-uncommitted", "streams",
   "what a recovery makes superfluous is deleted before the cluster log knows of the recovery")
 X(LOSE_SECTION, "lose-section", "streams", "a recovery applies only the first section of an entry")

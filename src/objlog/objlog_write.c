@@ -280,7 +280,7 @@ enum err objlog_delete(struct store *s, const char *prefix, const uint64_t *numb
     size_t key_size = strlen(prefix) + 22, batch = count < DELETE_BATCH ? count : DELETE_BATCH;
     char *text = mem_alloc(m, batch * key_size);
     const char **keys = mem_alloc(m, batch * sizeof(*keys));
-    enum err e = OK;
+    enum err e = OK, refused = OK;
     for (size_t done = 0; done < count && e == OK; done += batch) {
         if (batch > count - done) batch = count - done;
         for (size_t i = 0; i < batch; i++) {
@@ -288,8 +288,11 @@ enum err objlog_delete(struct store *s, const char *prefix, const uint64_t *numb
             keys[i] = text + i * key_size;
         }
         e = store_delete(s, keys, batch, STORE_FOR_DELETION);
+        if (e != ERR_PERMISSION) continue;
+        refused = e; /* of some; the others go on */
+        e = OK;
     }
     mem_free(m, keys);
     mem_free(m, text);
-    return e;
+    return e == OK ? refused : e;
 }

@@ -563,12 +563,22 @@ static bool object_whole(struct check *c, size_t i, struct object_id id, enum ob
     return !failed(c);
 }
 
+/* It was refused to whoever would delete it, and is tried again, less and less often (stream/collect.c). */
+static bool tried_again_later(const struct check *c, const struct sim_object *o) {
+    const struct sim_check_options *x = c->options;
+    if (o->refusals == 0) return false;
+    if (x->closed && o->locked_until_ns >= x->swept_ns) return true; /* then nobody does any more */
+    /* Twice as long as before; and twice again, should the store have failed when it was time. */
+    unsigned doubled = o->refusals < 9 ? o->refusals + 1 : 10;
+    return c->bucket->world->now_ns < o->refused_ns + (10 * NS_PER_S << doubled) + 30 * NS_PER_S;
+}
+
 /* An object that nothing needs, of a ledger or by itself. */
 static enum lot lot_of_data(const struct check *c, const struct sim_object *o, struct object_id id,
                             enum objlog_kind kind) {
     const struct sim_check_options *x = c->options;
     if (kind == OBJLOG_FENCE && !x->exclusive) return LOT_FENCE;
-    if (x->settled.v == 0 || id.creator.v > x->settled.v) return LOT_GARBAGE;
+    if (x->settled.v == 0 || id.creator.v > x->settled.v || tried_again_later(c, o)) return LOT_GARBAGE;
     if (id.creator.v < x->settled.v) return o->landed_ns >= x->swept_ns ? LOT_LATE : LOT_ORPHAN;
     bool own_entry = id.kind == OBJECT_LEDGER_ENTRY;
     if (own_entry && (x->closed || id.number >= c->settled_boundary)) return LOT_GARBAGE;
@@ -581,6 +591,7 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
     bool takeover = h.kind == OBJLOG_ELECTION || h.kind == OBJLOG_FENCE;
     if (takeover && !c->options->exclusive) return LOT_ELECTION;
     if (o->again && !c->options->exclusive) return LOT_LATE;
+    if (o->locked_until_ns >= c->options->swept_ns && o->refusals > 0) return LOT_GARBAGE;
     return c->options->merged ? LOT_ORPHAN : LOT_GARBAGE;
 }
 

@@ -22,6 +22,8 @@
  *  - its own: what is no longer log and not referred to is deleted. What is still log is bounded by checkpoints;
  *  - entries of the cluster log below its boundary are deleted; one that lands once more after that stays for
  *    ever: the next start looks only above what was cleaned, and what would be read for it is not worth some hundred bytes;
+ *  - an object that cannot be deleted for a while holds up no other, and goes soon after: ledger entries and data objects
+ *    by the clock, entries of the cluster log when it is cleaned the next time;
  *  - probes of the store's check may stay: another broker may be using what looks left over. */
 #ifndef OXBOW_SIM_CHECK_STORE_H
 #define OXBOW_SIM_CHECK_STORE_H

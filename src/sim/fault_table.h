@@ -21,6 +21,8 @@ X(SIM_STORE_READ_FAILS, "store-read-fails", 0.04, SURVIVES, SURVIVES, SURVIVES, 
 X(SIM_STORE_GET_CUT, "store-get-cut", 0.02, SURVIVES, SURVIVES, SURVIVES, "the body of a GET breaks off in the middle")
 X(SIM_STORE_DELETE_UNKNOWN, "store-delete-unknown", 0.1, SURVIVES, SURVIVES, SURVIVES,
   "a DELETE times out; some of its keys go, perhaps minutes later")
+X(SIM_STORE_DELETE_REFUSED, "store-delete-refused", 0.005, SURVIVES, SURVIVES, SURVIVES,
+  "an object cannot be deleted, for up to an hour; others of the same request are")
 X(SIM_STORE_SLOW, "store-slow", 0.05, SURVIVES, SURVIVES, SURVIVES, "a request takes seconds")
 X(SIM_STORE_TAIL, "store-tail", 0.01, SURVIVES, SURVIVES, SURVIVES,
   "a request's latency is drawn from a long tail, up to minutes; what outlasts its time-out may still be done")

@@ -54,6 +54,11 @@ static uint64_t upload_begin(struct sim_bucket *b, const char *key) {
     return b->upload_last;
 }
 
+void sim_bucket_leave_upload(struct sim_bucket *b, const char *key) {
+    uint64_t id = upload_begin(b, key);
+    sim_trace(b->world, NULL, "upload-left", key, id, 0);
+}
+
 static void upload_end(struct sim_bucket *b, uint64_t id) {
     struct sim_upload *u = upload_find(b, id);
     if (!u) return;
@@ -121,6 +126,7 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
 static void bucket_delete(struct sim_bucket *b, const char *key) {
     size_t i = sim_bucket_from(b, key);
     if (i == b->count || strcmp(b->objects[i]->key, key) != 0) return;
+    if (b->objects[i]->locked_until_ns > b->world->now_ns) return;
     (void)mapstr_put(&b->gone, key, strlen(key), b);
     object_free(b, b->objects[i]);
     b->count--;
@@ -631,7 +637,22 @@ static bool loses_patience(const struct handle *h, uint64_t *ns) {
     return true;
 }
 
-static enum err sim_delete(struct store *s, const char *const *keys, size_t count) {
+/* That key alone: its object is under a lock, from now on perhaps. */
+static bool delete_refused(struct sim_bucket *b, const char *key) {
+    struct sim_world *w = b->world;
+    size_t i = sim_bucket_from(b, key);
+    if (i == b->count || strcmp(b->objects[i]->key, key) != 0) return false;
+    struct sim_object *o = b->objects[i];
+    if (o->locked_until_ns <= w->now_ns) {
+        if (!sim_fault(w, SIM_STORE_DELETE_REFUSED)) return false;
+        o->locked_until_ns = w->now_ns + sim_between(w, 1, sim_chance(w, 0.5) ? 20 : 3600) * NS_PER_S;
+    }
+    o->refused_ns = w->now_ns;
+    o->refusals++;
+    return true;
+}
+
+static enum err sim_delete(struct store *s, const char *const *keys, size_t count, enum err *each) {
     struct handle *h = handle_of(s);
     struct sim_world *w = h->bucket->world;
     bool deaf = !h->options.exclusive && left_ns(w, h->node->store_deaf_ns) > 0;
@@ -643,7 +664,10 @@ static enum err sim_delete(struct store *s, const char *const *keys, size_t coun
     sim_suspend(h->node, there);
     for (size_t i = 0; i < count; i++) {
         uint64_t fate = unknown ? sim_between(w, 0, 2) : 0;
-        if (fate == 0) {
+        if (!unknown && delete_refused(h->bucket, keys[i])) {
+            each[i] = ERR_PERMISSION;
+            fate = 3;
+        } else if (fate == 0) {
             bucket_delete(h->bucket, keys[i]);
         } else if (fate == 1 && !h->options.exclusive) {
             struct change *c = change_make(w, keys[i], NULL, 0, false, false);

@@ -28,6 +28,9 @@ struct sim_object {
     uint64_t listed_at_ns; /* from when LIST shows it */
     uint64_t landed_ns;
     bool again; /* it had been there before, and was deleted */
+    /* SIM_STORE_DELETE_REFUSED: until when, and how often and when last somebody was told so. */
+    uint64_t locked_until_ns, refused_ns;
+    unsigned refusals;
 };
 
 struct sim_upload { /* begun in parts, and neither completed nor given up */
@@ -63,6 +66,8 @@ struct sim_store_options {
 
 struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name); /* lives as long as the world */
 void sim_bucket_destroy(struct sim_bucket *b);
+/* As it is left by who dies after it has begun an object in parts. */
+void sim_bucket_leave_upload(struct sim_bucket *b, const char *key);
 
 /* A handle of that node, in its memory; store_close frees it. bucket NULL: the world's own. o NULL: none. */
 struct store *sim_store_open(struct sim_bucket *b, struct env *e, const struct sim_store_options *o);

@@ -235,11 +235,11 @@ static enum err swept_list(struct store *s, const char *prefix, const char *star
     return store_fails(x->node);
 }
 
-static enum err swept_delete(struct store *s, const char *const *keys, size_t count) {
+static enum err swept_delete(struct store *s, const char *const *keys, size_t count, enum err *each) {
     struct swept_store *x = swept_of(s);
     if (!meets(x->node, SIM_SWEEP_STORE, ASKS | BIT(SIM_SWEEP_DONE), "store_delete"))
-        return x->inner->ops->del(x->inner, keys, count);
-    if (is(x->node, SIM_SWEEP_DONE)) (void)x->inner->ops->del(x->inner, keys, count);
+        return x->inner->ops->del(x->inner, keys, count, each);
+    if (is(x->node, SIM_SWEEP_DONE)) (void)x->inner->ops->del(x->inner, keys, count, each);
     return store_fails(x->node);
 }
 

@@ -349,6 +349,7 @@ static void load_choose(struct cluster_test *t) {
     t->stale = 0.4;
     t->trim = 0.2;
     t->trim_each = 0.8;
+    w->faults.chance[SIM_STORE_DELETE_REFUSED] = 0; /* who deletes here goes on only when all of it is gone */
     if (sim_chance(w,
                    0.25)) { /* many old positions, and slow readers whose log is trimmed under them, here and there */
         t->node_count = t->exclusive ? 1 : NODES_MAX;

@@ -389,6 +389,7 @@ static void load_choose(struct objlog_test *t) {
     t->entries_wanted = sim_between(w, 0, 600);
     t->pause_max_ns = sim_between(w, 1, 200) * NS_PER_S;
     t->trims = sim_chance(w, 0.85);
+    w->faults.chance[SIM_STORE_DELETE_REFUSED] = 0; /* the trimmer here would stand still */
 }
 
 void workload_objlog(struct sim_run *r) {

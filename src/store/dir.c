@@ -389,8 +389,8 @@ static enum err put_refused(struct store *s, const char *key, const struct slice
     return ERR_READ_ONLY;
 }
 
-static enum err delete_refused(struct store *s, const char *const *keys, size_t count) {
-    (void)s, (void)keys, (void)count;
+static enum err delete_refused(struct store *s, const char *const *keys, size_t count, enum err *each) {
+    (void)s, (void)keys, (void)count, (void)each;
     return ERR_READ_ONLY;
 }
 

@@ -48,7 +48,7 @@ enum err dir_fsync(struct dir_store *d, int fd);
 void dir_pause(uint64_t ns);
 enum err dir_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
                  enum store_purpose purpose) WARN_UNUSED;
-enum err dir_delete(struct store *s, const char *const *keys, size_t count) WARN_UNUSED;
+enum err dir_delete(struct store *s, const char *const *keys, size_t count, enum err *each) WARN_UNUSED;
 enum err dir_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
                      enum store_purpose purpose) WARN_UNUSED;
 /* Finds out which kind of temporary file works here. */

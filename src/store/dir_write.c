@@ -423,6 +423,7 @@ struct delete_job {
     struct dir_store *store;
     const char *const *keys;
     size_t count;
+    enum err *each;
     enum err result;
 };
 
@@ -431,8 +432,8 @@ static bool same_folder(const char *a, const char *b) {
     return n == (size_t)(base_name(b) - b) && memcmp(a, b, n) == 0;
 }
 
-/* Goes through all keys whatever happens to one; the first error is the answer. The folder stays open, and is fsynced
- * once, while keys of the same folder follow each other. */
+/* Goes through all keys whatever happens to one. The folder stays open, and is fsynced once, while keys of the same folder
+ * follow each other. */
 static enum err delete_in_order(struct delete_job *j) {
     struct dir_store *d = j->store;
     if (d->broken) return ERR_UNAVAILABLE;
@@ -440,15 +441,16 @@ static enum err delete_in_order(struct delete_job *j) {
     if (result != OK) return result;
     int folder_fd = -1;
     bool changed = false;
+    enum err opened = OK; /* of the folder */
     for (size_t i = 0; i < j->count; i++) {
         const char *key = j->keys[i];
-        enum err e = OK;
         if (i == 0 || !same_folder(key, j->keys[i - 1])) {
             if (changed && dir_fsync(d, folder_fd) != OK) result = ERR_UNKNOWN_OUTCOME;
             changed = false;
             fd_drop(&folder_fd);
-            e = folder_open(d, key, &folder_fd);
+            opened = folder_open(d, key, &folder_fd);
         }
+        enum err e = opened;
         if (folder_fd >= 0) {
             if (unlinkat(folder_fd, base_name(key), 0) == 0) {
                 changed = true;
@@ -456,7 +458,7 @@ static enum err delete_in_order(struct delete_job *j) {
                 e = errno == EIO ? ERR_IO : dir_err(errno);
             }
         }
-        if (e != OK && e != ERR_NOT_FOUND && e != ERR_UNSUPPORTED && result == OK) result = e;
+        if (e != ERR_NOT_FOUND && e != ERR_UNSUPPORTED) j->each[i] = e;
     }
     if (changed && dir_fsync(d, folder_fd) != OK) result = ERR_UNKNOWN_OUTCOME;
     fd_drop(&folder_fd);
@@ -468,8 +470,8 @@ static void delete_run(void *arg) {
     j->result = delete_in_order(j);
 }
 
-enum err dir_delete(struct store *s, const char *const *keys, size_t count) {
-    struct delete_job j = {(struct dir_store *)(void *)s, keys, count, OK};
+enum err dir_delete(struct store *s, const char *const *keys, size_t count, enum err *each) {
+    struct delete_job j = {(struct dir_store *)(void *)s, keys, count, each, OK};
     CHECK_OBJ(j.store, DIR_STORE_MAGIC);
     s->env->ops->offload(s->env, delete_run, &j);
     return j.result;

@@ -229,6 +229,7 @@ static void options_set(struct http_client *c, struct attempt *a, const struct h
     k->easy_setopt(easy, CURLOPT_USERAGENT, "oxbow/" OXBOW_VERSION);
     k->easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_MAX_S);
     k->easy_setopt(easy, CURLOPT_SHARE, c->share);
+    if (r->fresh) k->easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     if (c->ca_bundle) k->easy_setopt(easy, CURLOPT_CAINFO, c->ca_bundle);
     k->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    ms_of(r->connect_timeout_ns ? r->connect_timeout_ns : CONNECT_TIMEOUT_NS));

@@ -62,6 +62,9 @@ struct http_request {
     uint64_t low_speed_bytes_per_s; /* slower than this ... */
     uint64_t low_speed_s;           /* ... for so long: given up as a time-out; 0: never */
     size_t response_max_bytes;      /* of the body; answers up to 64 KiB are always taken */
+    /* On a connection of its own: then it is sent once. What has no answer on one that was used before is sent again,
+     * without a word (libcurl takes it for one that had ended before). */
+    bool fresh;
 
     /* Called on the store thread before anything is sent: what takes long, such as checksums of the body and the
      * signature, is done here. May change what the headers' values point to. An error ends the exchange; nothing was

@@ -9,7 +9,10 @@
  *
  * Parts of a large put have checksums of their own, which go into the completion. Where parts are copied there are none:
  * their checksums are the server's to know, and not all tell them. There the hash in the signature covers what is
- * sent. */
+ * sent.
+ *
+ * Of an upload whose beginning was not answered nobody knows the id. Once ours is over, whatever the server lists under
+ * the key is such a one, and is given up. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +35,7 @@ struct upload {
     bool copies; /* some of them are copied */
     bool create;
     char *id;
+    bool others; /* there may be uploads of the key that were begun for us, and that we were not told of */
     struct part *parts;
     size_t part_count, next; /* next: the first part that nobody has taken */
     enum err result;         /* the first failure */
@@ -43,11 +47,12 @@ static enum err begin(struct upload *u) {
     struct s3_call *c = s3_call_new(u->s3, S3_OP_MULTIPART, HTTP_POST, u->key);
     s3_call_query(c, "uploads", "");
     if (!u->copies) s3_call_header(c, "x-amz-checksum-algorithm", "CRC32C");
-    c->changes = true;
+    c->changes = c->once = true;
     c->optional = u->copies;
     enum err e = s3_call_send(c);
     if (e == OK && s3_xml_upload_id(m, c->response.body.data, c->response.body.size, &u->id) != OK)
         e = ERR_UNAVAILABLE; /* no object came of it */
+    u->others = c->doubtful || (e != OK && c->response.status == 200);
     if (e == ERR_UNSUPPORTED) atomic_store(&u->s3->no_copies, true);
     s3_call_free(c);
     return e;
@@ -205,11 +210,15 @@ static enum err part_error(enum err e) {
 static enum err upload_run(struct upload *u) {
     struct mem *m = u->s3->base.env->mem;
     enum err e = begin(u);
-    if (e != OK) return part_error(e);
+    if (e != OK) {
+        if (u->others) s3_upload_give_up(u->s3, u->key, NULL);
+        return part_error(e);
+    }
     u->parts = mem_zalloc(m, u->part_count * sizeof(*u->parts));
     parts_put(u);
     e = u->result == OK ? complete(u) : part_error(u->result);
     if (e != OK) s3_upload_give_up(u->s3, u->key, u->id);
+    if (u->others) s3_upload_give_up(u->s3, u->key, NULL);
     mem_free(m, u->parts);
     mem_free(m, u->id);
     return e;

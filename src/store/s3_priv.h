@@ -52,6 +52,7 @@ struct s3_call {
     bool md5;        /* Content-MD5, and the payload hashed for the signature */
     bool hashed;     /* the payload hashed for the signature */
     bool changes;    /* what it did is not known when the answer is lost */
+    bool once;       /* each sending of it is told of: `doubtful` is right */
     bool create;     /* If-None-Match: * */
     bool read;       /* an object's bytes: hedged */
     bool optional;   /* there are servers that do not have it: ERR_UNSUPPORTED */
@@ -59,6 +60,7 @@ struct s3_call {
     size_t expects;  /* of the answer's body, in bytes */
     uint64_t copies; /* so many bytes of another object, before it answers */
     /* --- The answer, after s3_call_send. */
+    bool doubtful; /* a sending of it may have done what it asks for, and nobody was told */
     struct http_response response;
     struct s3_error error; /* of an answer that is not 2xx */
     bool is_s3;            /* the answer was understood as S3's */
@@ -98,7 +100,7 @@ enum err s3_list(struct store *s, const char *prefix, const char *start_after, s
                  struct store_listing *out) WARN_UNUSED;
 enum err s3_put(struct store *s, const char *key, const struct slice *data, size_t count, bool create_only,
                 enum store_purpose purpose) WARN_UNUSED;
-enum err s3_delete(struct store *s, const char *const *keys, size_t count) WARN_UNUSED;
+enum err s3_delete(struct store *s, const char *const *keys, size_t count, enum err *each) WARN_UNUSED;
 enum err s3_multipart_put(struct s3 *s, const char *key, const struct slice *data, size_t count,
                           uint64_t size) WARN_UNUSED;
 enum err s3_compose(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
@@ -107,7 +109,8 @@ enum err s3_compose(struct store *s, const char *key, const struct store_piece *
 /* s3_uploads.c. The last three are for between s3_enter and s3_leave, or the close. All but the last suspend. */
 enum err s3_uploads(struct store *s, const char *prefix, struct store_uploads *out) WARN_UNUSED;
 enum err s3_upload_abort(struct store *s, const char *key, const char *id) WARN_UNUSED;
-/* For who has begun it: now, or later. */
+/* For who has begun it: now, or later. id NULL: its beginning was not answered, so that nobody knows the id; all that
+ * the server lists under that key goes, so nobody may be at work on one. */
 void s3_upload_give_up(struct s3 *s, const char *key, const char *id);
 void s3_uploads_retry(struct s3 *s);
 void s3_uploads_forget(struct s3 *s);

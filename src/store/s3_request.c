@@ -192,6 +192,7 @@ static struct http_request request_make(struct s3_call *c) {
                                  .low_speed_bytes_per_s = LOW_SPEED_BYTES_PER_S,
                                  .low_speed_s = LOW_SPEED_S + copy_s,
                                  .response_max_bytes = c->expects,
+                                 .fresh = c->once,
                                  .prepare = call_sign,
                                  .prepare_ctx = c,
                                  .hedge_after_ns = c->read ? s3_hedge_after_ns(&s->hedge, c->expects) : 0,
@@ -354,6 +355,7 @@ enum err s3_call_send(struct s3_call *c) {
     struct s3 *s = c->s3;
     for (unsigned attempt = 1;; attempt++) {
         enum err e = s3_call_send_once(c);
+        c->doubtful |= c->changes && (e == ERR_UNKNOWN_OUTCOME || e == ERR_TIMEOUT);
         if (e == OK || !c->worth_repeating || attempt >= s->attempts || atomic_load(&s->closing)) return e;
         bool busy = c->response.status == 503 || c->response.status == 429;
         metric_add(s->base.env->metrics, M_S3_RETRIES, 0, 1);

@@ -234,9 +234,9 @@ enum err s3_xml_list(struct mem *m, const void *data, size_t size, const char *p
 }
 
 struct deleted_parse {
-    size_t failed;
-    struct s3_error *first;
-    char code[64];
+    void (*failed)(void *ctx, const char *key, const char *code);
+    void *ctx;
+    char key[KEY_MAX_BYTES + 1], code[64];
     bool root;
 };
 
@@ -244,18 +244,21 @@ static enum err deleted_element(void *ctx, const char *path, const char *text, s
     struct deleted_parse *p = ctx;
     if (strcmp(path, "DeleteResult") == 0) p->root = true;
     if (strcmp(path, "DeleteResult/Error/Code") == 0) field_take(p->code, sizeof(p->code), text, size);
+    if (strcmp(path, "DeleteResult/Error/Key") == 0) {
+        bool fits = size < sizeof(p->key) && !memchr(text, '\0', size);
+        memcpy(p->key, fits ? text : "", fits ? size + 1 : 1);
+    }
     if (strcmp(path, "DeleteResult/Error") == 0) {
-        if (strcmp(p->code, "NoSuchKey") != 0 && p->failed++ == 0) memcpy(p->first->code, p->code, sizeof(p->code));
-        p->code[0] = '\0';
+        if (strcmp(p->code, "NoSuchKey") != 0) p->failed(p->ctx, p->key, p->code);
+        p->code[0] = p->key[0] = '\0';
     }
     return OK;
 }
 
-enum err s3_xml_deleted(struct mem *m, const void *data, size_t size, size_t *failed, struct s3_error *first) {
-    *first = (struct s3_error){0};
-    struct deleted_parse p = {.first = first};
+enum err s3_xml_deleted(struct mem *m, const void *data, size_t size,
+                        void (*failed)(void *ctx, const char *key, const char *code), void *ctx) {
+    struct deleted_parse p = {.failed = failed, .ctx = ctx};
     enum err e = s3_xml_parse(m, data, size, deleted_element, &p);
-    *failed = p.failed;
     return e == OK && !p.root ? ERR_PROTOCOL : e;
 }
 

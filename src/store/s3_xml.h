@@ -37,9 +37,10 @@ struct s3_xml_page {
 enum err s3_xml_list(struct mem *m, const void *data, size_t size, const char *prefix, struct store_listing *out,
                      struct s3_xml_page *page) WARN_UNUSED;
 
-/* <DeleteResult>: how many keys could not be deleted (other than for not being there), and the first reason. */
-enum err s3_xml_deleted(struct mem *m, const void *data, size_t size, size_t *failed,
-                        struct s3_error *first) WARN_UNUSED;
+/* <DeleteResult>: tells of each key that could not be deleted (other than for not being there), with the code. What is not
+ * said, or too long, is "". An answer that turns out to be none may have told of some before. */
+enum err s3_xml_deleted(struct mem *m, const void *data, size_t size,
+                        void (*failed)(void *ctx, const char *key, const char *code), void *ctx) WARN_UNUSED;
 
 /* <InitiateMultipartUploadResult>: the upload id; mem_free. */
 enum err s3_xml_upload_id(struct mem *m, const void *data, size_t size, char **out) WARN_UNUSED;

@@ -155,16 +155,50 @@ enum err store_list(struct store *s, const char *prefix, const char *start_after
     return account(s, STORE_LIST, purpose, began_ns, 0, out->count, e);
 }
 
-enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) {
+/* What became of each key -> what is said of all. Where not one is gone, and not all are refused, it is the store. */
+static enum err delete_judge(enum err *each, size_t count, enum err *first) {
+    enum err trouble = OK;
+    size_t failed = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (each[i] == ERR_NOT_FOUND) each[i] = OK;
+        if (each[i] == OK) continue;
+        failed++;
+        if (*first == OK) *first = each[i];
+        if (trouble == OK && each[i] != ERR_PERMISSION) trouble = each[i];
+    }
+    return failed == count ? trouble : OK;
+}
+
+/* *first: the error of the first key that was not deleted, where the store has judged each. */
+static enum err delete_each(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose,
+                            enum err *each, enum err *first) {
     CHECK_OBJ(s, STORE_MAGIC);
     ASSERT(purpose < STORE_PURPOSES);
-    if (count == 0) return OK;
     for (size_t i = 0; i < count; i++) {
         if (!store_key_valid(keys[i])) return ERR_INVALID;
+        each[i] = OK;
     }
+    if (count == 0) return OK;
     uint64_t began_ns = env_now_ns(s->env);
-    enum err e = s->ops->del(s, keys, count);
-    return account(s, STORE_DELETE, purpose, began_ns, 0, count, e == ERR_NOT_FOUND ? OK : e);
+    enum err e = s->ops->del(s, keys, count, each);
+    if (e == ERR_NOT_FOUND) e = OK;
+    if (e == OK) e = delete_judge(each, count, first);
+    (void)account(s, STORE_DELETE, purpose, began_ns, 0, count, e == OK ? *first : e);
+    return e;
+}
+
+enum err store_delete_each(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose,
+                           enum err *each) {
+    enum err first = OK;
+    return delete_each(s, keys, count, purpose, each, &first);
+}
+
+enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) {
+    CHECK_OBJ(s, STORE_MAGIC);
+    enum err *each = mem_alloc(s->env->mem, (count + 1) * sizeof(*each)), first = OK;
+    enum err e = delete_each(s, keys, count, purpose, each, &first);
+    mem_free(s->env->mem, each);
+    return e == OK ? first : e;
 }
 
 enum err store_uploads(struct store *s, const char *prefix, enum store_purpose purpose, struct store_uploads *out) {

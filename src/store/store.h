@@ -97,7 +97,9 @@ struct store_ops {
                     struct slice *out);
     enum err (*list)(struct store *s, const char *prefix, const char *start_after, size_t max,
                      struct store_listing *out);
-    enum err (*del)(struct store *s, const char *const *keys, size_t count);
+    /* each: OK for every key; gets the errors of those that were not deleted while others may have been. Returned: what
+     * concerns all of them. */
+    enum err (*del)(struct store *s, const char *const *keys, size_t count, enum err *each);
     void (*close)(struct store *s);
     /* NULL: ERR_UNSUPPORTED. At least one piece copies. */
     enum err (*compose)(struct store *s, const char *key, const struct store_piece *pieces, size_t count,
@@ -159,8 +161,14 @@ enum err store_get(struct store *s, const char *key, uint64_t position, size_t s
 enum err store_list(struct store *s, const char *prefix, const char *start_after, size_t max,
                     enum store_purpose purpose, struct store_listing *out) WARN_UNUSED;
 /* Deletes; keys that are not there are fine. ERR_UNKNOWN_OUTCOME and errors: some may be gone; repeating is
- * harmless. */
+ * harmless. ERR_PERMISSION: the store is there, and refuses to delete some of them (a policy, a lock, a folder's modes);
+ * all that it does delete are gone. */
 enum err store_delete(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose) WARN_UNUSED;
+/* The same, told apart. OK: the store has judged each key by itself, and each[i] says how: OK, it is gone;
+ * ERR_PERMISSION, the store refuses it; another error, it could not be deleted while others could. An error: of the
+ * store, or of every key alike; then each[] says nothing. Suspends. */
+enum err store_delete_each(struct store *s, const char *const *keys, size_t count, enum store_purpose purpose,
+                           enum err *each) WARN_UNUSED;
 /* Unfinished uploads of keys with the prefix, the first STORE_UPLOADS_MAX. Whether somebody is at work on one, only its key
  * can tell. None: also from stores that do not say; those give them up themselves after a while. out is initialised by
  * the call; free it with store_uploads_deinit in every case. Suspends. */

@@ -161,6 +161,7 @@ enum err streams_open(const struct streams_options *o, struct streams **out, con
     timer_init(&s->compact_timer, compact_due);
     timer_init(&s->poor_timer, compact_poor_due);
     timer_init(&s->close_timer, close_timer_fire);
+    timer_init(&s->stuck_timer, collect_stuck_due);
     if (s->options.upload_wal_percent == 0) s->options.upload_wal_percent = 50;
     if (s->options.compact_bytes < COMPACT_BYTES_MIN) s->options.compact_bytes = COMPACT_BYTES_MIN;
     for (unsigned k = 0; k < QUEUE_KINDS; k++) list_init(&s->queues[k].blocks);
@@ -237,6 +238,7 @@ void streams_close(struct streams *s) {
     waitgroup_wait(&s->background);
     timer_disarm(&s->compact_timer);
     timer_disarm(&s->poor_timer);
+    timer_disarm(&s->stuck_timer);
     timer_disarm(&s->checkpoint_timer); /* an entry that ended only now may have armed it */
     log_wal_close(s, in_order && s->wal_mode == WAL_MODE_ON);
     for (unsigned k = 0; k < QUEUE_KINDS; k++) destroy_blocks(&s->queues[k].blocks);
@@ -246,6 +248,7 @@ void streams_close(struct streams *s) {
         loop_call(s->shards[i].loop, deinit_shard, &c);
     }
     objlog_destroy(s->log);
+    mem_free(s->mem, s->stuck.items);
     object_uses_deinit(&s->uses);
     ledger_image_deinit(&s->image);
     mem_free(s->mem, s->shards);

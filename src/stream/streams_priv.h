@@ -157,6 +157,20 @@ struct block_queue {
     uint64_t under_way; /* entries made of it that are not yet durable */
 };
 
+/* Objects that nothing needs and that could not be deleted, while others could (collect.c). */
+struct stuck_object {
+    struct object_id id;
+    uint64_t due_ns; /* when it is tried again */
+    uint32_t refusals;
+};
+struct stuck_objects {
+    struct stuck_object *items; /* at most STUCK_MAX, in no order */
+    size_t count, capacity;
+    uint64_t forgotten; /* for which there was no room: the sweep of the next start finds them */
+    uint64_t told_ns;   /* when the log has told of one, if it has */
+    bool told;
+};
+
 struct streams {
     unsigned magic;
     struct streams_options options;
@@ -195,7 +209,7 @@ struct streams {
     uint64_t flush_sent_ns;                                  /* when the newest acknowledging entry was taken */
     uint64_t flush_latency_ns;                               /* how long they take, smoothed */
     uint64_t ledger_queue_used_ns;                           /* when a block last came for QUEUE_LEDGER */
-    struct timer checkpoint_timer, compact_timer, poor_timer, close_timer;
+    struct timer checkpoint_timer, compact_timer, poor_timer, close_timer, stuck_timer;
     uint64_t close_seen; /* ledger entries when the close was last looked at */
     bool close_begun;    /* by streams_close: no stream is open any more */
     bool upload_wanted;  /* by a shard without room */
@@ -222,6 +236,7 @@ struct streams {
     struct waitq upload_wake; /* the uploader, while it has nothing to do */
     struct waitgroup background;
     bool collecting;
+    struct stuck_objects stuck;
 };
 
 /* shard.c */
@@ -326,5 +341,6 @@ void compact_poor_due(struct timer *t);
 
 /* collect.c: deletes what nothing needs */
 void collect_poke(struct streams *s);
+void collect_stuck_due(struct timer *t);
 
 #endif

@@ -207,11 +207,17 @@ struct sweep {
     char *keys[DELETE_BATCH];
     size_t count;
     uint64_t deleted;
+    bool refused; /* some of them */
 };
 
 static enum err sweep_flush(struct sweep *s) {
     enum err e = s->count ? store_delete(s->w->store, (const char *const *)s->keys, s->count, STORE_FOR_DELETION) : OK;
-    if (e == OK) s->deleted += s->count;
+    if (e == ERR_PERMISSION) {
+        s->refused = true;
+        e = OK;
+    } else if (e == OK) {
+        s->deleted += s->count;
+    }
     for (size_t i = 0; i < s->count; i++) mem_free(s->w->env->mem, s->keys[i]);
     s->count = 0;
     return e;
@@ -291,6 +297,7 @@ enum err wal_objects_sweep(struct wal_objects *w, const char *generation, struct
     }
     mem_free(w->env->mem, after);
     *deleted = s->deleted;
+    if (e == OK && s->refused) e = ERR_PERMISSION;
     mem_free(w->env->mem, s);
     return e;
 }

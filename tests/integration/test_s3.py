@@ -13,6 +13,7 @@ with records expected one further on."""
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ from s3proxy import Proxy
 from test_admin import get, metrics
 from test_data import create, now_ms
 from test_faults import Trickle
-from wire import Wire
+from wire import Wire, batch
 from wire_groups import Group
 
 WALS = ["file", "none"]  # what wal.url is: a file, or "none"
@@ -462,11 +463,11 @@ def test_idle_asks_for_nothing(tried, asked):
 
 # --- The store without a broker: what the broker's use of it does not show exactly.
 
-def store_by_itself(server, lists_uploads):
+def store_by_itself(server, lists_uploads, endpoint=None):
     bucket = server.bucket()
     for key in ("gen/a", "gen/b", "other/c"):
         server.client.request("POST", f"/{bucket}/{PREFIX}/{key}", {"uploads": ""})
-    env = {**os.environ, **KEYS, "OXBOW_S3_ENDPOINT": server.endpoint, "OXBOW_S3_BUCKET": bucket, "OXBOW_S3_REGION": server.region}
+    env = {**os.environ, **KEYS, "OXBOW_S3_ENDPOINT": endpoint or server.endpoint, "OXBOW_S3_BUCKET": bucket, "OXBOW_S3_REGION": server.region}
     program = os.path.join(os.path.dirname(harness.OXBOW), "tests", "store_by_itself")
     _, out, err = harness.run([program], 120, env={**env, **({"OXBOW_S3_LISTS_UPLOADS": "1"} if lists_uploads else {})})
     print(out, err)
@@ -476,6 +477,57 @@ def store_by_itself(server, lists_uploads):
 
 def test_the_store_by_itself(rgw):
     store_by_itself(rgw, lists_uploads=True)
+
+
+def test_an_upload_whose_beginning_is_not_answered_is_given_up(proxy, rgw):
+    """The server has begun it, and nobody knows its id; the next one makes the object. Neither is left.
+
+    Seen to fail: with nobody asking for the list, one was."""
+    rule = proxy.add("reset_after", kinds={"UPLOAD"}, times=1)
+    store_by_itself(rgw, lists_uploads=True, endpoint=proxy.endpoint)
+    assert rule.hits == 1
+
+
+def test_what_may_not_be_deleted_holds_up_nothing_else(request, brokers, rgw, bucket):
+    """A policy forbids to delete one object that nobody needs: the others go, a restart's sweep goes past it, the operator is told of it
+    once, and when the policy is gone it goes as well.
+
+    Seen to fail: with the batch repeated until all of it was gone."""
+    b = brokers(settings(rgw, bucket, wal="none", **{"upload.interval.ms": 50, "checkpoint.interval.ms": 200}), env=KEYS)
+
+    def allow():
+        rgw.client.request("DELETE", f"/{bucket}", {"policy": ""}, allow=(404,))
+
+    def entries():
+        return sorted(k for k in rgw.client.list(bucket) if "/ledger/" in k)
+
+    def passes(n):
+        """Entries of the ledger come, and what they make superfluous goes."""
+        for _ in range(n):
+            w.produce("data", 0, batch([b"x" * 100]))
+            time.sleep(0.3)
+    request.addfinalizer(allow)  # should it fail
+    with Wire(b.port) as w:
+        w.create("data")
+        passes(2)
+        key = entries()[0]
+        statement = {"Effect": "Deny", "Principal": "*", "Action": ["s3:DeleteObject"], "Resource": [f"arn:aws:s3:::{bucket}/{key}"]}
+        rgw.client.request("PUT", f"/{bucket}", {"policy": ""}, json.dumps({"Version": "2012-10-17", "Statement": [statement]}).encode())
+        passes(40)
+        eventually(lambda: metrics(b)["oxbow_objects_not_deleted", None] == 1)
+        second = entries()
+        assert second[0] == key
+        eventually(lambda: passes(2) or not set(entries()) & set(second[1:4]), what="the others go")
+    told = b.lines("cannot be deleted")
+    assert len(told) == 1 and f"key={key.removeprefix(PREFIX + '/')}" in told[0] and "ERR_PERMISSION" in told[0], told
+    b.restart()
+    eventually(lambda: metrics(b)["oxbow_objects_not_deleted", None] == 1)
+    eventually(lambda: b.lines("swept objects"))
+    assert "not_deleted=1" in b.lines("swept objects")[0]
+    allow()
+    eventually(lambda: key not in entries(), 60)
+    eventually(lambda: metrics(b)["oxbow_objects_not_deleted", None] == 0)
+    b.stop()
 
 
 # --- What is set up wrongly.

@@ -1,8 +1,9 @@
 """A mirror of two block devices that several machines reach (`takeover=mark`, on a store that others write to as well). A machine is a loop
 device of its own on each file: what one has locked another can open.
 
-Seen to fail: with rings that are used again though they were not closed in order (nothing is left alone); with a holder that does not
-look for the mark on the first member (what it was sent is acknowledged, and the other broker does not have it)."""
+Seen to fail: with rings that are used again though marked and not closed in order (nothing is left alone); with a holder that does not
+look for the mark on one of the two, and with a recovery that writes none (what the holder was sent is acknowledged, and the other broker
+does not have it)."""
 
 import os
 import re
@@ -157,9 +158,9 @@ def test_a_mark_on_one_device_stops_the_holder(rgw, bucket, mounts, images, brok
     assert other.lines("wal recovered") and left_alone(other) == names(there) and in_use(other) == 0
     assert end_offset(other) == 10
     b.process.send_signal(signal.SIGCONT)
-    eventually(lambda: t.producer.poll(0.05) is not None and not b.alive(), 60, what="the holder gives up")
-    assert b.wait() != 0 and b.lines("the WAL carries a takeover mark"), b.log()[-3000:]
+    eventually(lambda: t.producer.poll(0.05) is not None and (len(t.acked) > 10 or not b.alive()), 60, what="the holder gives up")
     assert len(t.acked) == 10
+    assert b.wait() != 0 and b.lines("the WAL carries a takeover mark"), b.log()[-3000:]
     t.producer.purge()
     t.producer.flush(10)
     t.sent = 10

@@ -190,7 +190,8 @@ static enum err fake_list(struct store *s, const char *prefix, const char *start
     return OK;
 }
 
-static enum err fake_del(struct store *s, const char *const *keys, size_t count) {
+static enum err fake_del(struct store *s, const char *const *keys, size_t count, enum err *each) {
+    (void)each;
     struct fixture *f = of_env(s->env);
     for (size_t i = 0; i < count; i++) {
         struct plan p = plan_take(f, STORE_DELETE, keys[i]);

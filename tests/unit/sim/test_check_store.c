@@ -336,6 +336,19 @@ static void what_is_left_over_is_named(void **state) {
     f.bucket->objects[sim_bucket_from(f.bucket, key)]->landed_ns = f.options.swept_ns;
     assert_string_equal(checked(&f, &f.options).report.text, "");
     assert_int_equal(checked(&f, &f.options).late, 1);
+    /* One that could not be deleted has time, for as long as it takes until it is tried again. */
+    struct sim_object *locked = f.bucket->objects[sim_bucket_from(f.bucket, key)];
+    struct sim_check_options running = f.options;
+    running.closed = false;
+    locked->landed_ns = 0;
+    locked->refusals = 3;
+    locked->refused_ns = f.world->now_ns;
+    assert_string_equal(checked(&f, &running).report.text, "");
+    locked->refused_ns = f.world->now_ns - 200 * NS_PER_S;
+    must_say(&f, &running, key, "nothing needs it");
+    must_say(&f, &f.options, key, "nothing needs it");
+    locked->locked_until_ns = f.options.swept_ns; /* for who has stopped since */
+    assert_string_equal(checked(&f, &f.options).report.text, "");
     object_plant(&f, "xyz", entry);
     must_say(&f, &f.options, "xyz", "nobody knows");
     left_drop(&f);

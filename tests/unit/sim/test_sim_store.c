@@ -291,6 +291,26 @@ static void delete_main(void *arg) {
     store_close(s);
 }
 
+static void an_object_is_locked_for_a_while(void **state) {
+    (void)state;
+    struct sim_node *n;
+    struct sim_world *w = world_with(3, SIM_STORE_DELETE_REFUSED, 1, &n);
+    struct one_put p = {.text = "x", .create = true};
+    test_run(n, one_put_main, &p);
+    enum err e;
+    test_run(n, delete_main, &e); /* of the others there is none */
+    assert_int_equal(e, ERR_PERMISSION);
+    const struct sim_object *o = sim_bucket_find(w->bucket, KEY);
+    assert_non_null(o);
+    assert_true(o->refusals == 1 && o->refused_ns <= w->now_ns && o->locked_until_ns > o->refused_ns);
+    w->faults.chance[SIM_STORE_DELETE_REFUSED] = 0;
+    while (w->now_ns < o->locked_until_ns) test_pass(w, NS_PER_S);
+    test_run(n, delete_main, &e);
+    assert_int_equal(e, OK);
+    assert_int_equal(w->bucket->count, 0);
+    sim_world_destroy(w);
+}
+
 static void put_lands_twice(void **state) {
     (void)state;
     struct sim_node *n;
@@ -678,6 +698,7 @@ int main(void) {
         cmocka_unit_test(lost_answer_has_landed),
         cmocka_unit_test(lost_put_never_lands),
         cmocka_unit_test(late_put_is_judged_when_it_lands),
+        cmocka_unit_test(an_object_is_locked_for_a_while),
         cmocka_unit_test(put_lands_twice),
         cmocka_unit_test(own_object_is_answered_as_anothers),
         cmocka_unit_test(reads_fail),

@@ -133,6 +133,19 @@ static void body_order(struct dir_test *t) {
     static const char *const keys[] = {"a0/b/c", "a0/b/d", "a0/none/d", "a0/b/none", "a1/b/c"};
     assert_int_equal(store_delete(t->store, keys, 5, STORE_FOR_OTHER), OK);
     assert_string_equal(calls.letters, "UUdUUd"); /* once for names of one folder that follow each other */
+    /* One that may not be deleted keeps nobody from the others. */
+    enum err each[2];
+    static const char *const two[] = {"a0/b/e/f", "a1/b/e/f"};
+    begin('U', EPERM);
+    assert_int_equal(store_delete_each(t->store, two, 2, STORE_FOR_OTHER, each), OK);
+    assert_int_equal(each[0], ERR_PERMISSION);
+    assert_int_equal(each[1], OK);
+    dir_expect(t, two[0], "x");
+    assert_int_equal(store_get(t->store, two[1], 0, 10, STORE_FOR_OTHER, &s), ERR_NOT_FOUND);
+    begin('U', EROFS);
+    assert_int_equal(store_delete_each(t->store, two, 1, STORE_FOR_OTHER, each), ERR_READ_ONLY);
+    begin('U', EPERM);
+    assert_int_equal(store_delete(t->store, two, 1, STORE_FOR_OTHER), ERR_PERMISSION);
 }
 static void test_order(void **state) {
     (void)state;

@@ -122,6 +122,58 @@ static void test_billed(void **state) {
     fixture_destroy(f);
 }
 
+/* What became of each key, and of all. Letters: a key that is gone, one that was not there, refused, away. */
+static const char *fates;
+static enum err del_by_fates(struct store *s, const char *const *keys, size_t count, enum err *each) {
+    (void)s, (void)keys;
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(each[i], OK);
+        each[i] = fates[i] == 'n'   ? ERR_NOT_FOUND
+                  : fates[i] == 'r' ? ERR_PERMISSION
+                  : fates[i] == 'a' ? ERR_UNAVAILABLE
+                                    : OK;
+    }
+    return fates[count] == '!' ? ERR_TIMEOUT : OK;
+}
+static void body_deletes(void *arg) {
+    struct fixture *f = arg;
+    const struct store_ops *honest = f->store.ops;
+    struct store_ops ops = *honest;
+    ops.del = del_by_fates;
+    f->store.ops = &ops;
+    static const struct {
+        const char *fates;
+        enum err each, all; /* as each is asked for, and all */
+    } cases[] = {{"ggg", OK, OK},
+                 {"nng", OK, OK},
+                 {"grg", OK, ERR_PERMISSION},
+                 {"rrr", OK, ERR_PERMISSION},
+                 {"gag", OK, ERR_UNAVAILABLE},
+                 {"nar", OK, ERR_UNAVAILABLE},
+                 {"rar", ERR_UNAVAILABLE, ERR_UNAVAILABLE}, /* not one is gone: it is the store */
+                 {"aaa", ERR_UNAVAILABLE, ERR_UNAVAILABLE},
+                 {"ggg!", ERR_TIMEOUT, ERR_TIMEOUT}};
+    static const char *const keys[] = {"a", "b", "c"};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        enum err each[3] = {ERR_CORRUPT, ERR_CORRUPT, ERR_CORRUPT};
+        fates = cases[i].fates;
+        assert_int_equal(store_delete_each(&f->store, keys, 3, STORE_FOR_DELETION, each), cases[i].each);
+        for (size_t k = 0; k < 3 && cases[i].each == OK; k++) {
+            enum err expected = fates[k] == 'r' ? ERR_PERMISSION : fates[k] == 'a' ? ERR_UNAVAILABLE : OK;
+            assert_int_equal(each[k], expected);
+        }
+        assert_int_equal(store_delete(&f->store, keys, 3, STORE_FOR_DELETION), cases[i].all);
+    }
+    assert_int_equal(f->metrics.counters[M_STORE_ERRORS][ERR_PERMISSION], 4);
+    f->store.ops = honest;
+}
+static void test_deletes(void **state) {
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    fixture_run(f, body_deletes, f);
+    fixture_destroy(f);
+}
+
 /* --- What a compose becomes. Parts: "m3" three bytes in memory, "a5+3" three bytes of the object "a" from the fifth on. */
 
 static enum err plan_of(struct fixture *f, const char *text, struct store_plan *out) {
@@ -365,8 +417,9 @@ static void test_check(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),  cmocka_unit_test(test_counts),  cmocka_unit_test(test_billed),
-        cmocka_unit_test(test_plans), cmocka_unit_test(test_compose), cmocka_unit_test(test_check),
+        cmocka_unit_test(test_keys),    cmocka_unit_test(test_counts), cmocka_unit_test(test_billed),
+        cmocka_unit_test(test_deletes), cmocka_unit_test(test_plans),  cmocka_unit_test(test_compose),
+        cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

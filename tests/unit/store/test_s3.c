@@ -465,6 +465,11 @@ static void delete_script(struct fake_request *r, void *arg) {
     if (answer_probe(r)) return;
     int mode = atomic_load(&delete_mode);
     if (strcmp(r->method, "DELETE") == 0) {
+        bool first = strcmp(r->target, "/bucket/pre/k/1") == 0;
+        if (mode == 6 && first) {
+            fake_error(r, 403, "AccessDenied");
+            return;
+        }
         atomic_fetch_add(&deleted_keys, 1);
         if (mode == 4) {
             fake_error(r, 404, "NoSuchKey");
@@ -486,9 +491,24 @@ static void delete_script(struct fake_request *r, void *arg) {
                     XML "<DeleteResult " NS
                         "><Error><Key>pre/k/1</Key><Code>InternalError</Code></Error></DeleteResult>");
     } else if (mode == 2) {
+        atomic_fetch_add(&deleted_keys, keys - 1);
         fake_answer(r, 200, "",
                     XML "<DeleteResult " NS
                         "><Error><Key>pre/k/1</Key><Code>AccessDenied</Code></Error></DeleteResult>");
+    } else if (mode == 6) {
+        fake_error(r, 403, "AccessDenied");
+    } else if (mode == 7) { /* one never goes, */
+        fake_answer(r, 200, "",
+                    XML "<DeleteResult " NS
+                        "><Error><Key>pre/k/1</Key><Code>InternalError</Code></Error></DeleteResult>");
+    } else if (mode == 8) { /* or none does */
+        fake_answer(r, 200, "",
+                    XML "<DeleteResult " NS "><Error><Key>pre/k/0</Key><Code>SlowDown</Code></Error>"
+                        "<Error><Key>pre/k/1</Key><Code>SlowDown</Code></Error></DeleteResult>");
+    } else if (mode == 9) {
+        fake_answer(r, 200, "",
+                    XML "<DeleteResult " NS
+                        "><Error><Key>other/k/1</Key><Code>AccessDenied</Code></Error></DeleteResult>");
     } else if (mode == 3) {
         fake_error(r, 501, "NotImplemented");
     } else if (mode == 5 && r->number == 1) {
@@ -517,12 +537,39 @@ static void body_delete(struct s3_test *t) {
         {0, 1, OK, 1, 1},
         {4, 1, OK, 1, 1},
         {1, 10, OK, 2, 10},
-        {2, 10, ERR_UNKNOWN_OUTCOME, 3, 0},
+        {2, 10, ERR_PERMISSION, 1, 9},
+        {6, 10, ERR_PERMISSION, 11, 9}, /* not with the bucket; but with keys, all but one */
+        {7, 10, ERR_UNKNOWN_OUTCOME, 3, 0},
+        {9, 10, ERR_UNKNOWN_OUTCOME, 3, 0},
         {5, 10, OK, 2, 10},
         {3, 10, OK, 11, 10}, /* no batches there: one by one, */
         {3, 10, OK, 10, 10}, /* and no more asking */
     };
+    static const struct {
+        int mode;
+        size_t count;
+        enum err expected, second; /* of all, and of the second key */
+    } told_apart[] = {
+        {0, 10, OK, OK},
+        {2, 10, OK, ERR_PERMISSION},
+        {6, 10, OK, ERR_PERMISSION},
+        {7, 10, OK, ERR_UNKNOWN_OUTCOME},
+        {8, 10, OK, ERR_UNKNOWN_OUTCOME},
+        {8, 2, ERR_UNKNOWN_OUTCOME, OK}, /* it is the store */
+        {9, 10, ERR_UNKNOWN_OUTCOME, OK},
+    };
     open_ok(t);
+    for (size_t i = 0; i < ARRAY_LEN(told_apart); i++) {
+        enum err each[10];
+        atomic_store(&delete_mode, told_apart[i].mode);
+        enum err e = store_delete_each(t->store, keys, told_apart[i].count, STORE_FOR_OTHER, each);
+        if (e != told_apart[i].expected) print_error("%zu: %s\n", i, err_name(e));
+        assert_int_equal(e, told_apart[i].expected);
+        for (size_t k = 0; k < told_apart[i].count && e == OK; k++) {
+            bool fails = k == 1 || (k == 0 && told_apart[i].mode == 8);
+            assert_int_equal(each[k], fails ? told_apart[i].second : OK);
+        }
+    }
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         atomic_store(&delete_mode, cases[i].mode);
         atomic_store(&deleted_keys, 0);
@@ -820,7 +867,7 @@ static void test_compose(void **state) {
 
 static _Atomic int uploads_mode;
 static struct {
-    unsigned pages, aborted;
+    unsigned pages, aborted, begun;
     char last[64];
 } unfinished;
 static void uploads_script(struct fake_request *r, void *arg) {
@@ -833,7 +880,7 @@ static void uploads_script(struct fake_request *r, void *arg) {
         snprintf(unfinished.last, sizeof(unfinished.last), "%.60s", query_of(r, "uploadId", text));
         if (mode == 5) fake_error(r, 404, "NoSuchUpload");
         if (mode == 6) fake_error(r, 500, "InternalError");
-        if (mode < 5) fake_answer(r, 204, "", "%s", "");
+        if (mode < 5 || mode > 6) fake_answer(r, 204, "", "%s", "");
         return;
     }
     if (strcmp(r->method, "PUT") == 0) { /* of a part: fails, so that the upload is given up */
@@ -841,11 +888,28 @@ static void uploads_script(struct fake_request *r, void *arg) {
         return;
     }
     if (strcmp(r->method, "POST") == 0) {
+        if (mode >= 7 && unfinished.begun++ == 0) { /* begun, and not answered */
+            fake_reset(r);
+            return;
+        }
         fake_answer(r, 200, "",
                     XML "<InitiateMultipartUploadResult><UploadId>left</UploadId></InitiateMultipartUploadResult>");
         return;
     }
     assert_memory_equal(r->target, "/bucket?", 8);
+    if (mode >= 7) {
+        assert_string_equal(query_of(r, "prefix", text), "pre%2Fgen%2Fd");
+        unfinished.pages++;
+        if (mode == 8) {
+            fake_error(r, 403, "AccessDenied");
+            return;
+        }
+        fake_answer(r, 200, "",
+                    XML "<ListMultipartUploadsResult><Upload><Key>pre/gen/d</Key><UploadId>lost</UploadId></Upload>"
+                        "<Upload><Key>pre/gen/d2</Key><UploadId>another</UploadId></Upload>"
+                        "</ListMultipartUploadsResult>");
+        return;
+    }
     assert_non_null(query_of(r, "uploads", text));
     assert_string_equal(query_of(r, "prefix", text), "pre%2Fgen");
     unfinished.pages++;
@@ -908,6 +972,22 @@ static void body_uploads(struct s3_test *t) {
     assert_int_equal(unfinished.aborted, 5);
     assert_int_equal(store_compose(t->store, "gen/c", &of, 1, STORE_FOR_OTHER), ERR_UNAVAILABLE);
     assert_int_equal(unfinished.aborted, 6);
+    /* One whose beginning was not answered has no id that we know: what there is of the key goes, and no other. */
+    atomic_store(&uploads_mode, 7);
+    unfinished.aborted = unfinished.pages = 0;
+    assert_int_equal(store_compose(t->store, "gen/d", &of, 1, STORE_FOR_OTHER), ERR_UNAVAILABLE);
+    assert_int_equal(unfinished.begun, 2);
+    assert_int_equal(unfinished.pages, 1);
+    assert_int_equal(unfinished.aborted, 2); /* our own, and that one */
+    assert_string_equal(unfinished.last, "lost");
+    /* Where the list is forbidden, it is asked for once more, later, and no further. */
+    atomic_store(&uploads_mode, 8);
+    unfinished.begun = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(store_compose(t->store, "gen/d", &of, 1, STORE_FOR_OTHER), ERR_UNAVAILABLE);
+        assert_int_equal(unfinished.pages, i == 0 ? 2 : 3);
+    }
+    assert_int_equal(unfinished.aborted, 5);
 }
 static void test_uploads(void **state) {
     (void)state;
