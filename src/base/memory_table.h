@@ -24,7 +24,8 @@ MEMORY(MEMORY_REQUESTS, "requests", M_RECEIVE_BYTES, "queued.max.request.bytes",
        "Requests that are being received, wait or are worked on, with the stacks of the latter. When it is full "
        "sockets are not read; a quarter of it is for finishing the one request that may go on all the same.")
 MEMORY(MEMORY_DECODED, "decoded-requests", M_DECODE_BYTES, "queued.max.request.bytes", c->queued_max_request_bytes,
-       "What the few requests take that are of long lists, while they are worked on. They wait for it.")
+       "What the few requests take that are of long lists, while they are worked on: decoded, and 128 bytes for what is done about each element. "
+       "They wait for it; one for which all of it would not do is refused.")
 MEMORY(MEMORY_CONVERSIONS, "conversions", M_CONVERSION_BYTES, "queued.max.request.bytes", c->queued_max_request_bytes,
        "Conversions of old message formats, half of it for those under way, half for what is on its way to readers. "
        "The former wait, the latter become small.")

@@ -231,7 +231,7 @@ static enum err request_decode(struct request *r, void *in, size_t *granted) {
     r->arena.limit_bytes = r->arena.used_bytes + DECODE_UNCOUNTED;
     enum err e = kafka_decode(i->api->request, i->api_version, i->body, i->body_size, &r->arena, in);
     if (e == ERR_TOO_LARGE) {
-        size_t bound = kafka_decode_bound(i->body_size);
+        size_t bound = kafka_decode_bound(i->body_size) + KAFKA_ELEMENT_BYTES * i->body_size;
         if (bound > set->decode.limit_bytes) bound = (size_t)set->decode.limit_bytes;
         while (!budget_take(&set->decode, bound)) waitq_wait(&set->decode_waiters);
         metric_gauge_add(set->o.env->metrics, M_DECODE_BYTES, (int64_t)bound);

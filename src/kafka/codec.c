@@ -116,6 +116,7 @@ struct decoder {
     struct arena *arena;
     int16_t version;
     bool flexible;
+    size_t elements; /* of all arrays so far */
 };
 
 static inline size_t left(const struct decoder *d) {
@@ -299,6 +300,9 @@ static enum err decode_array(struct decoder *d, const struct kafka_field *f, voi
         if (min == 0 || (size_t)a.count > unclaimed(d) / min) return ERR_PROTOCOL;
         a.items = arena_try_alloc(d->arena, (size_t)a.count * size);
         if (!a.items) return ERR_TOO_LARGE;
+        size_t used = d->arena->used_bytes, limit = d->arena->limit_bytes;
+        d->elements += (size_t)a.count;
+        if (d->elements > (limit > used ? limit - used : 0) / KAFKA_ELEMENT_BYTES) return ERR_TOO_LARGE;
         uint8_t *item = a.items;
         d->reserved += (size_t)a.count * min;
         for (int32_t i = 0; i < a.count; i++, item += size) {
@@ -381,7 +385,7 @@ static enum err decode_struct(struct decoder *d, const struct kafka_struct *type
 enum err kafka_decode_prefix(const struct kafka_struct *type, int16_t version, const uint8_t *data, size_t size,
                              struct arena *a, void *message, size_t *used) {
     if (!known_version(type, version)) return ERR_UNSUPPORTED_VERSION;
-    struct decoder d = {data, data + size, 0, a, version, version >= type->first_flexible};
+    struct decoder d = {data, data + size, 0, a, version, version >= type->first_flexible, 0};
     enum err e = decode_struct(&d, type, message);
     if (e == OK) *used = (size_t)(d.at - data);
     return e;

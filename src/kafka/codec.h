@@ -156,6 +156,9 @@ struct kafka_api {
 };
 
 #define KAFKA_DECODE_RATIO 24
+/* Beside what decoding takes, arena.limit_bytes must have so much for each element of an array: what is done about it, and
+ * the answer to it, take more than its few bytes. */
+#define KAFKA_ELEMENT_BYTES ((size_t)128)
 
 /* What an arena may hold after decoding a frame of n bytes, whatever it says: a nonempty array takes at least two bytes
  * of the frame, so that rounding adds at most 8 per byte, and an arena holds at most twice what it was asked for and a

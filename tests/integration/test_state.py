@@ -2,7 +2,7 @@
 up newcomers are refused with a clear error, those who are there go on, what was left away makes room again, and a start takes
 everything that there was.
 
-Seen to fail: without each of the four looks at the budget, and with counts that are not given back."""
+Seen to fail: without each of the four looks at the budget."""
 
 import re
 import urllib.request

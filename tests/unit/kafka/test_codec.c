@@ -316,7 +316,7 @@ static void test_nested_claims(void **state) {
 
 static void test_limit_of_the_arena(void **state) {
     (void)state;
-    /* DeleteTopics 1 with 1000 empty names: 16000 bytes of views. */
+    /* DeleteTopics 1 with 1000 empty names: 16000 bytes of views, and what is to be done about each. */
     uint8_t data[4 + 2000 + 4] = {0, 0, 1000 >> 8, 1000 & 255};
     struct arena a;
     struct kafka_delete_topics_request m;
@@ -324,7 +324,11 @@ static void test_limit_of_the_arena(void **state) {
     a.limit_bytes = 15999;
     assert_int_equal(kafka_delete_topics_request_decode(&m, 1, data, sizeof(data), &a), ERR_TOO_LARGE);
     assert_int_equal(heap.allocated_bytes, 0);
-    a.limit_bytes = 16000;
+    arena_reset(&a);
+    a.limit_bytes = 16000 + 1000 * KAFKA_ELEMENT_BYTES - 1;
+    assert_int_equal(kafka_delete_topics_request_decode(&m, 1, data, sizeof(data), &a), ERR_TOO_LARGE);
+    arena_reset(&a);
+    a.limit_bytes = 16000 + 1000 * KAFKA_ELEMENT_BYTES;
     assert_int_equal(kafka_delete_topics_request_decode(&m, 1, data, sizeof(data), &a), OK);
     assert_int_equal(m.topic_names.count, 1000);
     arena_deinit(&a);
