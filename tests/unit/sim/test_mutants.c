@@ -15,7 +15,7 @@
 
 #include "sim/run.h"
 
-#define SEEDS_MAX 300u
+#define SEEDS_MAX 600u
 #define PATIENCE_S 100u
 
 struct outcome { /* shared with the child */
