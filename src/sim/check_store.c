@@ -573,6 +573,8 @@ static bool tried_again_later(const struct check *c, const struct sim_object *o)
     return c->bucket->world->now_ns < o->refused_ns + (10 * NS_PER_S << doubled) + 30 * NS_PER_S;
 }
 
+#define CLOSE_TAKES_NS (30 * NS_PER_S)
+
 /* An object that nothing needs, of a ledger or by itself. */
 static enum lot lot_of_data(const struct check *c, const struct sim_object *o, struct object_id id,
                             enum objlog_kind kind) {
@@ -582,6 +584,8 @@ static enum lot lot_of_data(const struct check *c, const struct sim_object *o, s
     if (id.creator.v < x->settled.v) return o->landed_ns >= x->swept_ns ? LOT_LATE : LOT_ORPHAN;
     bool own_entry = id.kind == OBJECT_LEDGER_ENTRY;
     if (own_entry && (x->closed || id.number >= c->settled_boundary)) return LOT_GARBAGE;
+    /* Of a job that the close cut short: the next start's sweep finds it. */
+    if (x->closed && c->bucket->world->now_ns < o->landed_ns + CLOSE_TAKES_NS) return LOT_GARBAGE;
     return o->again && !x->exclusive ? LOT_LATE : LOT_ORPHAN;
 }
 
