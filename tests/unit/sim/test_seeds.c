@@ -27,6 +27,7 @@ static const struct {
     {"broker", 4894979654, "the checker took a deletion of offsets for one that no commit had overlapped"},
     {"rivals", 600011298, "the workload had room for 32 dead brokers, and looked at more"},
     {"rivals", 525, "the merging of an overtaken broker met the fence and went on, each time with an object more"},
+    {"mirror", 1717, "a member failed while a mirror was closed, and others were asked that were closed already"},
     {"mirror", 2348, "what was needed of an object was more than compaction has memory for, and it was never emptied"},
     {"mirror", 664, "the checker took an object of a merge that the close had cut short for one that stays for ever"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
