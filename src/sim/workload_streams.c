@@ -251,6 +251,8 @@ static void broker_main(void *arg) {
         /* An election that a crash of this same machine left under way landed during the start: started again. */
     } else if (e == ERR_NOT_FOUND && side->missed) {
         /* What it does not reach may be what it needs: refused, and started again. */
+    } else if (e == ERR_NOT_FOUND && mirror_never_made(t)) {
+        /* Refused until an operator has made them. */
     } else if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_FOREIGN || e == ERR_TRUNCATED || e == ERR_GAP ||
                e == ERR_VERSION || e == ERR_FENCED) {
         if (!streams_test_refusal(t, e)) sim_fail(t->world, "a start failed for good: %s", err_name(e));

@@ -193,6 +193,7 @@ enum err mirror_open_bucket(void *ctx, const char *url, struct store **out, char
 void mirror_starts(struct broker_life *l);
 /* After it: which devices it has left alone is known from its first moment on. */
 void mirror_started(struct broker_life *l);
+bool mirror_never_made(struct streams_test *t); /* taken over by mark, and none has a WAL yet */
 /* Now and then something happens to a device, or to the way to it; and in the end all is there again. */
 void mirror_trouble(struct streams_test *t);
 void mirror_heal(struct streams_test *t);

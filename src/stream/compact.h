@@ -22,6 +22,9 @@ struct compact_run { /* ranges [first, first + count) */
 bool compact_find_run(const struct state_range *ranges, size_t count, uint64_t budget, struct compact_run *out);
 /* There is half a run of some tier: enough to go along with a neighbour's. */
 bool compact_may_join(const struct state_range *ranges, size_t count, uint64_t budget);
+/* Bytes that lie where there is a whole run, once for each tier of which there is one: about what merging all of it
+ * writes. */
+uint64_t compact_debt(const struct state_range *ranges, size_t count);
 
 struct compact_stream {
     struct stream_id id;

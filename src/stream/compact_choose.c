@@ -120,7 +120,8 @@ static int by_stream(const void *a, const void *b) {
     return (*x)->id.v < (*y)->id.v ? -1 : (*x)->id.v > (*y)->id.v;
 }
 
-/* Those that a job may take. Returns the bytes of whole runs, of those too that somebody else rewrites now. */
+/* Those that a job may take. Returns what all of them have to merge, those too that somebody else rewrites now: a job
+ * takes one run of each, and there may be many behind it. */
 static uint64_t candidates(struct streams *s, struct streams_list *l) {
     uint64_t debt = 0;
     LIST_EACH_SAFE(it, &s->crowded) {
@@ -130,7 +131,7 @@ static uint64_t candidates(struct streams *s, struct streams_list *l) {
             compact_enlist(s, c);
             continue;
         }
-        debt += run.bytes;
+        debt += compact_debt(c->state.ranges, c->state.range_count);
         if (!c->replacing) list_add(s, l, c);
     }
     if (l->count == 0) return debt;
@@ -334,6 +335,16 @@ static bool large_run(const struct ledger_stream *c, uint64_t huge, struct compa
     return false;
 }
 
+/* Of which runs are made, now or later. */
+static uint64_t large_debt(const struct ledger_stream *c, uint64_t huge) {
+    uint64_t debt = 0;
+    for (size_t i = 0; i + COMPACT_LARGE_RANGES < c->state.range_count; i++) {
+        uint64_t size = c->state.ranges[i].size_bytes;
+        debt += size < huge / 2 ? size : 0;
+    }
+    return debt;
+}
+
 /* Parts of less than what is large are too small for stores; the first one goes through memory. */
 static bool can_compose(const struct streams *s, const struct ledger_stream *c, const struct compact_run *run) {
     bool can = !s->no_compose && c->state.ranges[run->first].size_bytes <= s->options.compact_bytes;
@@ -354,7 +365,7 @@ bool compact_choose_large(struct compaction *k) {
         k->compose = large_run(c, COMPACT_HUGE_BYTES, &run) && can_compose(s, c, &run);
         if (!k->compose && !large_run(c, budget, &run)) continue;
         take(k, c, &run);
-        set_rate(k, run.bytes);
+        set_rate(k, large_debt(c, k->compose ? COMPACT_HUGE_BYTES : budget));
         s->poor_look_ns = env_now_ns(s->env) + NS_PER_S; /* there may be more; others come between */
         return true;
     }

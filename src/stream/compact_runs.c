@@ -60,6 +60,24 @@ bool compact_may_join(const struct state_range *ranges, size_t count, uint64_t b
     return find(ranges, count, budget, 2, &run);
 }
 
+uint64_t compact_debt(const struct state_range *ranges, size_t count) {
+    uint64_t debt = 0;
+    for (unsigned t = 0; t <= TOP; t++) {
+        uint64_t bytes = 0;
+        unsigned of_tier = 0;
+        for (size_t i = 0; i <= count; i++) {
+            if (i < count && ranges[i].size_bytes < tiers[t].below) {
+                bytes += ranges[i].size_bytes;
+                of_tier += ranges[i].size_bytes >= tier_from(t);
+                continue;
+            }
+            if (of_tier >= tiers[t].ranges) debt += bytes;
+            bytes = of_tier = 0;
+        }
+    }
+    return debt;
+}
+
 /* ---- of many, by objects ---- */
 
 struct member {

@@ -151,6 +151,26 @@ static uint64_t least_ring(const struct wal_mirror *m) {
     return least;
 }
 
+/* Nobody may ever use those that are left alone; of the others what may pass tells more than what is not there. */
+static enum err none_is_there(const struct wal_mirror *m, const char **why) {
+    enum err e = ERR_NOT_FOUND, left = ERR_NOT_FOUND;
+    bool all_left = true;
+    for (unsigned i = 0; i < m->count; i++) {
+        const struct mirror_member *k = &m->members[i];
+        if (k->state != MEMBER_LEFT) {
+            all_left = false;
+            if (e == ERR_NOT_FOUND) e = k->lost_why;
+        } else if (k->lost_why != ERR_NOT_FOUND) {
+            left = ERR_FENCED;
+        }
+    }
+    if (all_left) e = left;
+    *why = e == ERR_NOT_FOUND
+               ? "no member of the mirror has a WAL, or is there: the log names each of them, and says what to do"
+               : "no member of the mirror can be used now: the log names each of them, and says why";
+    return e;
+}
+
 enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct incarnation incarnation,
                            const char **why) {
     ASSERT(!m->started && m->generation == NULL);
@@ -160,7 +180,6 @@ enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct 
     for (unsigned i = 0; i < m->count; i++) {
         if (medium_check(&m->members[i], why) == ERR_FOREIGN) return ERR_FOREIGN;
     }
-    enum err worst = ERR_NOT_FOUND;
     for (unsigned i = 0; i < m->count; i++) {
         struct mirror_member *k = &m->members[i];
         if (!medium_is_open(k)) {
@@ -174,12 +193,11 @@ enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct 
             if (m->capacity == 0 || medium_capacity(k) < m->capacity) m->capacity = medium_capacity(k);
         } else {
             first_format_failed(k, e, *why);
-            worst = e;
         }
     }
     if (m->capacity == UINT64_MAX) m->capacity = least_ring(m);
     unsigned there = mirror_count(m, MEMBER_CURRENT);
-    if (there == 0) return mirror_count(m, MEMBER_LEFT) == m->count ? ERR_FENCED : worst;
+    if (there == 0) return none_is_there(m, why);
     metric_set(m->env->metrics, M_WAL_SIZE_BYTES, (int64_t)wal_mirror_capacity(m));
     if (m->options.stops && there < m->count) {
         for (unsigned i = 0; i < m->count; i++) {

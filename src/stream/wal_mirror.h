@@ -87,7 +87,8 @@ const char *wal_mirror_path(const struct wal_mirror *m); /* all paths, for messa
 
 /* Begins anew all members that are there. OK: wal_mirror_membership says with whom; that must be durable before
  * wal_mirror_start. With `stops`, and a member out of reach, it is empty: the mirror has failed (and has not said so), to be
- * restarted. ERR_FENCED: no member may ever be used by this start. Suspends. */
+ * restarted. ERR_FENCED: no member may ever be used by this start. ERR_NOT_FOUND: none has a WAL that a start could claim (wal.h, rule 7), or is
+ * there. Suspends. */
 enum err wal_mirror_format(struct wal_mirror *m, const char *generation, struct incarnation incarnation,
                            const char **why) WARN_UNUSED;
 /* The membership that is durable (from wal_mirror_start on). */

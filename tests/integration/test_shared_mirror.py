@@ -85,10 +85,11 @@ def one_more(b, topic, offset):
 
 def test_another_broker_recovers_and_leaves_the_devices_alone(rgw, bucket, mounts, images, brokers):
     here, there = machine(mounts, images), machine(mounts, images)
-    b = brokers(settings(rgw, bucket, **LATE, **{"node.id": 1, "wal.url": mirror(here)}), env=KEYS)
-    # Nobody has made them new: one start alone must be able to claim them.
-    assert left_alone(b) == names(here) and b.lines(NONE) and in_use(b) == 0
-    b.stop()
+    b = brokers(settings(rgw, bucket, **LATE, **{"node.id": 1, "wal.url": mirror(here)}), env=KEYS, start=False)
+    # Nobody has made them new: one start alone must be able to claim them. Refused, as with a single device.
+    b.start(wait=False)
+    assert b.wait() != 0 and left_alone(b) == names(here) and not b.lines(NONE)
+    assert b.lines("no member of the mirror has a WAL") and b.lines("run `oxbow wal init` on it once"), b.log()
     make_new(here)
     b.start()
     assert left_alone(b) == [] and not b.lines(NONE) and in_use(b) == 2

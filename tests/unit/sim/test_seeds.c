@@ -30,6 +30,8 @@ static const struct {
     {"mirror", 1717, "a member failed while a mirror was closed, and others were asked that were closed already"},
     {"mirror", 2348, "what was needed of an object was more than compaction has memory for, and it was never emptied"},
     {"mirror", 664, "the checker took an object of a merge that the close had cut short for one that stays for ever"},
+    {"mirror", 1088, "a member that did not answer and others that were never made were taken for a WAL that is gone"},
+    {"mirror", 1332, "a stream with many runs of small ranges was merged at the pace that one run asks for"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
 };
 

@@ -52,6 +52,19 @@ static void small_ones_are_taken_once_there_are_enough(void **state) {
     finds_none(fill(n, 31, KIB));
 }
 
+/* All of it counts, not the first run alone: a stream that is far behind would be merged at the pace of one. */
+static void what_there_is_to_merge(void **state) {
+    (void)state;
+    assert_int_equal(compact_debt(ranges, 0), 0);
+    assert_int_equal(compact_debt(ranges, fill(0, 31, KIB)), 0);
+    assert_int_equal(compact_debt(ranges, fill(0, 100, KIB)), 100 * KIB);
+    size_t n = fill(fill(0, 320, KIB), 1, 16 * MIB);
+    assert_int_equal(compact_debt(ranges, fill(n, 31, KIB)), 320 * KIB); /* what follows is none yet */
+    assert_int_equal(compact_debt(ranges, fill(n, 80, 10 * MIB)), 320 * KIB + 800 * MIB);
+    n = fill(0, 64, 100 * KIB);
+    assert_int_equal(compact_debt(ranges, fill(n, 8, 10 * MIB)), 2 * 6400 * KIB + 80 * MIB); /* of both tiers */
+}
+
 static void tiers_do_not_mix(void **state) {
     (void)state;
     /* One of the second tier and many of the first: it would be written again with each few that come. */
@@ -92,12 +105,14 @@ static void what_a_stream_has_stays_few(void **state) {
         n = fill(n, 1, size);
         struct compact_run run;
         while (compact_find_run(ranges, n, BUDGET, &run)) {
+            assert_true(compact_debt(ranges, n) >= run.bytes);
             written += run.bytes;
             ranges[run.first] = (struct state_range){.size_bytes = run.bytes};
             memmove(&ranges[run.first + 1], &ranges[run.first + run.count],
                     (n - run.first - run.count) * sizeof(*ranges));
             n -= run.count - 1;
         }
+        assert_int_equal(compact_debt(ranges, n), 0);
         if (n > most) most = n;
         assert_true(n < ARRAY_LEN(ranges));
     }
@@ -306,6 +321,7 @@ static void gaps_are_read_where_they_are_small(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_ones_are_taken_once_there_are_enough),
+        cmocka_unit_test(what_there_is_to_merge),
         cmocka_unit_test(tiers_do_not_mix),
         cmocka_unit_test(a_run_fits_into_memory),
         cmocka_unit_test(what_a_stream_has_stays_few),

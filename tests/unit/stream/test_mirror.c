@@ -28,6 +28,7 @@ struct mirror_run {
     uint64_t next, confirmed, sequence;
     bool failed, fenced, changing, hold_change;
     unsigned changes;
+    enum err claim_says[2], store_says;
     struct wal_membership durable;
     struct waitq changed;
     /* Reading back. */
@@ -78,15 +79,16 @@ static enum err change(void *ctx, const struct wal_membership *m) {
 
 static enum err claim(void *ctx, struct wal *w, const uint8_t next_id[16], const char **why) {
     const struct mirror_run *r = ctx;
-    (void)w, (void)next_id, (void)why;
+    (void)next_id, (void)why;
     if (!r->marks) fail_msg("nobody shares these");
-    return OK;
+    return r->claim_says[w == wal_mirror_member(r->mirror, 1)];
 }
 
 static enum err open_store(void *ctx, const char *url, struct store **out, char *why, size_t why_size) {
     struct mirror_run *r = ctx;
     (void)why, (void)why_size;
     assert_string_equal(url, "s3://bucket");
+    if (r->store_says != OK) return r->store_says;
     *out = sim_store_open(r->bucket, loop_current()->env, NULL);
     return OK;
 }
@@ -591,6 +593,39 @@ static void what_was_never_used_is_closed_in_order(void **state) {
     in_world(unused_fiber, &r);
 }
 
+/* No member is there. What may pass is said, so that the start is tried again; without it, that none was ever made a WAL, as of
+ * a single device; else nobody may use them, and the start goes on without. */
+static void none_fiber(void *arg) {
+    struct mirror_run *r = arg;
+    static const struct {
+        enum err first, second, store, expected;
+    } cases[] = {
+        {ERR_NOT_FOUND, ERR_NOT_FOUND, OK, ERR_NOT_FOUND},
+        {ERR_NOT_FOUND, ERR_FENCED, OK, ERR_FENCED},
+        {ERR_FENCED, ERR_NOT_FOUND, OK, ERR_FENCED},
+        {ERR_NOT_FOUND, OK, ERR_UNAVAILABLE, ERR_UNAVAILABLE},
+        {ERR_FENCED, OK, ERR_UNKNOWN_OUTCOME, ERR_UNKNOWN_OUTCOME},
+    };
+    struct sim_bucket *bucket = sim_bucket_create(r->node->world, "objects");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *why = NULL;
+        r->claim_says[0] = cases[i].first;
+        r->claim_says[1] = cases[i].second;
+        r->store_says = cases[i].store;
+        r->bucket = cases[i].store == OK ? NULL : bucket;
+        assert_int_equal(open_mirror(r), OK);
+        assert_int_equal(wal_mirror_format(r->mirror, "gen", (struct incarnation){5}, &why), cases[i].expected);
+        assert_non_null(strstr(why, "no member of the mirror"));
+        wal_mirror_close(r->mirror, false);
+    }
+}
+
+static void no_member_is_there(void **state) {
+    (void)state;
+    struct mirror_run r = {.marks = true};
+    in_world(none_fiber, &r);
+}
+
 /* ---- an object log ---- */
 
 static enum err read_again(void *ctx, const struct record_header *h, const uint8_t *payload) {
@@ -715,6 +750,7 @@ int main(void) {
         cmocka_unit_test(a_start_that_is_refused_changes_nothing),
         cmocka_unit_test(a_mark_on_one_stops_the_whole),
         cmocka_unit_test(what_was_never_used_is_closed_in_order),
+        cmocka_unit_test(no_member_is_there),
         cmocka_unit_test(an_object_log_confirms_is_read_and_fenced),
         cmocka_unit_test(bytes_of_an_object_log),
     };
