@@ -56,6 +56,16 @@ static void remember(struct stored_report *r, struct sim_check_memory *c, struct
 
 /* --- One look. */
 
+struct sim_seen_piece {
+    struct state_range range;
+    uint64_t stream;
+};
+
+struct place { /* of an object that a ledger can name */
+    struct object_id id;
+    size_t object;
+};
+
 struct extent { /* bytes of an object that a range names */
     size_t object;
     uint64_t position, end;
@@ -70,7 +80,9 @@ struct check {
     struct stored_report *report;
     char generation[META_GENERATION_SIZE + 1];
     struct meta_image image;
-    bool *needed, *read; /* by index in the bucket; read: it was verified as an entry of a log */
+    bool *needed, *read;  /* by index in the bucket; read: it was verified as an entry of a log */
+    struct place *places; /* in the order of their keys: by kind, creator, number */
+    size_t place_count;
     struct extent *extents;
     size_t extent_count, extent_capacity;
     uint64_t cluster_boundary;
@@ -85,6 +97,56 @@ static bool failed(const struct check *c) {
 static size_t object_find(const struct check *c, const char *key) {
     size_t i = sim_bucket_from(c->bucket, key);
     return i < c->bucket->count && strcmp(c->bucket->objects[i]->key, key) == 0 ? i : c->bucket->count;
+}
+
+/* What the key says, whatever the generation that it begins with. False: it names no object of a ledger. */
+static bool object_named(struct sim_object *o) {
+    struct sim_seen *s = &o->seen;
+    if (!s->named) {
+        char generation[META_GENERATION_SIZE + 1] = "";
+        const char *end = strchr(o->key, '/');
+        s->named = true;
+        if (end && end - o->key == META_GENERATION_SIZE) {
+            memcpy(generation, o->key, META_GENERATION_SIZE);
+            s->data = object_key_parse(o->key, generation, &s->id);
+        }
+    }
+    return s->data;
+}
+
+static bool is_ours(const struct check *c, const struct sim_object *o) {
+    size_t n = strlen(c->generation);
+    return n > 0 && strncmp(o->key, c->generation, n) == 0;
+}
+
+static int place_compare(struct object_id a, struct object_id b) {
+    if (a.kind != b.kind) return a.kind == OBJECT_DATA ? -1 : 1; /* "data" lies before "ledger" */
+    return object_id_compare(a, b);
+}
+
+static void places_find(struct check *c) {
+    const struct sim_bucket *b = c->bucket;
+    c->places = mem_alloc(c->mem, (b->count + 1) * sizeof(*c->places));
+    for (size_t i = sim_bucket_from(b, c->generation); i < b->count && is_ours(c, b->objects[i]); i++) {
+        if (!object_named(b->objects[i])) continue;
+        struct place *p = &c->places[c->place_count++];
+        *p = (struct place){b->objects[i]->seen.id, i};
+        DCHECK(c->place_count == 1 || place_compare(p[-1].id, p->id) < 0);
+    }
+}
+
+/* As object_find, of what a ledger names. */
+static size_t place_find(const struct check *c, struct object_id id) {
+    size_t low = 0, high = c->place_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (place_compare(c->places[middle].id, id) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < c->place_count && object_id_equal(c->places[low].id, id) ? c->places[low].object : c->bucket->count;
 }
 
 /* --- The cluster. */
@@ -309,14 +371,15 @@ static void state_take(struct ledger *l, const struct stored_entry *x, const str
 
 static void pointer_follow(struct ledger *l, const struct stored_entry *x, struct object_state_pointer *p) {
     struct check *c = l->check;
-    char key[OBJECT_KEY_MAX];
     if (p->entry == OBJECT_THIS_ENTRY) {
         p->entry = x->header.number;
         p->position += OBJLOG_HEADER_SIZE + x->header.head_size;
     }
-    object_key(key, c->generation, (struct object_id){l->creator, p->entry, OBJECT_LEDGER_ENTRY});
-    size_t i = object_find(c, key);
+    struct object_id id = {l->creator, p->entry, OBJECT_LEDGER_ENTRY};
+    size_t i = place_find(c, id);
     if (i == c->bucket->count) {
+        char key[OBJECT_KEY_MAX];
+        object_key(key, c->generation, id);
         stored_bad(c->report, "%s: it names the state of stream %" PRIu64 " in %s, which is missing", x->object->key,
                    p->stream.v, key);
         return;
@@ -325,7 +388,7 @@ static void pointer_follow(struct ledger *l, const struct stored_entry *x, struc
     const struct sim_object *o = c->bucket->objects[i];
     if (p->position > o->size || p->size > o->size - p->position ||
         crc32c(0, o->data + p->position, p->size) != p->crc) {
-        stored_bad(c->report, "%s: the state of stream %" PRIu64 " at %" PRIu64 " does not verify", key, p->stream.v,
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 " at %" PRIu64 " does not verify", o->key, p->stream.v,
                    p->position);
         return;
     }
@@ -334,11 +397,11 @@ static void pointer_follow(struct ledger *l, const struct stored_entry *x, struc
     struct reader in = reader_of(o->data + p->position, p->size);
     enum err e = state_decode(&s, c->mem, &in);
     if (e != OK) {
-        stored_bad(c->report, "%s: the state of stream %" PRIu64 ": %s", key, p->stream.v, err_name(e));
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 ": %s", o->key, p->stream.v, err_name(e));
         return;
     }
     if (s.delta || reader_left(&in) > 0)
-        stored_bad(c->report, "%s: the state of stream %" PRIu64 " is none", key, p->stream.v);
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 " is none", o->key, p->stream.v);
     else
         state_take(l, x, p, &s);
     state_deinit(&s);
@@ -382,17 +445,8 @@ static void entry_apply(struct ledger *l, const struct stored_entry *x) {
 
 /* --- What ranges name. */
 
-static void range_check(struct check *c, const struct view *v, const struct state_range *r) {
-    char key[OBJECT_KEY_MAX];
-    object_key(key, c->generation, r->object);
-    size_t i = object_find(c, key);
-    if (i == c->bucket->count) {
-        stored_bad(c->report, "%s: stream %" PRIu64 " needs it for offsets %" PRIu64 "..%" PRIu64 ", and it is missing",
-                   key, v->id.v, r->first_offset, r->end_offset);
-        return;
-    }
-    const struct sim_object *o = c->bucket->objects[i];
-    c->needed[i] = true;
+static bool range_right(struct check *c, const struct view *v, const struct state_range *r,
+                        const struct sim_object *o) {
     if (r->object.kind == OBJECT_DATA) {
         struct object_id named;
         struct stream_id stream = {0};
@@ -402,9 +456,37 @@ static void range_check(struct check *c, const struct view *v, const struct stat
         bool right = e == OK && object_id_equal(named, r->object) && r->position >= OBJECT_DATA_HEADER &&
                      o->size == OBJECT_DATA_HEADER + size && (!one || stream.v == v->id.v);
         if (!right)
-            stored_bad(c->report, "%s: it is not the data object that stream %" PRIu64 " refers to", key, v->id.v);
+            stored_bad(c->report, "%s: it is not the data object that stream %" PRIu64 " refers to", o->key, v->id.v);
     }
-    if (failed(c) || !stored_piece(c->report, key, o->data, o->size, r)) return;
+    return !failed(c) && stored_piece(c->report, o->key, o->data, o->size, r);
+}
+
+static bool range_seen(const struct sim_seen *s, const struct view *v, const struct state_range *r) {
+    for (size_t i = 0; i < s->piece_count; i++) {
+        const struct sim_seen_piece *p = &s->pieces[i];
+        if (p->stream == v->id.v && ranges_equal(&p->range, r)) return true;
+    }
+    return false;
+}
+
+static void range_check(struct check *c, const struct view *v, const struct state_range *r) {
+    size_t i = place_find(c, r->object);
+    if (i == c->bucket->count) {
+        char key[OBJECT_KEY_MAX];
+        object_key(key, c->generation, r->object);
+        stored_bad(c->report, "%s: stream %" PRIu64 " needs it for offsets %" PRIu64 "..%" PRIu64 ", and it is missing",
+                   key, v->id.v, r->first_offset, r->end_offset);
+        return;
+    }
+    struct sim_object *o = c->bucket->objects[i];
+    struct sim_seen *s = &o->seen;
+    c->needed[i] = true;
+    if (!range_seen(s, v, r)) {
+        if (!range_right(c, v, r, o)) return;
+        s->pieces =
+            mem_grow(&c->bucket->world->heap, s->pieces, s->piece_count, &s->piece_capacity, sizeof(*s->pieces));
+        s->pieces[s->piece_count++] = (struct sim_seen_piece){*r, v->id.v};
+    }
     c->extents = mem_grow(c->mem, c->extents, c->extent_count, &c->extent_capacity, sizeof(*c->extents));
     c->extents[c->extent_count++] = (struct extent){i, r->position, r->position + r->size_bytes, v->id.v};
 }
@@ -460,10 +542,9 @@ static void poor_check(struct check *c) {
             live += c->extents[i].end - c->extents[i].position;
             end = c->extents[i].end;
         }
-        struct object_id id;
+        const struct object_id *id = &o->seen.id; /* a range names it */
         needed += live;
-        bool own = object_key_parse(o->key, c->generation, &id) && id.creator.v == c->options->settled.v;
-        if (own && id.kind == OBJECT_LEDGER_ENTRY) continue;
+        if (id->creator.v == c->options->settled.v && id->kind == OBJECT_LEDGER_ENTRY) continue;
         if (end >= COMPACT_SMALL_BELOW && live < end / 4) dead += end - live;
         small += o->size < COMPACT_SMALL_BELOW;
     }
@@ -546,7 +627,7 @@ enum lot {
 
 /* Of ledgers that nobody replays any more, and data objects: whole by themselves. kind: what an entry is. */
 static bool object_whole(struct check *c, size_t i, struct object_id id, enum objlog_kind *kind) {
-    const struct sim_object *o = c->bucket->objects[i];
+    struct sim_object *o = c->bucket->objects[i];
     if (id.kind == OBJECT_LEDGER_ENTRY) {
         struct stored_entry entry;
         if (c->read[i] && c->needed[i]) return true;
@@ -554,13 +635,15 @@ static bool object_whole(struct check *c, size_t i, struct object_id id, enum ob
         *kind = entry.header.kind;
         return whole;
     }
+    if (o->seen.whole) return true;
     struct object_id named = {{0}, 0, OBJECT_DATA};
     struct stream_id stream;
     uint64_t size = 0;
     enum err e = object_data_header_decode(o->data, o->size, &named, &stream, &size);
     if (e != OK || !object_id_equal(named, id) || o->size != OBJECT_DATA_HEADER + size)
         stored_bad(c->report, "%s: it is not the data object that its key says", o->key);
-    return !failed(c);
+    o->seen.whole = !failed(c);
+    return o->seen.whole;
 }
 
 /* It was refused to whoever would delete it, and is tried again, less and less often (stream/collect.c). */
@@ -600,27 +683,28 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
 }
 
 /* A WAL id is claimed once, for ever: whoever read it, however long ago, must find that it is taken. */
-static enum lot lot_of_claim(struct check *c, const struct sim_object *o) {
+static enum lot lot_of_claim(struct check *c, struct sim_object *o) {
     struct wal_claim claim;
     char key[OBJECT_KEY_MAX] = "";
+    c->found->claims++;
+    if (o->seen.whole) return LOT_NEEDED;
     enum err e = wal_claim_decode(o->data, o->size, &claim);
     if (e == OK) wal_claim_key(key, sizeof(key), c->generation, claim.wal_id);
     if (e != OK || strcmp(key, o->key) != 0)
         stored_bad(c->report, "%s: it is no claim of that WAL: %s", o->key, err_name(e));
-    c->found->claims++;
+    o->seen.whole = !failed(c);
     return LOT_NEEDED;
 }
 
 static enum lot lot_of(struct check *c, size_t i) {
-    const struct sim_object *o = c->bucket->objects[i];
+    struct sim_object *o = c->bucket->objects[i];
     size_t n = strlen(c->generation);
-    bool ours = n > 0 && strncmp(o->key, c->generation, n) == 0;
-    struct object_id id;
+    bool ours = is_ours(c, o);
     enum objlog_kind kind = OBJLOG_DATA;
-    bool data = ours && object_key_parse(o->key, c->generation, &id);
-    if (data && !object_whole(c, i, id, &kind)) return LOT_ORPHAN;
+    bool data = ours && object_named(o);
+    if (data && !object_whole(c, i, o->seen.id, &kind)) return LOT_ORPHAN;
     if (c->needed[i]) return LOT_NEEDED;
-    if (data) return lot_of_data(c, o, id, kind);
+    if (data) return lot_of_data(c, o, o->seen.id, kind);
     if (ours && strncmp(o->key + n, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
     if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
     if (ours && strncmp(o->key + n, "/wal/", 5) == 0) return lot_of_claim(c, o);
@@ -642,10 +726,9 @@ static void leftovers_check(struct check *c) {
         if (lot == LOT_ORPHAN && c->options->settled.v != 0)
             stored_bad(c->report, "%s: nothing needs it, it has lain there for %" PRIu64 " s, and it is not deleted",
                        o->key, (c->bucket->world->now_ns - o->landed_ns) / (uint64_t)NS_PER_S);
-        struct object_id id;
-        if (lot != LOT_FENCE || !object_key_parse(o->key, c->generation, &id)) continue;
-        fences = id.creator.v == of.v ? fences + 1 : 1;
-        of = id.creator;
+        if (lot != LOT_FENCE) continue;
+        fences = o->seen.id.creator.v == of.v ? fences + 1 : 1;
+        of = o->seen.id.creator;
         if (fences > SIM_CHECK_FENCES_MAX)
             stored_bad(c->report, "%s: it is fence number %" PRIu64 " of that ledger", o->key, fences);
     }
@@ -674,6 +757,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     c.read = mem_zalloc(c.mem, b->count + 1);
     meta_image_init(&c.image, c.mem);
     if (cluster_read(&c)) {
+        places_find(&c);
         cluster_log_read(&c);
         for (size_t i = 0; i < c.image.broker_count && !failed(&c); i++) {
             const struct meta_broker *k = &c.image.brokers[i];
