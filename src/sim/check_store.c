@@ -24,6 +24,12 @@ struct sim_check_memory {
     struct mem *mem;
     struct map64 streams, ledgers; /* stream id, incarnation -> struct span * */
     struct span cluster;
+    /* The last look that found all in order, at a moment: what it told of streams. */
+    const struct sim_bucket *looked_at; /* NULL: none */
+    uint64_t version;
+    bool exclusive;
+    struct sim_check_stream *told; /* topic: owned */
+    size_t told_count, told_capacity;
 };
 
 struct sim_check_memory *sim_check_memory_create(struct mem *m) {
@@ -32,6 +38,18 @@ struct sim_check_memory *sim_check_memory_create(struct mem *m) {
     map64_init(&c->streams, m);
     map64_init(&c->ledgers, m);
     return c;
+}
+
+static void told_forget(struct sim_check_memory *c) {
+    c->looked_at = NULL;
+    for (size_t i = 0; i < c->told_count; i++) mem_free(c->mem, (char *)c->told[i].topic);
+    c->told_count = 0;
+}
+
+static void told_add(struct sim_check_memory *c, const struct sim_check_stream *s) {
+    c->told = mem_grow(c->mem, c->told, c->told_count, &c->told_capacity, sizeof(*c->told));
+    c->told[c->told_count] = *s;
+    c->told[c->told_count++].topic = mem_strdup(c->mem, s->topic);
 }
 
 static void span_remember(struct stored_report *r, struct span *known, uint64_t start, uint64_t end, const char *what,
@@ -80,8 +98,9 @@ struct check {
     struct stored_report *report;
     char generation[META_GENERATION_SIZE + 1];
     struct meta_image image;
-    bool *needed, *read;  /* by index in the bucket; read: it was verified as an entry of a log */
-    struct place *places; /* in the order of their keys: by kind, creator, number */
+    bool *needed, *read;   /* by index in the bucket; read: it was verified as an entry of a log */
+    size_t ours, ours_end; /* objects of the generation: from, to */
+    struct place *places;  /* in the order of their keys: by kind, creator, number */
     size_t place_count;
     struct extent *extents;
     size_t extent_count, extent_capacity;
@@ -114,11 +133,6 @@ static bool object_named(struct sim_object *o) {
     return s->data;
 }
 
-static bool is_ours(const struct check *c, const struct sim_object *o) {
-    size_t n = strlen(c->generation);
-    return n > 0 && strncmp(o->key, c->generation, n) == 0;
-}
-
 static int place_compare(struct object_id a, struct object_id b) {
     if (a.kind != b.kind) return a.kind == OBJECT_DATA ? -1 : 1; /* "data" lies before "ledger" */
     return object_id_compare(a, b);
@@ -126,8 +140,13 @@ static int place_compare(struct object_id a, struct object_id b) {
 
 static void places_find(struct check *c) {
     const struct sim_bucket *b = c->bucket;
-    c->places = mem_alloc(c->mem, (b->count + 1) * sizeof(*c->places));
-    for (size_t i = sim_bucket_from(b, c->generation); i < b->count && is_ours(c, b->objects[i]); i++) {
+    char behind[META_GENERATION_SIZE + 1];
+    memcpy(behind, c->generation, sizeof(behind));
+    behind[META_GENERATION_SIZE - 1]++;
+    c->ours = sim_bucket_from(b, c->generation);
+    c->ours_end = sim_bucket_from(b, behind);
+    c->places = mem_alloc(c->mem, (c->ours_end - c->ours + 1) * sizeof(*c->places));
+    for (size_t i = c->ours; i < c->ours_end; i++) {
         if (!object_named(b->objects[i])) continue;
         struct place *p = &c->places[c->place_count++];
         *p = (struct place){b->objects[i]->seen.id, i};
@@ -514,14 +533,24 @@ static void view_check(struct check *c, const struct view *v) {
                    offset);
 }
 
-static int by_place(const void *a, const void *b) {
-    const struct extent *x = a, *y = b;
-    if (x->object != y->object) return x->object < y->object ? -1 : 1;
-    return x->position < y->position ? -1 : x->position > y->position;
+/* By object and position. Of most objects there are few, and nearly in order. */
+static void extents_sort(struct check *c) {
+    struct extent *sorted = mem_zalloc(c->mem, (c->extent_count + 1) * sizeof(*sorted)); /* zero: nothing goes before */
+    size_t *end = mem_zalloc(c->mem, (c->bucket->count + 1) * sizeof(*end));
+    for (size_t i = 0; i < c->extent_count; i++) end[c->extents[i].object + 1]++;
+    for (size_t i = 1; i <= c->bucket->count; i++) end[i] += end[i - 1];
+    for (size_t i = 0; i < c->extent_count; i++) {
+        const struct extent *x = &c->extents[i];
+        size_t at = end[x->object]++;
+        for (; at > 0 && sorted[at - 1].object == x->object && sorted[at - 1].position > x->position; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = *x;
+    }
+    c->extents = sorted;
 }
 
 static void extents_check(struct check *c) {
-    if (c->extent_count > 1) qsort(c->extents, c->extent_count, sizeof(*c->extents), by_place);
+    extents_sort(c);
     for (size_t i = 1; i < c->extent_count && !failed(c); i++) {
         const struct extent *x = &c->extents[i - 1], *y = &c->extents[i];
         if (x->object == y->object && y->position < x->end)
@@ -578,6 +607,7 @@ static void tell_streams(struct ledger *l) {
                            p->stream.v, p->state_entry, l->creator.v, l->next);
             if (c->options->memory)
                 remember(c->report, c->options->memory, &c->options->memory->streams, s.id.v, s.start, s.end, "stream");
+            if (c->options->memory) told_add(c->options->memory, &s);
             if (c->options->stream) c->options->stream(c->options->ctx, &s);
         }
     }
@@ -698,16 +728,15 @@ static enum lot lot_of_claim(struct check *c, struct sim_object *o) {
 
 static enum lot lot_of(struct check *c, size_t i) {
     struct sim_object *o = c->bucket->objects[i];
-    size_t n = strlen(c->generation);
-    bool ours = is_ours(c, o);
+    bool ours = i >= c->ours && i < c->ours_end;
     enum objlog_kind kind = OBJLOG_DATA;
     bool data = ours && object_named(o);
     if (data && !object_whole(c, i, o->seen.id, &kind)) return LOT_ORPHAN;
     if (c->needed[i]) return LOT_NEEDED;
     if (data) return lot_of_data(c, o, o->seen.id, kind);
-    if (ours && strncmp(o->key + n, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
+    if (ours && strncmp(o->key + META_GENERATION_SIZE, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
     if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
-    if (ours && strncmp(o->key + n, "/wal/", 5) == 0) return lot_of_claim(c, o);
+    if (ours && strncmp(o->key + META_GENERATION_SIZE, "/wal/", 5) == 0) return lot_of_claim(c, o);
     stored_bad(c->report, "%s: nobody knows such an object", o->key);
     return LOT_ORPHAN;
 }
@@ -752,6 +781,7 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     struct sim_mem scratch;
     sim_mem_init(&scratch, m);
     *out = (struct sim_check_found){.objects = b->count};
+    if (o->memory) told_forget(o->memory);
     struct check c = {.mem = &scratch.base, .bucket = b, .options = o, .found = out, .report = &out->report};
     c.needed = mem_zalloc(c.mem, b->count + 1);
     c.read = mem_zalloc(c.mem, b->count + 1);
@@ -772,11 +802,30 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     return !stored_failed(&out->report);
 }
 
+/* Nothing is another thing than it was then; and what depends on the time is asked of the settled only. */
+static bool seen_before(const struct sim_bucket *b, const struct sim_check_options *o) {
+    const struct sim_check_memory *c = o->memory;
+    if (!c || c->looked_at != b || c->version != b->version || c->exclusive != o->exclusive) return false;
+    return o->settled.v == 0 && !o->merged;
+}
+
 bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const struct sim_check_options *o) {
     static const struct sim_check_options none;
     struct sim_check_found found;
     if (sim_failed(w)) return false;
-    if (sim_check_bucket(&w->heap, b ? b : w->bucket, o ? o : &none, &found)) return true;
+    if (!b) b = w->bucket;
+    if (!o) o = &none;
+    if (seen_before(b, o)) {
+        for (size_t i = 0; o->stream && i < o->memory->told_count; i++) o->stream(o->ctx, &o->memory->told[i]);
+        return true;
+    }
+    if (sim_check_bucket(&w->heap, b, o, &found)) {
+        if (!o->memory) return true;
+        o->memory->looked_at = b;
+        o->memory->version = b->version;
+        o->memory->exclusive = o->exclusive;
+        return true;
+    }
     sim_fail(w, "the store: %s", found.report.text);
     return false;
 }

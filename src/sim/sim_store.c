@@ -35,6 +35,7 @@ struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name) {
 }
 
 void sim_object_changed(struct sim_bucket *b, struct sim_object *o) {
+    b->version++;
     mem_free(&b->world->heap, o->seen.pieces);
     o->seen = (struct sim_seen){0};
 }
@@ -117,6 +118,7 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
     o->again = mapstr_get(&b->gone, key, strlen(key)) != NULL;
     if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
     b->created++;
+    b->version++;
     if (there) {
         object_free(b, b->objects[i]);
         b->objects[i] = o;

@@ -26,11 +26,11 @@
 /* What checkers have read of an object, once: its bytes stay as they are. */
 struct sim_seen_piece;
 struct sim_seen {
-    bool named, data;     /* the key was parsed; it is one of a ledger's entry or a data object */
-    struct object_id id;  /* then */
-    bool entry;           /* an entry of an object log, and whole */
-    bool whole;           /* a data object or the claim of a WAL, and whole */
-    struct objlog_header header; /* of an entry */
+    bool named, data;              /* the key was parsed; it is one of a ledger's entry or a data object */
+    struct object_id id;           /* then */
+    bool entry;                    /* an entry of an object log, and whole */
+    bool whole;                    /* a data object or the claim of a WAL, and whole */
+    struct objlog_header header;   /* of an entry */
     struct sim_seen_piece *pieces; /* those that are right; owned */
     size_t piece_count, piece_capacity;
 };
@@ -61,6 +61,7 @@ struct sim_bucket {
     struct sim_object **objects; /* by key, ascending */
     size_t count, capacity;
     uint64_t requests, created; /* so far */
+    uint64_t version;           /* another whenever what lies there is */
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
     int copies;                 /* parts of objects into others: 1 yes, -1 no, 0 not asked yet */
     struct sim_upload *uploads;
