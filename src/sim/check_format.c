@@ -290,9 +290,13 @@ static uint32_t group_read(const struct group_header *g, const uint8_t *data,
     return n;
 }
 
-static bool group_at(struct ring *g, struct mem *m, uint64_t position, struct group_header *h) {
-    const uint8_t *data = ring_bytes(g, m, position, SECTOR);
-    return data && group_decode(data, SECTOR, h) == OK && h->incarnation.v == g->superblock->incarnation.v &&
+/* position: of a sector. */
+static bool group_at(const struct ring *g, uint64_t position, struct group_header *h) {
+    uint8_t data[GROUP_HEADER_SIZE];
+    uint64_t in_lap = position % g->superblock->ring_size;
+    if (g->superblock->ring_size - in_lap < SECTOR) return false;
+    size_t got = sim_file_peek(g->file, RING_START + in_lap, data, sizeof(data));
+    return group_decode(data, got, h) == OK && h->incarnation.v == g->superblock->incarnation.v &&
            h->position == position;
 }
 
@@ -311,7 +315,7 @@ bool stored_wal_read(struct stored_report *r, struct mem *m, const struct sim_fi
         stored_bad(r, "the WAL is shorter than its superblock says");
     uint64_t position = out->superblock.trim_position, limit = position + out->superblock.ring_size;
     struct group_header h;
-    while (!stored_failed(r) && position < limit && group_at(&g, m, position, &h)) {
+    while (!stored_failed(r) && position < limit && group_at(&g, position, &h)) {
         if (h.kind == GROUP_PAD) {
             position += h.size;
             continue;
@@ -325,7 +329,7 @@ bool stored_wal_read(struct stored_report *r, struct mem *m, const struct sim_fi
     }
     out->end = position;
     for (uint64_t at = position + SECTOR; at < limit && !stored_failed(r); at += SECTOR) {
-        if (group_at(&g, m, at, &h) && h.confirmed_position > position)
+        if (group_at(&g, at, &h) && h.confirmed_position > position)
             stored_bad(
                 r, "the WAL ends at %" PRIu64 ", and the group at %" PRIu64 " says that it was confirmed to %" PRIu64,
                 position, at, h.confirmed_position);
