@@ -480,10 +480,11 @@ static bool range_right(struct check *c, const struct view *v, const struct stat
     return !failed(c) && stored_piece(c->report, o->key, o->data, o->size, r);
 }
 
-static bool range_seen(const struct sim_seen *s, const struct view *v, const struct state_range *r) {
+static bool range_seen(struct sim_seen *s, const struct view *v, const struct state_range *r) {
     for (size_t i = 0; i < s->piece_count; i++) {
-        const struct sim_seen_piece *p = &s->pieces[i];
-        if (p->stream == v->id.v && ranges_equal(&p->range, r)) return true;
+        if (s->piece_next >= s->piece_count) s->piece_next = 0;
+        const struct sim_seen_piece *p = &s->pieces[s->piece_next++];
+        if (p->range.position == r->position && p->stream == v->id.v && ranges_equal(&p->range, r)) return true;
     }
     return false;
 }

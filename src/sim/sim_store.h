@@ -33,6 +33,7 @@ struct sim_seen {
     struct objlog_header header;   /* of an entry */
     struct sim_seen_piece *pieces; /* those that are right; owned */
     size_t piece_count, piece_capacity;
+    size_t piece_next; /* behind the one that was asked for last: they are asked for in order */
 };
 
 struct sim_object {
