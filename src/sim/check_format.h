@@ -29,8 +29,8 @@ struct stored_entry {
     const uint8_t *head, *body;
 };
 
-/* Whether the object is that entry, whole. */
-bool stored_entry_read(struct stored_report *r, const struct sim_object *o, uint64_t number,
+/* Whether the object is that entry, whole. Its checksums are computed once (`seen`). */
+bool stored_entry_read(struct stored_report *r, struct sim_object *o, uint64_t number,
                        struct stored_entry *e) WARN_UNUSED;
 
 struct stored_log {

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -24,6 +23,12 @@ struct sim_check_memory {
     struct mem *mem;
     struct map64 streams, ledgers; /* stream id, incarnation -> struct span * */
     struct span cluster;
+    /* The last look that found all in order, at a moment: what it told of streams. */
+    const struct sim_bucket *looked_at; /* NULL: none */
+    uint64_t version;
+    bool exclusive;
+    struct sim_check_stream *told; /* topic: owned */
+    size_t told_count, told_capacity;
 };
 
 struct sim_check_memory *sim_check_memory_create(struct mem *m) {
@@ -32,6 +37,18 @@ struct sim_check_memory *sim_check_memory_create(struct mem *m) {
     map64_init(&c->streams, m);
     map64_init(&c->ledgers, m);
     return c;
+}
+
+static void told_forget(struct sim_check_memory *c) {
+    c->looked_at = NULL;
+    for (size_t i = 0; i < c->told_count; i++) mem_free(c->mem, (char *)c->told[i].topic);
+    c->told_count = 0;
+}
+
+static void told_add(struct sim_check_memory *c, const struct sim_check_stream *s) {
+    c->told = mem_grow(c->mem, c->told, c->told_count, &c->told_capacity, sizeof(*c->told));
+    c->told[c->told_count] = *s;
+    c->told[c->told_count++].topic = mem_strdup(c->mem, s->topic);
 }
 
 static void span_remember(struct stored_report *r, struct span *known, uint64_t start, uint64_t end, const char *what,
@@ -56,6 +73,16 @@ static void remember(struct stored_report *r, struct sim_check_memory *c, struct
 
 /* --- One look. */
 
+struct sim_seen_piece {
+    struct state_range range;
+    uint64_t stream;
+};
+
+struct place { /* of an object that a ledger can name */
+    struct object_id id;
+    size_t object;
+};
+
 struct extent { /* bytes of an object that a range names */
     size_t object;
     uint64_t position, end;
@@ -70,7 +97,10 @@ struct check {
     struct stored_report *report;
     char generation[META_GENERATION_SIZE + 1];
     struct meta_image image;
-    bool *needed, *read; /* by index in the bucket; read: it was verified as an entry of a log */
+    bool *needed, *read;   /* by index in the bucket; read: it was verified as an entry of a log */
+    size_t ours, ours_end; /* objects of the generation: from, to */
+    struct place *places;  /* in the order of their keys: by kind, creator, number */
+    size_t place_count;
     struct extent *extents;
     size_t extent_count, extent_capacity;
     uint64_t cluster_boundary;
@@ -85,6 +115,56 @@ static bool failed(const struct check *c) {
 static size_t object_find(const struct check *c, const char *key) {
     size_t i = sim_bucket_from(c->bucket, key);
     return i < c->bucket->count && strcmp(c->bucket->objects[i]->key, key) == 0 ? i : c->bucket->count;
+}
+
+/* What the key says, whatever the generation that it begins with. False: it names no object of a ledger. */
+static bool object_named(struct sim_object *o) {
+    struct sim_seen *s = &o->seen;
+    if (!s->named) {
+        char generation[META_GENERATION_SIZE + 1] = "";
+        const char *end = strchr(o->key, '/');
+        s->named = true;
+        if (end && end - o->key == META_GENERATION_SIZE) {
+            memcpy(generation, o->key, META_GENERATION_SIZE);
+            s->data = object_key_parse(o->key, generation, &s->id);
+        }
+    }
+    return s->data;
+}
+
+static int place_compare(struct object_id a, struct object_id b) {
+    if (a.kind != b.kind) return a.kind == OBJECT_DATA ? -1 : 1; /* "data" lies before "ledger" */
+    return object_id_compare(a, b);
+}
+
+static void places_find(struct check *c) {
+    const struct sim_bucket *b = c->bucket;
+    char behind[META_GENERATION_SIZE + 1];
+    memcpy(behind, c->generation, sizeof(behind));
+    behind[META_GENERATION_SIZE - 1]++;
+    c->ours = sim_bucket_from(b, c->generation);
+    c->ours_end = sim_bucket_from(b, behind);
+    c->places = mem_alloc(c->mem, (c->ours_end - c->ours + 1) * sizeof(*c->places));
+    for (size_t i = c->ours; i < c->ours_end; i++) {
+        if (!object_named(b->objects[i])) continue;
+        struct place *p = &c->places[c->place_count++];
+        *p = (struct place){b->objects[i]->seen.id, i};
+        DCHECK(c->place_count == 1 || place_compare(p[-1].id, p->id) < 0);
+    }
+}
+
+/* As object_find, of what a ledger names. */
+static size_t place_find(const struct check *c, struct object_id id) {
+    size_t low = 0, high = c->place_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (place_compare(c->places[middle].id, id) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < c->place_count && object_id_equal(c->places[low].id, id) ? c->places[low].object : c->bucket->count;
 }
 
 /* --- The cluster. */
@@ -309,14 +389,15 @@ static void state_take(struct ledger *l, const struct stored_entry *x, const str
 
 static void pointer_follow(struct ledger *l, const struct stored_entry *x, struct object_state_pointer *p) {
     struct check *c = l->check;
-    char key[OBJECT_KEY_MAX];
     if (p->entry == OBJECT_THIS_ENTRY) {
         p->entry = x->header.number;
         p->position += OBJLOG_HEADER_SIZE + x->header.head_size;
     }
-    object_key(key, c->generation, (struct object_id){l->creator, p->entry, OBJECT_LEDGER_ENTRY});
-    size_t i = object_find(c, key);
+    struct object_id id = {l->creator, p->entry, OBJECT_LEDGER_ENTRY};
+    size_t i = place_find(c, id);
     if (i == c->bucket->count) {
+        char key[OBJECT_KEY_MAX];
+        object_key(key, c->generation, id);
         stored_bad(c->report, "%s: it names the state of stream %" PRIu64 " in %s, which is missing", x->object->key,
                    p->stream.v, key);
         return;
@@ -325,7 +406,7 @@ static void pointer_follow(struct ledger *l, const struct stored_entry *x, struc
     const struct sim_object *o = c->bucket->objects[i];
     if (p->position > o->size || p->size > o->size - p->position ||
         crc32c(0, o->data + p->position, p->size) != p->crc) {
-        stored_bad(c->report, "%s: the state of stream %" PRIu64 " at %" PRIu64 " does not verify", key, p->stream.v,
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 " at %" PRIu64 " does not verify", o->key, p->stream.v,
                    p->position);
         return;
     }
@@ -334,11 +415,11 @@ static void pointer_follow(struct ledger *l, const struct stored_entry *x, struc
     struct reader in = reader_of(o->data + p->position, p->size);
     enum err e = state_decode(&s, c->mem, &in);
     if (e != OK) {
-        stored_bad(c->report, "%s: the state of stream %" PRIu64 ": %s", key, p->stream.v, err_name(e));
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 ": %s", o->key, p->stream.v, err_name(e));
         return;
     }
     if (s.delta || reader_left(&in) > 0)
-        stored_bad(c->report, "%s: the state of stream %" PRIu64 " is none", key, p->stream.v);
+        stored_bad(c->report, "%s: the state of stream %" PRIu64 " is none", o->key, p->stream.v);
     else
         state_take(l, x, p, &s);
     state_deinit(&s);
@@ -382,17 +463,8 @@ static void entry_apply(struct ledger *l, const struct stored_entry *x) {
 
 /* --- What ranges name. */
 
-static void range_check(struct check *c, const struct view *v, const struct state_range *r) {
-    char key[OBJECT_KEY_MAX];
-    object_key(key, c->generation, r->object);
-    size_t i = object_find(c, key);
-    if (i == c->bucket->count) {
-        stored_bad(c->report, "%s: stream %" PRIu64 " needs it for offsets %" PRIu64 "..%" PRIu64 ", and it is missing",
-                   key, v->id.v, r->first_offset, r->end_offset);
-        return;
-    }
-    const struct sim_object *o = c->bucket->objects[i];
-    c->needed[i] = true;
+static bool range_right(struct check *c, const struct view *v, const struct state_range *r,
+                        const struct sim_object *o) {
     if (r->object.kind == OBJECT_DATA) {
         struct object_id named;
         struct stream_id stream = {0};
@@ -402,9 +474,38 @@ static void range_check(struct check *c, const struct view *v, const struct stat
         bool right = e == OK && object_id_equal(named, r->object) && r->position >= OBJECT_DATA_HEADER &&
                      o->size == OBJECT_DATA_HEADER + size && (!one || stream.v == v->id.v);
         if (!right)
-            stored_bad(c->report, "%s: it is not the data object that stream %" PRIu64 " refers to", key, v->id.v);
+            stored_bad(c->report, "%s: it is not the data object that stream %" PRIu64 " refers to", o->key, v->id.v);
     }
-    if (failed(c) || !stored_piece(c->report, key, o->data, o->size, r)) return;
+    return !failed(c) && stored_piece(c->report, o->key, o->data, o->size, r);
+}
+
+static bool range_seen(struct sim_seen *s, const struct view *v, const struct state_range *r) {
+    for (size_t i = 0; i < s->piece_count; i++) {
+        if (s->piece_next >= s->piece_count) s->piece_next = 0;
+        const struct sim_seen_piece *p = &s->pieces[s->piece_next++];
+        if (p->range.position == r->position && p->stream == v->id.v && ranges_equal(&p->range, r)) return true;
+    }
+    return false;
+}
+
+static void range_check(struct check *c, const struct view *v, const struct state_range *r) {
+    size_t i = place_find(c, r->object);
+    if (i == c->bucket->count) {
+        char key[OBJECT_KEY_MAX];
+        object_key(key, c->generation, r->object);
+        stored_bad(c->report, "%s: stream %" PRIu64 " needs it for offsets %" PRIu64 "..%" PRIu64 ", and it is missing",
+                   key, v->id.v, r->first_offset, r->end_offset);
+        return;
+    }
+    struct sim_object *o = c->bucket->objects[i];
+    struct sim_seen *s = &o->seen;
+    c->needed[i] = true;
+    if (!range_seen(s, v, r)) {
+        if (!range_right(c, v, r, o)) return;
+        s->pieces =
+            mem_grow(&c->bucket->world->heap, s->pieces, s->piece_count, &s->piece_capacity, sizeof(*s->pieces));
+        s->pieces[s->piece_count++] = (struct sim_seen_piece){*r, v->id.v};
+    }
     c->extents = mem_grow(c->mem, c->extents, c->extent_count, &c->extent_capacity, sizeof(*c->extents));
     c->extents[c->extent_count++] = (struct extent){i, r->position, r->position + r->size_bytes, v->id.v};
 }
@@ -432,14 +533,24 @@ static void view_check(struct check *c, const struct view *v) {
                    offset);
 }
 
-static int by_place(const void *a, const void *b) {
-    const struct extent *x = a, *y = b;
-    if (x->object != y->object) return x->object < y->object ? -1 : 1;
-    return x->position < y->position ? -1 : x->position > y->position;
+/* By object and position. Of most objects there are few, and nearly in order. */
+static void extents_sort(struct check *c) {
+    struct extent *sorted = mem_zalloc(c->mem, (c->extent_count + 1) * sizeof(*sorted)); /* zero: nothing goes before */
+    size_t *end = mem_zalloc(c->mem, (c->bucket->count + 1) * sizeof(*end));
+    for (size_t i = 0; i < c->extent_count; i++) end[c->extents[i].object + 1]++;
+    for (size_t i = 1; i <= c->bucket->count; i++) end[i] += end[i - 1];
+    for (size_t i = 0; i < c->extent_count; i++) {
+        const struct extent *x = &c->extents[i];
+        size_t at = end[x->object]++;
+        for (; at > 0 && sorted[at - 1].object == x->object && sorted[at - 1].position > x->position; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = *x;
+    }
+    c->extents = sorted;
 }
 
 static void extents_check(struct check *c) {
-    if (c->extent_count > 1) qsort(c->extents, c->extent_count, sizeof(*c->extents), by_place);
+    extents_sort(c);
     for (size_t i = 1; i < c->extent_count && !failed(c); i++) {
         const struct extent *x = &c->extents[i - 1], *y = &c->extents[i];
         if (x->object == y->object && y->position < x->end)
@@ -460,10 +571,9 @@ static void poor_check(struct check *c) {
             live += c->extents[i].end - c->extents[i].position;
             end = c->extents[i].end;
         }
-        struct object_id id;
+        const struct object_id *id = &o->seen.id; /* a range names it */
         needed += live;
-        bool own = object_key_parse(o->key, c->generation, &id) && id.creator.v == c->options->settled.v;
-        if (own && id.kind == OBJECT_LEDGER_ENTRY) continue;
+        if (id->creator.v == c->options->settled.v && id->kind == OBJECT_LEDGER_ENTRY) continue;
         if (end >= COMPACT_SMALL_BELOW && live < end / 4) dead += end - live;
         small += o->size < COMPACT_SMALL_BELOW;
     }
@@ -497,6 +607,7 @@ static void tell_streams(struct ledger *l) {
                            p->stream.v, p->state_entry, l->creator.v, l->next);
             if (c->options->memory)
                 remember(c->report, c->options->memory, &c->options->memory->streams, s.id.v, s.start, s.end, "stream");
+            if (c->options->memory) told_add(c->options->memory, &s);
             if (c->options->stream) c->options->stream(c->options->ctx, &s);
         }
     }
@@ -546,7 +657,7 @@ enum lot {
 
 /* Of ledgers that nobody replays any more, and data objects: whole by themselves. kind: what an entry is. */
 static bool object_whole(struct check *c, size_t i, struct object_id id, enum objlog_kind *kind) {
-    const struct sim_object *o = c->bucket->objects[i];
+    struct sim_object *o = c->bucket->objects[i];
     if (id.kind == OBJECT_LEDGER_ENTRY) {
         struct stored_entry entry;
         if (c->read[i] && c->needed[i]) return true;
@@ -554,13 +665,15 @@ static bool object_whole(struct check *c, size_t i, struct object_id id, enum ob
         *kind = entry.header.kind;
         return whole;
     }
+    if (o->seen.whole) return true;
     struct object_id named = {{0}, 0, OBJECT_DATA};
     struct stream_id stream;
     uint64_t size = 0;
     enum err e = object_data_header_decode(o->data, o->size, &named, &stream, &size);
     if (e != OK || !object_id_equal(named, id) || o->size != OBJECT_DATA_HEADER + size)
         stored_bad(c->report, "%s: it is not the data object that its key says", o->key);
-    return !failed(c);
+    o->seen.whole = !failed(c);
+    return o->seen.whole;
 }
 
 /* It was refused to whoever would delete it, and is tried again, less and less often (stream/collect.c). */
@@ -600,30 +713,30 @@ static enum lot lot_of_cluster_entry(struct check *c, const struct sim_object *o
 }
 
 /* A WAL id is claimed once, for ever: whoever read it, however long ago, must find that it is taken. */
-static enum lot lot_of_claim(struct check *c, const struct sim_object *o) {
+static enum lot lot_of_claim(struct check *c, struct sim_object *o) {
     struct wal_claim claim;
     char key[OBJECT_KEY_MAX] = "";
+    c->found->claims++;
+    if (o->seen.whole) return LOT_NEEDED;
     enum err e = wal_claim_decode(o->data, o->size, &claim);
     if (e == OK) wal_claim_key(key, sizeof(key), c->generation, claim.wal_id);
     if (e != OK || strcmp(key, o->key) != 0)
         stored_bad(c->report, "%s: it is no claim of that WAL: %s", o->key, err_name(e));
-    c->found->claims++;
+    o->seen.whole = !failed(c);
     return LOT_NEEDED;
 }
 
 static enum lot lot_of(struct check *c, size_t i) {
-    const struct sim_object *o = c->bucket->objects[i];
-    size_t n = strlen(c->generation);
-    bool ours = n > 0 && strncmp(o->key, c->generation, n) == 0;
-    struct object_id id;
+    struct sim_object *o = c->bucket->objects[i];
+    bool ours = i >= c->ours && i < c->ours_end;
     enum objlog_kind kind = OBJLOG_DATA;
-    bool data = ours && object_key_parse(o->key, c->generation, &id);
-    if (data && !object_whole(c, i, id, &kind)) return LOT_ORPHAN;
+    bool data = ours && object_named(o);
+    if (data && !object_whole(c, i, o->seen.id, &kind)) return LOT_ORPHAN;
     if (c->needed[i]) return LOT_NEEDED;
-    if (data) return lot_of_data(c, o, id, kind);
-    if (ours && strncmp(o->key + n, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
+    if (data) return lot_of_data(c, o, o->seen.id, kind);
+    if (ours && strncmp(o->key + META_GENERATION_SIZE, "/cluster/", 9) == 0) return lot_of_cluster_entry(c, o);
     if (strncmp(o->key, "oxbow/probe-", 12) == 0) return LOT_PROBE;
-    if (ours && strncmp(o->key + n, "/wal/", 5) == 0) return lot_of_claim(c, o);
+    if (ours && strncmp(o->key + META_GENERATION_SIZE, "/wal/", 5) == 0) return lot_of_claim(c, o);
     stored_bad(c->report, "%s: nobody knows such an object", o->key);
     return LOT_ORPHAN;
 }
@@ -642,10 +755,9 @@ static void leftovers_check(struct check *c) {
         if (lot == LOT_ORPHAN && c->options->settled.v != 0)
             stored_bad(c->report, "%s: nothing needs it, it has lain there for %" PRIu64 " s, and it is not deleted",
                        o->key, (c->bucket->world->now_ns - o->landed_ns) / (uint64_t)NS_PER_S);
-        struct object_id id;
-        if (lot != LOT_FENCE || !object_key_parse(o->key, c->generation, &id)) continue;
-        fences = id.creator.v == of.v ? fences + 1 : 1;
-        of = id.creator;
+        if (lot != LOT_FENCE) continue;
+        fences = o->seen.id.creator.v == of.v ? fences + 1 : 1;
+        of = o->seen.id.creator;
         if (fences > SIM_CHECK_FENCES_MAX)
             stored_bad(c->report, "%s: it is fence number %" PRIu64 " of that ledger", o->key, fences);
     }
@@ -669,11 +781,13 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     struct sim_mem scratch;
     sim_mem_init(&scratch, m);
     *out = (struct sim_check_found){.objects = b->count};
+    if (o->memory) told_forget(o->memory);
     struct check c = {.mem = &scratch.base, .bucket = b, .options = o, .found = out, .report = &out->report};
     c.needed = mem_zalloc(c.mem, b->count + 1);
     c.read = mem_zalloc(c.mem, b->count + 1);
     meta_image_init(&c.image, c.mem);
     if (cluster_read(&c)) {
+        places_find(&c);
         cluster_log_read(&c);
         for (size_t i = 0; i < c.image.broker_count && !failed(&c); i++) {
             const struct meta_broker *k = &c.image.brokers[i];
@@ -688,11 +802,30 @@ bool sim_check_bucket(struct mem *m, const struct sim_bucket *b, const struct si
     return !stored_failed(&out->report);
 }
 
+/* Nothing is another thing than it was then; and what depends on the time is asked of the settled only. */
+static bool seen_before(const struct sim_bucket *b, const struct sim_check_options *o) {
+    const struct sim_check_memory *c = o->memory;
+    if (!c || c->looked_at != b || c->version != b->version || c->exclusive != o->exclusive) return false;
+    return o->settled.v == 0 && !o->merged;
+}
+
 bool sim_check_store(struct sim_world *w, const struct sim_bucket *b, const struct sim_check_options *o) {
     static const struct sim_check_options none;
     struct sim_check_found found;
     if (sim_failed(w)) return false;
-    if (sim_check_bucket(&w->heap, b ? b : w->bucket, o ? o : &none, &found)) return true;
+    if (!b) b = w->bucket;
+    if (!o) o = &none;
+    if (seen_before(b, o)) {
+        for (size_t i = 0; o->stream && i < o->memory->told_count; i++) o->stream(o->ctx, &o->memory->told[i]);
+        return true;
+    }
+    if (sim_check_bucket(&w->heap, b, o, &found)) {
+        if (!o->memory) return true;
+        o->memory->looked_at = b;
+        o->memory->version = b->version;
+        o->memory->exclusive = o->exclusive;
+        return true;
+    }
     sim_fail(w, "the store: %s", found.report.text);
     return false;
 }

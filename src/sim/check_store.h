@@ -1,5 +1,5 @@
 /* Whether a bucket keeps the store's promises: read as a fresh broker would read it, directly from the bytes, at any
- * moment of a run (check_format.h). It needs no node, suspends nowhere and changes nothing.
+ * moment of a run (check_format.h). It needs no node, suspends nowhere and changes nothing but what it remembers.
  *
  * At every moment:
  *  - every checksum of every object is right, and every object is one that docs/formats.md knows, whole;
@@ -9,6 +9,8 @@
  *    follow each other without a gap from its log start to its end; what they name is there, long enough, of that stream,
  *    and index, blocks and batches verify and agree about the offsets. No two ranges share bytes. No partition is refused;
  *  - with a memory: no log and no partition becomes shorter, whatever crashed between two looks.
+ * An object's bytes are verified at the first look that needs them (`sim_seen`), and with a memory sim_check_store does not read
+ * a bucket again in which nothing has changed (`version`), except of a settled broker: there it depends on the time.
  * What is under way needs no allowance but one: entries of a ledger that wait behind a hole, not further than a writer
  * may be ahead.
  *

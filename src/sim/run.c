@@ -367,16 +367,21 @@ bool sim_run_wait_down(struct sim_run *r, struct sim_node *n, uint64_t limit_ns)
 }
 
 void sim_payload_fill(uint64_t id, uint8_t *out, size_t size) {
-    for (size_t at = 0; at < size; at += 8) {
+    size_t at = 0;
+    for (; size - at >= 8; at += 8) {
         uint64_t v = hash64(id + at);
-        memcpy(out + at, &v, size - at < 8 ? size - at : 8);
+        memcpy(out + at, &v, 8);
     }
+    uint64_t v = hash64(id + at);
+    memcpy(out + at, &v, size - at);
 }
 
 bool sim_payload_is(uint64_t id, const uint8_t *data, size_t size) {
-    for (size_t at = 0; at < size; at += 8) {
+    size_t at = 0;
+    for (; size - at >= 8; at += 8) { /* a fixed size is no call */
         uint64_t v = hash64(id + at);
-        if (memcmp(data + at, &v, size - at < 8 ? size - at : 8) != 0) return false;
+        if (memcmp(data + at, &v, 8) != 0) return false;
     }
-    return true;
+    uint64_t v = hash64(id + at);
+    return memcmp(data + at, &v, size - at) == 0;
 }

@@ -34,7 +34,14 @@ struct sim_bucket *sim_bucket_create(struct sim_world *w, const char *name) {
     return b;
 }
 
+void sim_object_changed(struct sim_bucket *b, struct sim_object *o) {
+    b->version++;
+    mem_free(&b->world->heap, o->seen.pieces);
+    o->seen = (struct sim_seen){0};
+}
+
 static void object_free(struct sim_bucket *b, struct sim_object *o) {
+    sim_object_changed(b, o);
     mem_free(&b->world->heap, o->key);
     mem_free(&b->world->heap, o->data);
     mem_free(&b->world->heap, o);
@@ -111,6 +118,7 @@ static enum err bucket_put(struct sim_bucket *b, const char *key, const uint8_t 
     o->again = mapstr_get(&b->gone, key, strlen(key)) != NULL;
     if (sim_fault(w, SIM_STORE_LIST_LAGS)) o->listed_at_ns += sim_between(w, 0, 60 * NS_PER_S);
     b->created++;
+    b->version++;
     if (there) {
         object_free(b, b->objects[i]);
         b->objects[i] = o;
@@ -572,7 +580,10 @@ static void get_rots(struct sim_bucket *b, const char *key, uint64_t position, s
     size_t at = sim_between(b->world, 0, size - 1);
     uint8_t bit = (uint8_t)(1u << sim_between(b->world, 0, 7));
     slab->data[at] ^= bit;
-    if (sim_chance(b->world, 0.5)) b->objects[sim_bucket_from(b, key)]->data[position + at] ^= bit;
+    if (!sim_chance(b->world, 0.5)) return;
+    struct sim_object *o = b->objects[sim_bucket_from(b, key)];
+    o->data[position + at] ^= bit;
+    sim_object_changed(b, o);
 }
 
 static enum err sim_get(struct store *s, const char *key, uint64_t position, size_t size, enum store_purpose purpose,

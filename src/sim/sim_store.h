@@ -13,13 +13,28 @@
 #define OXBOW_SIM_SIM_STORE_H
 
 #include "base/map.h"
+#include "objlog/objlog.h"
 #include "sim/node.h"
 #include "store/store.h"
+#include "stream/ids.h"
 
 #define SIM_BUCKET_MAGIC 0x51a0006u
 
 /* No request takes longer, its way there and back in their longest tails. */
 #define SIM_STORE_SLOWEST_NS (420 * NS_PER_S)
+
+/* What checkers have read of an object, once: its bytes stay as they are. */
+struct sim_seen_piece;
+struct sim_seen {
+    bool named, data;              /* the key was parsed; it is one of a ledger's entry or a data object */
+    struct object_id id;           /* then */
+    bool entry;                    /* an entry of an object log, and whole */
+    bool whole;                    /* a data object or the claim of a WAL, and whole */
+    struct objlog_header header;   /* of an entry */
+    struct sim_seen_piece *pieces; /* those that are right; owned */
+    size_t piece_count, piece_capacity;
+    size_t piece_next; /* behind the one that was asked for last: they are asked for in order */
+};
 
 struct sim_object {
     char *key;
@@ -31,6 +46,7 @@ struct sim_object {
     /* SIM_STORE_DELETE_REFUSED: until when, and how often and when last somebody was told so. */
     uint64_t locked_until_ns, refused_ns;
     unsigned refusals;
+    struct sim_seen seen;
 };
 
 struct sim_upload { /* begun in parts, and neither completed nor given up */
@@ -46,6 +62,7 @@ struct sim_bucket {
     struct sim_object **objects; /* by key, ascending */
     size_t count, capacity;
     uint64_t requests, created; /* so far */
+    uint64_t version;           /* another whenever what lies there is */
     uint64_t storm_until_ns;    /* a period of SIM_STORE_STORM */
     int copies;                 /* parts of objects into others: 1 yes, -1 no, 0 not asked yet */
     struct sim_upload *uploads;
@@ -82,5 +99,7 @@ bool sim_store_cut(struct sim_node *n);
 const struct sim_object *sim_bucket_find(const struct sim_bucket *b, const char *key);
 /* Index of the first key >= `key`; b->count if there is none. */
 size_t sim_bucket_from(const struct sim_bucket *b, const char *key);
+/* Whoever changes the bytes of an object that lies there says so: what was seen of it no longer counts. */
+void sim_object_changed(struct sim_bucket *b, struct sim_object *o);
 
 #endif

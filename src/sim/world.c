@@ -85,6 +85,7 @@ void sim_world_destroy(struct sim_world *w) {
     CHECK_OBJ(w, SIM_WORLD_MAGIC);
     ASSERT(w->stepping == NULL);
     w->faults_off = true;
+    LIST_EACH(it, &w->buckets) LIST_ENTRY(it, struct sim_bucket, link)->deleted = NULL; /* who asked lay on a node */
     LIST_EACH(it, &w->nodes) sim_node_crash(LIST_ENTRY(it, struct sim_node, link), SIM_POWER_CUT);
     while (w->event_count > 0) {
         struct sim_event *e = w->events[0];
