@@ -323,6 +323,9 @@ static void rules_event(void *ctx, const struct coord_event *e) {
         log_warn(log, "group member expired", "group=%s member=%s client=%s host=%s reason=\"%s\" generation=%d", group,
                  member, client, host, e->reason, e->generation);
         break;
+    case COORD_GROUP_REMOVED:
+        log_info(log, "group removed", "group=%s reason=\"%s\" generation=%d", group, e->reason, e->generation);
+        break;
     }
 }
 

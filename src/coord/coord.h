@@ -61,7 +61,8 @@ struct coord_now {
 enum coord_event_kind {
     COORD_REBALANCE_BEGINS, /* `reason`; generation and members as they were */
     COORD_GENERATION_MADE,  /* its number and members; protocol; member: the leader. No members: the group is empty */
-    COORD_MEMBER_EXPIRED    /* `reason`; member, client_id, host; generation */
+    COORD_MEMBER_EXPIRED,   /* `reason`; member, client_id, host; generation */
+    COORD_GROUP_REMOVED     /* `reason`; its last generation: the next one of that name is 1 */
 };
 struct coord_event { /* borrowed until the call returns */
     enum coord_event_kind kind;

@@ -84,7 +84,11 @@ static bool sweep_group(struct group *g) {
     CHECK_OBJ(g, GROUP_MAGIC);
     struct coord *c = g->coord;
     if (!offset_each(g, expire_entry, c)) return false;
-    if (g->state == GROUP_EMPTY && g->pendings.count == 0 && offset_live(g) == 0) group_bury(g);
+    if (g->state == GROUP_EMPTY && g->pendings.count == 0 && offset_live(g) == 0) {
+        g->why = "it has no members and no offsets";
+        if (g->has_record) group_event(g, COORD_GROUP_REMOVED, NULL);
+        group_bury(g);
+    }
     group_reap(g);
     return room_left(c);
 }

@@ -14,7 +14,8 @@
 #define DEVICE_PATH_SIZE 24u
 #define DEVICE_BYTES ((uint64_t)16 << 20)
 #define STARTS_MAX 5u
-#define LEFTOVERS_NS (150 * NS_PER_S) /* in which a start has swept and merged */
+#define LEFTOVERS_NS (150 * NS_PER_S)     /* in which a start has swept and merged, */
+#define LEFTOVERS_LOOK_NS (30 * NS_PER_S) /* unless objects still become fewer: hours leave more than minutes */
 
 static struct sim_broker_life *life_of(const struct sim_broker_seat *s) {
     return &s->broker->lives[s->life];
@@ -449,6 +450,17 @@ static void stop_all(struct sim_broker *b) {
     }
 }
 
+/* What a start finds is worked off a little at a time. It has time for that as long as it goes on. Suspends. */
+static void wait_for_leftovers(struct sim_broker *b) {
+    struct sim_world *w = b->world;
+    size_t before;
+    fiber_sleep_ns(LEFTOVERS_NS - LEFTOVERS_LOOK_NS);
+    do {
+        before = w->bucket->count;
+        fiber_sleep_ns(LEFTOVERS_LOOK_NS);
+    } while (w->bucket->count < before && sim_node_up(sim_broker_node(b)) && !sim_failed(w));
+}
+
 /* Everything late has landed. Once more it starts, and has its time: then nothing lies in the bucket that nothing needs,
  * nor after it was stopped. Suspends. */
 static void check_leftovers(struct sim_broker *b) {
@@ -458,7 +470,7 @@ static void check_leftovers(struct sim_broker *b) {
     struct sim_check_options o = {.memory = b->memory, .exclusive = !b->shared, .merged = true, .swept_ns = w->now_ns};
     for (unsigned i = 0; i < STARTS_MAX && o.settled.v == 0 && !sim_failed(w); i++) {
         start(b, b->at);
-        fiber_sleep_ns(LEFTOVERS_NS);
+        wait_for_leftovers(b);
         o.settled.v = life_of(&b->seats[b->at])->incarnation;
         if (!sim_node_up(sim_broker_node(b))) o.settled.v = 0;
     }

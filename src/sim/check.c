@@ -428,7 +428,8 @@ void check_commit_seen(struct check *k, unsigned group, const struct check_name 
     if (inc == 0) return;
     k->run->ops++;
     /* What was dropped meanwhile need not be found; what may have come from before the drop is allowed. */
-    int64_t least = low->low < c->low ? low->low : c->low;
+    bool dropped = c->dropped_at != low->dropped_at; /* and perhaps committed again since */
+    int64_t least = dropped ? -1 : low->low < c->low ? low->low : c->low;
     if (c->loose && c->loose_low < least) least = c->loose_low;
     if (low->inc <= inc && offset < least)
         sim_fail_about(k->world, subject, "%s of %s-%d is %ld; %ld was committed", k->groups[group], n->name, partition,

@@ -6,9 +6,13 @@
  *  - a generation has one leader and one set of members, whoever is told of it and whenever; its number is never used for
  *    another;
  *  - in a generation a partition is given to one member;
- *  - what a member is told never goes back: its generations rise;
+ *  - generations rise: nobody is told a lower one than somebody had been told when it asked;
  *  - nobody commits for a generation after a member of a later one has its assignment;
- *  - a commit that was acknowledged is found, by every later owner; nothing is found that nobody committed. */
+ *  - a commit that was acknowledged is found, by every later owner; nothing is found that nobody committed.
+ *
+ * As in Kafka a group goes that has no members and no offsets, and who joins then finds another one under its name, whose
+ * generations begin at 1. That is taken for what it is only where the group can have gone: whatever was committed for
+ * sure may have gone with the topic, and no member was at work less than a session ago, or all had left. */
 #include <string.h>
 
 #include "base/map.h"
@@ -21,6 +25,10 @@
 #define GENERATIONS_MAX 4000
 #define MEMBER_ID_MAX 128
 #define WORK_ENOUGH 20u
+#define SESSION_MS 8000
+/* A session that ends sooner has not run on any machine: their clocks are fast by 30 percent at most. */
+#define SESSION_MIN_NS ((uint64_t)SESSION_MS * NS_PER_MS * 100 / 130)
+#define LIFE_UNKNOWN UINT32_MAX
 
 struct generation {
     bool known, set_known;
@@ -36,19 +44,29 @@ struct load_group {
     struct load *load;
     struct check_name *topic;
     bool quiet;
+    uint32_t life; /* how often a group of this name has gone; what follows is of the present one */
     struct generation generations[GENERATIONS_MAX];
-    int32_t newest_assigned; /* the newest generation of which a member has its assignment */
-    uint64_t worked;         /* since it is quiet */
+    int32_t newest_assigned;             /* the newest generation of which a member has its assignment */
+    int32_t newest_told;                 /* the newest of which somebody was told */
+    uint64_t newest_inc;                 /* by this incarnation, or an earlier one */
+    uint64_t in_it_ns[LOAD_CLIENTS_MAX]; /* by client: until then it is a member, unless it leaves */
+    uint64_t dead_in_it_ns;              /* the same, of clients that have died */
+    uint64_t worked;                     /* since it is quiet */
 };
 
 struct membership {
     struct load *load;
     struct load_group *group;
+    unsigned number;
     struct sim_client client;
     struct arena arena; /* of one request */
     char id[MEMBER_ID_MAX];
-    int32_t generation, highest_seen;
-    uint64_t highest_inc; /* who told of it */
+    int32_t generation;
+    uint32_t life; /* in which that generation is; LIFE_UNKNOWN: nobody can tell */
+    /* When the last request was sent: the time, and what had been told by then. */
+    uint64_t asked_ns, asked_newest_inc;
+    uint32_t asked_life;
+    int32_t asked_newest;
     bool owns[CHECK_PARTITIONS_MAX];
     int64_t position[CHECK_PARTITIONS_MAX];
 };
@@ -60,7 +78,7 @@ struct load_group *load_group_create(struct load *l, struct check_name *topic) {
     struct load_group *g = MEM_NEW(sim_run_mem(l->run), struct load_group);
     g->load = l;
     g->topic = topic;
-    g->newest_assigned = -1;
+    g->newest_assigned = g->newest_told = -1;
     return g;
 }
 
@@ -123,15 +141,49 @@ static void note_set(struct membership *m, struct generation *g, const struct ka
     }
 }
 
-static void note_join(struct membership *m, const struct kafka_join_group_response *r) {
-    struct generation *g = generation_of(m, r->generation_id);
-    if (!g) return;
-    uint64_t me = id_hash(r->member_id), leader = id_hash(r->leader), inc = load_incarnation(m->load, &m->client);
-    NOTE(m, "joins generation %d", r->generation_id);
-    if (r->generation_id < m->highest_seen && inc >= m->highest_inc)
-        FAIL(m, "a member was told generation %d after %d", r->generation_id, m->highest_seen);
-    if (r->generation_id > m->highest_seen) m->highest_seen = r->generation_id;
-    if (inc > m->highest_inc) m->highest_inc = inc;
+/* It was told, in answer to the last request, that it is a member: so it was one when that was sent, or later. */
+static void note_in_it(struct membership *m) {
+    uint64_t until_ns = m->asked_ns + SESSION_MIN_NS;
+    if (m->life != m->group->life || load_incarnation(m->load, &m->client) < m->group->newest_inc) return;
+    if (until_ns > m->group->in_it_ns[m->number]) m->group->in_it_ns[m->number] = until_ns;
+}
+
+static void forget_id(struct membership *m) {
+    m->id[0] = '\0';
+    m->group->in_it_ns[m->number] = 0;
+}
+
+/* NULL: the group may have gone. Else why not. */
+static const char *cannot_have_gone(const struct load_group *g) {
+    const struct check *k = g->load->check;
+    uint64_t now_ns = g->load->world->now_ns;
+    for (unsigned p = 0; p < CHECK_PARTITIONS_MAX; p++) {
+        if (k->commits[LOAD_MEMBERS_GROUP][g->topic->index][p].low >= 0) return "it has offsets";
+    }
+    for (unsigned i = 0; i < LOAD_CLIENTS_MAX; i++) {
+        if (g->in_it_ns[i] > now_ns) return "it has members";
+    }
+    return g->dead_in_it_ns > now_ns ? "a member's session had not ended" : NULL;
+}
+
+static void begin_life(struct membership *m, int32_t generation) {
+    struct load_group *g = m->group;
+    NOTE(m, "finds that the group had gone, and begins anew: generation %d after %d", generation, g->newest_told);
+    g->life++;
+    memset(g->generations, 0, sizeof(g->generations));
+    memset(g->in_it_ns, 0, sizeof(g->in_it_ns));
+    g->dead_in_it_ns = 0;
+    g->newest_assigned = g->newest_told = -1;
+    m->asked_life = g->life;
+}
+
+/* Whether what r says can be of a group of which this is known. */
+static bool contradicts(const struct generation *g, uint64_t me, uint64_t leader) {
+    return (g->known && g->leader != leader) || (g->set_known && !contains(g->set, g->set_size, me));
+}
+
+static void note_generation(struct membership *m, struct generation *g, const struct kafka_join_group_response *r) {
+    uint64_t me = id_hash(r->member_id), leader = id_hash(r->leader);
     if (g->known && g->leader != leader) FAIL(m, "generation %d has two leaders", r->generation_id);
     g->known = true;
     g->leader = leader;
@@ -139,7 +191,32 @@ static void note_join(struct membership *m, const struct kafka_join_group_respon
         FAIL(m, "generation %d was told to one who is not a member of it", r->generation_id);
     if (!contains(g->told, g->told_count, me) && g->told_count < ARRAY_LEN(g->told)) g->told[g->told_count++] = me;
     if (me == leader) note_set(m, g, r);
+}
+
+static void note_join(struct membership *m, const struct kafka_join_group_response *r) {
+    struct load_group *all = m->group;
+    struct generation *g = generation_of(m, r->generation_id);
+    if (!g) return;
+    uint64_t inc = load_incarnation(m->load, &m->client);
+    bool current = m->asked_life == all->life && inc >= all->newest_inc,
+         back = m->asked_life == all->life && inc >= m->asked_newest_inc && r->generation_id < m->asked_newest;
+    NOTE(m, "joins generation %d", r->generation_id);
+    if (back || (current && contradicts(g, id_hash(r->member_id), id_hash(r->leader)))) {
+        const char *why = cannot_have_gone(all);
+        if (!why) {
+            begin_life(m, r->generation_id);
+        } else if (back) {
+            FAIL(m, "a member was told generation %d after %d, and the group cannot have gone: %s", r->generation_id,
+                 m->asked_newest, why);
+        }
+    }
     m->load->run->ops++;
+    m->life = m->asked_life == all->life ? all->life : LIFE_UNKNOWN;
+    if (m->life == LIFE_UNKNOWN) return;
+    if (r->generation_id > all->newest_told) all->newest_told = r->generation_id;
+    if (inc > all->newest_inc) all->newest_inc = inc;
+    note_generation(m, g, r);
+    note_in_it(m);
 }
 
 static void note_assignment(struct membership *m, struct kafka_bytes assignment) {
@@ -147,24 +224,38 @@ static void note_assignment(struct membership *m, struct kafka_bytes assignment)
     uint64_t me = id_hash(kafka_string_of(m->id));
     if (!g) return;
     memset(m->owns, 0, sizeof(m->owns));
+    bool ours = m->life == m->group->life; /* else what is known is of another group */
     for (int32_t i = 0; i < assignment.size; i++) {
         unsigned p = assignment.data[i];
         ASSERT(p < CHECK_PARTITIONS_MAX);
+        m->owns[p] = true;
+        if (!ours) continue;
         if (g->owner[p] != 0 && g->owner[p] != me)
             FAIL(m, "in generation %d partition %u is given to two members", m->generation, p);
         g->owner[p] = me;
-        m->owns[p] = true;
     }
     NOTE(m, "has its assignment of generation %d, %d partitions", m->generation, assignment.size);
-    if (m->generation > m->group->newest_assigned) m->group->newest_assigned = m->generation;
     m->load->run->ops++;
+    if (!ours) return;
+    if (m->generation > m->group->newest_assigned) m->group->newest_assigned = m->generation;
+    note_in_it(m);
 }
 
 /* --- Requests. */
 
+/* Without a reset of the arena. */
+static bool ask_on(struct membership *m, int16_t api, int16_t version, const void *q, void *r) {
+    const struct load_group *g = m->group;
+    m->asked_ns = m->load->world->now_ns;
+    m->asked_life = g->life;
+    m->asked_newest = g->newest_told;
+    m->asked_newest_inc = g->newest_inc;
+    return load_call(m->load, &m->client, api, version, q, &m->arena, r);
+}
+
 static bool ask(struct membership *m, int16_t api, int16_t version, const void *q, void *r) {
     arena_reset(&m->arena);
-    return load_call(m->load, &m->client, api, version, q, &m->arena, r);
+    return ask_on(m, api, version, q, r);
 }
 
 /* Who is not known begins anew. False: connect again. */
@@ -175,7 +266,7 @@ static bool join(struct membership *m, struct kafka_join_group_response *r) {
         struct kafka_join_group_request q;
         kafka_join_group_request_init(&q);
         q.group_id = group_name(m);
-        q.session_timeout_ms = 8000;
+        q.session_timeout_ms = SESSION_MS;
         q.rebalance_timeout_ms = 12000;
         q.member_id = kafka_string_of(m->id);
         q.protocol_type = kafka_string_of("consumer");
@@ -193,7 +284,7 @@ static bool join(struct membership *m, struct kafka_join_group_response *r) {
             note_join(m, r);
             return true;
         }
-        if (r->error_code == KAFKA_UNKNOWN_MEMBER_ID) m->id[0] = '\0';
+        if (r->error_code == KAFKA_UNKNOWN_MEMBER_ID) forget_id(m);
         if (r->error_code != KAFKA_MEMBER_ID_REQUIRED && r->error_code != KAFKA_UNKNOWN_MEMBER_ID) {
             fiber_sleep_ns(200 * NS_PER_MS);
             return false;
@@ -230,8 +321,8 @@ static bool sync_group(struct membership *m, const struct kafka_join_group_respo
     q.generation_id = m->generation;
     q.member_id = kafka_string_of(m->id);
     if (kafka_string_equal(joined->leader, joined->member_id)) assign(m, joined, &q);
-    /* Without a reset of the arena: the request's strings are of the answer to the join. */
-    if (!load_call(m->load, &m->client, KAFKA_API_SYNC_GROUP, 3, &q, &m->arena, &r)) return false;
+    /* The request's strings are of the answer to the join. */
+    if (!ask_on(m, KAFKA_API_SYNC_GROUP, 3, &q, &r)) return false;
     load_judge(m->load, &m->client, KAFKA_API_SYNC_GROUP, r.error_code, true);
     if (r.error_code != 0) return false;
     note_assignment(m, r.assignment);
@@ -272,7 +363,7 @@ static bool find_positions(struct membership *m) {
 
 /* What became of a commit for one partition. True: the member goes on. */
 static bool committed(struct membership *m, int32_t partition, uint64_t asked, bool answered, int16_t code,
-                      int32_t newest) {
+                      uint32_t life, int32_t newest) {
     struct check *k = m->load->check;
     if (answered) load_judge(m->load, &m->client, KAFKA_API_OFFSET_COMMIT, code, true);
     check_commit_told(k, LOAD_MEMBERS_GROUP, m->group->topic, partition, m->position[partition],
@@ -284,8 +375,10 @@ static bool committed(struct membership *m, int32_t partition, uint64_t asked, b
     sim_note(m->load->world, sim_node_of(m->client.env), sim_subject("members", partition),
              "commits %ld for partition %d in generation %d: %s", m->position[partition], partition, m->generation,
              answered ? kafka_error_name(code) : "no answer");
-    if (answered && code == 0 && m->generation < newest)
+    if (answered && code == 0 && m->life == life && m->generation < newest)
         FAIL(m, "a commit for generation %d was taken when generation %d was at work", m->generation, newest);
+    if (answered && code == 0 && m->life < life)
+        FAIL(m, "a commit for generation %d of a group that had gone was taken", m->generation);
     return answered && (code == 0 || code == KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
 }
 
@@ -318,13 +411,14 @@ static bool commit(struct membership *m) {
     q.member_id = kafka_string_of(m->id);
     q.topics.items = &topic;
     q.topics.count = 1;
+    uint32_t life = m->group->life;
     int32_t newest = m->group->newest_assigned;
     bool answered = ask(m, KAFKA_API_OFFSET_COMMIT, 7, &q, &r) && r.topics.count == 1 &&
                     r.topics.items[0].partitions.count == count,
          good = answered;
     for (int32_t i = 0; i < count; i++)
         good &= committed(m, parts[i].partition_index, asked[i], answered,
-                          answered ? r.topics.items[0].partitions.items[i].error_code : -1, newest);
+                          answered ? r.topics.items[0].partitions.items[i].error_code : -1, life, newest);
     return good && !sim_failed(m->load->world);
 }
 
@@ -337,7 +431,8 @@ static bool heartbeat(struct membership *m) {
     q.member_id = kafka_string_of(m->id);
     if (!ask(m, KAFKA_API_HEARTBEAT, 3, &q, &r)) return false;
     load_judge(m->load, &m->client, KAFKA_API_HEARTBEAT, r.error_code, true);
-    if (r.error_code == KAFKA_UNKNOWN_MEMBER_ID) m->id[0] = '\0';
+    if (r.error_code == KAFKA_UNKNOWN_MEMBER_ID) forget_id(m);
+    if (r.error_code == 0) note_in_it(m);
     return r.error_code == 0;
 }
 
@@ -347,8 +442,9 @@ static void leave(struct membership *m) {
     kafka_leave_group_request_init(&q);
     q.group_id = group_name(m);
     q.member_id = kafka_string_of(m->id);
+    m->group->in_it_ns[m->number] = 0; /* from the moment in which it is sent */
     (void)ask(m, KAFKA_API_LEAVE_GROUP, 1, &q, &r);
-    m->id[0] = '\0';
+    forget_id(m);
 }
 
 /* What was meant for the generation before comes late, as from a thread that has not heard: it must be refused. */
@@ -410,7 +506,11 @@ static void work(struct membership *m) {
 void load_member_main(void *arg) {
     struct load_client *me = arg;
     struct load *l = me->load;
-    struct membership m = {.load = l, .group = l->group, .highest_seen = -1};
+    struct load_group *g = l->group;
+    struct membership m = {.load = l, .group = g, .number = me->number};
+    /* Who was here before, and died, is still a member. */
+    if (g->in_it_ns[me->number] > g->dead_in_it_ns) g->dead_in_it_ns = g->in_it_ns[me->number];
+    g->in_it_ns[me->number] = 0;
     sim_client_init(&m.client, loop_current()->env);
     arena_init(&m.arena, loop_current()->env->mem);
     while (load_goes_on(l, &m.client, true)) {

@@ -244,6 +244,36 @@ static void test_topic_deleted(void **state) {
     assert_string_equal(fixture_state(f, "a"), "Dead");
 }
 
+static void count_removed(void *ctx, const struct coord_event *e) {
+    if (e->kind == COORD_GROUP_REMOVED) *(int *)ctx += e->generation;
+}
+
+/* An Empty group keeps its generation as long as it has offsets, over loads too; then it goes, and another one begins. */
+static void test_generation_of_an_empty_group(void **state) {
+    struct fixture *f = *state;
+    int removed = 0;
+    f->config.event = count_removed;
+    f->config.event_ctx = &removed;
+    fixture_reload(f);
+    const char *id;
+    fixture_stable(f, "g", 1, &id);
+    ASSERT_ANSWER(COMMIT(f, .group = "g", .member = id, .generation = 1, .offset = 1), OK);
+    ASSERT_ANSWER(LEAVE(f, 3, .group = "g", .member = id), OK);
+    fixture_advance(f, HOUR_MS);
+    fixture_reload(f);
+    fixture_advance(f, HOUR_MS);
+    struct call *c = JOIN(f, .group = "g", .protocols = {"range"}, .version = 3);
+    fixture_advance(f, f->config.initial_rebalance_delay_ms);
+    ASSERT_ANSWER(c, OK);
+    assert_int_equal(c->reply.answer.join->generation_id, 3); /* 2 was that without members */
+    coord_topic_deleted(f->coord, f->now, kafka_string_of("t"), &(struct kafka_uuid){{0}});
+    fixture_advance(f, HOUR_MS);
+    assert_string_equal(fixture_state(f, "g"), "Dead");
+    assert_int_equal(removed, 4); /* what the end of the session led to */
+    assert_int_equal(f->log.count, 0);
+    fixture_stable(f, "g", 1, &id);
+}
+
 /* What group g committed for partition 0 of a topic "t" with that id. */
 static int64_t offset_of_topic(struct fixture *f, uint8_t id, uint8_t *found) {
     struct arena a;
@@ -412,6 +442,7 @@ int main(void) {
         COORD_TEST(test_delete_offsets),
         COORD_TEST(test_delete_groups),
         COORD_TEST(test_topic_deleted),
+        COORD_TEST(test_generation_of_an_empty_group),
         COORD_TEST(test_topic_made_anew),
         COORD_TEST(test_topics_after_a_load),
         COORD_TEST(test_offsets_without_a_topic),
