@@ -48,13 +48,18 @@ enum err partition_read(struct partition *p, const struct partition_fetch *f, st
     if (!partition_enter(p)) return ERR_NOT_LEADER;
     size_t before = out->size_bytes;
     fetched->old = !stream_is_fresh(p->stream, f->offset);
-    e = stream_read(p->stream, f->offset, high_watermark, f->max_bytes, f->whole_first, f->cached_only,
-                    f->until_ns ? f->until_ns : UINT64_MAX, out);
+    uint64_t until_ns = f->until_ns ? f->until_ns : UINT64_MAX, limit;
+    do {
+        limit = high_watermark;
+        e = stream_read(p->stream, f->offset, limit, f->max_bytes, f->whole_first, f->cached_only, until_ns, out);
+        high_watermark = stream_durable_end(p->stream);
+        /* Log compaction meanwhile may have left nothing below what was the high watermark when the reading began. */
+    } while (e == OK && out->size_bytes == before && f->whole_first && high_watermark > limit);
     ASSERT(out->size_bytes >= before);
     p->counters.bytes_out += out->size_bytes - before;
     /* Both may have risen meanwhile, and the one never above the other. */
     fetched->log_start_offset = stream_durable_start(p->stream);
-    fetched->high_watermark = fetched->last_stable_offset = stream_durable_end(p->stream);
+    fetched->high_watermark = fetched->last_stable_offset = high_watermark;
     partition_leave(p);
     return e;
 }

@@ -103,6 +103,31 @@ static void test_ends_are_those_after_the_wait(void **state) {
     slices_deinit(&out);
 }
 
+static void come_and_are_compacted(void *ctx) {
+    struct fixture *f = ctx;
+    fake_durable(&f->streams, SIZE_MAX);
+    f->streams.records[0].record.end_offset = 0;
+    f->streams.reading = NULL;
+}
+
+/* All below what was the high watermark goes in log compaction while the read waits: it is not told that nothing is there. */
+static void test_nothing_left_below_the_end_of_then(void **state) {
+    struct fixture *f = *state;
+    assert_append(f, OK, 0, .count = 10);
+    fake_durable(&f->streams, 1);
+    assert_append(f, OK, 10, .count = 10);
+    f->streams.reading = come_and_are_compacted;
+    f->streams.reading_ctx = f;
+    struct slices out;
+    slices_init(&out, &f->mem);
+    struct job *j = read_at(f, 0, -1, -1, 1 << 20, &out);
+    assert_true(j->done);
+    assert_int_equal(j->result, OK);
+    assert_int_equal(out.count, 1);
+    assert_int_equal(j->fetched.high_watermark, 20);
+    slices_deinit(&out);
+}
+
 static void test_epoch_fencing(void **state) {
     struct fixture *f = *state;
     struct slices out;
@@ -373,6 +398,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_only_durable_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ends_are_those_after_the_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_left_below_the_end_of_then, setup, teardown),
         cmocka_unit_test_setup_teardown(test_epoch_fencing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_diverging_epochs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watches, setup, teardown),

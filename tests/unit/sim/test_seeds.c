@@ -34,6 +34,8 @@ static const struct seed seeds[] = {
     {"mirror", 664, "the checker took an object of a merge that the close had cut short for one that stays for ever"},
     {"mirror", 1088, "a member that did not answer and others that were never made were taken for a WAL that is gone"},
     {"mirror", 1332, "a stream with many runs of small ranges was merged at the pace that one run asks for"},
+    {"compacted", 100677,
+     "a slow read found all below the high watermark of its beginning compacted away, and gave nothing"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
 };
 
