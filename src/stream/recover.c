@@ -281,9 +281,10 @@ static enum err replay_rings(struct recovery *r, const char **why) {
     enum err worst = OK;
     struct wal *w;
     for (unsigned i = 0; (w = log_wal_ring(s, i)) != NULL && r->failed == OK; i++) {
-        if (!ring_counts(r, w)) continue;
-        const char *what = NULL;
-        enum err e = replay_ring(r, w, &what);
+        const char *what = "the WAL's superblocks could not be read again";
+        enum err e = wal_takes_mark(w) && !s->store->exclusive ? wal_look_again(w) : OK;
+        if (e == OK && !ring_counts(r, w)) continue;
+        if (e == OK) e = replay_ring(r, w, &what);
         if (e == OK) {
             whole = true;
             if (s->mirror) wal_mirror_recovered(s->mirror, w);

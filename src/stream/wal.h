@@ -88,6 +88,8 @@ bool wal_takes_mark(const struct wal *w); /* as the options said */
 /* Takes the ring over by mark: durable when OK. Then the superblock is read again: the holder may have trimmed since
  * wal_open. Suspends. */
 enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation taker) WARN_UNUSED;
+/* Reads the superblock again. Who was fenced only after wal_open may have begun the ring anew in between. Suspends. */
+enum err wal_look_again(struct wal *w) WARN_UNUSED;
 /* The mark, if any. ERR_NOT_FOUND: unmarked. Suspends. */
 enum err wal_read_mark(struct wal *w, struct incarnation *taken) WARN_UNUSED;
 

@@ -296,8 +296,12 @@ enum err wal_mark(struct wal *w, struct incarnation taken, struct incarnation ta
     le64_put(mark + 24, taker.v);
     le32_put(mark + MARK_SIZE - 4, crc32c(0, mark, MARK_SIZE - 4));
     enum err e = write_mark(w, mark);
+    return e == OK ? wal_look_again(w) : e;
+}
+
+enum err wal_look_again(struct wal *w) {
     const char *why;
-    return e == OK ? read_superblocks(w, &why) : e;
+    return read_superblocks(w, &why);
 }
 
 enum err wal_read_mark(struct wal *w, struct incarnation *taken) {

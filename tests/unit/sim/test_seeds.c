@@ -36,6 +36,7 @@ static const struct seed seeds[] = {
     {"mirror", 1332, "a stream with many runs of small ranges was merged at the pace that one run asks for"},
     {"compacted", 100677,
      "a slow read found all below the high watermark of its beginning compacted away, and gave nothing"},
+    {"mirror", 103011, "a ring that its holder had begun anew between being opened and being fenced was taken for another's"},
     {"broker", 3020056, "the checker took an acknowledged repetition for the end of its broker's log"},
 };
 
