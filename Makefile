@@ -4,7 +4,7 @@
 #   make run      installs what building needs, builds, starts a single broker on 127.0.0.1:9092 with its data in ./data
 #   make test     installs what the tests need, builds with ASan and UBSan, runs every suite
 #   make deps     only installs what is missing (Debian packages; the lists are in tools/deps)
-#   make sim      runs the simulator for SIM_MINUTES (30) on all processors; make test runs SEEDS (1..800) of it
+#   make sim      runs the simulator for SIM_MINUTES (30) on all processors; make test runs SEEDS (1..300) of it
 #   make soak     the release binary under real clients and real faults for SOAK_MINUTES; see tests/soak
 #   make guard    instructions of fixed work beside the stored figures (make test does it, too); make guard-update stores them
 #   make fmt lint clean install bench fuzz
@@ -17,7 +17,7 @@ PREFIX     ?= /usr/local
 DESTDIR    ?=
 JOBS       ?= $(shell nproc)
 SUITES     ?=
-SEEDS      ?= 1..800
+SEEDS      ?= 1..300
 FUZZ_SECONDS ?= 60
 SIM_MINUTES ?= 30
 SIM_OPTIONS ?=
