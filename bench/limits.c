@@ -28,6 +28,7 @@
  * "parts" tells what a line is without, so that differences are the prices of the passes:
  *
  *   all              everything
+ *   small-pages      its memory in pages of 4 KiB; otherwise in large ones, where the system has them
  *   no-crc           without the checksum
  *   no-upload-copy   uploads are written straight from the blocks
  *   no-upload        no uploads
@@ -285,11 +286,12 @@ static void reads(const char *path, size_t size, unsigned depth) {
 #define FLOOR_FILE ((size_t)1 << 30)
 #define HELD                                                                                                           \
     ((size_t)128 << 20) /* bytes of blocks in memory; half of it waits for its upload, as much as an object holds */
+#define LARGE_PAGE ((size_t)2 << 20)
 #define LOG_DEPTH 4u
 #define UPLOAD_DEPTH 2u
 #define SEND_MAX ((size_t)1 << 20)
 
-enum { CRC = 1, LOG = 2, UPLOAD = 4, UPLOAD_COPY = 8, CHECKED = 16 };
+enum { CRC = 1, LOG = 2, UPLOAD = 4, UPLOAD_COPY = 8, CHECKED = 16, SMALL_PAGES = 32 };
 
 /* io_uring by its system calls, so that nothing is linked that a machine may not have. Never full: less is under way. */
 struct ring {
@@ -358,6 +360,10 @@ struct floor_block {
     bool logged, uploaded;
 };
 
+struct floor_memory {
+    uint8_t *blocks, *uploads[UPLOAD_DEPTH], *in[CONNECTIONS];
+};
+
 struct floor_broker {
     size_t frame, group;
     unsigned parts;
@@ -366,20 +372,18 @@ struct floor_broker {
     unsigned kind_crc[KINDS];
 
     struct floor_block *blocks;
-    uint8_t *memory; /* of the last `held` blocks */
+    struct floor_memory *memory; /* its blocks: the last `held` ones */
     size_t held;
     uint64_t open, submitted, durable, uploading, freed; /* blocks: all before this one are sealed, under way, ... */
     unsigned logs;                                       /* writes of the log under way */
-    uint8_t *upload_buffers[UPLOAD_DEPTH];
-    uint64_t upload_of[UPLOAD_DEPTH]; /* 0: free; otherwise the block, and one */
-    uint64_t taken, answered;         /* frames */
-    uint8_t *kind_of, *from;          /* by frame */
-    uint64_t *block_of;               /* by frame: where it begins */
+    uint64_t upload_of[UPLOAD_DEPTH];                    /* 0: free; otherwise the block, and one */
+    uint64_t taken, answered;                            /* frames */
+    uint8_t *kind_of, *from;                             /* by frame */
+    uint64_t *block_of;                                  /* by frame: where it begins */
     int log_fd, upload_fd, epoll_fd;
     struct ring *ring; /* of all turns */
     struct floor_in {
         int fd;
-        uint8_t *data;
         size_t have;
         uint64_t count;
         unsigned answers;
@@ -394,7 +398,7 @@ struct floor_broker {
 };
 
 static uint8_t *block_memory(struct floor_broker *b, uint64_t block) {
-    return b->memory + block % b->held * b->group;
+    return b->memory->blocks + block % b->held * b->group;
 }
 
 static off_t block_place(struct floor_broker *b, uint64_t block) {
@@ -421,7 +425,8 @@ static bool floor_room(struct floor_broker *b) {
 
 static void floor_take(struct floor_broker *b, struct floor_in *c) {
     unsigned kind = (unsigned)(c->count++ % KINDS);
-    if ((b->parts & CRC) && crc32_iscsi(c->data, (int)b->frame, ~0u) != b->kind_crc[kind]) die("a frame's checksum");
+    if ((b->parts & CRC) && crc32_iscsi(b->memory->in[c - b->in], (int)b->frame, ~0u) != b->kind_crc[kind])
+        die("a frame's checksum");
     uint64_t f = b->taken++;
     b->kind_of[f] = (uint8_t)kind;
     b->from[f] = (uint8_t)(c - b->in);
@@ -431,7 +436,7 @@ static void floor_take(struct floor_broker *b, struct floor_in *c) {
         if (b->blocks[b->open].used == b->group) floor_seal(b);
         struct floor_block *to = &b->blocks[b->open];
         size_t n = b->group - to->used < b->frame - done ? b->group - to->used : b->frame - done;
-        memcpy(block_memory(b, b->open) + to->used, c->data + done, n);
+        memcpy(block_memory(b, b->open) + to->used, b->memory->in[c - b->in] + done, n);
         to->used += (uint32_t)n;
         done += n;
     }
@@ -454,7 +459,7 @@ static void floor_receive(struct floor_broker *b, struct floor_in *c) {
             floor_take(b, c);
         }
         size_t wanted = b->frame - c->have;
-        ssize_t n = recv(c->fd, c->data + c->have, wanted, MSG_DONTWAIT);
+        ssize_t n = recv(c->fd, b->memory->in[c - b->in] + c->have, wanted, MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN) return;
         if (n < 0) die("recv");
         if (n == 0) {
@@ -545,7 +550,7 @@ static void floor_start(struct floor_broker *b, bool idle) {
         while (i < UPLOAD_DEPTH && b->upload_of[i]) i++;
         if (i == UPLOAD_DEPTH) break;
         const uint8_t *from = block_memory(b, b->uploading);
-        if (b->parts & UPLOAD_COPY) from = memcpy(b->upload_buffers[i], from, block_padded(b, b->uploading));
+        if (b->parts & UPLOAD_COPY) from = memcpy(b->memory->uploads[i], from, block_padded(b, b->uploading));
         b->upload_of[i] = b->uploading + 1;
         floor_write(b, b->upload_fd, from, b->uploading, i + 1);
     }
@@ -728,15 +733,27 @@ static void floor_connect(struct floor_broker *b, struct tally *tally, pid_t *ch
 }
 
 /* Not in the child: the first write to a page that is shared with a child is a fault. */
-static uint8_t *own_pages(size_t size) {
-    uint8_t *p = pages(size);
+static uint8_t *own_pages(size_t size, bool large) {
+    void *p;
+    size_t align = large ? LARGE_PAGE : ALIGN;
+    size = (size + align - 1) / align * align;
+    if (posix_memalign(&p, align, size) != 0) die("memory");
     if (madvise(p, size, MADV_DONTFORK) != 0) die("madvise");
-    return p;
+    (void)madvise(p, size, large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* there may be none */
+    return memset(p, 'x', size);
 }
 
-static void floor_turn(const struct floor_broker *like, const char *name, unsigned parts, uint64_t bytes) {
+static void floor_memory(struct floor_broker *b, struct floor_memory *m, bool large) {
+    m->blocks = own_pages(b->held * b->group, large);
+    for (unsigned i = 0; i < UPLOAD_DEPTH; i++) m->uploads[i] = own_pages(b->group, large);
+    for (unsigned i = 0; i < CONNECTIONS; i++) m->in[i] = own_pages(b->frame, large);
+}
+
+static void floor_turn(const struct floor_broker *like, struct floor_memory *memory, const char *name, unsigned parts,
+                       uint64_t bytes) {
     struct floor_broker b = *like;
     b.parts = parts;
+    b.memory = memory;
     b.frames = bytes / (CONNECTIONS * b.frame) * CONNECTIONS;
     b.blocks = calloc(b.frames + bytes / b.group + 2, sizeof(*b.blocks));
     b.kind_of = calloc(b.frames, 1);
@@ -795,6 +812,7 @@ static void floors(size_t frame, size_t group, uint64_t bytes, unsigned turns) {
         const char *name;
         unsigned parts;
     } ways[] = {{"all", CRC | LOG | UPLOAD | UPLOAD_COPY},
+                {"small-pages", CRC | LOG | UPLOAD | UPLOAD_COPY | SMALL_PAGES},
                 {"no-crc", LOG | UPLOAD | UPLOAD_COPY},
                 {"no-upload-copy", CRC | LOG | UPLOAD},
                 {"no-upload", CRC | LOG},
@@ -802,9 +820,9 @@ static void floors(size_t frame, size_t group, uint64_t bytes, unsigned turns) {
     struct ring ring;
     ring_open(&ring);
     struct floor_broker b = {.frame = frame, .group = group, .held = HELD / group, .ring = &ring};
-    b.memory = own_pages(b.held * group);
-    for (unsigned i = 0; i < UPLOAD_DEPTH; i++) b.upload_buffers[i] = own_pages(group);
-    for (unsigned i = 0; i < CONNECTIONS; i++) b.in[i].data = own_pages(frame);
+    struct floor_memory large, small;
+    floor_memory(&b, &large, true);
+    floor_memory(&b, &small, false);
     uint64_t random = 88172645463325252u; /* xorshift64 */
     for (unsigned i = 0; i < KINDS; i++) {
         b.kinds[i] = pages(frame);
@@ -816,9 +834,10 @@ static void floors(size_t frame, size_t group, uint64_t bytes, unsigned turns) {
     }
     b.log_fd = floor_file("limits-log", O_DSYNC);
     b.upload_fd = floor_file("limits-upload", 0);
-    floor_turn(&b, "checked", ways[0].parts | CHECKED, bytes);
+    floor_turn(&b, &large, "checked", ways[0].parts | CHECKED, bytes);
     for (unsigned turn = 0; turn < turns; turn++) {
-        for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) floor_turn(&b, ways[i].name, ways[i].parts, bytes);
+        for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+            floor_turn(&b, ways[i].parts & SMALL_PAGES ? &small : &large, ways[i].name, ways[i].parts, bytes);
     }
 }
 

@@ -23,7 +23,7 @@ FLOOR_FRAMES, FLOOR_GROUP, FLOOR_MB, FLOOR_TURNS = (64 << 10, 256 << 10, 1 << 20
 def seconds(options):
     """What measure() takes, about."""
     fio_s, wal_s = lengths(options)
-    floor_s = len(FLOOR_FRAMES) * (12 if options.quick else 30)
+    floor_s = len(FLOOR_FRAMES) * (12 if options.quick else 35)
     return 25 + floor_s + (len(SIZES) * len(DEPTHS) + 1) * (fio_s + 1) + len(WAL_SIZES) * WAL_TURNS * 2 * (wal_s + 1)
 
 

@@ -9,8 +9,8 @@ LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_u
 OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device"}
 BESIDE = {"tansu-sqlite": "Tansu, SQLite"}
 WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
-FLOOR = {"all": "", "no-crc": ", without the checksum", "no-upload-copy": ", without the copy for uploads", "no-upload": ", without uploads",
-         "network": ", only the network and the copy into a block"}
+FLOOR = {"all": "", "small-pages": ", with pages of 4 KiB", "no-crc": ", without the checksum", "no-upload-copy": ", without the copy for uploads",
+         "no-upload": ", without uploads", "network": ", only the network and the copy into a block"}
 
 
 class Results:
