@@ -12,8 +12,8 @@ MEMORY(MEMORY_LOG_CACHE, "log-cache", M_LOG_CACHE_BYTES, "cache.log.bytes",
        larger(c->cache_log_bytes, 4 * (int64_t)shards * (int64_t)COMMIT_SLAB_SIZE),
        "Records that are not uploaded yet or were written lately, and the index of where they lie. When it is full of the former, producers wait.")
 MEMORY(MEMORY_LOG_CACHE_LENT, "log-cache-lent", M_LOG_CACHE_LENT_BYTES, "cache.log.bytes", c->cache_log_bytes / 4,
-       "What the log cache has let go of and answers still hold. Above this the cache has as much less, and no "
-       "further answer is begun that could hold much.")
+       "What the log cache has let go of and answers still hold. Above this no further answer is begun that could hold much, and what is read is "
+       "copied: so no more is lent than answers held of the cache by then. The cache has as much less, down to an eighth of it.")
 MEMORY(MEMORY_BLOCK_CACHE, "block-cache", M_BLOCK_CACHE_BYTES, "cache.block.bytes", c->cache_block_bytes,
        "Blocks of objects that were read back; GETs under way have their room in it.")
 MEMORY(MEMORY_BLOCK_CACHE_LENT, "block-cache-lent", M_BLOCK_CACHE_LENT_BYTES, "read.ahead.bytes",

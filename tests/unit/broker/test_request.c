@@ -61,6 +61,12 @@ static void test_answers_are_granted(void **state) {
     assert_int_equal(request_answer_grant(&r[0], 100), 100);
     assert_int_equal(request_answer_grant(&r[0], 0), 0);
     assert_int_equal(set.granted_bytes, 0);
+    /* However much room there is: what is lent of the log cache is too much. */
+    atomic_store(&net.env.metrics->memory_limits[MEMORY_LOG_CACHE_LENT], 1000);
+    metric_set(net.env.metrics, M_LOG_CACHE_LENT_BYTES, 1001);
+    assert_int_equal(request_answer_grant(&r[0], 55 << 20), CONN_ANSWER_LEAST);
+    (void)request_answer_grant(&r[0], 0);
+    metric_set(net.env.metrics, M_LOG_CACHE_LENT_BYTES, 0);
     end();
 }
 
