@@ -292,6 +292,15 @@ static enum err request_decode(struct request *r, void *in, size_t *granted) {
     return e;
 }
 
+/* What a long list of questions has become counts as it will be sent, also where each answer is short. Who
+ * was let in although there is too much goes on. Suspends. */
+static void request_make_room(struct request *r, const void *out) {
+    if (!(r->api->flags & API_LARGE) || r->made || r->admitted || r->arena.used_bytes <= CONN_ANSWER_LEAST) return;
+    size_t size = 0;
+    enum err e = kafka_encoded_size(r->info.api->response, r->info.api_version, out, &size);
+    if (e == OK) request_answer_make(r, size, false); /* else encoding it will tell */
+}
+
 static enum request_outcome request_handle(struct request *r, size_t *granted) {
     const struct kafka_request_info *i = &r->info;
     void *in = arena_zalloc(&r->arena, i->api->request->size);
@@ -306,6 +315,7 @@ static enum request_outcome request_handle(struct request *r, size_t *granted) {
     enum request_outcome outcome = r->api->handle(r, in, out);
     if (outcome != REQUEST_ANSWER || r->answered) return outcome;
     if (r->conn && !request_stands(r)) return REQUEST_CLOSE;
+    if (r->conn) request_make_room(r, out);
     return !r->conn || request_encode(r, i->api_version, out) ? REQUEST_ANSWER : REQUEST_CLOSE;
 }
 
