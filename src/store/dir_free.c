@@ -24,7 +24,7 @@
 #define PIECE_LEAST_BYTES ((uint64_t)4 << 20)
 #define PIECE_MOST_BYTES ((uint64_t)64 << 20)
 #define PIECE_ALIGN ((uint64_t)1 << 20)
-#define FREE_WITHIN_NS (10 * NS_PER_S)
+#define FREE_WITHIN_NS (20 * NS_PER_S)
 #define PAUSE_TIMES 4u /* what a piece took: at most so much longer is the pause behind it */
 
 struct dir_deleted {
