@@ -1,5 +1,6 @@
 """What the machine itself can do, taken in the same run: fio on the disk the brokers use, with the block sizes and the depth of the write-ahead
-log, and that log alone in turns with fio; loopback TCP, memory copies and checksums by bench/limits.c."""
+log, and that log alone in turns with fio; loopback TCP, memory copies and checksums by bench/limits.c, and the floor: what a broker costs that
+does nothing but pass bytes on through a log and an upload."""
 
 import json
 import os
@@ -15,11 +16,15 @@ DEPTHS = (1, 4)  # the write-ahead log has up to four group commits under way
 
 WAL_SIZES, WAL_TURNS = (64 << 10, 1 << 20), 5
 
+# Requests of (a) at full speed are 1 MiB, its group commits some 616 KiB ("KiB of a group commit" in the tables).
+FLOOR_FRAMES, FLOOR_GROUP, FLOOR_MB, FLOOR_TURNS = (64 << 10, 256 << 10, 1 << 20), 616 << 10, 1000, 3
+
 
 def seconds(options):
     """What measure() takes, about."""
     fio_s, wal_s = lengths(options)
-    return 25 + (len(SIZES) * len(DEPTHS) + 1) * (fio_s + 1) + len(WAL_SIZES) * WAL_TURNS * 2 * (wal_s + 1)
+    floor_s = len(FLOOR_FRAMES) * (12 if options.quick else 35)
+    return 25 + floor_s + (len(SIZES) * len(DEPTHS) + 1) * (fio_s + 1) + len(WAL_SIZES) * WAL_TURNS * 2 * (wal_s + 1)
 
 
 def lengths(options):
@@ -31,7 +36,8 @@ def measure(options):
     os.makedirs(options.out, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="limits-", dir=options.out)
     try:
-        return {"fio": fio(folder, options), "wal": wal(folder, options), **plain(folder)}
+        binary = compiled(folder)
+        return {"fio": fio(folder, options), "wal": wal(folder, options), **plain(binary, folder), "floor": floor(binary, folder, options)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,16 +100,42 @@ def wal(folder, options):
     return {"rows": rows}
 
 
-def plain(folder):
+def compiled(folder):
     source = os.path.join(os.path.dirname(HERE), "limits.c")
     binary = os.path.join(folder, "limits")
     cc = os.environ.get("CC", "cc")
     subprocess.run([cc, "-O2", "-std=gnu17", "-D_GNU_SOURCE", source, "-o", binary, "-lisal"], check=True)
+    return binary
+
+
+def pairs(line):
+    return {k: float(v) for k, v in re.findall(r"(\w+)=([-0-9.]+)", line)}
+
+
+def plain(binary, folder):
     out = subprocess.run([binary, folder], check=True, stdout=subprocess.PIPE, text=True).stdout
     found = {}
     for line in out.splitlines():
         name = line.split()[0]
         if name in ("memcpy", "crc32c", "tcp"):
-            found[name] = {k: float(v) for k, v in re.findall(r"(\w+)=([-0-9.]+)", line)}
+            found[name] = pairs(line)
             print(f"    {line}", flush=True)
     return found
+
+
+def floor(binary, folder, options):
+    """For each size of frame and each set of parts: CPU s/GB in and out, and GB/s in, of each turn."""
+    rows = []
+    for frame in FLOOR_FRAMES:
+        megabytes, turns = (100, 1) if options.quick else (FLOOR_MB, FLOOR_TURNS)
+        run = subprocess.run([binary, folder, "floor", str(frame), str(FLOOR_GROUP), str(megabytes), str(turns)], capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            return {"failed": run.stderr.strip().split("\n")[0][:200]}
+        by_parts = {}
+        for line in run.stdout.splitlines():
+            by_parts.setdefault(re.search(r"parts=(\S+)", line)[1], []).append(pairs(line))
+        for parts, found in by_parts.items():
+            if parts != "checked":
+                rows.append({"bytes": frame, "parts": parts, "turns": [{k: t[k] for k in ("cpu", "clients_cpu", "gb_per_s")} for t in found]})
+        print(f"    floor, frames of {frame // 1024} KiB: {statistics.median(t['cpu'] for t in by_parts['all']):.3f} CPU s/GB in and out", flush=True)
+    return {"rows": rows}

@@ -9,6 +9,8 @@ LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_u
 OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device"}
 BESIDE = {"tansu-sqlite": "Tansu, SQLite"}
 WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
+FLOOR = {"all": "", "small-pages": ", with pages of 4 KiB", "no-crc": ", without the checksum", "no-upload-copy": ", without the copy for uploads",
+         "no-upload": ", without uploads", "network": ", only the network and the copy into a block"}
 
 
 class Results:
@@ -60,6 +62,18 @@ class Results:
         """MB/s of the log alone, or of fio in turns with it: each turn."""
         rows = [x for c in self.of("limits", "machine") for x in (c.get("wal") or {}).get("rows", []) if x["bytes"] == nbytes]
         return [t[key] for x in rows for t in x["turns"]]
+
+    def floors(self):
+        """{size of a frame: {parts: turns}}"""
+        found = {}
+        for c in self.of("limits", "machine"):
+            for x in (c.get("floor") or {}).get("rows", []):
+                found.setdefault(x["bytes"], {})[x["parts"]] = x["turns"]
+        return found
+
+    def floor(self):
+        """(size of a frame, CPU s/GB in and out) where the floor is lowest."""
+        return min(((nbytes, statistics.median(t["cpu"] for t in parts["all"])) for nbytes, parts in self.floors().items()), key=lambda x: x[1], default=(None, None))
 
     def limit(self, name):
         return next((c[name] for c in self.of("limits", "machine") if name in c), {})
@@ -340,6 +354,11 @@ def machine(r):
         for name, what in (("tcp", "TCP over loopback, 64 KiB sends"), ("memcpy", "copying memory, not in the caches"), ("crc32c", "crc32c, 64 KiB pieces")):
             if name in c:
                 rows.append([what, number(c[name]["gb_per_s"] * 1000), "", number(c[name]["cpu"])])
+    for nbytes, by_parts in r.floors().items():
+        for parts, turns in by_parts.items():
+            if parts == "all" or nbytes == r.floor()[0]:
+                rows.append([f"floor, frames of {nbytes // 1024} KiB{FLOOR[parts]}", spread([t["gb_per_s"] * 1000 for t in turns]), "",
+                             spread([t["cpu"] for t in turns]) + " in and out"])
     return table(["what", "MB/s", "p50 / p99 µs", "CPU s/GB"], rows) if rows else ""
 
 
@@ -356,6 +375,11 @@ def goals(r):
         return a / b if a and b else None
     v = over(r.median("a4", default, cpu_per_gb), r.median("a4", "oxbow", cpu_per_gb)) if default else None
     row(f"broker CPU per GB, {shown(default) if default else ''} to Oxbow, (a) 4 and 4", "4 x", v, ratio(v, 1), v and v >= 4)
+    floor = r.floor()[1]
+    v = over(r.median("a4", default, cpu_per_gb), floor) if default else None
+    row(f"broker CPU per GB, {shown(default) if default else ''} to the floor: the most that a broker with these passes can reach", "", v, ratio(v, 1), True)
+    v = over(floor, r.median("a4", "oxbow", cpu_per_gb))
+    row("the floor, of Oxbow's broker CPU per GB, (a) 4 and 4", "", v, f"{(v or 0) * 100:.0f} %", True)
     for b, goal in ((fsync, 3), (default, 1)):
         v = over(r.median("a4", "oxbow", mb_in), r.median("a4", b, mb_in)) if b else None
         row(f"throughput, Oxbow to {shown(b) if b else ''}, (a) 4 and 4", f"{goal} x", v, ratio(v, 1), v and v >= goal)

@@ -12,8 +12,8 @@ MEMORY(MEMORY_LOG_CACHE, "log-cache", M_LOG_CACHE_BYTES, "cache.log.bytes",
        larger(c->cache_log_bytes, 4 * (int64_t)shards * (int64_t)COMMIT_SLAB_SIZE),
        "Records that are not uploaded yet or were written lately, and the index of where they lie. When it is full of the former, producers wait.")
 MEMORY(MEMORY_LOG_CACHE_LENT, "log-cache-lent", M_LOG_CACHE_LENT_BYTES, "cache.log.bytes", c->cache_log_bytes / 4,
-       "What the log cache has let go of and answers still hold. Above this the cache has as much less, and no "
-       "further answer is begun that could hold much.")
+       "What the log cache has let go of and answers still hold. Above this no further answer is begun that could hold much, and what is read is "
+       "copied: so no more is lent than answers held of the cache by then. The cache has as much less, down to an eighth of it.")
 MEMORY(MEMORY_BLOCK_CACHE, "block-cache", M_BLOCK_CACHE_BYTES, "cache.block.bytes", c->cache_block_bytes,
        "Blocks of objects that were read back; GETs under way have their room in it.")
 MEMORY(MEMORY_BLOCK_CACHE_LENT, "block-cache-lent", M_BLOCK_CACHE_LENT_BYTES, "read.ahead.bytes",
@@ -30,9 +30,9 @@ MEMORY(MEMORY_CONVERSIONS, "conversions", M_CONVERSION_BYTES, "queued.max.reques
        "Conversions of old message formats, half of it for those under way, half for what is on its way to readers. "
        "The former wait, the latter become small.")
 MEMORY(MEMORY_ANSWERS, "answers", M_UNSENT_BYTES, "queued.max.response.bytes", c->queued_max_response_bytes,
-       "Answers that clients have not taken yet; most of them lie in the caches. The fuller it is, the less a fetch "
-       "returns; when it is full, no further answer is begun that could be large, and who takes less than 64 KiB in "
-       "ten seconds is disconnected.")
+       "Answers that clients have not taken yet, most of which lie in the caches, and long ones that are being made, which do not. The fuller it is, the less a fetch "
+       "returns; when it is full, no further answer is begun that could be large, long ones wait, and who takes less than 64 KiB in "
+       "ten seconds is disconnected. Of an answer that alone would be more, the rest is refused where that can be said.")
 MEMORY(MEMORY_UPLOADS, "uploads", M_UPLOAD_BYTES, "upload.bytes",
        smaller(2 * larger(c->upload_bytes, UPLOAD_ENTRY_MAX), c->cache_log_bytes),
        "Small batches that uploads under way have put together; large ones are sent from the log cache. When it is "

@@ -139,7 +139,10 @@ GAUGE(M_RECEIVE_BYTES, "oxbow_receive_buffer_bytes", METRIC_LABEL_NONE, "Bytes o
 GAUGE(M_DECODE_BYTES, "oxbow_decode_bytes", METRIC_LABEL_NONE, "Bytes granted to requests that are of long lists.")
 GAUGE(M_CONVERSION_BYTES, "oxbow_conversion_bytes", METRIC_LABEL_NONE,
       "Bytes granted to conversions of old message formats, and of their results not yet sent.")
-GAUGE(M_UNSENT_BYTES, "oxbow_unsent_bytes", METRIC_LABEL_NONE, "Bytes of answers that clients have not taken yet.")
+GAUGE(M_UNSENT_BYTES, "oxbow_unsent_bytes", METRIC_LABEL_NONE,
+      "Bytes of answers that clients have not taken yet, and of long ones that are being made.")
+GAUGE(M_MADE_BYTES, "oxbow_made_bytes", METRIC_LABEL_NONE,
+      "Of oxbow_unsent_bytes, what long answers take that are being made.")
 GAUGE(M_UPLOAD_BYTES, "oxbow_upload_bytes", METRIC_LABEL_NONE,
       "Bytes of small batches put together by uploads under way.")
 GAUGE(M_COMPACTION_BYTES, "oxbow_compaction_bytes", METRIC_LABEL_NONE,

@@ -165,6 +165,9 @@ enum request_outcome handle_describe_topic_partitions(struct request *r, const v
     }
     p.left = in->response_partition_limit < PAGE_PARTITIONS_MAX ? in->response_partition_limit : PAGE_PARTITIONS_MAX;
     if (p.left < 1) p.left = 1;
+    size_t names = request_shard(r)->routes.by_id.count * sizeof(struct kafka_string);
+    request_answer_make(
+        r, names + 2 * (size_t)p.left * sizeof(struct kafka_describe_topic_partitions_response_partition), false);
     page_names(&p, in);
     /* Each takes a place in the page, but for what is not there, and the cursor's when it stands behind the last. */
     size_t most = in->topics.count > 0 || p.count < (size_t)p.left + 2 ? p.count : (size_t)p.left + 2;
@@ -235,10 +238,19 @@ static void log_dir_capacity(struct log_dir *d, size_t capacity) {
     d->out = ARENA_ARRAY(&d->r->arena, struct kafka_describe_log_dirs_response_partition *, capacity);
 }
 
+/* What is asked, the answer, and that once more on its way. */
+static size_t log_dir_bytes(const struct topic_route *t) {
+    size_t each = sizeof(struct spot) + sizeof(void *) + 2 * sizeof(struct kafka_describe_log_dirs_response_partition);
+    return (size_t)t->partition_count * each +
+           2 * (sizeof(struct kafka_describe_log_dirs_response_topic) + t->name_size);
+}
+
 static void log_dir_all(struct log_dir *d, struct kafka_describe_log_dirs_response_result *result) {
     const struct routes *routes = &request_shard(d->r)->routes;
     struct topic_route *t;
-    size_t partitions = 0;
+    size_t partitions = 0, bytes = 0;
+    for (size_t cursor = 0; (t = mapstr_next(&routes->by_id, &cursor, NULL, NULL)) != NULL;) bytes += log_dir_bytes(t);
+    request_answer_make(d->r, bytes, false);
     for (size_t cursor = 0; (t = mapstr_next(&routes->by_id, &cursor, NULL, NULL)) != NULL;)
         partitions += (size_t)t->partition_count;
     log_dir_capacity(d, partitions);

@@ -8,6 +8,9 @@
 #include "broker/dynamic.h"
 #include "kafka/kafka_messages.h"
 
+/* Asked for room in these steps: what is beside the budget is less. */
+#define DESCRIBED_AT_ONCE_BYTES ((size_t)256 << 10)
+
 typedef struct kafka_describe_configs_response_config answer_config;
 
 struct describe {
@@ -15,6 +18,11 @@ struct describe {
     struct broker *broker;
     const struct kafka_describe_configs_request *in;
     struct kafka_describe_configs_response *out;
+    struct mapstr seen;
+    int32_t next;        /* of the resources */
+    size_t bytes;        /* that the answer takes by now, as it is and as it will be sent */
+    answer_config *bare; /* of topics that nothing was set for: all are alike */
+    int32_t bare_count;
 };
 
 static bool is_wanted(const struct kafka_describe_configs_request_resource *want, const char *name) {
@@ -48,12 +56,18 @@ static void put_entry(const struct describe *d, answer_config *c, const char *na
     }
 }
 
-static enum err describe_topic(const struct describe *d, const struct kafka_describe_configs_request_resource *want,
+static enum err describe_topic(struct describe *d, const struct kafka_describe_configs_request_resource *want,
                                struct kafka_describe_configs_response_result *out) {
     struct kafka_string name = want->resource_name;
     if (!meta_topic_name_valid(name.data, (size_t)name.size)) return ERR_INVALID_TOPIC;
     const struct meta_topic *t = meta_topic_by_name(d->broker->meta, name.data, (size_t)name.size);
     if (!t) return ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    bool bare = t->config_count == 0 && want->configuration_keys.count <= 0;
+    if (bare && d->bare) {
+        out->configs.items = d->bare;
+        out->configs.count = d->bare_count;
+        return OK;
+    }
     out->configs.items = kafka_new(&kafka_describe_configs_response_config_type, &d->r->arena, TOPIC_PROPERTIES);
     struct topic_config_entry e;
     for (size_t cursor = 0;
@@ -62,6 +76,10 @@ static enum err describe_topic(const struct describe *d, const struct kafka_desc
         struct config_chain chain;
         topic_property_chain(d->broker, &d->r->arena, &e, &chain);
         put_entry(d, &out->configs.items[out->configs.count++], e.name, (int8_t)e.type, e.text, false, &chain);
+    }
+    if (bare) {
+        d->bare = out->configs.items;
+        d->bare_count = out->configs.count;
     }
     return OK;
 }
@@ -121,7 +139,7 @@ static enum err describe_loggers(const struct describe *d, const struct kafka_de
     return OK;
 }
 
-static enum err describe_one(const struct describe *d, const struct kafka_describe_configs_request_resource *want,
+static enum err describe_one(struct describe *d, const struct kafka_describe_configs_request_resource *want,
                              struct kafka_describe_configs_response_result *out, const char **why) {
     bool named = want->resource_name.size > 0;
     switch (want->resource_type) {
@@ -143,34 +161,50 @@ static enum err describe_one(const struct describe *d, const struct kafka_descri
     }
 }
 
+/* What is described takes a hundred times what it takes to ask for it. */
+static void describe_count(struct describe *d, struct kafka_describe_configs_response_result *out, size_t before) {
+    size_t encoded = 0;
+    enum err e = kafka_encoded_size(&kafka_describe_configs_response_result_type, request_version(d->r), out, &encoded);
+    d->bytes += d->r->arena.used_bytes - before + (e == OK ? encoded : 0);
+}
+
+/* The next few of them. */
 static void describe_there(void *arg) {
-    const struct describe *d = arg;
-    /* A resource named again would be described again, for a few bytes of request each time: once is enough. */
-    struct mapstr seen;
-    mapstr_init(&seen, d->broker->env->mem);
-    for (int32_t i = 0; i < d->in->resources.count; i++) {
-        const struct kafka_describe_configs_request_resource *want = &d->in->resources.items[i];
+    struct describe *d = arg;
+    size_t begun = d->bytes, most = request_answer_most(d->r);
+    for (; d->next < d->in->resources.count && d->bytes - begun < DESCRIBED_AT_ONCE_BYTES; d->next++) {
+        const struct kafka_describe_configs_request_resource *want = &d->in->resources.items[d->next];
+        size_t before = d->r->arena.used_bytes;
         char *key = arena_printf(&d->r->arena, "%d/%.*s", want->resource_type, (int)want->resource_name.size,
                                  want->resource_name.data);
-        if (mapstr_put(&seen, key, strlen(key), key)) continue;
+        if (mapstr_put(&d->seen, key, strlen(key), key)) continue;
         struct kafka_describe_configs_response_result *out = &d->out->results.items[d->out->results.count++];
         out->resource_type = want->resource_type;
         out->resource_name = want->resource_name;
         out->error_message = (struct kafka_string){NULL, -1};
         const char *why = NULL;
-        enum err e = describe_one(d, want, out, &why);
-        if (e == OK) continue;
-        out->error_code = request_error(d->r, e);
-        out->error_message = kafka_string_of(why ? why : err_text(e));
+        enum err e = d->bytes < most ? describe_one(d, want, out, &why) : ERR_POLICY_VIOLATION;
+        if (e == ERR_POLICY_VIOLATION)
+            why = "The answer would be larger than queued.max.response.bytes allows: ask for fewer at once.";
+        if (e != OK) {
+            out->error_code = request_error(d->r, e);
+            out->error_message = kafka_string_of(why ? why : err_text(e));
+        }
+        describe_count(d, out, before);
     }
-    mapstr_deinit(&seen);
 }
 
 enum request_outcome handle_describe_configs(struct request *r, const void *message, void *response) {
     struct describe d = {.r = r, .broker = request_shard(r)->broker, .in = message, .out = response};
     d.out->results.items =
         kafka_new(&kafka_describe_configs_response_result_type, &r->arena, (size_t)d.in->resources.count);
-    loop_call(d.broker->o.loop0, describe_there, &d);
+    /* A resource named again would be described again, for a few bytes of request each time: once is enough. */
+    mapstr_init(&d.seen, d.broker->env->mem);
+    while (d.next < d.in->resources.count) {
+        loop_call(d.broker->o.loop0, describe_there, &d);
+        request_answer_make(r, d.bytes, true);
+    }
+    mapstr_deinit(&d.seen);
     for (int32_t i = 0; i < d.out->results.count && request_version(r) == 0; i++) {
         const struct kafka_describe_configs_response_result *result = &d.out->results.items[i];
         for (int32_t k = 0; k < result->configs.count; k++)
@@ -208,9 +242,13 @@ enum request_outcome handle_list_config_resources(struct request *r, const void 
     }
     const struct shard *s = request_shard(r);
     int16_t version = request_version(r);
+    const struct topic_route *t;
+    size_t bytes = 0;
+    for (size_t cursor = 0; (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;)
+        bytes += 2 * (sizeof(*out->config_resources.items) + t->name_size);
+    request_answer_make(r, bytes, false);
     out->config_resources.items =
         kafka_new(&kafka_list_config_resources_response_config_resource_type, &r->arena, s->routes.by_id.count + 2);
-    const struct topic_route *t;
     for (size_t cursor = 0;
          lists(in, version, RESOURCE_TOPIC) && (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;) {
         list_put(out, RESOURCE_TOPIC, kafka_string_view(arena_strndup(&r->arena, t->name, t->name_size), t->name_size));

@@ -81,8 +81,10 @@ struct conns {
     uint64_t let_in_ns;     /* when one of `crowded` was started all the same */
     bool sweeps_soon;       /* it is armed for within a second */
     uint64_t count;
-    size_t unsent_bytes;  /* of all answers */
-    size_t granted_bytes; /* of answers that are being made */
+    size_t unsent_bytes;   /* of all answers */
+    size_t granted_bytes;  /* of answers that are being made */
+    unsigned makers;       /* wait for room for their long answers (request_answer_make) */
+    struct request *maker; /* has a part of one, and may ask for more */
     struct budget decode;
     struct waitq decode_waiters;
     struct waitgroup requests; /* that are being worked on */

@@ -31,8 +31,17 @@ static void all_answer(struct group_calls *all) {
     for (size_t i = 0; i < all->count; i++) arena_deinit(&all->items[i].arena);
 }
 
+/* What the rules have said, what the answer is made of, and that once more on its way. */
+static size_t call_bytes(const struct group_call *call) {
+    return 3 * call->arena.used_bytes;
+}
+
+/* What came late cannot wait any more, but counts. */
 static void all_fill(struct group_calls *all) {
     ASSERT(all->open == 0);
+    size_t bytes = 0;
+    for (size_t i = 0; i < all->count; i++) bytes += call_bytes(&all->items[i]);
+    if (bytes > CONN_ANSWER_LEAST && !all->r->made) request_charge(all->r, bytes);
     all->finish(all);
 }
 
@@ -116,6 +125,7 @@ enum request_outcome group_calls_run(struct group_calls *all) {
     struct shard *s = request_shard(r);
     struct topic_route *route = NULL;
     enum err e = all->count > 0 ? offsets_topic_route(s, &route) : OK;
+    size_t bytes = 0;
     for (size_t i = 0; i < all->count; i++) {
         struct group_call *call = &all->items[i];
         if (e != OK) {
@@ -129,7 +139,12 @@ enum request_outcome group_calls_run(struct group_calls *all) {
             loop_call(call->home->loop, call_there, &errand);
         }
         /* What was answered at once; the rest comes by mail, perhaps before this line. */
-        if (call->at_once) all->open--;
+        if (!call->at_once) continue;
+        all->open--;
+        /* What is too much for one answer is left out, but for a group's that is so large by itself. */
+        bytes += call_bytes(call);
+        if (e == OK && bytes > request_answer_most(r)) e = ERR_POLICY_VIOLATION;
+        if (r->api->flags & API_LARGE) request_answer_make(r, bytes, true);
     }
     topic_route_unref(route);
     if (all->open == 0) {

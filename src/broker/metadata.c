@@ -100,12 +100,21 @@ static void answer_one(struct request *r, const struct kafka_metadata_request *i
     }
 }
 
+/* With what it becomes on its way: hardly more than half of it. */
+static size_t topic_bytes(const struct topic_route *t) {
+    size_t partitions = (size_t)t->partition_count * sizeof(struct kafka_metadata_response_partition);
+    return 2 * (sizeof(answer_topic) + t->name_size + partitions);
+}
+
 static void answer_all(struct request *r, const struct kafka_metadata_request *in,
                        struct kafka_metadata_response *out) {
     struct shard *s = request_shard(r);
-    size_t count = s->routes.by_id.count, n = 0;
-    out->topics.items = kafka_new(&kafka_metadata_response_topic_type, &r->arena, count);
     const struct topic_route *t;
+    size_t bytes = 0, n = 0;
+    for (size_t cursor = 0; (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;) bytes += topic_bytes(t);
+    request_answer_make(r, bytes, false);
+    size_t count = s->routes.by_id.count;
+    out->topics.items = kafka_new(&kafka_metadata_response_topic_type, &r->arena, count);
     for (size_t cursor = 0; (t = mapstr_next(&s->routes.by_id, &cursor, NULL, NULL)) != NULL;)
         fill_topic(r, in, t, &out->topics.items[n++]);
     ASSERT(n == count);
@@ -145,13 +154,16 @@ enum request_outcome handle_metadata(struct request *r, const void *message, voi
         return REQUEST_ANSWER;
     }
     out->topics.items = kafka_new(&kafka_metadata_response_topic_type, &r->arena, (size_t)in->topics.count);
+    size_t before = r->arena.used_bytes;
     struct mapstr seen; /* A topic named a million times is answered once. */
     mapstr_init(&seen, b->env->mem);
     for (int32_t i = 0; i < in->topics.count; i++) {
         const struct kafka_metadata_request_topic *want = &in->topics.items[i];
         bool first = want->name.size >= 0 ? !mapstr_put(&seen, want->name.data, (size_t)want->name.size, out)
                                           : !mapstr_put(&seen, want->topic_id.bytes, sizeof(want->topic_id.bytes), out);
-        if (first) answer_one(r, in, want, &out->topics.items[out->topics.count++]);
+        if (!first) continue;
+        answer_one(r, in, want, &out->topics.items[out->topics.count++]);
+        request_answer_make(r, 2 * (r->arena.used_bytes - before), true);
     }
     mapstr_deinit(&seen);
     answer_check(r, out);

@@ -14,6 +14,7 @@
 #define ARENA_UNCOUNTED ((size_t)16 << 10) /* of what decoding took: more is charged */
 #define DETACH_BELOW                                                                                                   \
     ((size_t)4096) /* smaller frames are copied out of the slab (except Produce, which lets go of it soon) */
+#define MAKER_LOOKS_NS (20 * NS_PER_MS)
 #define DECODE_UNCOUNTED ((size_t)1 << 20) /* what decoding a request may take without asking the budget */
 
 /* --- How much there is to say. */
@@ -26,27 +27,74 @@ static uint64_t answers_room(const struct conns *set) {
 
 bool conns_crowded(const struct conns *set) {
     const struct metrics *m = set->o.env->metrics;
+    if (set->makers > 0) return true; /* who has begun goes first */
     if (set->o.answer_bytes > 0 && answers_room(set) == 0) return true;
     return memory_is_over(m, MEMORY_LOG_CACHE_LENT) || memory_is_over(m, MEMORY_BLOCK_CACHE_LENT);
 }
 
+/* made: it is memory of the answer's own. */
+static void request_grant(struct request *r, size_t bytes, bool made) {
+    struct conns *set = r->conns;
+    ASSERT(r->granted <= set->granted_bytes);
+    int64_t before = r->made ? (int64_t)r->granted : 0, now = made ? (int64_t)bytes : 0;
+    if (now != before) {
+        metric_gauge_add(set->o.env->metrics, M_UNSENT_BYTES, now - before);
+        metric_gauge_add(set->o.env->metrics, M_MADE_BYTES, now - before);
+    }
+    if (!made && set->maker == r) set->maker = NULL;
+    set->granted_bytes = set->granted_bytes - r->granted + bytes;
+    r->granted = bytes;
+    r->made = made;
+}
+
 size_t request_answer_grant(struct request *r, size_t wanted) {
     struct conns *set = r->conns;
-    set->granted_bytes -= r->granted;
+    request_grant(r, 0, false);
     uint64_t most = answers_room(set) / 2;
-    if (most < CONN_ANSWER_MIN) most = conns_crowded(set) ? CONN_ANSWER_LEAST : CONN_ANSWER_MIN;
+    if (most < CONN_ANSWER_MIN) most = CONN_ANSWER_MIN;
+    if (conns_crowded(set)) most = CONN_ANSWER_LEAST;
     if (set->o.answer_bytes > 0 && wanted > most) wanted = (size_t)most;
-    r->granted = wanted;
-    set->granted_bytes += wanted;
+    request_grant(r, wanted, false);
     return wanted;
 }
 
 static void request_answer_give(struct request *r) {
     struct conns *set = r->conns;
     if (r->granted == 0) return;
-    ASSERT(r->granted <= set->granted_bytes);
-    set->granted_bytes -= r->granted;
-    r->granted = 0;
+    request_grant(r, 0, false);
+    if (set->makers > 0) waitq_wake_all(&set->decode_waiters);
+    if (!list_empty(&set->crowded)) conns_kick(set);
+}
+
+size_t request_answer_most(const struct request *r) {
+    uint64_t limit = r->conns->o.answer_bytes;
+    return limit > 0 ? (size_t)(limit - limit / 8) : SIZE_MAX;
+}
+
+/* Beside the others' answers; or where these are next to nothing, for it could wait forever else. */
+static bool answer_has_room(const struct request *r, size_t bytes) {
+    const struct conns *set = r->conns;
+    uint64_t others = set->unsent_bytes + set->granted_bytes - r->granted, limit = set->o.answer_bytes;
+    return others + bytes <= limit || others <= limit / 8;
+}
+
+void request_answer_make(struct request *r, size_t bytes, bool more) {
+    struct conns *set = r->conns;
+    if (bytes <= r->granted || bytes <= CONN_ANSWER_LEAST || set->o.answer_bytes == 0) return;
+    /* It does not wait for each step. */
+    size_t ahead = bytes + bytes / 4, most = request_answer_most(r);
+    if (more && bytes < most) bytes = ahead < most ? ahead : most;
+    set->makers++;
+    /* Of those who wait for more only one holds a part already: so all the others end, and give it theirs. */
+    bool first = set->maker != r;
+    if (first) request_grant(r, 0, false);
+    while ((first && more && set->maker) || !answer_has_room(r, bytes)) {
+        /* Nobody tells when clients take something. */
+        (void)waitq_wait_until(&set->decode_waiters, env_now_ns(set->o.env) + MAKER_LOOKS_NS);
+    }
+    if (more) set->maker = r;
+    request_grant(r, bytes, true);
+    set->makers--;
     if (!list_empty(&set->crowded)) conns_kick(set);
 }
 
@@ -244,6 +292,15 @@ static enum err request_decode(struct request *r, void *in, size_t *granted) {
     return e;
 }
 
+/* What a long list of questions has become counts as it will be sent, also where each answer is short. Who
+ * was let in although there is too much goes on. Suspends. */
+static void request_make_room(struct request *r, const void *out) {
+    if (!(r->api->flags & API_LARGE) || r->made || r->admitted || r->arena.used_bytes <= CONN_ANSWER_LEAST) return;
+    size_t size = 0;
+    enum err e = kafka_encoded_size(r->info.api->response, r->info.api_version, out, &size);
+    if (e == OK) request_answer_make(r, size, false); /* else encoding it will tell */
+}
+
 static enum request_outcome request_handle(struct request *r, size_t *granted) {
     const struct kafka_request_info *i = &r->info;
     void *in = arena_zalloc(&r->arena, i->api->request->size);
@@ -258,6 +315,7 @@ static enum request_outcome request_handle(struct request *r, size_t *granted) {
     enum request_outcome outcome = r->api->handle(r, in, out);
     if (outcome != REQUEST_ANSWER || r->answered) return outcome;
     if (r->conn && !request_stands(r)) return REQUEST_CLOSE;
+    if (r->conn) request_make_room(r, out);
     return !r->conn || request_encode(r, i->api_version, out) ? REQUEST_ANSWER : REQUEST_CLOSE;
 }
 

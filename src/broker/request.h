@@ -84,6 +84,7 @@ struct request {
     struct arena arena;
     uint64_t received_ns;
     size_t charged, granted;
+    bool made; /* what was granted is memory of its own */
     enum request_state state;
     bool appended, answered;
     bool admitted; /* it may start though there is too much to be sent */
@@ -120,6 +121,12 @@ void request_charge(struct request *r, size_t bytes);
 /* How much its answer may hold that would like to be of `wanted` bytes; instead of what was granted before. Counted with the
  * answers that wait to be sent until the request ends, or waits. */
 size_t request_answer_grant(struct request *r, size_t wanted);
+/* What an answer takes that may be long (arena and encoded form, `bytes` in all), before it is made; more: it is made step by
+ * step, and more may be asked for. Waits for the others' answers, though not where these are next to nothing: so the one
+ * that is alone goes on whatever it takes. What is short does not count. Counted until the request ends, or waits. Suspends. */
+void request_answer_make(struct request *r, size_t bytes, bool more);
+/* What such an answer may take in all, where it can be told without the rest. */
+size_t request_answer_most(const struct request *r);
 /* Whether what the request is about to be told (its API, the errors that request_error was asked for, `accuses`) is known
  * to be fresh. Does not suspend. */
 bool request_is_fresh(const struct request *r);

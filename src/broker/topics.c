@@ -35,6 +35,7 @@ struct creations {
     bool validate_only;
     int64_t partitions_there, partitions_total; /* before this request; of what it makes */
     unsigned suggestions;                       /* how many more unknown configurations are told what is near */
+    size_t told_bytes;                          /* what the configurations take that the answer tells */
 };
 
 static enum err refuse(struct creation *c, enum err e, const char *why) {
@@ -153,10 +154,17 @@ static enum err check_configs(struct creations *all, struct creation *c) {
     return e == OK ? OK : refuse(c, e, arena_printf(a, "%s", why));
 }
 
-/* Kafka protocol: CreateTopics 5 and later tells the configuration that the topic has got. */
+/* Kafka protocol: CreateTopics 5 and later tells the configuration that the topic has got; where that becomes too much in one
+ * answer, as if it might not be seen. */
 static void tell_configs(struct creations *all, struct creation *c) {
     struct arena *a = &all->r->arena;
     struct topic_config_entry e;
+    size_t before = a->used_bytes;
+    if (all->told_bytes >= request_answer_most(all->r)) {
+        c->out->configs.count = -1;
+        c->out->topic_config_error_code = KAFKA_POLICY_VIOLATION;
+        return;
+    }
     c->out->configs.items = kafka_new(&kafka_create_topics_response_config_type, a, TOPIC_PROPERTIES);
     c->out->configs.count = 0;
     for (size_t cursor = 0;
@@ -168,6 +176,7 @@ static void tell_configs(struct creations *all, struct creation *c) {
         out->value = kafka_string_of(chain.links[0].value);
         out->config_source = (int8_t)chain.links[0].source;
     }
+    all->told_bytes += 2 * (a->used_bytes - before); /* as it is, and as it will be sent */
 }
 
 static void create_one(void *ctx, size_t i) {
@@ -236,6 +245,9 @@ enum request_outcome handle_create_topics(struct request *r, const void *message
     all.items = ARENA_ARRAY(&r->arena, struct creation, (size_t)in->topics.count);
     out->topics.items = kafka_new(&kafka_create_topics_response_topic_type, &r->arena, (size_t)in->topics.count);
     creations_from(&all, in, out);
+    size_t told = all.count < PARTITIONS_MAX ? all.count : PARTITIONS_MAX, most = request_answer_most(r);
+    told *= 3 * TOPIC_PROPERTIES * sizeof(struct kafka_create_topics_response_config);
+    if (request_version(r) >= 5) request_answer_make(r, told < most ? told : most, false);
     loop_call(b->o.loop0, create_there, &all);
     for (size_t i = 0; i < all.count; i++) {
         const struct creation *c = &all.items[i];

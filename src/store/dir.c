@@ -3,7 +3,8 @@
  *   <dir>/oxbow-store   marker, "oxbow-store 1\n": what is not empty and has none, or a higher number, is refused
  *   <dir>/LOCK          flock: one process at a time; the lock goes with the process, however it ends
  *   <dir>/objects/...   one file an object; the key is its path
- *   <dir>/tmp/          unfinished files, where the file system cannot make nameless ones; emptied at open
+ *   <dir>/tmp/          deleted objects that are being freed, and, where the file system cannot make nameless ones,
+ *                       unfinished files; emptied from open on
  *
  * An object appears whole or not at all, for its file is finished and durable before it gets its name. Being durable
  * itself takes the name in the folder, and the folder's name in its parent, and so on up to objects/: each is fsynced
@@ -118,7 +119,7 @@ static enum err read_fully(int fd, uint8_t *data, size_t size, uint64_t position
     return OK;
 }
 
-/* A large part of an object: past the page cache where the file system can do that. */
+/* A large part of an object, ERR_TRUNCATED if it is not there as a whole: past the page cache where the file system can do that. */
 static enum err get_large(int fd, uint64_t position, size_t size, bool background, struct slice *out, struct mem *m) {
     uint64_t from = position & ~(uint64_t)(DIRECT_ALIGN - 1);
     size_t lead = (size_t)(position - from), whole = (lead + size + DIRECT_ALIGN - 1) & ~(DIRECT_ALIGN - 1), done = 0;
@@ -134,7 +135,7 @@ static enum err get_large(int fd, uint64_t position, size_t size, bool backgroun
     }
     if (e == ERR_UNSUPPORTED || (e == OK && done < lead + size))
         e = read_fully(fd, data, lead + size, from, background, &done);
-    if (e == OK && done < lead + size) e = ERR_IO;
+    if (e == OK && done < lead + size) e = ERR_TRUNCATED;
     if (e == OK) *out = slice_of(slab, shift + lead, size);
     slab_unref(slab);
     return e;
@@ -144,7 +145,7 @@ static enum err get_small(int fd, uint64_t position, size_t size, struct slice *
     struct slab *slab = slab_create(m, size, 16);
     size_t done = 0;
     enum err e = read_fully(fd, slab->data, size, position, false, &done);
-    if (e == OK && done < size) e = ERR_IO;
+    if (e == OK && done < size) e = ERR_TRUNCATED;
     if (e == OK) *out = slice_of(slab, 0, size);
     slab_unref(slab);
     return e;
@@ -164,7 +165,7 @@ static enum err get_open(struct dir_store *d, const char *key, uint64_t position
         e = dir_err(errno);
         goto out;
     }
-    if (!S_ISREG(st.st_mode)) {
+    if (!S_ISREG(st.st_mode) || st.st_nlink == 0) { /* the latter was deleted just now, and is being freed */
         e = ERR_NOT_FOUND;
         goto out;
     }
@@ -174,6 +175,7 @@ static enum err get_open(struct dir_store *d, const char *key, uint64_t position
     if (size == 0) goto out;
     e = size >= DIRECT_FROM_BYTES ? get_large(fd, position, size, background, out, d->base.env->mem)
                                   : get_small(fd, position, size, out, d->base.env->mem);
+    if (e == ERR_TRUNCATED) e = fstat(fd, &st) == 0 && st.st_nlink == 0 ? ERR_NOT_FOUND : ERR_IO;
 out:
     close(fd);
     return e;
@@ -194,11 +196,6 @@ static enum err dir_get(struct store *s, const char *key, uint64_t position, siz
 }
 
 /* --- Open and close */
-
-static void fd_drop(int *fd) {
-    if (*fd >= 0) close(*fd);
-    *fd = -1;
-}
 
 struct open_job {
     struct dir_store *store;
@@ -360,8 +357,9 @@ static void open_run(void *arg) {
     j->result = open_in_order(j);
 }
 
-static void dir_free(struct dir_store *d) {
+static void dir_destroy(struct dir_store *d) {
     struct mem *m = d->base.env->mem;
+    dir_free_deinit(d);
     fd_drop(&d->tmp_fd);
     fd_drop(&d->objects_fd);
     fd_drop(&d->lock_fd); /* gives the lock back */
@@ -375,7 +373,8 @@ static void dir_free(struct dir_store *d) {
 static void dir_close(struct store *s) {
     struct dir_store *d = (struct dir_store *)(void *)s;
     CHECK_OBJ(d, DIR_STORE_MAGIC);
-    dir_free(d);
+    dir_free_stop(d);
+    dir_destroy(d);
 }
 
 static const struct store_ops dir_ops = {
@@ -442,13 +441,15 @@ static enum err dir_store_open(struct env *env, const char *path, const struct s
     d->path = mem_strndup(env->mem, path, size);
     d->root_fd = d->objects_fd = d->tmp_fd = d->lock_fd = -1;
     pthread_mutex_init(&d->making, NULL);
+    dir_free_init(d);
     struct open_job j = {d, OK, ""};
     env->ops->offload(env, run, &j);
     if (j.result != OK) {
         *why = j.why;
-        dir_free(d);
+        dir_destroy(d);
         return j.result;
     }
+    dir_free_start(d);
     *out = &d->base;
     return OK;
 }

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,15 +162,31 @@ enum err dir_list(struct store *s, const char *prefix, const char *start_after, 
 
 /* --- At open */
 
+/* Large ones are freed later; they keep their names until then, which must not be given again. */
+static bool temporary_keep(struct dir_store *d, const char *name, struct dir_deleted **large) {
+    struct stat st;
+    char again[32];
+    uint64_t number = strtoull(name, NULL, 10);
+    (void)snprintf(again, sizeof(again), "%" PRIu64, number);
+    if (number >= UINT32_MAX || strcmp(name, again) != 0) return false;
+    if (fstatat(d->tmp_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_size < FREE_FROM_BYTES) return false;
+    dir_deleted_add(d, number, (uint64_t)st.st_size, large);
+    if (atomic_load(&d->temporary) <= number) atomic_store(&d->temporary, number + 1);
+    return true;
+}
+
 static enum err temporaries_remove(struct dir_store *d) {
+    struct dir_deleted *large = NULL;
     int fd = openat(d->tmp_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return dir_err(errno);
     struct level level = {.mem = d->base.env->mem};
     enum err e = level_read(&level, fd, "", NULL);
     for (size_t i = 0; e == OK && i < level.count; i++) {
-        if (!level.entries[i].folder && unlinkat(d->tmp_fd, level.entries[i].name, 0) != 0 && errno != ENOENT)
-            e = dir_err(errno);
+        const char *name = level.entries[i].name;
+        if (level.entries[i].folder || temporary_keep(d, name, &large)) continue;
+        if (unlinkat(d->tmp_fd, name, 0) != 0 && errno != ENOENT) e = dir_err(errno);
     }
+    dir_free(d, &large);
     level_deinit(&level);
     return e;
 }

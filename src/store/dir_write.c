@@ -47,11 +47,6 @@ struct put_job {
     char temporary[32]; /* name in tmp/; "": nameless */
 };
 
-static void fd_drop(int *fd) {
-    if (*fd >= 0) close(*fd);
-    *fd = -1;
-}
-
 static const char *base_name(const char *key) {
     const char *slash = strrchr(key, '/');
     return slash ? slash + 1 : key;
@@ -244,7 +239,7 @@ static enum err range_copy(const struct put_job *j, int from_fd, uint64_t from, 
             continue;
         }
         if (n <= 0) {
-            e = n == 0 ? ERR_TRUNCATED : dir_err(errno);
+            e = n == 0 ? ERR_NOT_FOUND : dir_err(errno); /* it has become shorter: it was deleted */
             break;
         }
         /* Only starts the writing; errors are the fsync's to report. */
@@ -267,7 +262,7 @@ static enum err source_append(const struct put_job *j, const struct store_piece 
     enum err e = OK;
     if (fstat(fd, &st) != 0) {
         e = dir_err(errno);
-    } else if (!S_ISREG(st.st_mode)) {
+    } else if (!S_ISREG(st.st_mode) || st.st_nlink == 0) {
         e = ERR_NOT_FOUND;
     } else if (p->position + p->size > (uint64_t)st.st_size) {
         e = ERR_TRUNCATED;
@@ -432,10 +427,22 @@ static bool same_folder(const char *a, const char *b) {
     return n == (size_t)(base_name(b) - b) && memcmp(a, b, n) == 0;
 }
 
+/* Makes it durable that these are gone. */
+static enum err delete_end(struct dir_store *d, int folder_fd, bool changed, struct dir_deleted **large) {
+    enum err e = changed ? dir_fsync(d, folder_fd) : OK;
+    if (e == OK) {
+        dir_free(d, large);
+    } else {
+        dir_deleted_forget(d, large);
+    }
+    return e;
+}
+
 /* Goes through all keys whatever happens to one. The folder stays open, and is fsynced once, while keys of the same folder
  * follow each other. */
 static enum err delete_in_order(struct delete_job *j) {
     struct dir_store *d = j->store;
+    struct dir_deleted *large = NULL;
     if (d->broken) return ERR_UNAVAILABLE;
     enum err result = dir_check(d);
     if (result != OK) return result;
@@ -445,14 +452,14 @@ static enum err delete_in_order(struct delete_job *j) {
     for (size_t i = 0; i < j->count; i++) {
         const char *key = j->keys[i];
         if (i == 0 || !same_folder(key, j->keys[i - 1])) {
-            if (changed && dir_fsync(d, folder_fd) != OK) result = ERR_UNKNOWN_OUTCOME;
+            if (delete_end(d, folder_fd, changed, &large) != OK) result = ERR_UNKNOWN_OUTCOME;
             changed = false;
             fd_drop(&folder_fd);
             opened = folder_open(d, key, &folder_fd);
         }
         enum err e = opened;
         if (folder_fd >= 0) {
-            if (unlinkat(folder_fd, base_name(key), 0) == 0) {
+            if (dir_deleted_move(d, folder_fd, base_name(key), &large) || unlinkat(folder_fd, base_name(key), 0) == 0) {
                 changed = true;
             } else if (errno != EISDIR) {
                 e = errno == EIO ? ERR_IO : dir_err(errno);
@@ -460,7 +467,7 @@ static enum err delete_in_order(struct delete_job *j) {
         }
         if (e != ERR_NOT_FOUND && e != ERR_UNSUPPORTED) j->each[i] = e;
     }
-    if (changed && dir_fsync(d, folder_fd) != OK) result = ERR_UNKNOWN_OUTCOME;
+    if (delete_end(d, folder_fd, changed, &large) != OK) result = ERR_UNKNOWN_OUTCOME;
     fd_drop(&folder_fd);
     return result == OK ? dir_check(d) : result;
 }
@@ -468,6 +475,7 @@ static enum err delete_in_order(struct delete_job *j) {
 static void delete_run(void *arg) {
     struct delete_job *j = arg;
     j->result = delete_in_order(j);
+    dir_free_start(j->store);
 }
 
 enum err dir_delete(struct store *s, const char *const *keys, size_t count, enum err *each) {

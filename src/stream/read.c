@@ -47,14 +47,28 @@ static void let_others_run(struct read *r) {
     fiber_yield();
 }
 
+/* Out of the log cache: lent, or, while more is lent than may be, copied, where that takes much less than the slab that it
+ * would keep. So what can be lent at most is what was when it became too much, and what answers then held of the cache. */
+static struct slice lend(const struct read *r, const struct cache_entry *e, bool copies) {
+    struct slab *from = &e->slab->slab;
+    if (!copies || e->size > from->size / 2) return slice_of(from, (size_t)(e->data - from->data), e->size);
+    struct slab *slab = slab_create(r->s->shard->engine->mem, e->size, 16);
+    memcpy(slab->data, e->data, e->size);
+    struct slice s = slice_of(slab, 0, e->size);
+    slab_unref(slab);
+    return s;
+}
+
 static bool from_cache(struct read *r) {
     size_t i = stream_cache_find(r->s, r->offset);
     if (i == SIZE_MAX) return false;
+    const struct metrics *m = r->s->shard->engine->env->metrics;
+    bool copies = memory_is_over(m, MEMORY_LOG_CACHE_LENT);
     metric_add(r->s->shard->engine->env->metrics, M_LOG_CACHE_READS, 0, 1);
     for (; i < r->s->cache_count && r->turn_batches < TURN_BATCHES; i++) {
         r->turn_batches++;
         struct cache_entry *e = stream_cache_at(r->s, i);
-        struct slice batch = slice_of(&e->slab->slab, (size_t)(e->data - e->slab->slab.data), e->size);
+        struct slice batch = lend(r, e, copies);
         if (!take(r, batch, e->end_offset)) break;
     }
     return true;

@@ -15,6 +15,7 @@ from kafka.admin import NewPartitions as OldPartitions
 from harness import eventually
 from ox import call, versions
 from wire import Wire, batch
+from wire_groups import Group
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
 
@@ -322,6 +323,37 @@ def test_broker_configs_are_described(w):
     assert describe(w, GROUP, "g") == (0, {}) and describe(w, GROUP, "")[0] == 42
     assert describe(w, METRICS, "m") == (0, {}) and describe(w, METRICS, "")[0] == 42
     assert describe(w, 99, "x")[0] == 42 and describe(w, TOPIC, "none")[0] == 3 and describe(w, TOPIC, "a b")[0] == 17
+
+
+def test_long_answers_have_an_end(brokers):
+    """What is too much for one answer is refused thing by thing, and told when fewer are asked for."""
+    b = brokers({"queued.max.response.bytes": "1048576"})
+    with Group(b.port) as w:
+        names = [f"topic-{i}" for i in range(400)]
+        wanted = [{"name": n, "num_partitions": 1, "replication_factor": 1, "configs": [{"name": "retention.ms", "value": str(1000000 + i)}]} for i, n in enumerate(names)]
+        made = call(w, "CreateTopics", 7, {"topics": wanted, "timeout_ms": 60000, "validate_only": False})["topics"]
+        told = [t for t in made if t["configs"] is not None]
+        assert {t["error_code"] for t in made} == {0} and 50 < len(told) < 400
+        assert len(call(w, "Metadata", 12, {"topics": None})["topics"]) >= 400
+
+        def configs(some):
+            resources = [{"resource_type": TOPIC, "resource_name": n, "configuration_keys": None} for n in some]
+            return call(w, "DescribeConfigs", 4, {"resources": resources, "include_synonyms": True, "include_documentation": True})["results"]
+        answer = configs(names)
+        codes = [r["error_code"] for r in answer]
+        told = codes.count(0)
+        assert 10 < told < 200 and codes == [0] * told + [44] * (400 - told)
+        assert "ask for fewer" in answer[-1]["error_message"] and not answer[-1]["configs"]
+        assert {r["error_code"] for r in configs(names[-10:])} == {0}
+        assert {c["name"]: c["value"] for c in configs(names[-1:])[0]["configs"]}["retention.ms"] == "1000399"
+
+        eventually(lambda: w.find("g")[3] == 0, 20, 0.1)
+        assert set(w.commit("g", {("topic-0", 0): 1, **{(f"topic-{i}", 0): 1 for i in range(20)}}, metadata="m" * 4000).values()) == {0}
+        groups = call(w, "OffsetFetch", 8, {"groups": [{"group_id": "g", "topics": None}] * 50, "require_stable": False})["groups"]
+        codes = [g["error_code"] for g in groups]
+        told = codes.count(0)
+        assert 1 <= told < 20 and codes == [0] * told + [44] * (50 - told) and len(groups[0]["topics"]) == 20
+        assert len(call(w, "DescribeGroups", 5, {"groups": ["g"] * 1000, "include_authorized_operations": False})["groups"]) == 1
 
 
 def test_dynamic_broker_configs(brokers):

@@ -193,7 +193,7 @@ static void test_unread_answers_make_way(void **state) {
     unsigned begun = 0;
     for (int i = 0; i < COUNT; i++) begun += gates[i].started;
     assert_in_range(begun, 3, 5);
-    assert_true(set.unsent_bytes < (1 << 20) + 310000);
+    assert_true(set.unsent_bytes <= 1 << 20); /* the next one waits before it is encoded */
     gates[100].append_go = gates[100].done_go = gates[101].done_go = true;
     send_request(writer, KAFKA_API_PRODUCE, 100, 1);
     send_request(writer, KAFKA_API_METADATA, 101, 0);

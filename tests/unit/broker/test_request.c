@@ -3,6 +3,7 @@
 #include "unit/broker/conn_fixture.h"
 
 #include "broker/broker.h"
+#include "broker/conn_priv.h"
 
 /* A frame that decodes to far more than it is: refused at the budget, after which the memory is free again. */
 static void test_decoding_is_limited(void **state) {
@@ -60,6 +61,88 @@ static void test_answers_are_granted(void **state) {
     assert_int_equal(request_answer_grant(&r[0], 100), 100);
     assert_int_equal(request_answer_grant(&r[0], 0), 0);
     assert_int_equal(set.granted_bytes, 0);
+    /* However much room there is: what is lent of the log cache is too much. */
+    atomic_store(&net.env.metrics->memory_limits[MEMORY_LOG_CACHE_LENT], 1000);
+    metric_set(net.env.metrics, M_LOG_CACHE_LENT_BYTES, 1001);
+    assert_int_equal(request_answer_grant(&r[0], 55 << 20), CONN_ANSWER_LEAST);
+    (void)request_answer_grant(&r[0], 0);
+    metric_set(net.env.metrics, M_LOG_CACHE_LENT_BYTES, 0);
+    end();
+}
+
+/* --- Long answers. */
+
+struct maker {
+    struct request r;
+    size_t bytes;
+    bool more, has;
+};
+
+static void maker_main(void *arg) {
+    struct maker *m = arg;
+    m->has = false;
+    request_answer_make(&m->r, m->bytes, m->more);
+    m->has = true;
+}
+
+static bool make(struct maker *m, size_t bytes, bool more) {
+    m->bytes = bytes;
+    m->more = more;
+    m->r.conns = &set;
+    fiber_spawn(&net.loop, "maker", maker_main, m);
+    net_pass(&net, NS_PER_S);
+    return m->has;
+}
+
+static bool has_now(const struct maker *m) {
+    net_pass(&net, NS_PER_S);
+    return m->has;
+}
+
+/* What is made for them in memory is held to the budget: they wait for each other, and none for itself. */
+static void test_long_answers_wait(void **state) {
+    (void)state;
+    const size_t mib = 1 << 20;
+    answer_bytes = 64 * mib;
+    begin(16 << 20, 0, 100, INT32_MAX);
+    static struct maker m[5];
+    memset(m, 0, sizeof(m));
+    for (size_t i = 0; i < ARRAY_LEN(m); i++) m[i].r.conns = &set;
+    assert_int_equal(request_answer_most(&m[4].r), 56 * mib);
+    assert_true(make(&m[0], 1000, false)); /* short */
+    assert_int_equal(set.granted_bytes, 0);
+    assert_true(make(&m[0], 20 * mib, true)); /* and a quarter ahead */
+    assert_int_equal(set.granted_bytes, 25 * mib);
+    assert_true(make(&m[0], 22 * mib, true));
+    assert_int_equal(set.granted_bytes, 25 * mib);
+    assert_int_equal(atomic_load(&net.env.metrics->gauges[M_UNSENT_BYTES]), 25 * mib);
+    assert_true(make(&m[1], 30 * mib, false));
+    assert_false(conns_crowded(&set));
+    /* Another that may ask for more waits, though there would be room: they could wait for each other. */
+    assert_false(make(&m[2], mib, true));
+    assert_true(conns_crowded(&set));
+    assert_false(make(&m[3], 10 * mib, false));
+    /* Who has a part gets the rest when the others are through. */
+    assert_false(make(&m[0], 40 * mib, true));
+    (void)request_answer_grant(&m[1].r, 0);
+    assert_true(has_now(&m[0]));
+    assert_true(has_now(&m[3]));
+    assert_false(has_now(&m[2]));
+    assert_int_equal(set.granted_bytes, 60 * mib);
+    (void)request_answer_grant(&m[3].r, 0);
+    (void)request_answer_grant(&m[0].r, 0);
+    assert_true(has_now(&m[2]));
+    assert_false(conns_crowded(&set));
+    /* More than the whole waits until the others have next to nothing. */
+    (void)request_answer_grant(&m[1].r, 9 * mib);
+    (void)request_answer_grant(&m[2].r, 0);
+    assert_false(make(&m[0], 100 * mib, false));
+    (void)request_answer_grant(&m[1].r, 7 * mib);
+    assert_true(has_now(&m[0]));
+    assert_int_equal(set.granted_bytes, 100 * mib + CONN_ANSWER_LEAST);
+    for (size_t i = 0; i < ARRAY_LEN(m); i++) (void)request_answer_grant(&m[i].r, 0);
+    assert_int_equal(set.granted_bytes, 0);
+    assert_int_equal(atomic_load(&net.env.metrics->gauges[M_MADE_BYTES]), 0);
     end();
 }
 
@@ -210,6 +293,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decoding_is_limited),
         cmocka_unit_test(test_answers_are_granted),
+        cmocka_unit_test(test_long_answers_wait),
         cmocka_unit_test(test_leased_answers_wait_for_the_office),
         cmocka_unit_test(test_accusations_wait_for_the_office),
         cmocka_unit_test(test_certain_answers_wait_for_the_office),

@@ -1,6 +1,6 @@
 /* An hour of load on a whole broker whose budgets of memory are small, by the simulator's own count of its memory: bursts of
- * producers with large and with tiny batches, readers at the tail and of old data, and clients that hold what they can:
- * who sends half of a large request, who asks for much and reads nothing. Meanwhile one client wants to be served, and is.
+ * producers with large and with tiny batches, readers at the tail and of old data, clients whose short questions have answers of
+ * a hundred megabytes, and clients that hold what they can: who sends half of a large request, who asks for much and reads nothing. Meanwhile one client wants to be served, and is.
  *
  * Besides: what an open partition takes, as the budget of partitions reckons with it.
  *
@@ -27,7 +27,8 @@
 #define LARGE_VALUE 100000u
 #define TINY_VALUE 60u
 #define PATIENCE_NS (60 * NS_PER_S)
-#define HELD 24u /* connections of one client that holds what it can */
+#define HELD 24u   /* connections of one client that holds what it can */
+#define ASKED 2000 /* configurations at once */
 #define MIB ((int64_t)1 << 20)
 #define GRAIN (MIB / 4) /* of one budget: a block for each of the answers that were begun before it was used up */
 
@@ -40,7 +41,9 @@ struct hour {
     unsigned clients;
     uint64_t log_start[PARTITIONS], tail[PARTITIONS];
     int64_t limits[MEMORY_BUDGETS], peaks[MEMORY_BUDGETS];
-    uint64_t idle_bytes, other_peak, served, closed;
+    int64_t made_peak;
+    int32_t node_id;
+    uint64_t idle_bytes, other_peak, served, closed, asked;
 };
 
 struct hour_client {
@@ -92,6 +95,7 @@ static void broker_main(void *arg) {
     if (e != OK) sim_fail(h->world, "the broker does not start: %s (%s)", why, err_name(e));
     if (e == OK) {
         (void)memory_limits(&config, 1, h->limits);
+        h->node_id = config.node_id;
         h->serves = true;
         while (!h->stop && !sim_failed(h->world)) fiber_sleep_ns(200 * NS_PER_MS);
         broker_stop(broker);
@@ -373,6 +377,54 @@ static void holder_main(void *arg) {
     client_ends(x);
 }
 
+/* --- Clients that ask for much more than they say. */
+
+static bool ask_once(struct hour *h, struct sim_client *c) {
+    struct kafka_describe_configs_request q;
+    struct kafka_describe_configs_response r;
+    struct arena a;
+    arena_init(&a, c->env->mem);
+    kafka_describe_configs_request_init(&q);
+    q.resources.items = kafka_describe_configs_request_resource_new(&a, ASKED);
+    q.resources.count = ASKED;
+    for (int32_t i = 0; i < ASKED; i++) { /* the one broker, each time by another name */
+        char *name = arena_alloc(&a, 16);
+        for (int32_t k = 0; k < 11; k++) name[k] = (i >> k & 1) ? ' ' : '\t';
+        (void)snprintf(name + 11, 5, "%d", h->node_id);
+        q.resources.items[i].resource_type = 4;
+        q.resources.items[i].resource_name = kafka_string_of(name);
+        q.resources.items[i].configuration_keys.count = -1;
+    }
+    q.include_synonyms = q.include_documentation = true;
+    enum err e = sim_client_call(c, KAFKA_API_DESCRIBE_CONFIGS, 4, &q, 3 * PATIENCE_NS, &a, &r);
+    int32_t told = 0, refused = 0;
+    for (int32_t i = 0; e == OK && i < r.results.count; i++) {
+        told += r.results.items[i].error_code == 0 && r.results.items[i].configs.count > 50;
+        refused += r.results.items[i].error_code == KAFKA_POLICY_VIOLATION;
+    }
+    if (e == OK && (told < 20 || told + refused != ASKED))
+        sim_fail(h->world, "of %d configurations %d were told, %d refused", ASKED, told, refused);
+    h->asked += e == OK;
+    arena_deinit(&a);
+    return e == OK;
+}
+
+/* All at once, every five minutes. */
+static void asker_main(void *arg) {
+    struct hour_client *x = arg;
+    struct hour *h = x->hour;
+    struct sim_client c;
+    sim_client_init(&c, loop_current()->env);
+    while (goes_on(h)) {
+        fiber_sleep_ns(NS_PER_S);
+        if (h->world->now_ns / NS_PER_S % 300 != 0) continue;
+        if ((!c.conn || c.ended) && sim_client_open(&c, h->host, SIM_BROKER_PORT) != OK) continue;
+        if (!ask_once(h, &c)) sim_client_close(&c);
+    }
+    sim_client_deinit(&c);
+    client_ends(x);
+}
+
 /* --- A client that wants nothing special. */
 
 static void modest_main(void *arg) {
@@ -413,6 +465,9 @@ static void look(struct hour *h) {
         if (used > h->peaks[i]) h->peaks[i] = used;
         if (i != MEMORY_ANSWERS) counted += used; /* those lie in the caches */
     }
+    int64_t made = atomic_load_explicit(&m->gauges[M_MADE_BYTES], memory_order_relaxed);
+    if (made > h->made_peak) h->made_peak = made;
+    counted += made;
     uint64_t other = h->node->mem.base.allocated_bytes - (uint64_t)counted;
     if ((int64_t)other > 0 && other > h->other_peak) h->other_peak = other;
 }
@@ -437,8 +492,10 @@ static void judge(struct hour *h) {
     uint64_t peak = h->node->mem.peak_bytes;
     if (tell)
         print_message(
-            "in all: peak %lu of %ld, idle %lu, not counted at most %lu; served %lu, closed %lu, acked %lu, steps %lu\n",
-            peak, sum, h->idle_bytes, h->other_peak, h->served, h->closed, h->run->acked, h->world->steps);
+            "in all: peak %lu of %ld, idle %lu, not counted at most %lu; made %ld; served %lu, closed %lu, asked %lu, acked %lu, steps %lu\n",
+            peak, sum, h->idle_bytes, h->other_peak, h->made_peak, h->served, h->closed, h->asked, h->run->acked,
+            h->world->steps);
+    if (h->asked < 10) sim_fail(h->world, "only %lu long lists were answered", h->asked);
     if (peak > h->idle_bytes + (uint64_t)(sum + sum / 10))
         sim_fail(h->world, "%lu bytes were held in all where %ld are allowed", peak, sum);
     if (h->other_peak > h->idle_bytes + (uint64_t)(sum / 10))
@@ -456,7 +513,7 @@ static void add_client(struct hour *h, struct hour_client *x, const char *kind, 
 static void memory_hour(struct sim_run *r) {
     struct hour *h = mem_zalloc(sim_run_mem(r), sizeof(*h));
     struct sim_world *w = r->world;
-    struct hour_client clients[12];
+    struct hour_client clients[16];
     unsigned n = 0;
     h->run = r;
     h->world = w;
@@ -476,6 +533,7 @@ static void memory_hour(struct sim_run *r) {
     add_client(h, &clients[n++], "modest", 0, modest_main);
     for (unsigned i = 0; i < 4; i++) add_client(h, &clients[n++], "hasty", i, hasty_main);
     for (unsigned i = 0; i < 5; i++) add_client(h, &clients[n++], "reader", i, reader_main);
+    for (unsigned i = 0; i < 4; i++) add_client(h, &clients[n++], "asker", i, asker_main);
     for (unsigned i = 0; i < 2; i++) add_client(h, &clients[n++], "holder", i, holder_main);
     uint64_t end_ns = w->now_ns + sim_run_load_ns(r, MINUTES);
     while (w->now_ns < end_ns && !sim_failed(w)) {

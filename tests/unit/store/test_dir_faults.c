@@ -1,7 +1,8 @@
 /* The folder store's order of durable steps, and what it answers when one fails. The system calls that matter are
  * wrapped here: each leaves a letter, and may be made to fail.
  *
- *   f fsync of a file   d fsync of a folder   m mkdir   L link   R rename   U unlink */
+ *   f fsync of a file   d fsync of a folder   m mkdir   L link   R rename   U unlink   t shrink */
+#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -27,6 +28,25 @@ static struct {
     int error;
     _Atomic unsigned met;
 } sweep;
+
+/* What happens to an object while it is being read, once. */
+static struct {
+    const char *path; /* NULL: nothing */
+    bool unlinked;
+} shrinks;
+
+static void shrink_now(void) {
+    const char *path = shrinks.path;
+    shrinks.path = NULL;
+    if (path && shrinks.unlinked) {
+        int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY, 0);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(syscall(SYS_ftruncate, fd, 0), 0);
+        close(fd);
+    } else if (path) {
+        assert_int_equal(truncate(path, 0), 0);
+    }
+}
 
 static bool met(void) {
     if (!sweep.on) return true;
@@ -66,6 +86,10 @@ int unlinkat(int fd, const char *path, int flags) {
     return step('U') ? (int)syscall(SYS_unlinkat, fd, path, flags) : -1;
 }
 
+int ftruncate(int fd, off_t size) {
+    return step('t') ? (int)syscall(SYS_ftruncate, fd, size) : -1;
+}
+
 int openat(int fd, const char *path, int flags, ...) {
     va_list ap;
     va_start(ap, flags);
@@ -74,6 +98,7 @@ int openat(int fd, const char *path, int flags, ...) {
     return met() ? (int)syscall(SYS_openat, fd, path, flags, mode) : -1;
 }
 ssize_t pread(int fd, void *data, size_t size, off_t position) {
+    shrink_now();
     return met() ? syscall(SYS_pread64, fd, data, size, position) : -1;
 }
 ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t position) {
@@ -83,6 +108,7 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t position) {
     return met() ? syscall(SYS_pwrite64, fd, data, size, position) : -1;
 }
 ssize_t copy_file_range(int from, off64_t *in, int to, off64_t *out, size_t size, unsigned flags) {
+    shrink_now();
     return met() ? syscall(SYS_copy_file_range, from, in, to, out, size, flags) : -1;
 }
 int fallocate(int fd, int mode, off_t position, off_t size) {
@@ -251,6 +277,158 @@ static void test_after_link(void **state) {
     dir_test_run(body_after_link);
 }
 
+/* --- What was deleted and is large is freed gradually. */
+
+static enum err large_create(struct dir_test *t, const char *key, size_t size) {
+    uint8_t *bytes = mem_zalloc(t->env->mem, size);
+    struct slice s = slice_borrow(bytes, size);
+    enum err e = store_put(t->store, key, &s, 1, true, STORE_FOR_UPLOAD);
+    mem_free(t->env->mem, bytes);
+    return e;
+}
+
+static void wait_freed(struct dir_test *t) {
+    struct dir_freeing *f = &((struct dir_store *)(void *)t->store)->freeing;
+    for (bool running = true; running;) {
+        fiber_sleep_ns(NS_PER_MS);
+        pthread_mutex_lock(&f->lock);
+        running = f->running;
+        pthread_mutex_unlock(&f->lock);
+    }
+    assert_int_equal(f->bytes, 0);
+}
+
+static off_t size_of(struct dir_test *t, const char *name) {
+    char path[1024];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/%s", t->path, name);
+    return stat(path, &st) == 0 ? st.st_size : -1;
+}
+
+static bool tmp_is_empty(struct dir_test *t) {
+    char path[1024];
+    snprintf(path, sizeof(path), "%s/tmp", t->path);
+    DIR *tmp = opendir(path);
+    unsigned count = 0;
+    while (readdir(tmp)) count++;
+    closedir(tmp);
+    return count == 2;
+}
+
+static void expect_gone(struct dir_test *t, const char *key) {
+    struct slice s;
+    struct store_listing l;
+    assert_int_equal(store_get(t->store, key, 0, 10, STORE_FOR_OTHER, &s), ERR_NOT_FOUND);
+    assert_int_equal(store_list(t->store, key, NULL, 10, STORE_FOR_OTHER, &l), OK);
+    assert_int_equal(l.count, 0);
+    store_listing_deinit(&l);
+}
+
+#define MIB ((size_t)1 << 20)
+
+static void body_freed(struct dir_test *t) {
+    static const struct {
+        char fails;
+        unsigned skip;
+        const char *steps;
+    } cases[] = {
+        {0, 0, "RUdUtftftf"}, /* it goes by way of tmp/, durably so before it is shrunk, and loses its name before that */
+        {'R', 0, "RUUd"},     /* it cannot be moved: it goes at once */
+        {'t', 0, "RUdUtf"},   /* nor shrunk */
+        {'t', 1, "RUdUtftf"}, {'f', 0, "RUdUtftftf"}, {'U', 1, "RUdU"}, /* what keeps a name is not shrunk */
+    };
+    static const char *const keys[] = {"log/large", "log/small"};
+    dir_open(t);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(large_create(t, keys[0], 9 * MIB), OK);
+        assert_int_equal(large_create(t, keys[1], MIB - 1), OK);
+        begin(cases[i].fails, EXDEV);
+        calls.skip = cases[i].skip;
+        assert_int_equal(store_delete(t->store, keys, 2, STORE_FOR_OTHER), OK);
+        expect_gone(t, keys[0]);
+        wait_freed(t);
+        bool stays = cases[i].fails == 'U';
+        if (strcmp(calls.letters, cases[i].steps) != 0) fail_msg("case %zu: %s", i, calls.letters);
+        begin(0, 0);
+        assert_int_equal(tmp_is_empty(t), !stays);
+        expect_gone(t, keys[0]);
+    }
+    /* The next open sees to it, and gives its name to no other. */
+    store_close(t->store);
+    dir_by_hand(t, "tmp/1000", "");
+    char path[1024], other[1024];
+    snprintf(path, sizeof(path), "%s/tmp/1000", t->path);
+    assert_int_equal(truncate(path, 5 * MIB), 0);
+    begin(0, 0);
+    dir_open(t);
+    struct dir_store *d = (struct dir_store *)(void *)t->store;
+    assert_int_equal(atomic_load(&d->temporary), 1001);
+    wait_freed(t);
+    assert_non_null(strstr(calls.letters, "Utf"));
+    assert_true(tmp_is_empty(t));
+    /* What others have linked stays as it is. */
+    assert_int_equal(large_create(t, keys[0], 5 * MIB), OK);
+    snprintf(path, sizeof(path), "%s/objects/%s", t->path, keys[0]);
+    snprintf(other, sizeof(other), "%s/other", t->path);
+    assert_int_equal(link(path, other), 0);
+    begin(0, 0);
+    assert_int_equal(store_delete(t->store, keys, 1, STORE_FOR_OTHER), OK);
+    wait_freed(t);
+    assert_string_equal(calls.letters, "RdU");
+    assert_int_equal(size_of(t, "other"), 5 * MIB);
+    /* That it is deleted could not be made durable: after a power cut it may be there, and then it is whole. */
+    assert_int_equal(large_create(t, keys[0], 5 * MIB), OK);
+    begin('d', EIO);
+    assert_int_equal(store_delete(t->store, keys, 1, STORE_FOR_OTHER), ERR_UNKNOWN_OUTCOME);
+    fiber_sleep_ns(5 * NS_PER_MS);
+    assert_string_equal(calls.letters, "Rd");
+    assert_false(tmp_is_empty(t));
+    dir_reopen(t);
+    wait_freed(t);
+    assert_true(tmp_is_empty(t));
+    /* A close frees all at once. */
+    for (unsigned i = 0; i < 8; i++) {
+        static const char *const three[] = {"log/1", "log/2", "log/3"};
+        for (unsigned k = 0; k < 3; k++) assert_int_equal(large_create(t, three[k], 9 * MIB), OK);
+        begin(0, 0);
+        assert_int_equal(store_delete(t->store, three, 3, STORE_FOR_OTHER), OK);
+        if (i % 2 == 1) fiber_sleep_ns(NS_PER_MS);
+        store_close(t->store);
+        assert_true(tmp_is_empty(t));
+        dir_open(t);
+    }
+}
+static void test_freed(void **state) {
+    (void)state;
+    dir_test_run(body_freed);
+}
+
+/* Who reads an object that is deleted and freed meanwhile is told that it is not there; of one that is damaged, that. */
+static void body_freed_under_readers(struct dir_test *t) {
+    static const size_t sizes[] = {1000, 3 * MIB};
+    char path[1024];
+    snprintf(path, sizeof(path), "%s/objects/read", t->path);
+    dir_open(t);
+    for (unsigned i = 0; i < 6; i++) {
+        struct slice s;
+        struct store_part part = {.key = "read", .position = 1, .size = sizes[1] - 1};
+        const char *key = part.key;
+        bool composed = i >= 4;
+        assert_int_equal(large_create(t, key, sizes[composed || i % 2]), OK);
+        shrinks.unlinked = i >= 2;
+        shrinks.path = path;
+        enum err e = composed ? store_compose(t->store, "composed", &part, 1, STORE_FOR_OTHER)
+                              : store_get(t->store, key, 0, sizes[i % 2], STORE_FOR_READ, &s);
+        assert_int_equal(e, i >= 2 ? ERR_NOT_FOUND : ERR_IO);
+        assert_null(shrinks.path);
+        assert_int_equal(store_delete(t->store, &key, 1, STORE_FOR_OTHER), OK);
+    }
+}
+static void test_freed_under_readers(void **state) {
+    (void)state;
+    dir_test_run(body_freed_under_readers);
+}
+
 /* --- A file system of its own: full, and read-only. Only as root; the mount is seen by this process alone. */
 
 static void body_full(struct dir_test *t) {
@@ -313,7 +491,8 @@ static void test_full_and_read_only(void **state) {
     if (!mounted) skip();
 }
 
-/* --- Every call of a short life, one after the other: create twice, replace, compose, read, list, delete. */
+/* --- Every call of a short life, one after the other: create twice, replace, compose, read, list, delete; and what is
+ * large is freed. */
 
 /* Says which call it was. */
 #define SWEPT(c) ((c) ? (void)0 : swept_broken(__LINE__, #c))
@@ -323,7 +502,7 @@ static _Noreturn void swept_broken(int line, const char *what) {
     _Exit(1);
 }
 
-enum { CALL_MADE, CALL_TWICE, CALL_REPLACED, CALL_LAST, CALL_COMPOSED, CALL_DELETED, SWEPT_CALLS };
+enum { CALL_MADE, CALL_TWICE, CALL_REPLACED, CALL_LAST, CALL_COMPOSED, CALL_DELETED, CALL_LARGE_DELETED, SWEPT_CALLS };
 
 static enum err swept_put(struct dir_test *t, const char *key, const char *text, bool create) {
     struct slice s = slice_borrow(text, strlen(text));
@@ -350,6 +529,10 @@ static void swept_life(struct dir_test *t, enum err e[SWEPT_CALLS]) {
     SWEPT(got != OK || e[CALL_MADE] != OK || (l.count > 0 && strcmp(l.items[0].key, "a/b/made") == 0));
     store_listing_deinit(&l);
     e[CALL_DELETED] = store_delete(t->store, &gone, 1, STORE_FOR_OTHER);
+    const char *large = "a/large";
+    (void)large_create(t, large, 5 * MIB);
+    e[CALL_LARGE_DELETED] = store_delete(t->store, &large, 1, STORE_FOR_OTHER);
+    wait_freed(t);
 }
 
 static bool there(struct dir_test *t, const char *key, const char *text) {
@@ -377,6 +560,9 @@ static void swept_judge(struct dir_test *t, const enum err e[SWEPT_CALLS]) {
         if (e[i] == OK && !deleted && !perhaps_deleted) SWEPT(found);
         if (e[i] != OK && err_class(e[i]) != ERR_CLASS_UNKNOWN) SWEPT(!found);
     }
+    if (e[CALL_LARGE_DELETED] == OK) SWEPT(!there(t, "a/large", ""));
+    wait_freed(t);
+    SWEPT(tmp_is_empty(t));
 }
 
 static void swept_body(struct dir_test *t) {
@@ -414,8 +600,13 @@ static void test_every_call(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),      cmocka_unit_test(test_before_link),        cmocka_unit_test(test_after_link),
-        cmocka_unit_test(test_every_call), cmocka_unit_test(test_full_and_read_only),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_before_link),
+        cmocka_unit_test(test_after_link),
+        cmocka_unit_test(test_every_call),
+        cmocka_unit_test(test_full_and_read_only),
+        cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_freed_under_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

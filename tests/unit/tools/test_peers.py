@@ -77,6 +77,23 @@ def case_variants(folder):
     assert row(text, "### Goals", "produce p99 at half of the peak, store not")[1:] == ["under 3 ms", "2.00 ms", "yes"], text
 
 
+def case_floor(folder):
+    """Where it is lowest it is what all brokers are compared with, and there its parts are told; elsewhere only the whole."""
+    c = results(folder, {"oxbow": [cell(300, 0.8, 1)], DEFAULT: [cell(150, 1.6, 1)]})
+
+    def rows(nbytes, *by_parts):
+        return [{"bytes": nbytes, "parts": parts, "turns": [{"cpu": x, "clients_cpu": 1, "gb_per_s": 0.5} for x in cpu]} for parts, cpu in by_parts]
+    c.write("limits", "machine", 1, {"floor": {"rows": rows(65536, ("all", [0.5, 0.7, 0.6]), ("no-crc", [0.1])) + rows(262144, ("all", [0.4, 0.3, 0.9]), ("no-crc", [0.2]))}})
+    text = tables.markdown(tables.Results(c.read(), {}))
+    assert row(text, "machine's limits", "floor, frames of 64 KiB")[1:] == ["500", "", "0.60 (0.50 to 0.70) in and out"], text
+    assert row(text, "machine's limits", "floor, frames of 256 KiB,")[0] == "floor, frames of 256 KiB, without the checksum", text
+    assert "frames of 64 KiB," not in text, text
+    assert row(text, "### Goals", "broker CPU per GB, Kafka 4.3.1, default to the floor")[2] == "4.00 x", text
+    assert row(text, "### Goals", "the floor, of Oxbow's")[2] == "50 %", text
+    c.write("limits", "machine", 1, {"floor": {"failed": "io_uring: Operation not permitted"}})
+    assert "floor" not in tables.markdown(tables.Results(c.read(), {})), text
+
+
 def case_wal(folder):
     """Like with like: the log alone against fio in turns with it; what it does under a broker is told, and no goal."""
     one = cell(100, 1, 900)
