@@ -32,9 +32,11 @@
 #define LOOP_TURN_BYTES ((size_t)4096 << 10)
 #define SMALL_SEND_BYTES ((size_t)64 << 10) /* goes before what is much: an answer to who reads at the tail */
 /* While others are answered, as they were a moment ago, what is patient goes in pieces, together for as long as the others
- * took in the same turn of the loop, or one piece; then they have as long for themselves. */
-#define ATTENDED_NS NS_PER_S
+ * took in the same turn of the loop, or one piece. Behind that it rests: until the others took as long again, or nobody
+ * took anything for so many times as long. */
+#define ATTENDED_NS (100 * NS_PER_MS)
 #define PATIENT_PIECE_BYTES ((size_t)128 << 10)
+#define PATIENT_RESTS 5u
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
 
@@ -341,13 +343,17 @@ static struct env_conn *sender_next(struct list *senders) {
 }
 
 static void patient_send(struct linux_loop *l) {
-    uint64_t from_ns = linux_now_ns(&l->env->env), now_ns = from_ns, until_ns = 2 * from_ns - l->busy_from_ns;
-    if (attended(l) && from_ns < l->patient_ns) return;
+    uint64_t from_ns = linux_now_ns(&l->env->env), now_ns = from_ns, others_ns = from_ns - l->busy_from_ns;
+    if (attended(l) && from_ns < l->patient_ns) {
+        l->patient_ns -= (PATIENT_RESTS - 1) * others_ns;
+        if (from_ns < l->patient_ns) return;
+    }
     do {
         conn_send_queued(sender_next(&l->patient_senders));
         now_ns = linux_now_ns(&l->env->env);
-    } while (!list_empty(&l->patient_senders) && l->turn_sent < LOOP_TURN_BYTES && (now_ns < until_ns || !attended(l)));
-    l->patient_ns = 2 * now_ns - from_ns;
+    } while (!list_empty(&l->patient_senders) && l->turn_sent < LOOP_TURN_BYTES &&
+             (now_ns - from_ns < others_ns || !attended(l)));
+    l->patient_ns = now_ns + PATIENT_RESTS * (now_ns - from_ns);
 }
 
 void conns_send(struct linux_loop *l) {
