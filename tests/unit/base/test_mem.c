@@ -140,7 +140,7 @@ static void test_pages(void **state) {
     mem_init_heap(&m);
     static const size_t sizes[] = {4096, MEM_LARGE_PAGE - 4096, MEM_LARGE_PAGE, MEM_LARGE_PAGE + 4096,
                                    3 * MEM_LARGE_PAGE};
-    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         uint8_t *a = mem_pages(&m, sizes[i]), *b = mem_pages(&m, sizes[i]);
         uint64_t out = atomic_load(&m.allocated_bytes);
         bool large = sizes[i] % MEM_LARGE_PAGE == 0;
