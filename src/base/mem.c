@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/assert.h"
+
+#define MEM_SMALL_PAGE ((size_t)4096)
 
 static void count(struct mem *m, void *p, bool out) {
     size_t n = malloc_usable_size(p);
@@ -58,7 +61,27 @@ static void heap_free(struct mem *m, void *p) {
     free(p);
 }
 
-static const struct mem_ops heap_ops = {heap_alloc, heap_realloc, heap_free};
+/* One page more is asked for, and what lies beside the aligned ones goes back. */
+static void *heap_pages(struct mem *m, size_t size) {
+    size_t spare = MEM_LARGE_PAGE;
+    note_large(m, size);
+    char *p = mmap(NULL, size + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (OX_UNLIKELY(p == MAP_FAILED)) out_of_memory(size);
+    size_t lead = (size_t)(-(uintptr_t)p % MEM_LARGE_PAGE);
+    if (lead > 0) (void)munmap(p, lead);
+    p += lead;
+    if (spare > lead) (void)munmap(p + size, spare - lead);
+    (void)madvise(p, size, MADV_HUGEPAGE);
+    atomic_fetch_add_explicit(&m->allocated_bytes, size, memory_order_relaxed);
+    return p;
+}
+
+static void heap_pages_free(struct mem *m, void *p, size_t size) {
+    atomic_fetch_sub_explicit(&m->allocated_bytes, size, memory_order_relaxed);
+    (void)munmap(p, size);
+}
+
+static const struct mem_ops heap_ops = {heap_alloc, heap_realloc, heap_free, heap_pages, heap_pages_free};
 
 void mem_init_heap(struct mem *m) {
     m->ops = &heap_ops;
@@ -91,6 +114,22 @@ void *mem_realloc(struct mem *m, void *p, size_t size) {
 
 void mem_free(struct mem *m, void *p) {
     if (p) m->ops->free(m, p);
+}
+
+static bool has_pages(const struct mem *m, size_t size) {
+    return m->ops->pages && size > 0 && size % MEM_LARGE_PAGE == 0;
+}
+
+void *mem_pages(struct mem *m, size_t size) {
+    return has_pages(m, size) ? m->ops->pages(m, size) : mem_aligned(m, size, MEM_SMALL_PAGE);
+}
+
+void mem_pages_free(struct mem *m, void *p, size_t size) {
+    if (has_pages(m, size)) {
+        m->ops->pages_free(m, p, size);
+    } else {
+        mem_free(m, p);
+    }
 }
 
 char *mem_strndup(struct mem *m, const char *s, size_t n) {

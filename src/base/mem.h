@@ -20,6 +20,9 @@ struct mem_ops {
     void *(*alloc)(struct mem *m, size_t size, size_t alignment, bool zeroed);
     void *(*realloc)(struct mem *m, void *p, size_t size);
     void (*free)(struct mem *m, void *p);
+    /* Whole large pages; NULL: what alloc gives will do. */
+    void *(*pages)(struct mem *m, size_t size);
+    void (*pages_free)(struct mem *m, void *p, size_t size);
 };
 
 struct mem {
@@ -46,6 +49,11 @@ void *mem_aligned(struct mem *m, size_t size, size_t alignment);
 /* p may be NULL; an alignment above 16 is lost. */
 void *mem_realloc(struct mem *m, void *p, size_t size);
 void mem_free(struct mem *m, void *p); /* p may be NULL */
+/* For large buffers that bytes pass through: aligned to 4 KiB at least, on large pages where `size` is a multiple of
+ * theirs and the system has them, and back to it when freed. Of the size that was asked for. */
+#define MEM_LARGE_PAGE ((size_t)2 << 20)
+void *mem_pages(struct mem *m, size_t size);
+void mem_pages_free(struct mem *m, void *p, size_t size);
 char *mem_strdup(struct mem *m, const char *s);
 char *mem_strndup(struct mem *m, const char *s, size_t n);
 char *mem_printf(struct mem *m, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -7,7 +7,7 @@ static void commit_slab_release(struct slab *s) {
     struct mem *m = c->mem;
     if (c->lent) metric_gauge_add(c->lent, M_LOG_CACHE_LENT_BYTES, -(int64_t)s->size);
     s->magic = 0;
-    mem_free(m, s->data);
+    mem_pages_free(m, s->data, s->size);
     mem_free(m, c);
 }
 
@@ -16,7 +16,7 @@ struct commit_slab *commit_slab_create(struct mem *m, size_t size) {
     struct commit_slab *c = MEM_NEW(m, struct commit_slab);
     c->mem = m;
     list_init(&c->node);
-    slab_init(&c->slab, mem_aligned(m, size, ENV_FILE_ALIGN), size, commit_slab_release, c);
+    slab_init(&c->slab, mem_pages(m, size), size, commit_slab_release, c);
     return c;
 }
 

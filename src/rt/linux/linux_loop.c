@@ -152,7 +152,9 @@ static uint64_t wait_and_handle(struct linux_loop *l, bool more) {
     uint64_t timeout_ns = 0;
     if (!more) {
         atomic_store(&l->sleeping, true);
+        uint64_t sending_ns = conns_next_ns(l);
         timeout_ns = loop_stopping(&l->loop) ? 0 : loop_next_deadline_ns(&l->loop);
+        if (sending_ns < timeout_ns) timeout_ns = sending_ns;
         if (timeout_ns != 0 && timeout_ns != UINT64_MAX) {
             uint64_t now = linux_now_ns(e);
             timeout_ns = timeout_ns > now ? timeout_ns - now : 0;
@@ -163,13 +165,14 @@ static uint64_t wait_and_handle(struct linux_loop *l, bool more) {
     /* A completion of io_uring interrupts the wait. */
     ASSERT(n >= 0 || errno == EINTR);
     uint64_t clock = l->polled_ns = linux_now_ns(e);
+    if (!more) l->busy_from_ns = clock;
     for (int i = 0; i < n; i++) {
         struct poll_source *s = events[i].data.ptr;
         s->ready(s, events[i].events);
         clock = loop_stall_check(&l->loop, clock);
     }
     conns_send(l);
-    return loop_stall_check(&l->loop, clock);
+    return l->busy_from_ns = loop_stall_check(&l->loop, clock);
 }
 
 void linux_loop_run(struct linux_loop *l) {

@@ -53,8 +53,10 @@ struct linux_loop {
     struct list conns;
     /* Connections whose sockets have room for what is queued: each its turn, patient ones (env.h) after the others. */
     struct list senders, patient_senders;
-    uint64_t attended_ns; /* when something was sent that is not patient */
-    size_t turn_sent;     /* bytes sent in this turn of the loop */
+    uint64_t attended_ns;  /* when something was sent that is not patient */
+    uint64_t patient_ns;   /* when patient ones have time again */
+    uint64_t busy_from_ns; /* others than these have been busy since */
+    size_t turn_sent;      /* bytes sent in this turn of the loop */
     struct list listeners;
     struct list graves;
 };
@@ -169,6 +171,8 @@ bool conn_started_or_closed(const struct env_conn *c);
 void conns_drop(struct linux_loop *l);
 /* Once in each turn of the loop: those that can send do, one after the other, within the turn's bytes. */
 void conns_send(struct linux_loop *l);
+/* When the next of them has its turn; UINT64_MAX: not before an event. */
+uint64_t conns_next_ns(const struct linux_loop *l);
 
 enum err linux_listen(struct env *e, const char *host, uint16_t port, bool reuse_port,
                       void (*accepted)(void *ctx, struct env_conn *c), void *ctx, struct env_listener **out,

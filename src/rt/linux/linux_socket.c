@@ -31,10 +31,12 @@
 /* and so much to all in one turn of the loop, in turns, before others are heard again. */
 #define LOOP_TURN_BYTES ((size_t)4096 << 10)
 #define SMALL_SEND_BYTES ((size_t)64 << 10) /* goes before what is much: an answer to who reads at the tail */
-/* While others are answered, as they were a moment ago, what is patient goes in pieces that nobody has to wait for, and the
- * loop hears the others between any two of them. */
-#define ATTENDED_NS NS_PER_S
-#define PATIENT_TURN_BYTES ((size_t)128 << 10)
+/* While others are answered, as they were a moment ago, what is patient goes in pieces, together for as long as the others
+ * took in the same turn of the loop, or one piece. Behind that it rests: until the others took as long again, or nobody
+ * took anything for so many times as long. */
+#define ATTENDED_NS (100 * NS_PER_MS)
+#define PATIENT_PIECE_BYTES ((size_t)128 << 10)
+#define PATIENT_RESTS 5u
 #define DRAIN_BYTES ((size_t)1 << 20)
 #define NOT_WATCHED UINT32_MAX
 
@@ -53,6 +55,7 @@ struct env_conn {
     bool broken;  /* nothing can be sent any more */
     bool closed;  /* by the owner */
     bool patient; /* nobody waits for what is sent */
+    bool full;    /* the socket takes no more until epoll has reported room */
     const struct env_conn_events *events;
     void *ctx;
     struct fiber *connecting;
@@ -68,7 +71,7 @@ struct env_conn {
 static void conn_watch(struct env_conn *c) {
     uint32_t want = 0;
     if (!c->paused && !c->ended) want |= EPOLLIN | EPOLLRDHUP;
-    if (c->queue_count > 0) want |= EPOLLOUT;
+    if (c->queue_count > 0 && c->full) want |= EPOLLOUT;
     /* After the end, errors would be reported for ever. */
     if (c->ended && want == 0) want = NOT_WATCHED;
     if (want == c->watched) return;
@@ -116,16 +119,20 @@ static void conn_break(struct env_conn *c) {
     (void)shutdown(c->fd, SHUT_RDWR);
 }
 
-/* Somebody is answered whom this one must not hold up. */
+/* Somebody is answered who must not be held up. */
+static bool attended(const struct linux_loop *l) {
+    return l->polled_ns < l->attended_ns + ATTENDED_NS;
+}
+
 static bool gives_way(const struct env_conn *c) {
-    return c->patient && c->loop->polled_ns < c->loop->attended_ns + ATTENDED_NS;
+    return c->patient && attended(c->loop);
 }
 
 /* Sends slices from *sent bytes into the first one until all is gone, the socket is full, or others have their turn: what
  * is left is sent when epoll reports room, at once if there is. Releases those that are gone and returns their number;
  * *sent is then the position in the first of the others. *bytes grows by what was sent. */
 static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t count, size_t *sent, size_t *bytes) {
-    size_t done = 0, most = gives_way(c) ? PATIENT_TURN_BYTES : SEND_TURN_BYTES;
+    size_t done = 0, most = gives_way(c) ? PATIENT_PIECE_BYTES : SEND_TURN_BYTES;
     while (done < count && *bytes < most) {
         struct iovec pieces[SEND_PIECES_MAX];
         size_t n = 0, total = 0, room = most - *bytes;
@@ -141,6 +148,7 @@ static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t 
         if (rc < 0 && errno == EINTR) continue;
         if (rc < 0) {
             if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) c->broken = true;
+            c->full = true;
             return done;
         }
         *bytes += (size_t)rc;
@@ -152,9 +160,23 @@ static size_t conn_send_slices(struct env_conn *c, struct slice *slices, size_t 
             slice_unref(&slices[done++]);
         }
         *sent += left;
-        if ((size_t)rc < total) return done;
+        if ((size_t)rc < total) {
+            c->full = true;
+            return done;
+        }
     }
     return done;
+}
+
+/* What is queued can be sent: not before others that came earlier. */
+static void conn_await_turn(struct env_conn *c) {
+    if (c->queue_count == 0 || c->full || !list_empty(&c->sending)) return;
+    if (c->patient)
+        list_push_back(&c->loop->patient_senders, &c->sending);
+    else if (c->queued_bytes <= SMALL_SEND_BYTES)
+        list_push_front(&c->loop->senders, &c->sending);
+    else
+        list_push_back(&c->loop->senders, &c->sending);
 }
 
 /* Sends what is queued, as far as the socket takes it. */
@@ -200,12 +222,16 @@ void linux_conn_send(struct env_conn *c, struct slice *slices, size_t count) {
         c->queued_bytes += slices[i].size - (i == first ? sent : 0);
         queue_push(c, slices[i]);
     }
+    conn_await_turn(c);
     conn_watch(c);
 }
 
 void linux_conn_patient(struct env_conn *c, bool patient) {
     CHECK_OBJ(c, ENV_CONN_MAGIC);
+    if (patient == c->patient) return;
     c->patient = patient;
+    list_remove(&c->sending);
+    conn_await_turn(c);
 }
 
 size_t linux_conn_queued(const struct env_conn *c) {
@@ -285,13 +311,10 @@ static void conn_ready(struct poll_source *s, uint32_t events) {
         return;
     }
     ASSERT(c->started);
-    if ((events & EPOLLOUT) && c->queue_count > 0 && list_empty(&c->sending)) {
-        if (c->patient)
-            list_push_back(&c->loop->patient_senders, &c->sending);
-        else if (c->queued_bytes <= SMALL_SEND_BYTES)
-            list_push_front(&c->loop->senders, &c->sending);
-        else
-            list_push_back(&c->loop->senders, &c->sending);
+    if ((events & EPOLLOUT) && c->full) {
+        c->full = false;
+        conn_await_turn(c);
+        if (gives_way(c)) conn_watch(c); /* its turn may be some time off */
     }
     bool failed = (events & (EPOLLERR | EPOLLHUP)) != 0;
     if (c->ended) {
@@ -310,6 +333,7 @@ static void conn_send_queued(struct env_conn *c) {
     if (c->queue_count == 0 || c->broken) return;
     size_t before = c->queued_bytes;
     queue_send(c);
+    conn_await_turn(c);
     conn_watch(c);
     if (c->queued_bytes < before && !c->broken && !c->ended) c->events->sent(c->ctx, c->queued_bytes);
 }
@@ -318,15 +342,36 @@ static struct env_conn *sender_next(struct list *senders) {
     return list_empty(senders) ? NULL : LIST_ENTRY(list_pop_front(senders), struct env_conn, sending);
 }
 
+static void patient_send(struct linux_loop *l) {
+    uint64_t from_ns = linux_now_ns(&l->env->env), now_ns = from_ns, others_ns = from_ns - l->busy_from_ns;
+    if (attended(l) && from_ns < l->patient_ns) {
+        l->patient_ns -= (PATIENT_RESTS - 1) * others_ns;
+        if (from_ns < l->patient_ns) return;
+    }
+    do {
+        conn_send_queued(sender_next(&l->patient_senders));
+        now_ns = linux_now_ns(&l->env->env);
+    } while (!list_empty(&l->patient_senders) && l->turn_sent < LOOP_TURN_BYTES &&
+             (now_ns - from_ns < others_ns || !attended(l)));
+    l->patient_ns = now_ns + PATIENT_RESTS * (now_ns - from_ns);
+}
+
 void conns_send(struct linux_loop *l) {
     struct env_conn *c;
-    while (l->turn_sent < LOOP_TURN_BYTES && (c = sender_next(&l->senders)) != NULL) conn_send_queued(c);
-    while (l->turn_sent < LOOP_TURN_BYTES && (c = sender_next(&l->patient_senders)) != NULL) {
-        bool gave_way = gives_way(c);
-        conn_send_queued(c);
-        if (gave_way) break;
-    }
+    struct list turn; /* one piece of each */
+    list_init(&turn);
+    list_splice_back(&turn, &l->senders);
+    while (l->turn_sent < LOOP_TURN_BYTES && (c = sender_next(&turn)) != NULL) conn_send_queued(c);
+    list_splice_back(&turn, &l->senders);
+    list_splice_back(&l->senders, &turn);
+    if (l->turn_sent < LOOP_TURN_BYTES && !list_empty(&l->patient_senders)) patient_send(l);
     l->turn_sent = 0;
+}
+
+uint64_t conns_next_ns(const struct linux_loop *l) {
+    if (!list_empty(&l->senders)) return 0;
+    if (list_empty(&l->patient_senders)) return UINT64_MAX;
+    return attended(l) ? l->patient_ns : 0;
 }
 
 void linux_conn_resume(struct env_conn *c) {

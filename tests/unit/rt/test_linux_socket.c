@@ -307,6 +307,43 @@ static void patient_sends_give_way(struct linux_fixture *x) {
 }
 TEST_BOTH(patient_sends_give_way)
 
+/* While it waits for its next turn, or for room, the loop sleeps; and it needs nothing else to happen to go on. Who is no
+ * longer patient goes on at once, in order. */
+static void patience_costs_nothing(struct linux_fixture *x) {
+    enum { SIZE = 48 << 20 };
+    struct server s;
+    server_start(x, &s, "127.0.0.1", false);
+    struct end *a = client(x, s.at.host, s.at.port), *b = client(x, s.at.host, s.at.port);
+    struct end *to_a = server_end(&s, 0), *to_b = server_end(&s, 1);
+    uint8_t *data = pattern(SIZE);
+    send_bytes(to_a, data, 1);
+    while (a->received < 1) waitq_wait(&a->changed);
+
+    b->paused = true;
+    env_conn_patient(x->env, to_b->conn, true);
+    send_bytes(to_b, data, SIZE);
+    for (size_t before = SIZE + 1; env_conn_queued(x->env, to_b->conn) < before;) {
+        before = env_conn_queued(x->env, to_b->conn);
+        fiber_sleep_ns(20 * NS_PER_MS);
+    }
+    assert_true(env_conn_queued(x->env, to_b->conn) > 0); /* the socket is full */
+    long switches = thread_switches();
+    for (int i = 0; i < 5; i++) fiber_sleep_ns(NS_PER_MS);
+    assert_true(thread_switches() >= switches + 5);
+
+    b->paused = false;
+    env_conn_resume(x->env, b->conn);
+    while (b->received < SIZE / 2) waitq_wait(&b->changed);
+    env_conn_patient(x->env, to_b->conn, false);
+    while (b->received < SIZE) waitq_wait(&b->changed);
+    assert_int_equal(env_conn_queued(x->env, to_b->conn), 0);
+    end_free(a, false);
+    end_free(b, false);
+    server_stop(&s);
+    free(data);
+}
+TEST_BOTH(patience_costs_nothing)
+
 /* --- Ends. */
 
 static void peer_close_and_abort_are_told(struct linux_fixture *x) {
@@ -561,6 +598,7 @@ int main(void) {
         RUN_BOTH(receiving_pauses_and_resumes),
         RUN_BOTH(room_is_asked_only_when_bytes_are_there),
         RUN_BOTH(patient_sends_give_way),
+        RUN_BOTH(patience_costs_nothing),
         RUN_BOTH(peer_close_and_abort_are_told),
         RUN_BOTH(abort_is_told_while_paused),
         RUN_BOTH(failed_send_is_told),
