@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/assert.h"
 
@@ -61,33 +60,15 @@ static void heap_free(struct mem *m, void *p) {
     free(p);
 }
 
-/* One page more is asked for, and what lies beside the aligned ones goes back. */
-static void *heap_pages(struct mem *m, size_t size) {
-    size_t spare = MEM_LARGE_PAGE;
-    note_large(m, size);
-    char *p = mmap(NULL, size + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (OX_UNLIKELY(p == MAP_FAILED)) out_of_memory(size);
-    size_t lead = (size_t)(-(uintptr_t)p % MEM_LARGE_PAGE);
-    if (lead > 0) (void)munmap(p, lead);
-    p += lead;
-    if (spare > lead) (void)munmap(p + size, spare - lead);
-    (void)madvise(p, size, MADV_HUGEPAGE);
-    atomic_fetch_add_explicit(&m->allocated_bytes, size, memory_order_relaxed);
-    return p;
-}
-
-static void heap_pages_free(struct mem *m, void *p, size_t size) {
-    atomic_fetch_sub_explicit(&m->allocated_bytes, size, memory_order_relaxed);
-    (void)munmap(p, size);
-}
-
-static const struct mem_ops heap_ops = {heap_alloc, heap_realloc, heap_free, heap_pages, heap_pages_free};
+static const struct mem_ops heap_ops = {heap_alloc, heap_realloc, heap_free};
 
 void mem_init_heap(struct mem *m) {
     m->ops = &heap_ops;
     atomic_init(&m->allocated_bytes, 0);
     atomic_init(&m->large_bytes, 0);
     mem_on_growth(m, NULL, NULL);
+    m->map = NULL;
+    m->unmap = NULL;
 }
 
 void mem_on_growth(struct mem *m, void (*grown)(void *ctx), void *ctx) {
@@ -117,19 +98,25 @@ void mem_free(struct mem *m, void *p) {
 }
 
 static bool has_pages(const struct mem *m, size_t size) {
-    return m->ops->pages && size > 0 && size % MEM_LARGE_PAGE == 0;
+    return m->map && size > 0 && size % MEM_LARGE_PAGE == 0;
 }
 
 void *mem_pages(struct mem *m, size_t size) {
-    return has_pages(m, size) ? m->ops->pages(m, size) : mem_aligned(m, size, MEM_SMALL_PAGE);
+    if (!has_pages(m, size)) return mem_aligned(m, size, MEM_SMALL_PAGE);
+    note_large(m, size);
+    void *p = m->map(size);
+    if (OX_UNLIKELY(!p)) out_of_memory(size);
+    atomic_fetch_add_explicit(&m->allocated_bytes, size, memory_order_relaxed);
+    return p;
 }
 
 void mem_pages_free(struct mem *m, void *p, size_t size) {
-    if (has_pages(m, size)) {
-        m->ops->pages_free(m, p, size);
-    } else {
+    if (!has_pages(m, size)) {
         mem_free(m, p);
+        return;
     }
+    atomic_fetch_sub_explicit(&m->allocated_bytes, size, memory_order_relaxed);
+    m->unmap(p, size);
 }
 
 char *mem_strndup(struct mem *m, const char *s, size_t n) {

@@ -20,9 +20,6 @@ struct mem_ops {
     void *(*alloc)(struct mem *m, size_t size, size_t alignment, bool zeroed);
     void *(*realloc)(struct mem *m, void *p, size_t size);
     void (*free)(struct mem *m, void *p);
-    /* Whole large pages; NULL: what alloc gives will do. */
-    void *(*pages)(struct mem *m, size_t size);
-    void (*pages_free)(struct mem *m, void *p, size_t size);
 };
 
 struct mem {
@@ -32,6 +29,9 @@ struct mem {
     _Atomic uint64_t large_bytes;
     void (*grown)(void *ctx);
     void *grown_ctx;
+    /* Large pages of the system's; NULL: what the allocator gives will do. */
+    void *(*map)(size_t size);
+    void (*unmap)(void *p, size_t size);
 };
 
 /* The process's own heap. */
@@ -50,7 +50,7 @@ void *mem_aligned(struct mem *m, size_t size, size_t alignment);
 void *mem_realloc(struct mem *m, void *p, size_t size);
 void mem_free(struct mem *m, void *p); /* p may be NULL */
 /* For large buffers that bytes pass through: aligned to 4 KiB at least, on large pages where `size` is a multiple of
- * theirs and the system has them, and back to it when freed. Of the size that was asked for. */
+ * theirs and the environment has them (map returns such memory, unmap gives it back), and freed with the same size. */
 #define MEM_LARGE_PAGE ((size_t)2 << 20)
 void *mem_pages(struct mem *m, size_t size);
 void mem_pages_free(struct mem *m, void *p, size_t size);

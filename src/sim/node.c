@@ -73,7 +73,7 @@ static void *sim_mem_realloc(struct mem *base, void *p, size_t size) {
     return moved;
 }
 
-static const struct mem_ops sim_mem_ops = {sim_mem_alloc, sim_mem_realloc, sim_mem_free, NULL, NULL};
+static const struct mem_ops sim_mem_ops = {sim_mem_alloc, sim_mem_realloc, sim_mem_free};
 
 void sim_mem_init(struct sim_mem *m, struct mem *heap) {
     *m = (struct sim_mem){.base = {.ops = &sim_mem_ops}, .heap = heap};

@@ -148,6 +148,8 @@ static struct linux_env *linux_env_new(const struct linux_env_options *o) {
     mem_init_heap(&heap);
     struct linux_env *e = MEM_NEW(&heap, struct linux_env);
     mem_init_heap(&e->mem);
+    e->mem.map = linux_pages_map;
+    e->mem.unmap = linux_pages_unmap;
     e->logger = (struct logger){.level = o->level, .wall_ms = logger_wall_ms, .sink = logger_sink};
     e->env =
         (struct env){.magic = ENV_MAGIC, .ops = &linux_ops, .mem = &e->mem, .log = &e->logger, .metrics = &e->metrics};

@@ -106,6 +106,11 @@ void worker_pool_deinit(struct worker_pool *p);
 /* Starts a thread with every signal blocked: signals are read by loop 0. Returns an errno value. */
 int thread_start(pthread_t *out, const char *name, void *(*main_fn)(void *), void *arg);
 
+/* --- Memory on large pages (linux_pages.c): size is a multiple of MEM_LARGE_PAGE. NULL: the system has none left. */
+
+void *linux_pages_map(size_t size);
+void linux_pages_unmap(void *p, size_t size);
+
 /* --- Files (linux_file.c, linux_file_uring.c, linux_file_thread.c). */
 
 enum io_kind { IO_READ, IO_WRITE, IO_SYNC, IO_CLOSE };

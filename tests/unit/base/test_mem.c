@@ -134,33 +134,10 @@ static void test_arena(void **state) {
     assert_int_equal(m.allocated_bytes, 0);
 }
 
-static void test_pages(void **state) {
-    (void)state;
-    struct mem m;
-    mem_init_heap(&m);
-    static const size_t sizes[] = {4096, MEM_LARGE_PAGE - 4096, MEM_LARGE_PAGE, MEM_LARGE_PAGE + 4096,
-                                   3 * MEM_LARGE_PAGE};
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-        uint8_t *a = mem_pages(&m, sizes[i]), *b = mem_pages(&m, sizes[i]);
-        uint64_t out = atomic_load(&m.allocated_bytes);
-        bool large = sizes[i] % MEM_LARGE_PAGE == 0;
-        assert_int_equal((uintptr_t)a % (large ? MEM_LARGE_PAGE : 4096), 0);
-        assert_true(out >= 2 * sizes[i] && (!large || out == 2 * sizes[i]));
-        memset(a, 1, sizes[i]);
-        memset(b, 2, sizes[i]);
-        assert_true(a[0] == 1 && a[sizes[i] - 1] == 1);
-        mem_pages_free(&m, a, sizes[i]);
-        assert_true(b[0] == 2 && b[sizes[i] - 1] == 2);
-        mem_pages_free(&m, b, sizes[i]);
-        assert_int_equal(atomic_load(&m.allocated_bytes), 0);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pages),   cmocka_unit_test(test_heap_counts), cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_strings), cmocka_unit_test(test_grow),        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_heap_counts), cmocka_unit_test(test_alignment), cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_grow),        cmocka_unit_test(test_budget),    cmocka_unit_test(test_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,7 +66,30 @@ static void growth_is_told_by_steps(void **state) {
     assert_int_equal(told, 11);
 }
 
+static void pages_are_whole(struct linux_fixture *x) {
+    static const size_t sizes[] = {4096, MEM_LARGE_PAGE - 4096, MEM_LARGE_PAGE, MEM_LARGE_PAGE + 4096,
+                                   3 * MEM_LARGE_PAGE};
+    struct mem *m = x->env->mem;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        uint64_t before = atomic_load(&m->allocated_bytes), large = atomic_load(&m->large_bytes);
+        bool whole = sizes[i] % MEM_LARGE_PAGE == 0;
+        uint8_t *a = mem_pages(m, sizes[i]), *b = mem_pages(m, sizes[i]);
+        assert_int_equal((uintptr_t)a % (whole ? MEM_LARGE_PAGE : 4096), 0);
+        assert_true(atomic_load(&m->allocated_bytes) >= before + 2 * sizes[i]);
+        if (whole) assert_int_equal(atomic_load(&m->large_bytes), large + 2 * sizes[i]);
+        memset(a, 1, sizes[i]);
+        memset(b, 2, sizes[i]);
+        assert_true(a[0] == 1 && a[sizes[i] - 1] == 1);
+        mem_pages_free(m, a, sizes[i]);
+        assert_true(b[0] == 2 && b[sizes[i] - 1] == 2);
+        mem_pages_free(m, b, sizes[i]);
+        assert_int_equal(atomic_load(&m->allocated_bytes), before);
+    }
+}
+TEST_BOTH(pages_are_whole)
+
 int main(void) {
-    const struct CMUnitTest tests[] = {RUN_BOTH(what_is_free_goes_back), cmocka_unit_test(growth_is_told_by_steps)};
+    const struct CMUnitTest tests[] = {RUN_BOTH(pages_are_whole), RUN_BOTH(what_is_free_goes_back),
+                                       cmocka_unit_test(growth_is_told_by_steps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
