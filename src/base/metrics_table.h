@@ -122,6 +122,8 @@ GAUGE(M_WAL_MEMBERS, "oxbow_wal_members", METRIC_LABEL_NONE, "Members of a mirro
 GAUGE(M_WAL_MEMBERS_LOST, "oxbow_wal_members_lost", METRIC_LABEL_NONE, "Members of a mirrored WAL that are not.")
 GAUGE(M_WAL_FAILED, "oxbow_wal_failed", METRIC_LABEL_NONE,
       "1 while there is a WAL that cannot be used, and acknowledgements come from the ledger.")
+GAUGE(M_STORE_FREEING, "oxbow_store_freeing_bytes", METRIC_LABEL_NONE,
+      "Bytes of deleted objects that are still on the disk (file:// store): they are freed gradually.")
 GAUGE(M_STORE_FAILING, "oxbow_store_failing", METRIC_LABEL_NONE,
       "Above 0 while the object store refuses writes: how many logs and uploads are repeating theirs.")
 GAUGE(M_LOG_CACHE_BYTES, "oxbow_log_cache_bytes", METRIC_LABEL_NONE, "Bytes of commit blocks held.")

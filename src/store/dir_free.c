@@ -77,12 +77,18 @@ static uint64_t next_take(struct dir_store *d, char name[static 32]) {
     return size;
 }
 
-static void freed(struct dir_freeing *f, uint64_t size) {
+static void freeing_count(struct dir_store *d, int64_t bytes) {
+    metric_gauge_add(d->base.env->metrics, M_STORE_FREEING, bytes);
+}
+
+static void freed(struct dir_store *d, uint64_t size) {
+    struct dir_freeing *f = &d->freeing;
     f->left -= size;
     pthread_mutex_lock(&f->lock);
     ASSERT(f->bytes >= size);
     f->bytes -= size;
     pthread_mutex_unlock(&f->lock);
+    freeing_count(d, -(int64_t)size);
 }
 
 /* Opens the next one and takes its last name away; false: there is none. */
@@ -117,7 +123,7 @@ static void step_run(void *arg) {
         uint64_t keep = f->left > most - s->freed ? (f->left - (most - s->freed)) & ~(PIECE_ALIGN - 1) : 0;
         if (f->fd < 0 || ftruncate(f->fd, (off_t)keep) != 0) keep = 0;
         s->freed += f->left - keep;
-        freed(f, f->left - keep);
+        freed(d, f->left - keep);
         /* What it frees is told to the disk with this piece, and not with others. */
         if ((s->freed >= most || keep == 0) && f->fd >= 0) (void)fsync(f->fd);
         if (keep == 0) fd_drop(&f->fd);
@@ -177,6 +183,7 @@ void dir_free(struct dir_store *d, struct dir_deleted **list) {
     *f->last = *list;
     while (*f->last) {
         f->bytes += (*f->last)->size;
+        freeing_count(d, (int64_t)(*f->last)->size);
         f->last = &(*f->last)->next;
     }
     *list = NULL;
@@ -222,6 +229,7 @@ void dir_free_stop(struct dir_store *d) {
 void dir_free_deinit(struct dir_store *d) {
     struct dir_freeing *f = &d->freeing;
     ASSERT(!f->running && f->fd < 0);
+    freeing_count(d, -(int64_t)f->bytes);
     dir_deleted_forget(d, &f->first);
     pthread_mutex_destroy(&f->lock);
 }

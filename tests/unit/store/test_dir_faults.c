@@ -287,6 +287,10 @@ static enum err large_create(struct dir_test *t, const char *key, size_t size) {
     return e;
 }
 
+static int64_t freeing_bytes(struct dir_test *t) {
+    return atomic_load(&t->env->metrics->gauges[M_STORE_FREEING]);
+}
+
 static void wait_freed(struct dir_test *t) {
     struct dir_freeing *f = &((struct dir_store *)(void *)t->store)->freeing;
     for (bool running = true; running;) {
@@ -296,6 +300,7 @@ static void wait_freed(struct dir_test *t) {
         pthread_mutex_unlock(&f->lock);
     }
     assert_int_equal(f->bytes, 0);
+    assert_int_equal(freeing_bytes(t), 0);
 }
 
 static off_t size_of(struct dir_test *t, const char *name) {
@@ -393,7 +398,9 @@ static void body_freed(struct dir_test *t) {
         begin(0, 0);
         assert_int_equal(store_delete(t->store, three, 3, STORE_FOR_OTHER), OK);
         if (i % 2 == 1) fiber_sleep_ns(NS_PER_MS);
+        assert_true(i % 2 == 1 || freeing_bytes(t) > 0);
         store_close(t->store);
+        assert_int_equal(freeing_bytes(t), 0);
         assert_true(tmp_is_empty(t));
         dir_open(t);
     }
