@@ -175,7 +175,8 @@ static enum err get_open(struct dir_store *d, const char *key, uint64_t position
     if (size == 0) goto out;
     e = size >= DIRECT_FROM_BYTES ? get_large(fd, position, size, background, out, d->base.env->mem)
                                   : get_small(fd, position, size, out, d->base.env->mem);
-    if (e == ERR_TRUNCATED) e = fstat(fd, &st) == 0 && st.st_nlink == 0 ? ERR_NOT_FOUND : ERR_IO;
+    if (e == ERR_TRUNCATED && dir_short(fd) == ERR_NOT_FOUND) e = ERR_NOT_FOUND;
+    if (e == ERR_TRUNCATED) e = ERR_IO;
 out:
     close(fd);
     return e;

@@ -49,6 +49,11 @@ bool dir_deleted_move(struct dir_store *d, int folder_fd, const char *name, stru
     return true;
 }
 
+enum err dir_short(int fd) {
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_nlink == 0 ? ERR_NOT_FOUND : ERR_TRUNCATED;
+}
+
 void dir_deleted_add(struct dir_store *d, uint64_t number, uint64_t size, struct dir_deleted **list) {
     struct dir_deleted *x = MEM_NEW(d->base.env->mem, struct dir_deleted);
     *x = (struct dir_deleted){*list, number, size};

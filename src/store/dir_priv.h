@@ -76,6 +76,8 @@ bool dir_nameless_works(struct dir_store *d);
 /* Takes a large object's name away, and puts it into the list, which begins as NULL. False: nothing was done, it is small,
  * not there, or no object, or cannot be moved. */
 bool dir_deleted_move(struct dir_store *d, int folder_fd, const char *name, struct dir_deleted **list) WARN_UNUSED;
+/* Why there is less of an open object than there was: ERR_NOT_FOUND, it was deleted and is being freed, or ERR_TRUNCATED. */
+enum err dir_short(int fd);
 /* What lies in tmp/ by this name. */
 void dir_deleted_add(struct dir_store *d, uint64_t number, uint64_t size, struct dir_deleted **list);
 /* They stay in tmp/ until the next open. */

@@ -239,7 +239,7 @@ static enum err range_copy(const struct put_job *j, int from_fd, uint64_t from, 
             continue;
         }
         if (n <= 0) {
-            e = n == 0 ? ERR_NOT_FOUND : dir_err(errno); /* it has become shorter: it was deleted */
+            e = n == 0 ? dir_short(from_fd) : dir_err(errno);
             break;
         }
         /* Only starts the writing; errors are the fsync's to report. */

@@ -101,16 +101,23 @@ static int64_t gauge(const struct engine *e, enum metric_gauge g) {
     return atomic_load(&e->env->metrics->gauges[g]);
 }
 
+/* With a log cache of 16 slabs, a quarter of which may be lent. Returns its bytes. */
+static int64_t lending_start(struct engine *e, struct test *t) {
+    int64_t whole = 16 * (int64_t)COMMIT_SLAB_SIZE;
+    *e = (struct engine){.node = t->node};
+    engine_options(e);
+    e->options.cache_log_bytes = (uint64_t)whole;
+    engine_start(e, &t->cluster);
+    atomic_store(&e->env->metrics->memory_limits[MEMORY_LOG_CACHE_LENT], whole / 4);
+    return whole;
+}
+
 /* Answers that nobody reads keep commit blocks: those are counted when the cache has let go of them, and it has as much
  * less. With the last answer all is back. */
 static void lent_fiber(void *arg) {
     struct test *t = arg;
-    struct engine e = {.node = t->node};
-    engine_options(&e);
-    e.options.cache_log_bytes = 16 * COMMIT_SLAB_SIZE;
-    int64_t whole = 16 * (int64_t)COMMIT_SLAB_SIZE, lendable = whole / 4, most_lent = 0, most = 0;
-    engine_start(&e, &t->cluster);
-    atomic_store(&e.env->metrics->memory_limits[MEMORY_LOG_CACHE_LENT], lendable);
+    struct engine e;
+    int64_t whole = lending_start(&e, t), lendable = whole / 4, most_lent = 0, most = 0;
     struct slices held;
     slices_init(&held, e.env->mem);
     size_t size = COMMIT_SLAB_SIZE / 5;
@@ -136,12 +143,8 @@ static void lent_fiber(void *arg) {
  * else keep a whole slab, and as many slabs as there are answers. */
 static void copied_fiber(void *arg) {
     struct test *t = arg;
-    struct engine e = {.node = t->node};
-    engine_options(&e);
-    e.options.cache_log_bytes = 16 * COMMIT_SLAB_SIZE;
-    int64_t whole = 16 * (int64_t)COMMIT_SLAB_SIZE, lendable = whole / 4, most_lent = 0, most = 0;
-    engine_start(&e, &t->cluster);
-    atomic_store(&e.env->metrics->memory_limits[MEMORY_LOG_CACHE_LENT], lendable);
+    struct engine e;
+    int64_t whole = lending_start(&e, t), lendable = whole / 4, most_lent = 0, most = 0;
     struct slices held;
     slices_init(&held, e.env->mem);
     size_t size = COMMIT_SLAB_SIZE / 5, batches = 0;
