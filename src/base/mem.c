@@ -98,13 +98,13 @@ void mem_free(struct mem *m, void *p) {
 }
 
 static bool has_pages(const struct mem *m, size_t size) {
-    return m->map && size > 0 && size % MEM_LARGE_PAGE == 0;
+    return m->map && size >= MEM_LARGE_PAGE;
 }
 
 void *mem_pages(struct mem *m, size_t size) {
     if (!has_pages(m, size)) return mem_aligned(m, size, MEM_SMALL_PAGE);
     note_large(m, size);
-    void *p = m->map(size);
+    void *p = m->map(m, size);
     if (OX_UNLIKELY(!p)) out_of_memory(size);
     atomic_fetch_add_explicit(&m->allocated_bytes, size, memory_order_relaxed);
     return p;
@@ -116,7 +116,7 @@ void mem_pages_free(struct mem *m, void *p, size_t size) {
         return;
     }
     atomic_fetch_sub_explicit(&m->allocated_bytes, size, memory_order_relaxed);
-    m->unmap(p, size);
+    m->unmap(m, p, size);
 }
 
 char *mem_strndup(struct mem *m, const char *s, size_t n) {

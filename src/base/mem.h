@@ -30,8 +30,8 @@ struct mem {
     void (*grown)(void *ctx);
     void *grown_ctx;
     /* Large pages of the system's; NULL: what the allocator gives will do. */
-    void *(*map)(size_t size);
-    void (*unmap)(void *p, size_t size);
+    void *(*map)(struct mem *m, size_t size);
+    void (*unmap)(struct mem *m, void *p, size_t size);
 };
 
 /* The process's own heap. */
@@ -49,8 +49,9 @@ void *mem_aligned(struct mem *m, size_t size, size_t alignment);
 /* p may be NULL; an alignment above 16 is lost. */
 void *mem_realloc(struct mem *m, void *p, size_t size);
 void mem_free(struct mem *m, void *p); /* p may be NULL */
-/* For large buffers that bytes pass through: aligned to 4 KiB at least, on large pages where `size` is a multiple of
- * theirs and the environment has them (map returns such memory, unmap gives it back), and freed with the same size. */
+/* For large buffers that bytes pass through: uninitialised, aligned to 4 KiB at least, from MEM_LARGE_PAGE on to that and
+ * on large pages, as far as they are whole, where the environment has them (map returns such memory, unmap takes it back);
+ * freed with the same size. */
 #define MEM_LARGE_PAGE ((size_t)2 << 20)
 void *mem_pages(struct mem *m, size_t size);
 void mem_pages_free(struct mem *m, void *p, size_t size);

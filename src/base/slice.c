@@ -5,13 +5,19 @@
 static void slab_free_own(struct slab *s) {
     struct mem *m = s->owner;
     s->magic = 0;
-    mem_free(m, s->data);
+    if (s->size >= MEM_LARGE_PAGE) {
+        mem_pages_free(m, s->data, s->size);
+    } else {
+        mem_free(m, s->data);
+    }
     mem_free(m, s);
 }
 
 struct slab *slab_create(struct mem *m, size_t size, size_t alignment) {
     struct slab *s = MEM_NEW(m, struct slab);
-    slab_init(s, mem_aligned(m, size, alignment), size, slab_free_own, m);
+    ASSERT(alignment <= 4096); /* what mem_pages promises */
+    uint8_t *data = size >= MEM_LARGE_PAGE ? mem_pages(m, size) : mem_aligned(m, size, alignment);
+    slab_init(s, data, size, slab_free_own, m);
     return s;
 }
 

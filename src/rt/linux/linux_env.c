@@ -137,6 +137,7 @@ static const struct env_ops linux_ops = {
 static void linux_env_free(struct linux_env *e) {
     metrics_deinit(&e->metrics, &e->mem);
     trim_deinit(e);
+    pages_deinit(&e->pages);
     pthread_mutex_destroy(&e->lock);
     struct mem heap;
     mem_init_heap(&heap);
@@ -157,6 +158,7 @@ static struct linux_env *linux_env_new(const struct linux_env_options *o) {
     list_init(&e->open_files);
     ASSERT(pthread_mutex_init(&e->lock, NULL) == 0);
     trim_init(e);
+    pages_init(&e->pages);
     return e;
 }
 

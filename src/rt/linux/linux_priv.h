@@ -106,10 +106,27 @@ void worker_pool_deinit(struct worker_pool *p);
 /* Starts a thread with every signal blocked: signals are read by loop 0. Returns an errno value. */
 int thread_start(pthread_t *out, const char *name, void *(*main_fn)(void *), void *arg);
 
-/* --- Memory on large pages (linux_pages.c): size is a multiple of MEM_LARGE_PAGE. NULL: the system has none left. */
+/* --- Memory on large pages (linux_pages.c). */
 
-void *linux_pages_map(size_t size);
-void linux_pages_unmap(void *p, size_t size);
+#define PAGES_KEPT_MAX 32u
+
+struct linux_pages {
+    pthread_mutex_t lock;
+    struct pages_kept {
+        void *p;
+        size_t size;
+    } kept[PAGES_KEPT_MAX]; /* the one that came last first */
+    unsigned count;
+    uint64_t bytes, most_bytes; /* of what is kept */
+};
+void pages_init(struct linux_pages *k);
+void pages_deinit(struct linux_pages *k);
+/* Gives all that is kept back to the kernel. Any thread. */
+void pages_give_back(struct linux_pages *k);
+
+/* As in struct mem. NULL: the system has none left. */
+void *linux_pages_map(struct mem *m, size_t size);
+void linux_pages_unmap(struct mem *m, void *p, size_t size);
 
 /* --- Files (linux_file.c, linux_file_uring.c, linux_file_thread.c). */
 
@@ -223,6 +240,7 @@ struct linux_env {
     void *terminate_arg;
     unsigned terminate_count;
     struct linux_trim trim;
+    struct linux_pages pages;
 };
 
 static inline struct linux_env *linux_env_of(struct env *e) {

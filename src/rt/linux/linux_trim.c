@@ -37,6 +37,7 @@ static void *trim_main(void *arg) {
             continue;
         }
         pthread_mutex_unlock(&t->lock);
+        pages_give_back(&e->pages);
         (void)malloc_trim(0);
         metric_add(&e->metrics, M_MEMORY_TRIMS, 0, 1);
         pthread_mutex_lock(&t->lock);
@@ -79,6 +80,7 @@ void trim_init(struct linux_env *e) {
 void linux_env_keep_within(struct env *env, uint64_t bytes) {
     struct linux_env *e = linux_env_of(env);
     e->trim.most_bytes = bytes;
+    e->pages.most_bytes = bytes / 4;
     mem_on_growth(&e->mem, memory_grown, e);
 }
 

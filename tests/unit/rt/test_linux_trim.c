@@ -72,7 +72,7 @@ static void pages_are_whole(struct linux_fixture *x) {
     struct mem *m = x->env->mem;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         uint64_t before = atomic_load(&m->allocated_bytes), large = atomic_load(&m->large_bytes);
-        bool whole = sizes[i] % MEM_LARGE_PAGE == 0;
+        bool whole = sizes[i] >= MEM_LARGE_PAGE;
         uint8_t *a = mem_pages(m, sizes[i]), *b = mem_pages(m, sizes[i]);
         assert_int_equal((uintptr_t)a % (whole ? MEM_LARGE_PAGE : 4096), 0);
         assert_true(atomic_load(&m->allocated_bytes) >= before + 2 * sizes[i]);
@@ -88,8 +88,41 @@ static void pages_are_whole(struct linux_fixture *x) {
 }
 TEST_BOTH(pages_are_whole)
 
+/* What is freed is had again, as long as it is not more than a quarter of what the process may have. */
+static void pages_are_kept(struct linux_fixture *x) {
+    struct mem *m = x->env->mem;
+    size_t size = 3 * MEM_LARGE_PAGE + 5000, other = 4 * MEM_LARGE_PAGE;
+    struct linux_pages *k = &linux_env_of(x->env)->pages;
+    mem_pages_free(m, mem_pages(m, size), size);
+    assert_int_equal(k->count, 0); /* before it is said what the process may have */
+    linux_env_keep_within(x->env, 8 * other);
+    uint8_t *a = mem_pages(m, size), *b = mem_pages(m, other), *c;
+    memset(a, 1, size);
+    mem_pages_free(m, a, size);
+    mem_pages_free(m, b, other);
+    assert_int_equal(k->count, 2);
+    assert_in_range(k->bytes, size + other, (size + other) * 9 / 8);
+    c = mem_pages(m, size + 3000); /* nearly as much */
+    assert_ptr_equal(c, a);
+    assert_ptr_equal(mem_pages(m, other), b);
+    assert_int_equal(k->bytes, 0);
+    uint8_t *d = mem_pages(m, other);
+    mem_pages_free(m, c, size + 3000);
+    mem_pages_free(m, b, other);
+    mem_pages_free(m, d, other); /* the oldest goes for it */
+    assert_int_equal(k->count, 2);
+    assert_int_equal(k->bytes, 2 * other);
+    b = mem_pages(m, 4 * other);
+    mem_pages_free(m, b, 4 * other); /* too much */
+    assert_int_equal(k->bytes, 2 * other);
+    pages_give_back(k);
+    assert_int_equal(k->count + k->bytes, 0);
+    linux_env_keep_within(x->env, 0);
+}
+TEST_BOTH(pages_are_kept)
+
 int main(void) {
-    const struct CMUnitTest tests[] = {RUN_BOTH(pages_are_whole), RUN_BOTH(what_is_free_goes_back),
-                                       cmocka_unit_test(growth_is_told_by_steps)};
+    const struct CMUnitTest tests[] = {RUN_BOTH(pages_are_whole), RUN_BOTH(pages_are_kept),
+                                       RUN_BOTH(what_is_free_goes_back), cmocka_unit_test(growth_is_told_by_steps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
