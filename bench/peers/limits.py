@@ -1,6 +1,6 @@
 """What the machine itself can do, taken in the same run: fio on the disk the brokers use, with the block sizes and the depth of the write-ahead
-log, and that log alone in turns with fio; loopback TCP, memory copies and checksums by bench/limits.c, and the floor: what a broker costs that
-does nothing but pass bytes on through a log and an upload."""
+log, and that log alone in turns with fio; loopback TCP, memory copies and checksums by bench/limits.c, and the floor by bench/floor.c: what a
+broker costs that does nothing but pass bytes on through a log and an upload."""
 
 import json
 import os
@@ -36,8 +36,8 @@ def measure(options):
     os.makedirs(options.out, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="limits-", dir=options.out)
     try:
-        binary = compiled(folder)
-        return {"fio": fio(folder, options), "wal": wal(folder, options), **plain(binary, folder), "floor": floor(binary, folder, options)}
+        return {"fio": fio(folder, options), "wal": wal(folder, options), **plain(compiled("limits", folder), folder),
+                "floor": floor(compiled("floor", folder), folder, options)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -100,9 +100,9 @@ def wal(folder, options):
     return {"rows": rows}
 
 
-def compiled(folder):
-    source = os.path.join(os.path.dirname(HERE), "limits.c")
-    binary = os.path.join(folder, "limits")
+def compiled(name, folder):
+    source = os.path.join(os.path.dirname(HERE), name + ".c")
+    binary = os.path.join(folder, name)
     cc = os.environ.get("CC", "cc")
     subprocess.run([cc, "-O2", "-std=gnu17", "-D_GNU_SOURCE", source, "-o", binary, "-lisal"], check=True)
     return binary
@@ -128,7 +128,7 @@ def floor(binary, folder, options):
     rows = []
     for frame in FLOOR_FRAMES:
         megabytes, turns = (100, 1) if options.quick else (FLOOR_MB, FLOOR_TURNS)
-        run = subprocess.run([binary, folder, "floor", str(frame), str(FLOOR_GROUP), str(megabytes), str(turns)], capture_output=True, text=True, check=False)
+        run = subprocess.run([binary, folder, str(frame), str(FLOOR_GROUP), str(megabytes), str(turns)], capture_output=True, text=True, check=False)
         if run.returncode != 0:
             return {"failed": run.stderr.strip().split("\n")[0][:200]}
         by_parts = {}

@@ -261,12 +261,21 @@ def thaw(folder):
         os.unlink(frozen)
 
 
+def written(path, nbytes):
+    """A file that was written before, as the log is after its first lap."""
+    for command in (["fallocate", "-l", str(nbytes), path],
+                    ["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={nbytes >> 20}", "oflag=direct", "conv=notrunc,fsync"]):
+        subprocess.run(command, capture_output=True, check=True)
+    return path
+
+
 class Oxbow(Peer):
     name = "oxbow"
+    uploads_beside = True  # its log, on the same disk
 
     def __init__(self, folder, limits, binary, settings=None, env=None):
         super().__init__(folder, limits)
-        self.binary, self.env = binary, env
+        self.binary, self.env, self.like = binary, env, None
         self.port = harness.free_port()
         self.settings = {"listeners": f"PLAINTEXT://127.0.0.1:{self.port}", "storage.url": f"file://{folder}/store",
                          "wal.url": f"file://{folder}/wal?size={WAL_BYTES}", "http.listen": "127.0.0.1:0",
@@ -303,6 +312,11 @@ class Oxbow(Peer):
                 found[key] = found.get(key, 0) + float(value)
         return found
 
+    def like_log(self, nbytes):
+        """A place where a log could be, of the same kind and on the same disk as its own, written before. It stays until remove()."""
+        self.like = self.like or written(os.path.join(self.folder, "like-log"), nbytes)
+        return self.like
+
     def freeze(self):
         """From here on no object can be written: uploads fail and are repeated, and the write-ahead log fills. False: not to be done here."""
         objects = os.path.join(self.settings["storage.url"][len("file://"):], "objects")
@@ -319,6 +333,7 @@ class OxbowStoreApart(Oxbow):
     do with S3 or a second volume. What a network card and TLS would cost is missing; the copy into memory is there in its place."""
 
     name = "oxbow-store-apart"
+    uploads_beside = False
 
     def __init__(self, folder, limits, binary, settings=None, env=None):
         self.place = memory_folder(folder)
@@ -360,28 +375,33 @@ class OxbowBlock(Oxbow):
 
     def __init__(self, folder, limits, binary, settings=None, env=None):
         super().__init__(folder, limits, binary, settings, env)
-        self.fd = None
+        self.devices = {}  # by image: (name, descriptor that keeps it)
+
+    def device(self, name, nbytes):
+        """A loop device over a file of that name in the folder."""
+        image = os.path.join(self.folder, name)
+        if image not in self.devices:
+            run = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", written(image, nbytes)], capture_output=True, text=True, check=False)
+            if run.returncode != 0:
+                raise Unmeasurable(f"no loop device: {tidy(run.stderr)}")
+            device = run.stdout.strip()
+            self.devices[image] = device, os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+            subprocess.run(["losetup", "-d", device], check=True)  # when the last user is gone, however that comes
+        return self.devices[image][0]
 
     def prepare(self):
         if os.geteuid() != 0:
             raise Unmeasurable("a loop device needs root")
-        image = os.path.join(self.folder, "device")
-        for command in (["fallocate", "-l", str(WAL_BYTES), image],
-                        ["dd", "if=/dev/zero", f"of={image}", "bs=1M", f"count={WAL_BYTES >> 20}", "oflag=direct", "conv=notrunc,fsync"]):
-            subprocess.run(command, capture_output=True, check=True)
-        run = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", image], capture_output=True, text=True, check=False)
-        if run.returncode != 0:
-            raise Unmeasurable(f"no loop device: {tidy(run.stderr)}")
-        device = run.stdout.strip()
-        self.fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-        subprocess.run(["losetup", "-d", device], check=True)  # when the last user is gone, however that comes
-        self.settings["wal.url"] = f"block://{device}"
+        self.settings["wal.url"] = f"block://{self.device('device', WAL_BYTES)}"
+
+    def like_log(self, nbytes):
+        return self.device("like-device", nbytes)
 
     def remove(self):
         self.kill9()
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+        for _, fd in self.devices.values():
+            os.close(fd)
+        self.devices = {}
         super().remove()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import cells as cells_module
+import disk
 import peers
 import workloads
 
@@ -103,6 +104,8 @@ class Session:
     def loads(self, loads):
         rates = {x.name: self.rate(x) for x in loads}
         self.start()
+        if any(disk.wanted(load, self.broker) for load in loads):
+            disk.prepare(self.peer, self.options.quick)
         self.warm()
         for load in loads:
             if not self.peer.alive():
@@ -122,6 +125,8 @@ class Session:
                     found = {"failed": self.peer.spoilt()}
                 if self.peer.more_memory:
                     found["more_memory_bytes"] = self.peer.more_memory
+                if "result" in found and disk.wanted(load, self.broker):
+                    found["disk"] = disk.measure(self.peer, found, seconds, self.options.quick)
                 self.delete(load.name)
             self.note(load.name, found)
 
@@ -171,6 +176,9 @@ def summary(content):
     if "broker" in r:
         text += f", broker {r['broker']['cpu_ns_per_gb'] / 1e9:.2f} CPU s/GB, {r['broker']['resident_bytes_peak'] / 1e6:.0f} MB"
     text += f", client {r['client']['busy_percent']} %"
+    if "disk" in content:
+        d = content["disk"]
+        text += ", disk alone " + (f"not measured: {d['failed']}" if "failed" in d else f"p50 {d['p50_us']:.0f} p99 {d['p99_us']:.0f} us")
     if r["errors"]:
         text += f", errors {r['errors']}"
     return text

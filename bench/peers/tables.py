@@ -8,6 +8,7 @@ import workloads
 LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_us", "max"))
 OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device"}
 BESIDE = {"tansu-sqlite": "Tansu, SQLite"}
+DISK = (("p50_us", "the disk alone with this traffic (fio): p50"), ("p99_us", "p99"), ("p999_us", "p99.9"))
 WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
 FLOOR = {"all": "", "small-pages": ", with pages of 4 KiB", "no-crc": ", without the checksum", "no-upload-copy": ", without the copy for uploads",
          "no-upload": ", without uploads", "network": ", only the network and the copy into a block"}
@@ -27,9 +28,9 @@ class Results:
     def of(self, load, broker):
         return self.cells.get((load, broker), [])
 
-    def values(self, load, broker, figure):
-        """figure(cell) of every run; those that failed, or lack it, are left out."""
-        found = []
+    def by_run(self, load, broker, figure):
+        """{run: figure(cell)}; those that failed, or lack it, are left out."""
+        found = {}
         for c in self.of(load, broker):
             if c.get("failed") and "result" not in c:
                 continue
@@ -38,8 +39,16 @@ class Results:
             except (KeyError, TypeError, ZeroDivisionError):
                 continue
             if v is not None:
-                found.append(v)
+                found[c["run"]] = v
         return found
+
+    def values(self, load, broker, figure):
+        return list(self.by_run(load, broker, figure).values())
+
+    def ratios(self, load, over, under, figure):
+        """Of two brokers, of each run that both have."""
+        theirs = self.by_run(load, under, figure)
+        return [v / theirs[run] for run, v in self.by_run(load, over, figure).items() if theirs.get(run)]
 
     def median(self, load, broker, figure):
         found = self.values(load, broker, figure)
@@ -128,6 +137,22 @@ def wal_group_kib(c):
     return c["counted"]["wal_bytes_total"] / c["counted"]["wal_groups_total"] / 1024
 
 
+def disk_ms(key):
+    """Of the disk alone with the traffic of this load."""
+    return lambda c: c["disk"][key] / 1e3
+
+
+def disk_mb(c):
+    return c["disk"]["groups_written_per_s"] * c["disk"]["group_bytes"] / 1e6
+
+
+def disk_short(c):
+    """The share of that traffic that the disk did not come to."""
+    d = c["disk"]
+    reached = [d["groups_written_per_s"] / d["groups_per_s"]] + ([d["uploaded_bytes_per_s"] / d["upload_bytes_per_s"]] if d["upload_bytes_per_s"] else [])
+    return max(0, 1 - min(reached))
+
+
 def store_requests(op):
     return lambda c: c["counted"].get(f"store_requests_total.{op}", 0) / (c["result"]["whole_run"]["bytes_acked"] / 1e9)
 
@@ -210,6 +235,21 @@ def cpu(r):
     return with_ratios(r, loads, cpu_per_gb, invert=True)
 
 
+def percent(share):
+    """Where it is worth a word."""
+    return f"{share * 100:.0f} %" if share and share > 0.005 else ""
+
+
+def disk_row(r, load, broker):
+    """A row of latency() for what the disk alone does with the traffic of a load."""
+    what = [workloads.LOADS[load].what, f"the disk alone with {shown(broker)}'s traffic (fio)"]
+    figures = [spread(r.values(load, broker, disk_ms(key))) for key, _ in LATENCIES]
+    if any(figures):
+        return [*what, *figures, number(r.median(load, broker, disk_mb)), percent(r.median(load, broker, disk_short))]
+    failed = r.values(load, broker, lambda c: c["disk"]["failed"])
+    return [*what, "not measured: " + failed[0], *[""] * 5] if failed else None
+
+
 def latency(r, kind):
     head, rows = ["load", "broker", *(name for _, name in LATENCIES), "MB/s", "late"], []
     for load in LATENCY:
@@ -219,8 +259,9 @@ def latency(r, kind):
                 if r.why(load, b):
                     rows.append([workloads.LOADS[load].what, shown(b), "failed: " + r.why(load, b), "", "", "", "", ""])
                 continue
-            late = r.median(load, b, late_share) or 0
-            rows.append([workloads.LOADS[load].what, shown(b), *figures, number(r.median(load, b, mb_in)), f"{late * 100:.0f} %" if late > 0.005 else ""])
+            rows.append([workloads.LOADS[load].what, shown(b), *figures, number(r.median(load, b, mb_in)), percent(r.median(load, b, late_share))])
+            if kind == "produce" and (alone := disk_row(r, load, b)):
+                rows.append(alone)
     return table(head, rows) if rows else ""
 
 
@@ -228,19 +269,22 @@ def variants(r):
     """What is another Oxbow than the one of the other tables, beside that one."""
     if not r.variants:
         return ""
-    head, rows = ["load", "", "MB/s", "broker CPU s/GB", "produce p50, ms", "p99", "p99.9", "max", "end to end p99"], []
+    disk = DISK if any(r.values(load, b, lambda c: c["disk"]) for load in LATENCY for b in ["oxbow", *r.variants]) else ()
+    head, rows = ["load", "", "MB/s", "broker CPU s/GB", "produce p50, ms", "p99", "p99.9", "max", "end to end p99", *(name for _, name in disk)], []
     for load in ("a1", "a4", "p10", "p50", "p90", "same"):
         for b in ["oxbow", *r.variants]:
             figures = [spread(r.values(load, b, f)) for f in (mb_in, cpu_per_gb, *(latency_ms("produce", key) for key, _ in LATENCIES),
-                                                              latency_ms("end_to_end", "p99_us"))]
+                                                              latency_ms("end_to_end", "p99_us"), *(disk_ms(key) for key, _ in disk))]
             if any(figures):
                 rows.append([workloads.LOADS[load].what, shown(b), *(f or "" for f in figures)])
             elif r.why(load, b):
-                rows.append([workloads.LOADS[load].what, shown(b), "failed: " + r.why(load, b), *[""] * 6])
+                rows.append([workloads.LOADS[load].what, shown(b), "failed: " + r.why(load, b), *[""] * (len(head) - 3)])
     more = max((c.get("more_memory_bytes", 0) for (_, b), cells in r.cells.items() if b in r.variants for c in cells), default=0)
     text = ("Oxbow as in the other tables has its log and its store on one disk. Shares of the peak are of that one's for all." +
             (f" The store in memory is a tmpfs of up to {more / (1 << 30):.0f} GiB, by which the memory cgroup was larger for this one, as its pages count there."
-             if more else ""))
+             if more else "") +
+            (" The last columns are the disk alone, directly behind the load: fio with writes of the mean size and rate that the group commits had, and beside them the "
+             "bytes of the uploads where those go to the same disk." if disk else ""))
     return f"{text}\n\n{table(head, rows)}" if rows else ""
 
 
@@ -373,16 +417,21 @@ def goals(r):
 
     def over(a, b):
         return a / b if a and b else None
-    v = over(r.median("a4", default, cpu_per_gb), r.median("a4", "oxbow", cpu_per_gb)) if default else None
-    row(f"broker CPU per GB, {shown(default) if default else ''} to Oxbow, (a) 4 and 4", "4 x", v, ratio(v, 1), v and v >= 4)
+
+    def compared(what, load, upper, lower, figure, goal):
+        """The ratio of the medians, and the least and the most of the runs that both have."""
+        if not upper or not lower:
+            return
+        v, runs = over(r.median(load, upper, figure), r.median(load, lower, figure)), r.ratios(load, upper, lower, figure)
+        row(what, f"{goal} x", v, ratio(v, 1) + (f" ({number(min(runs))} to {number(max(runs))}, {len(runs)} runs)" if len(runs) > 1 else ""), v and v >= goal)
+    compared(f"broker CPU per GB, {shown(default) if default else ''} to Oxbow, (a) 4 and 4", "a4", default, "oxbow", cpu_per_gb, 4)
     floor = r.floor()[1]
     v = over(r.median("a4", default, cpu_per_gb), floor) if default else None
     row(f"broker CPU per GB, {shown(default) if default else ''} to the floor: the most that a broker with these passes can reach", "", v, ratio(v, 1), True)
     v = over(floor, r.median("a4", "oxbow", cpu_per_gb))
     row("the floor, of Oxbow's broker CPU per GB, (a) 4 and 4", "", v, f"{(v or 0) * 100:.0f} %", True)
     for b, goal in ((fsync, 3), (default, 1)):
-        v = over(r.median("a4", "oxbow", mb_in), r.median("a4", b, mb_in)) if b else None
-        row(f"throughput, Oxbow to {shown(b) if b else ''}, (a) 4 and 4", f"{goal} x", v, ratio(v, 1), v and v >= goal)
+        compared(f"throughput, Oxbow to {shown(b) if b else ''}, (a) 4 and 4", "a4", "oxbow", b, mb_in, goal)
     disk, tcp = r.fio("write", WAL_BLOCK, WAL_DEPTH), r.limit("tcp").get("gb_per_s")
     alone, device = r.wal(WAL_BLOCK, "wal_mb_per_s"), r.wal(WAL_BLOCK, "fio_mb_per_s")
     v = over(statistics.median(alone), statistics.median(device)) if alone else None
@@ -393,11 +442,14 @@ def goals(r):
     v = over(r.median("gf", "oxbow", mb_out), tcp and tcp * 1000)
     row("read by 10 consumers at the tail, of loopback copying", "70 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.7)
     for b, where in (("oxbow", ", log and store on one disk"), ("oxbow-store-apart", ", store not on the log's disk"), ("oxbow-block", ", log on a block device, store on the same disk")):
-        p99 = r.median("p50", b, latency_ms("produce", "p99_us"))
-        row(f"produce p99 at half of the peak{where}", "under 3 ms", p99, f"{p99 or 0:.2f} ms", p99 and p99 < 3)
+        found = r.values("p50", b, latency_ms("produce", "p99_us"))
+        p99 = statistics.median(found) if found else None
+        row(f"produce p99 at half of the peak{where}", "under 3 ms", p99, f"{spread(found)} ms", p99 and p99 < 3)
+        found, short = r.values("p50", b, disk_ms("p99_us")), percent(r.median("p50", b, disk_short))
+        row(f"the disk alone with that traffic (fio), p99: the limit in the same run{where}", "", found or None,
+            f"{spread(found)} ms{f', {short} short of the traffic' if short else ''}", True)
     for b in (fsync, default):
-        v = over(r.median("same", b, latency_ms("produce", "p99_us")), r.median("same", "oxbow", latency_ms("produce", "p99_us"))) if b else None
-        row(f"produce p99 at the same rate, {shown(b) if b else ''} to Oxbow", "3 x", v, ratio(v, 1), v and v >= 3)
+        compared(f"produce p99 at the same rate, {shown(b) if b else ''} to Oxbow", "same", b, "oxbow", latency_ms("produce", "p99_us"), 3)
     idle = [x / 1e6 for x in starts(r, "oxbow", "idle_resident_bytes")]
     v = statistics.median(idle) if idle else None
     row("resident, idle", "20 MB", v, f"{v or 0:.1f} MB", v and v <= 20)

@@ -1,6 +1,7 @@
 """bench/peers: what is planned, that tables say what the cells say, also of a part of them, and that a tiny load is really measured. No figure
 is judged, and no Kafka is needed. Seen to fail: the table's ratios the wrong way round; a variant of Oxbow taken for a release of Kafka; the slowest
-peak taken from a variant; the log's goal taken from what it does under the whole broker."""
+peak taken from a variant; the log's goal taken from what it does under the whole broker; the disk's rates taken from the measured seconds alone;
+runs compared across their numbers."""
 
 import glob
 import json
@@ -17,6 +18,7 @@ PEERS = os.path.join(ROOT, "bench", "peers")
 sys.dont_write_bytecode = True
 sys.path.insert(0, PEERS)
 
+import disk  # noqa: E402  pylint: disable=wrong-import-position
 import session  # noqa: E402  pylint: disable=wrong-import-position
 import tables  # noqa: E402  pylint: disable=wrong-import-position
 from cells import Cells  # noqa: E402  pylint: disable=wrong-import-position
@@ -108,6 +110,64 @@ def case_wal(folder):
     assert row(text, "machine's limits", "in turns: the write-ahead log alone, write of 1024 KiB")[1] == "900 (880 to 900)", text
 
 
+def alone(p99_us, share=1.0, uploads=100_000_000):
+    """What disk.measure() returns."""
+    return {"group_bytes": 100_000, "groups_per_s": 1000, "upload_bytes_per_s": uploads, "seconds": 5, "groups_written_per_s": 1000 * share,
+            "uploaded_bytes_per_s": uploads, "p50_us": 200, "p99_us": p99_us, "p999_us": 2 * p99_us, "max_us": 3 * p99_us}
+
+
+def case_disk(folder):
+    """The disk alone stands beside what the broker came to on it, and is no goal; where it was not measured nothing is said, or why."""
+    c = results(folder, {"oxbow": [cell(400, 1, 900)], DEFAULT: [cell(50, 1, 900)]})
+    for run, p99_us in enumerate((1500, 2500, 1900)):
+        c.write("p50", "oxbow", run + 1, {**cell(200, 1, 9000), "disk": alone(p99_us)})
+    c.write("p50", "oxbow-store-apart", 1, {**cell(200, 1, 2000), "disk": alone(700, 0.8, 0)})
+    c.write("p50", "oxbow-block", 1, cell(200, 1, 2000))
+    c.write("p90", "oxbow", 1, {**cell(200, 1, 9000), "disk": {"failed": "fio is not installed"}})
+    text = tables.markdown(tables.Results(c.read(), {}))
+    goals = [line[2:-2].split(" | ") for line in text.split("### Goals")[1].split("\n### ")[0].splitlines() if "| produce p99 at half" in line or "| the disk alone" in line]
+    assert [g[0][:16] for g in goals] == ["produce p99 at h", "the disk alone w"] * 2 + ["produce p99 at h"], text
+    assert goals[1][1:] == ["", "1.90 (1.50 to 2.50) ms", ""] and goals[3][1:] == ["", "0.70 ms, 20 % short of the traffic", ""], text
+    lines = [line[2:-2].split(" | ") for line in text.split("### Produce latency")[1].split("\n### ")[0].splitlines() if "the disk alone" in line]
+    assert lines == [["50 % of the broker's own peak", "the disk alone with Oxbow's traffic (fio)",
+                      "0.20", "1.90 (1.50 to 2.50)", "3.80 (3.00 to 5.00)", "5.70 (4.50 to 7.50)", "100", ""],
+                     ["90 % of the broker's own peak", "the disk alone with Oxbow's traffic (fio)", "not measured: fio is not installed", "", "", "", "", ""]], lines
+    assert "the disk alone" not in text.split("### End to end latency")[1].split("\n### ")[0], text
+    lines = [line[2:-2].split(" | ") for line in text.split("### What shares the disk")[1].split("\n### ")[0].splitlines() if line.startswith("| 50 %")]
+    assert [x[1:2] + x[-3:] for x in lines] == [["Oxbow", "0.20", "1.90 (1.50 to 2.50)", "3.80 (3.00 to 5.00)"], ["Oxbow, store in memory", "0.20", "0.70", "1.40"],
+                                                ["Oxbow, log on a block device", "", "", ""]], lines
+
+
+def case_disk_traffic(_):
+    """Counters are of 4 seconds, of which 2 were measured. Groups are whole pages, a store elsewhere takes nothing from the disk."""
+    one = cell(100, 1, 900)
+    one["result"]["whole_run"]["bytes_acked"] *= 2
+    one["counted"] = {"wal_groups_total": 4000, "wal_bytes_total": 4000 * 9000, "store_bytes_total.create": 80_000_000}
+    assert disk.traffic_of(one, True) == {"group_bytes": 8192, "groups_per_s": 1000, "upload_bytes_per_s": 20_000_000}
+    assert disk.traffic_of(one, False)["upload_bytes_per_s"] == 0
+    peer = types.SimpleNamespace(uploads_beside=True)
+    which = disk.shutil
+    try:
+        for there, why in ((None, "fio is not installed"), ("fio", "the broker has counted no group commits")):
+            disk.shutil = types.SimpleNamespace(which=lambda _, there=there: there)
+            assert disk.measure(peer, {**one, "counted": {}}, 1, True) == {"failed": why}, why
+    finally:
+        disk.shutil = which
+    loads = session.workloads.LOADS
+    assert [name for name in loads if disk.wanted(loads[name], "oxbow-block")] == ["p10", "p50", "p90", "same"] and not disk.wanted(loads["p50"], DEFAULT)
+
+
+def case_runs(folder):
+    """The least and the most of a ratio are of runs that both have."""
+    c = results(folder, {"oxbow": [cell(400, 1, 1), cell(500, 2, 1), cell(100, 0.5, 1)], DEFAULT: [cell(100, 4, 1)]})
+    goal = "broker CPU per GB, Kafka 4.3.1, default to Oxbow"
+    assert row(tables.markdown(tables.Results(c.read(), {})), "### Goals", goal)[2] == "4.00 x"
+    c.write("a4", DEFAULT, 3, cell(100, 3, 1))
+    text = tables.markdown(tables.Results(c.read(), {}))
+    assert row(text, "### Goals", goal)[1:] == ["4 x", "3.50 x (4.00 to 6.00, 2 runs)", "**no**"], text
+    assert row(text, "### Goals", "throughput, Oxbow to Kafka 4.3.1, default")[1:] == ["1 x", "4.00 x (1.00 to 4.00, 2 runs)", "yes"], text
+
+
 def case_rates(folder):
     """A variant is driven as the broker that it is compared with, and does not count as the slowest."""
     brokers = ["oxbow", "oxbow-block", DEFAULT, "tansu-sqlite"]
@@ -175,6 +235,13 @@ def case_plan(folder):
     seconds = {name: s for name, (_, s) in run.estimate(options, plan).items()}
     options.seconds = 60
     assert all(s >= seconds[name] for name, (_, s) in run.estimate(options, plan).items()) and run.estimate(options, plan)["latency"][1] > seconds["latency"] + 1000
+    options.brokers, options.only, options.runs, options.seconds = ["oxbow", DEFAULT], ["a4", "latency"], 3, 0
+    c = Cells(os.path.join(folder, "kept"))
+    for load in run.workloads.LOADS:
+        for broker in options.brokers:
+            c.write(load, broker, 1, cell(1, 1, 1))
+    plan = run.plan(options, c)
+    assert [(g.name, b, n, len(loads)) for g, b, n, loads in plan] == [(g, b, n, k) for n in (2, 3) for g, k in (("throughput", 1), ("latency", 4)) for b in options.brokers], plan
     for bad in (lambda: run.workloads.chosen(["nothing"]), lambda: run.peers.names(["pulsar"])):
         try:
             bad()
@@ -206,7 +273,7 @@ def case_estimate(folder):
 def case_store_apart(folder):
     """The memory is there while the broker is, and gone behind it."""
     out = os.path.join(folder, "out")
-    command = [sys.executable, os.path.join(PEERS, "run"), "--oxbow", OXBOW, "--brokers", "oxbow-store-apart,oxbow-block", "--only", "a4", "--quick", "--out", out]
+    command = [sys.executable, os.path.join(PEERS, "run"), "--oxbow", OXBOW, "--brokers", "oxbow-store-apart,oxbow-block", "--only", "a4,p50", "--quick", "--out", out]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run
     with open("/proc/self/mounts", encoding="utf-8") as f:
@@ -217,6 +284,9 @@ def case_store_apart(folder):
             assert needs in one["failed"] or "mounted" in one["failed"] or "no loop device" in one["failed"], one
         else:
             assert one["result"]["totals"]["records_acked"] > 0 and ("more_memory_bytes" in one) == (broker == "oxbow-store-apart"), one
+            half = next(c for c in Cells(out).read() if c["load"] == "p50" and c["broker"] == broker)["disk"]
+            assert half == {"failed": "fio is not installed"} or 0 < half["p50_us"] <= half["p99_us"] <= half["max_us"] and half["group_bytes"] % 4096 == 0, half
+            assert "failed" in half or (half["uploaded_bytes_per_s"] > 0) == (half["upload_bytes_per_s"] > 0) and (broker == "oxbow-block" or not half["upload_bytes_per_s"]), half
 
 
 def main():
