@@ -52,7 +52,7 @@ MEMORY(MEMORY_PRODUCERS, "producers", M_PRODUCER_BYTES, "state.bytes", c->state_
        "POLICY_VIOLATION; those who are known go on.")
 MEMORY(MEMORY_PARTITIONS, "partitions", M_PARTITION_BYTES, "state.bytes", c->state_bytes / 2,
        "Open partitions. More than find room are not created: POLICY_VIOLATION.")
-MEMORY(MEMORY_PROCESS, "process", METRIC_GAUGES, "", (32 + 20 * (int64_t)shards) * MEMORY_MIB,
+MEMORY(MEMORY_PROCESS, "process", METRIC_GAUGES, "", (32 + 12 * (int64_t)shards) * MEMORY_MIB,
        "The program, buffers of its threads and of the store's client, and what shards keep for the next request.")
 /* clang-format on */
 #undef MEMORY

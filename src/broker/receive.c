@@ -68,38 +68,34 @@ static struct receive_slab *pool_slab(struct receive_pool *p, size_t room_min, b
     return s;
 }
 
-static struct receive_buffer spare_take(struct receive_pool *p, unsigned i) {
-    struct receive_buffer b = p->spares[i];
-    p->spare_count--;
-    p->spare_bytes -= b.size;
-    memmove(&p->spares[i], &p->spares[i + 1], (p->spare_count - i) * sizeof(b));
-    return b;
-}
-
 /* A buffer of at least `size` bytes: the one that was used last, which the processor's caches know best. */
 static struct receive_buffer buffer_take(struct receive_pool *p, size_t size) {
-    for (unsigned i = 0; size >= RECEIVE_SPARE_MIN && i < p->spare_count; i++) {
-        if (p->spares[i].size >= size) return spare_take(p, i);
+    for (unsigned i = 0; size >= RECEIVE_SPARE_MIN && i < RECEIVE_SPARES; i++) {
+        struct receive_buffer b = p->spares[i];
+        if (b.size < size) continue;
+        memmove(&p->spares[i], &p->spares[i + 1], (RECEIVE_SPARES - 1 - i) * sizeof(b));
+        p->spares[RECEIVE_SPARES - 1] = (struct receive_buffer){0};
+        return b;
     }
     return (struct receive_buffer){mem_alloc(p->mem, size), size};
 }
 
-/* Keeps it; those that were not used for longest are freed if there are too many. */
+/* Keeps it; the one that was not used for longest is freed if there are too many. */
 static void buffer_drop(struct receive_pool *p, struct receive_buffer b) {
-    if (b.size < RECEIVE_SPARE_MIN || b.size > RECEIVE_SPARE_MAX) {
-        mem_free(p->mem, b.data);
-        return;
+    if (b.size >= RECEIVE_SPARE_MIN && b.size <= RECEIVE_SPARE_MAX) {
+        struct receive_buffer oldest = p->spares[RECEIVE_SPARES - 1];
+        memmove(&p->spares[1], &p->spares[0], (RECEIVE_SPARES - 1) * sizeof(b));
+        p->spares[0] = b;
+        b = oldest;
     }
-    while (p->spare_count == RECEIVE_SPARES || p->spare_bytes + b.size > RECEIVE_SPARES_BYTES)
-        mem_free(p->mem, spare_take(p, p->spare_count - 1).data);
-    memmove(&p->spares[1], &p->spares[0], p->spare_count * sizeof(b));
-    p->spares[0] = b;
-    p->spare_count++;
-    p->spare_bytes += b.size;
+    mem_free(p->mem, b.data);
 }
 
 void receive_pool_trim(struct receive_pool *p) {
-    while (p->spare_count > 0) mem_free(p->mem, spare_take(p, 0).data);
+    for (unsigned i = 0; i < RECEIVE_SPARES; i++) {
+        mem_free(p->mem, p->spares[i].data);
+        p->spares[i] = (struct receive_buffer){0};
+    }
     mem_free(p->mem, p->spare);
     p->spare = NULL;
 }

@@ -41,8 +41,7 @@
 
 /* Buffers of their own that frames have let go of and the next large ones get: with their pages, which the kernel would
  * otherwise have to find and clear for every large request. */
-#define RECEIVE_SPARES 16u
-#define RECEIVE_SPARES_BYTES ((size_t)16 << 20)
+#define RECEIVE_SPARES 4u
 #define RECEIVE_SPARE_MIN ((size_t)64 << 10)
 #define RECEIVE_SPARE_MAX ((size_t)2 << 20)
 
@@ -70,11 +69,9 @@ struct receive_pool {
     uint64_t reserve_bytes;       /* of the budget: see above. 0 after receive_pool_init */
     struct receive_slab *current; /* owns a reference; NULL before the first byte */
     struct receive_slab *spare;
-    struct receive_buffer spares[RECEIVE_SPARES]; /* the one used last first */
-    unsigned spare_count;
-    size_t spare_bytes;
-    struct receiver *lent;      /* whom receiver_room gave a part of the slab last */
-    struct receiver *favourite; /* goes on though the budget is used up */
+    struct receive_buffer spares[RECEIVE_SPARES]; /* data NULL: none */
+    struct receiver *lent;                        /* whom receiver_room gave a part of the slab last */
+    struct receiver *favourite;                   /* goes on though the budget is used up */
     void (*freed)(
         void *ctx); /* the budget has room again, or the favourite's place is free; must not call back into the pool */
     void *ctx;

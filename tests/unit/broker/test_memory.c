@@ -76,7 +76,7 @@ static void test_the_sum_is_that_of_all_rows(void **state) {
     }
     assert_int_equal(sum, added);
     /* Each further shard has buffers of its own; nothing else depends on them. */
-    assert_int_equal(memory_limits(&f->c, 4, f->limits) - sum, 3 * 20 * MIB);
+    assert_int_equal(memory_limits(&f->c, 4, f->limits) - sum, 3 * 12 * MIB);
 }
 
 /* Every row but the program's own is larger with a larger sum, and all of the sum is used but for what roundings leave. */

@@ -1,6 +1,7 @@
 /* What is free goes back to the kernel once more is resident than is allowed, and not before. */
 #include "unit/rt/linux_fixture.h"
 
+#include "rt/linux/linux_priv.h"
 #include "rt/sanitizer.h"
 
 #define PIECE ((size_t)96 << 10)
