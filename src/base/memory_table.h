@@ -31,7 +31,8 @@ MEMORY(MEMORY_CONVERSIONS, "conversions", M_CONVERSION_BYTES, "queued.max.reques
        "The former wait, the latter become small.")
 MEMORY(MEMORY_ANSWERS, "answers", M_UNSENT_BYTES, "queued.max.response.bytes", c->queued_max_response_bytes,
        "Answers that clients have not taken yet, most of which lie in the caches, and long ones that are being made, which do not. The fuller it is, the less a fetch "
-       "returns; when it is full, no further answer is begun that could be large, long ones wait, and who takes less than 64 KiB in "
+       "returns; when it is full, no further answer is begun that could be large, also of a fetch that has waited, long ones and large batches wait, "
+       "and who takes less than 64 KiB in "
        "ten seconds is disconnected. Of an answer that alone would be more, the rest is refused where that can be said.")
 MEMORY(MEMORY_UPLOADS, "uploads", M_UPLOAD_BYTES, "upload.bytes",
        smaller(2 * larger(c->upload_bytes, UPLOAD_ENTRY_MAX), c->cache_log_bytes),

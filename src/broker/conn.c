@@ -98,8 +98,6 @@ static void quota_leave(struct conn_quota *q, const char *ip) {
 
 /* --- Closing. Nothing is closed inside a callback of the environment: the kick does it. */
 
-static void set_arm_sweep(struct conns *set);
-
 static bool set_starves(const struct conns *set) {
     return !list_empty(&set->starved) || !list_empty(&set->starved_new);
 }
@@ -169,21 +167,21 @@ static void conn_count_unsent(struct conn *c, size_t now) {
     metric_gauge_add(set->o.env->metrics, M_UNSENT_BYTES, (int64_t)now - (int64_t)c->unsent);
     set->unsent_bytes = set->unsent_bytes - c->unsent + now;
     c->unsent = now;
-    if (!list_empty(&set->crowded)) conns_kick(set);
-    set_arm_sweep(set);
+    if (conns_have_waiters(set)) conns_kick(set);
+    conns_arm_sweep(set);
 }
 
 /* May this request start, as far as its answer goes? Else its connection stands in line. */
 static bool request_has_room(struct request *r) {
     struct conn *c = r->conn;
     if (!r->api || !(r->api->flags & API_LARGE)) return true;
-    if (r->admitted || !conns_crowded(c->set)) {
+    if (r->admitted || (!conns_crowded(c->set) && list_empty(&c->set->due))) {
         /* More may be asked for when it is known what there is to say. Many may start before the first gets so far. */
         (void)request_answer_grant(r, r->api->key == KAFKA_API_FETCH ? CONN_ANSWER_MIN : CONN_ANSWER_LEAST);
         return true;
     }
     if (list_empty(&c->crowded)) list_push_back(&c->set->crowded, &c->crowded);
-    set_arm_sweep(c->set);
+    conns_arm_sweep(c->set);
     return false;
 }
 
@@ -288,7 +286,7 @@ static struct env_bytes conn_room(void *ctx) {
         if (room.size == 0) {
             list_remove(&c->starved);
             list_push_back(c->receiver.proven > 0 ? &c->set->starved : &c->set->starved_new, &c->starved);
-            set_arm_sweep(c->set);
+            conns_arm_sweep(c->set);
         }
     }
     c->paused = room.size == 0;
@@ -386,9 +384,9 @@ static const struct env_conn_events conn_events = {conn_room, conn_received, con
 
 /* --- The set. */
 
-static void set_arm_sweep(struct conns *set) {
+void conns_arm_sweep(struct conns *set) {
     if (list_empty(&set->all)) return;
-    bool soon = set_starves(set) || !list_empty(&set->crowded) || set->unsent_bytes > 0;
+    bool soon = set_starves(set) || conns_have_waiters(set) || set->unsent_bytes > 0;
     if (timer_armed(&set->sweep) && (!soon || set->sweeps_soon)) return;
     set->sweeps_soon = soon;
     uint64_t now = env_now_ns(set->o.env), due = UINT64_MAX;
@@ -426,7 +424,7 @@ void conns_accept(struct conns *set, struct env_conn *sock, const struct listene
     } else if (set->draining) {
         conn_close_soon(c, true);
     }
-    set_arm_sweep(set);
+    conns_arm_sweep(set);
 }
 
 /* Lets go of everything and frees the connection. Requests at work go on without it. */
@@ -470,16 +468,19 @@ static void set_kicked(struct timer *t) {
     list_splice_back(&again, &set->starved);
     list_splice_back(&again, &set->starved_new);
     while ((n = list_pop_front(&again)) != NULL) conn_read_on(LIST_ENTRY(n, struct conn, starved));
+    while (!list_empty(&set->due) && !conns_crowded(set)) conns_resume_next(set, false);
     while (!list_empty(&set->crowded) && !conns_crowded(set))
         conn_advance(LIST_ENTRY(list_pop_front(&set->crowded), struct conn, crowded));
-    set_arm_sweep(set);
+    conns_arm_sweep(set);
 }
 
-/* The first in line starts whatever there is: so the line moves even if nobody reads. */
+/* The first of each line starts whatever there is: so it moves even if nobody reads. */
 static void set_let_one_in(struct conns *set) {
     uint64_t now = env_now_ns(set->o.env);
-    if (list_empty(&set->crowded) || now < set->let_in_ns + CONN_LET_IN_NS) return;
+    if (!conns_have_waiters(set) || now < set->let_in_ns + CONN_LET_IN_NS) return;
     set->let_in_ns = now;
+    if (!list_empty(&set->due)) conns_resume_next(set, true);
+    if (list_empty(&set->crowded)) return;
     struct conn *c = LIST_ENTRY(list_pop_front(&set->crowded), struct conn, crowded);
     if (list_empty(&c->requests)) return;
     struct request *first = request_of(c->requests.next);
@@ -508,7 +509,7 @@ static const char *conn_stalls(const struct conn *c, bool starving, bool crowded
 static void set_swept(struct timer *t) {
     struct conns *set = CONTAINER_OF(t, struct conns, sweep);
     uint64_t now = env_now_ns(set->o.env);
-    bool starving = set_starves(set), crowded = !list_empty(&set->crowded) || conns_crowded(set);
+    bool starving = set_starves(set), crowded = conns_have_waiters(set) || conns_crowded(set);
     struct conn *largest = NULL;
     bool stuck = receive_pool_is_stuck(&set->pool);
     LIST_EACH_SAFE(n, &set->all) {
@@ -536,7 +537,7 @@ static void set_swept(struct timer *t) {
         conn_close_soon(largest, true);
     }
     set_let_one_in(set);
-    set_arm_sweep(set);
+    conns_arm_sweep(set);
 }
 
 void conns_init(struct conns *set, const struct conns_options *o) {
@@ -547,6 +548,7 @@ void conns_init(struct conns *set, const struct conns_options *o) {
     list_init(&set->starved);
     list_init(&set->starved_new);
     list_init(&set->crowded);
+    list_init(&set->due);
     list_init(&set->closing);
     list_init(&set->flushing);
     set->flush_mail.deliver = set_flush;

@@ -8,8 +8,10 @@
  *   - more than CONN_UNSENT_MAX bytes of answers wait to be sent; then its next request does not start either.
  * A request whose answer may be large (API_LARGE) does not start while the answers of all, those that wait to be sent and
  * those that are being made (request_answer_grant), are more than their budget, or hold more of the caches than they may. It
- * stands in line then; one starts every CONN_LET_IN_NS all the same, so that nothing rests on what others read. Requests with small
- * answers (produce, heartbeats, commits) always start.
+ * stands in line then, and so does a fetch that waited and has found something (request_resume), in a line that goes first; one of
+ * each starts every CONN_LET_IN_NS all the same, so that nothing rests on what others read. What is read although it is more than
+ * was granted, a whole batch, waits for room too (request_answer_took). Requests with small answers (produce, heartbeats, commits)
+ * always start.
  *
  * Who holds what others wait for has to get on: a connection of which less than CONN_PROGRESS_BYTES have come of a part of
  * a request, or were taken of its answers, within CONN_STALLED_NS, is closed while somebody waits.
@@ -70,6 +72,7 @@ struct conns {
     struct list starved;     /* paused because the budget is used up; */
     struct list starved_new; /* and those of them that have not sent a whole request yet: others go first */
     struct list crowded;     /* whose next request would be answered with much, while there is too much */
+    struct list due;         /* requests that waited for records and are to answer, while there is too much */
     struct list closing;     /* to be closed at the next kick */
     /* have answers to send: one system call for all of a connection's that a group commit set free */
     struct list flushing;

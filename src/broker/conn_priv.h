@@ -22,6 +22,10 @@ void request_done(struct request *r, enum request_outcome outcome);
 void request_answer_versions(struct request *r);
 /* There is too much to be sent, or lent out of the caches: none with a large answer starts. */
 bool conns_crowded(const struct conns *set);
+/* Somebody waits for that to change, with a request or with an answer. */
+bool conns_have_waiters(const struct conns *set);
+/* The first of those who are to answer does so. */
+void conns_resume_next(struct conns *set, bool admitted);
 
 /* --- Of connections. */
 
@@ -33,5 +37,7 @@ void conn_flush_soon(struct conn *c);
 void conn_complain(struct conn *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Soon, outside the callbacks of sockets: closes what is to be closed, and lets those go on who waited for memory. */
 void conns_kick(struct conns *set);
+/* Looks within a second, while somebody waits, who is in the way. */
+void conns_arm_sweep(struct conns *set);
 
 #endif

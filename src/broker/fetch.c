@@ -203,16 +203,28 @@ static void fetch_drop_records(struct fetch *f) {
     f->bytes = 0;
 }
 
-static void fetch_read(struct fetch *f) {
+static void fetch_read_granted(struct fetch *f) {
     fetch_drop_records(f);
-    /* Less than is wanted while much waits to be sent: it keeps commit blocks in memory, which writers then lack. */
-    f->budget = f->granted_bytes = request_answer_grant(f->r, f->max_bytes);
+    f->budget = f->granted_bytes;
     f->store_until_ns = 0;
     for (size_t i = 0; i < f->group_count; i++) loop_call(f->groups[i].shard->loop, group_read_cached, &f->groups[i]);
     for (size_t i = 0; i < f->group_count; i++) {
         if (!group_is_busy(&f->groups[i])) continue;
         if (f->store_until_ns == 0) f->store_until_ns = env_now_ns(f->env) + STORE_READS_NS;
         loop_call(f->groups[i].shard->loop, group_read_store, &f->groups[i]);
+    }
+}
+
+static void fetch_read(struct fetch *f) {
+    /* Less than is wanted while much waits to be sent: it keeps commit blocks in memory, which writers then lack. */
+    f->granted_bytes = request_answer_grant(f->r, f->max_bytes);
+    fetch_read_granted(f);
+    /* A batch is larger than that, and there are others to be sent: it waits for these, outside of memory. */
+    while (!request_answer_took(f->r, f->bytes)) {
+        f->granted_bytes = f->bytes;
+        fetch_drop_records(f);
+        request_answer_await(f->r, f->granted_bytes);
+        fetch_read_granted(f);
     }
 }
 
@@ -381,23 +393,31 @@ static void fetch_end(struct fetch *f) {
 
 static void fetch_resume(void *arg);
 
-/* Ends the waiting, whatever the reason: once. */
+static uint64_t fetch_ready_bytes(const struct fetch *f) {
+    uint64_t ready = 0;
+    for (size_t i = 0; i < f->group_count; i++)
+        ready += atomic_load_explicit(&f->groups[i].ready_bytes, memory_order_relaxed);
+    return ready;
+}
+
+/* Ends the waiting, whatever the reason: once. What there is to say may have to stand in line, also beyond max.wait, as that
+ * of a fetch that comes now. */
 static void fetch_trigger(struct fetch *f) {
     if (f->triggered) return;
     f->triggered = true;
     timer_disarm(&f->timer);
-    fiber_spawn(f->loop, "Fetch", fetch_resume, f);
+    uint64_t ready = fetch_ready_bytes(f);
+    if (f->news && ready < CONN_ANSWER_LEAST) ready = CONN_ANSWER_LEAST; /* the session has not looked how much */
+    if (ready > f->max_bytes) ready = f->max_bytes;
+    request_resume(f->r, f->cancelled ? 0 : (size_t)ready, fetch_resume);
 }
 
 static void fetch_check(struct fetch *f) {
     if (!f->watching) return; /* still putting watches on: handle_fetch looks afterwards */
-    uint64_t ready = 0;
     bool urgent = false;
-    for (size_t i = 0; i < f->group_count; i++) {
-        ready += atomic_load_explicit(&f->groups[i].ready_bytes, memory_order_relaxed);
+    for (size_t i = 0; i < f->group_count; i++)
         urgent |= atomic_load_explicit(&f->groups[i].urgent, memory_order_relaxed);
-    }
-    if (urgent || f->news || ready >= f->min_bytes) fetch_trigger(f);
+    if (urgent || f->news || fetch_ready_bytes(f) >= f->min_bytes) fetch_trigger(f);
 }
 
 static void group_mail_arrived(struct mail *m) {
@@ -473,7 +493,10 @@ static void fetch_timed_out(struct timer *t) {
 static void fetch_woken(struct request *r, bool cancelled) {
     struct fetch *f = r->waiter;
     f->cancelled |= cancelled;
-    fetch_trigger(f);
+    if (f->triggered)
+        request_resume_now(r);
+    else
+        fetch_trigger(f);
 }
 
 static void session_has_news(void *ctx) {

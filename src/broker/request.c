@@ -19,7 +19,7 @@
 
 /* --- How much there is to say. */
 
-/* An eighth is for those that go on all the same: who had waited for records already, and who is let in. */
+/* An eighth is for those that go on all the same: whose batch is more than was granted, and who is let in. */
 static uint64_t answers_room(const struct conns *set) {
     uint64_t used = set->unsent_bytes + set->granted_bytes, limit = set->o.answer_bytes - set->o.answer_bytes / 8;
     return used < limit ? limit - used : 0;
@@ -30,6 +30,10 @@ bool conns_crowded(const struct conns *set) {
     if (set->makers > 0) return true; /* who has begun goes first */
     if (set->o.answer_bytes > 0 && answers_room(set) == 0) return true;
     return memory_is_over(m, MEMORY_LOG_CACHE_LENT) || memory_is_over(m, MEMORY_BLOCK_CACHE_LENT);
+}
+
+bool conns_have_waiters(const struct conns *set) {
+    return !list_empty(&set->crowded) || !list_empty(&set->due);
 }
 
 /* made: it is memory of the answer's own. */
@@ -58,12 +62,12 @@ size_t request_answer_grant(struct request *r, size_t wanted) {
     return wanted;
 }
 
-static void request_answer_give(struct request *r) {
+static void request_answer_keep(struct request *r, size_t bytes) {
     struct conns *set = r->conns;
-    if (r->granted == 0) return;
-    request_grant(r, 0, false);
+    if (r->granted <= bytes) return;
+    request_grant(r, bytes, false);
     if (set->makers > 0) waitq_wake_all(&set->decode_waiters);
-    if (!list_empty(&set->crowded)) conns_kick(set);
+    if (conns_have_waiters(set)) conns_kick(set);
 }
 
 size_t request_answer_most(const struct request *r) {
@@ -76,6 +80,34 @@ static bool answer_has_room(const struct request *r, size_t bytes) {
     const struct conns *set = r->conns;
     uint64_t others = set->unsent_bytes + set->granted_bytes - r->granted, limit = set->o.answer_bytes;
     return others + bytes <= limit || others <= limit / 8;
+}
+
+/* Of who is let in one batch may be above the limit, at a time. */
+static bool batch_has_room(const struct request *r, size_t bytes) {
+    const struct conns *set = r->conns;
+    if (bytes <= r->granted || set->o.answer_bytes == 0 || !r->conn || set->draining) return true;
+    bool within = set->unsent_bytes + set->granted_bytes - r->granted <= set->o.answer_bytes;
+    return answer_has_room(r, bytes) || (r->admitted && within);
+}
+
+bool request_answer_took(struct request *r, size_t bytes) {
+    if (!batch_has_room(r, bytes)) return false;
+    if (bytes > r->granted) request_grant(r, bytes, false);
+    request_answer_keep(r, bytes);
+    return true;
+}
+
+void request_answer_await(struct request *r, size_t bytes) {
+    struct conns *set = r->conns;
+    request_answer_keep(r, 0);
+    set->makers++;
+    while (!batch_has_room(r, bytes)) {
+        /* Nobody tells when clients take something. */
+        (void)waitq_wait_until(&set->decode_waiters, env_now_ns(set->o.env) + MAKER_LOOKS_NS);
+    }
+    set->makers--;
+    request_grant(r, bytes, false);
+    if (conns_have_waiters(set)) conns_kick(set);
 }
 
 void request_answer_make(struct request *r, size_t bytes, bool more) {
@@ -95,7 +127,7 @@ void request_answer_make(struct request *r, size_t bytes, bool more) {
     if (more) set->maker = r;
     request_grant(r, bytes, true);
     set->makers--;
-    if (!list_empty(&set->crowded)) conns_kick(set);
+    if (conns_have_waiters(set)) conns_kick(set);
 }
 
 /* --- Its life. */
@@ -109,6 +141,7 @@ struct request *request_create(struct conn *c, struct conns *set, struct frame *
     r->shard = set->o.shard;
     arena_init(&r->arena, set->o.env->mem);
     slices_init(&r->answer, set->o.env->mem);
+    list_init(&r->due);
     bool produce = f->size >= 2 && be16_get(f->data) == KAFKA_API_PRODUCE;
     if (f->size < DETACH_BELOW && !produce) receive_frame_detach(&set->pool, f);
     r->frame = *f;
@@ -119,7 +152,8 @@ struct request *request_create(struct conn *c, struct conns *set, struct frame *
 
 static void request_free(struct request *r) {
     struct conns *set = r->conns;
-    request_answer_give(r);
+    ASSERT(list_empty(&r->due));
+    request_answer_keep(r, 0);
     receive_frame_release(&set->pool, &r->frame);
     receive_pool_uncharge(&set->pool, r->charged);
     slices_deinit(&r->answer);
@@ -263,9 +297,42 @@ void request_wait(struct request *r, void (*wake)(struct request *r, bool cancel
     r->waiter = waiter;
     r->charged -= REQUEST_WORK_COST;
     receive_pool_uncharge(&r->conns->pool, REQUEST_WORK_COST);
-    request_answer_give(r);
+    request_answer_keep(r, 0);
     /* Whoever went away while the handler was looking is noticed here. */
     if (!r->conn || r->conns->draining) wake(r, !r->conn);
+}
+
+static void request_go(struct request *r) {
+    list_remove(&r->due);
+    fiber_spawn(r->conns->o.loop, r->info.api->name, r->resume, r->waiter);
+}
+
+void request_resume(struct request *r, size_t bytes, fiber_fn *main) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    struct conns *set = r->conns;
+    ASSERT(r->state == REQUEST_WAITING && !r->resume);
+    r->resume = main;
+    bool goes = bytes == 0 || !r->conn || set->draining;
+    if (goes || (list_empty(&set->due) && !conns_crowded(set))) {
+        (void)request_answer_grant(r, bytes); /* many may begin before the first has read */
+        request_go(r);
+        return;
+    }
+    list_push_back(&set->due, &r->due);
+    conns_arm_sweep(set);
+}
+
+void request_resume_now(struct request *r) {
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    if (!list_empty(&r->due)) request_go(r);
+}
+
+void conns_resume_next(struct conns *set, bool admitted) {
+    struct request *r = LIST_ENTRY(set->due.next, struct request, due);
+    CHECK_OBJ(r, REQUEST_MAGIC);
+    r->admitted |= admitted;
+    (void)request_answer_grant(r, CONN_ANSWER_MIN);
+    request_go(r);
 }
 
 /* --- The work. */

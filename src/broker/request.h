@@ -97,6 +97,8 @@ struct request {
      * stops: answer soon. Outside any fiber; must not suspend. */
     void (*wake)(struct request *r, bool cancelled);
     void *waiter;
+    struct list due; /* in conns' line of those who are to answer */
+    fiber_fn *resume;
 };
 
 static inline int16_t request_version(const struct request *r) {
@@ -108,6 +110,11 @@ void request_release_frame(struct request *r);
 void request_append_done(struct request *r);
 /* From now on the request holds no fiber; the handler then returns REQUEST_LATER. */
 void request_wait(struct request *r, void (*wake)(struct request *r, bool cancelled), void *waiter);
+/* Who waits is to answer now, with about so many bytes, which it has not read yet (0: nothing to speak of): a fiber runs
+ * main(waiter), at once, or in its turn where too much is to be sent. Once. */
+void request_resume(struct request *r, size_t bytes, fiber_fn *main);
+/* At once, if it stands in line for that: it is cancelled, or the broker stops. */
+void request_resume_now(struct request *r);
 /* Encodes the response and sends it in its turn. For REQUEST_LATER, once; a later call does nothing, so that a time-out
  * and the real end may race. On the request's loop; does not suspend. */
 void request_answer(struct request *r, const void *response);
@@ -121,6 +128,11 @@ void request_charge(struct request *r, size_t bytes);
 /* How much its answer may hold that would like to be of `wanted` bytes; instead of what was granted before. Counted with the
  * answers that wait to be sent until the request ends, or waits. */
 size_t request_answer_grant(struct request *r, size_t wanted);
+/* What it does hold, now that it was read, counts instead of what was granted. False: that is more, and finds no room. */
+bool request_answer_took(struct request *r, size_t bytes) WARN_UNUSED;
+/* Then: suspends until there is room for so many bytes, or next to nothing is to be sent, and grants them. What was read is
+ * let go of before. */
+void request_answer_await(struct request *r, size_t bytes);
 /* What an answer takes that may be long (arena and encoded form, `bytes` in all), before it is made; more: it is made step by
  * step, and more may be asked for. Waits for the others' answers, though not where these are next to nothing: so the one
  * that is alone goes on whatever it takes. What is short does not count. Counted until the request ends, or waits. Suspends. */

@@ -51,8 +51,10 @@ static int by_place(const void *a, const void *b, void *ctx) {
     return compact_by_place(source_range(ctx, a), source_range(ctx, b));
 }
 
+/* What is chosen fits into memory, mostly with what lies between. Where it does not, these are GETs of their own. */
 static void plan(struct compaction *k) {
     struct mem *m = k->s->mem;
+    uint64_t budget = k->s->options.compact_bytes, vain = budget > k->bytes ? budget - k->bytes : 0;
     for (size_t i = 0; i < k->count; i++) k->source_count += k->items[i].old_count;
     k->sources = mem_alloc(m, k->source_count * sizeof(*k->sources));
     size_t n = 0;
@@ -62,7 +64,7 @@ static void plan(struct compaction *k) {
     if (n > 1) qsort_r(k->sources, n, sizeof(*k->sources), by_place, k);
     for (size_t i = 0; i < n; i++) {
         const struct state_range *r = source_range(k, &k->sources[i]);
-        if (k->span_count == 0 || !compact_span_join(&k->spans[k->span_count - 1].at, r)) {
+        if (k->span_count == 0 || !compact_span_join(&k->spans[k->span_count - 1].at, r, &vain)) {
             k->spans = mem_grow(m, k->spans, k->span_count, &k->span_capacity, sizeof(*k->spans));
             k->spans[k->span_count++] = (struct span){.at = {r->object, r->position, r->size_bytes}};
         }
@@ -87,6 +89,7 @@ static void reader(void *arg) {
         char key[OBJECT_KEY_MAX];
         object_key(key, s->generation, x->at.object);
         k->held_bytes += x->at.size;
+        DCHECK(k->held_bytes <= s->options.compact_bytes);
         metric_gauge_add(s->env->metrics, M_COMPACTION_BYTES, (int64_t)x->at.size);
         x->error = store_get(s->store, key, x->at.position, (size_t)x->at.size, STORE_FOR_COMPACTION, &x->data);
         if (x->error == OK && x->data.size != x->at.size) x->error = ERR_TRUNCATED;

@@ -5,7 +5,8 @@
  * a range of the next tier is an object behind. So a job is chosen by *objects*: the stream whose turn it is says with
  * its run which objects are read; of all others that have about as much in these, their part goes along, whether it is a
  * whole run or half of one, and from then on their runs begin where its run does. Where all of that is more than there
- * is memory for, fewer objects are read, but whole ones, as long as what comes out leaves the tier all the same. */
+ * is memory for, fewer objects are read, but whole ones, as long as what comes out leaves the tier all the same; else fewer
+ * streams. Memory is for all that is read, with what lies between two ranges that come with one GET. */
 #ifndef OXBOW_STREAM_COMPACT_H
 #define OXBOW_STREAM_COMPACT_H
 
@@ -45,11 +46,20 @@ size_t compact_choose(struct mem *m, const struct compact_stream *streams, size_
 /* Object, then position in it; as qsort has it. */
 int compact_by_place(const struct state_range *a, const struct state_range *b);
 /* What one GET reads. Takes the range in, which lies behind it, if that is worth it: what lies between, and is read in
- * vain, is little, or no more than what is wanted. */
+ * vain, is little, or no more than what is wanted; and no more than *vain, from which it is taken. */
 struct compact_span {
     struct object_id object;
     uint64_t position, size;
 };
-bool compact_span_join(struct compact_span *x, const struct state_range *r);
+bool compact_span_join(struct compact_span *x, const struct state_range *r, uint64_t *vain);
+
+struct compact_wanted {
+    const struct state_range *range;
+    size_t by; /* who wants it */
+};
+/* By object and position: as they are read. */
+void compact_wanted_sort(struct compact_wanted *wanted, size_t count);
+/* All that is read for those who are below `limit`, with what lies between, if there is memory for that. */
+uint64_t compact_wanted_bytes(const struct compact_wanted *wanted, size_t count, size_t limit);
 
 #endif

@@ -244,7 +244,8 @@ static void poor_parts(struct streams *s, struct poor_list *l, struct part_list 
     }
 }
 
-/* Whole ones, the oldest first, as many as there is room for: one of which something has to stay gains nothing. */
+/* Whole ones, the oldest first, as many as there is room for: one of which something has to stay gains nothing. Does not
+ * count what lies between. */
 static void poor_take(const struct streams *s, struct poor_list *l) {
     uint64_t bytes = 0;
     size_t parts = 0;
@@ -258,6 +259,28 @@ static void poor_take(const struct streams *s, struct poor_list *l) {
         bytes += p->live_bytes;
         parts += p->parts;
     }
+}
+
+/* Of those that were taken, as many as there is memory for, with what lies between. One that alone would be more is read
+ * without. */
+static void poor_fit(const struct streams *s, struct poor_list *l, const struct part_list *parts) {
+    struct compact_wanted *wanted = mem_alloc(s->mem, (parts->count + 1) * sizeof(*wanted));
+    uint64_t bytes = 0;
+    size_t count = 0, end;
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct part *p = &parts->items[i];
+        if (l->items[p->object].taken)
+            wanted[count++] = (struct compact_wanted){&p->c->state.ranges[p->range], p->object};
+    }
+    compact_wanted_sort(wanted, count);
+    for (size_t i = 0; i < count; i = end) {
+        for (end = i; end < count && wanted[end].by == wanted[i].by;) end++;
+        uint64_t more = compact_wanted_bytes(wanted + i, end - i, SIZE_MAX);
+        struct poor *p = &l->items[wanted[i].by];
+        p->taken = bytes == 0 || bytes + more <= s->options.compact_bytes;
+        bytes += p->taken ? more : 0;
+    }
+    mem_free(s->mem, wanted);
 }
 
 static int by_item(const void *a, const void *b) {
@@ -304,6 +327,7 @@ bool compact_choose_poor(struct compaction *k) {
     if (l.count > 0) {
         poor_parts(s, &l, &parts);
         poor_take(s, &l);
+        poor_fit(s, &l, &parts);
         poor_items(k, &l, &parts);
     }
     mem_free(s->mem, l.items);

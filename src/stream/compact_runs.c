@@ -228,6 +228,30 @@ static bool whose_turn(const struct compact_stream *streams, size_t count, struc
     return false;
 }
 
+/* How many of the picks there is memory for, with what lies between their ranges: the first in any case. */
+static size_t picks_fit(struct mem *m, const struct compact_stream *streams, const struct compact_pick *picks,
+                        size_t count, uint64_t budget) {
+    size_t n = 0, low = 1, high = count + 1; /* there is memory for the former, but not for the latter */
+    for (size_t i = 0; i < count; i++) n += picks[i].run.count;
+    struct compact_wanted *wanted = mem_alloc(m, n * sizeof(*wanted));
+    n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct state_range *first = &streams[picks[i].stream].ranges[picks[i].run.first];
+        for (size_t k = 0; k < picks[i].run.count; k++) wanted[n++] = (struct compact_wanted){first + k, i};
+    }
+    compact_wanted_sort(wanted, n);
+    if (compact_wanted_bytes(wanted, n, count) <= budget) low = count;
+    while (low < count && high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (compact_wanted_bytes(wanted, n, middle) <= budget)
+            low = middle;
+        else
+            high = middle;
+    }
+    mem_free(m, wanted);
+    return low;
+}
+
 size_t compact_choose(struct mem *m, const struct compact_stream *streams, size_t count, struct stream_id *last,
                       uint64_t budget, struct compact_pick *picks) {
     struct compact_run run;
@@ -246,6 +270,7 @@ size_t compact_choose(struct mem *m, const struct compact_stream *streams, size_
         picks[picked++] = p;
     }
     mem_free(m, g.members);
+    picked = picks_fit(m, streams, picks, picked, budget);
     *last = streams[picks[picked - 1].stream].id;
     qsort(picks, picked, sizeof(*picks), as_written);
     return picked;
@@ -258,12 +283,35 @@ int compact_by_place(const struct state_range *a, const struct state_range *b) {
     return order != 0 ? order : a->position < b->position ? -1 : a->position > b->position;
 }
 
-bool compact_span_join(struct compact_span *x, const struct state_range *r) {
+bool compact_span_join(struct compact_span *x, const struct state_range *r, uint64_t *vain) {
     uint64_t end = x->position + x->size;
     if (!object_id_equal(x->object, r->object) || r->position < end) return false;
     uint64_t gap = r->position - end, size = r->position + r->size_bytes - x->position;
     bool worth = gap <= COMPACT_GAP || (gap <= COMPACT_GAP_MAX && gap <= x->size);
-    if (!worth || size > COMPACT_GET_MAX) return false;
+    if (!worth || size > COMPACT_GET_MAX || gap > *vain) return false;
     x->size = size;
+    *vain -= gap;
     return true;
+}
+
+static int wanted_by_place(const void *a, const void *b) {
+    const struct compact_wanted *x = a, *y = b;
+    return compact_by_place(x->range, y->range);
+}
+
+void compact_wanted_sort(struct compact_wanted *wanted, size_t count) {
+    if (count > 1) qsort(wanted, count, sizeof(*wanted), wanted_by_place);
+}
+
+uint64_t compact_wanted_bytes(const struct compact_wanted *wanted, size_t count, size_t limit) {
+    uint64_t bytes = 0, vain = UINT64_MAX;
+    struct compact_span x = {.size = 0};
+    for (size_t i = 0; i < count; i++) {
+        const struct state_range *r = wanted[i].range;
+        if (wanted[i].by >= limit) continue;
+        bytes += r->size_bytes;
+        if (x.size == 0 || !compact_span_join(&x, r, &vain))
+            x = (struct compact_span){r->object, r->position, r->size_bytes};
+    }
+    return bytes + (UINT64_MAX - vain);
 }

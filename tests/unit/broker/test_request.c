@@ -146,6 +146,77 @@ static void test_long_answers_wait(void **state) {
     end();
 }
 
+/* --- Who waited, and is to answer. */
+
+enum { DUE = 6 };
+static struct request due[DUE];
+static unsigned resumed[DUE], resumed_count;
+static bool waited;
+
+static void due_main(void *arg) {
+    resumed[resumed_count++] = (unsigned)((struct request *)arg - due);
+}
+
+static void await_main(void *arg) {
+    request_answer_await(arg, 30 << 20);
+    waited = true;
+}
+
+/* They stand in line while too much is to be sent; what turns out to be more than was granted waits too. */
+static void test_those_who_waited_stand_in_line(void **state) {
+    (void)state;
+    const size_t mib = 1 << 20;
+    static char somebody;
+    answer_bytes = 64 * mib;
+    begin(16 << 20, 0, 100, INT32_MAX);
+    resumed_count = 0;
+    for (size_t i = 0; i < DUE; i++) {
+        due[i] = (struct request){.magic = REQUEST_MAGIC, .state = REQUEST_WAITING, .conns = &set, .waiter = &due[i]};
+        due[i].conn = (struct conn *)&somebody;
+        due[i].info.api = kafka_api_find(KAFKA_API_FETCH);
+        list_init(&due[i].due);
+    }
+    struct request *full = &due[DUE - 1];
+    assert_true(request_answer_took(full, 57 * mib)); /* nobody else has anything */
+    assert_true(conns_crowded(&set));
+    for (size_t i = 0; i < 3; i++) request_resume(&due[i], mib, due_main);
+    request_resume(&due[3], 0, due_main); /* nothing to say */
+    net_pass(&net, NS_PER_MS);
+    assert_int_equal(resumed_count, 1);
+    assert_int_equal(resumed[0], 3);
+    request_resume_now(&due[1]);
+    net_pass(&net, NS_PER_MS);
+    assert_int_equal(resumed_count, 2);
+    assert_int_equal(resumed[1], 1);
+    assert_true(request_answer_took(full, 50 * mib)); /* it is less after all */
+    net_pass(&net, NS_PER_MS);
+    assert_int_equal(resumed_count, 4);
+    assert_int_equal(resumed[2], 0);
+    assert_int_equal(resumed[3], 2);
+    request_resume(&due[4], mib, due_main); /* no line any more */
+    net_pass(&net, NS_PER_MS);
+    assert_int_equal(resumed_count, 5);
+    assert_int_equal(due[4].granted, mib);
+    /* A batch of 30 MiB, for which there is no room. */
+    assert_false(request_answer_took(&due[0], 30 * mib));
+    fiber_spawn(&net.loop, "await", await_main, &due[0]);
+    net_pass(&net, NS_PER_S);
+    assert_false(waited);
+    assert_true(request_answer_took(full, 20 * mib));
+    net_pass(&net, NS_PER_S);
+    assert_true(waited);
+    assert_int_equal(due[0].granted, 30 * mib);
+    assert_true(request_answer_took(&due[0], 30 * mib));
+    assert_false(request_answer_took(full, 60 * mib));
+    full->admitted = true; /* one at a time of those who are let in */
+    assert_true(request_answer_took(full, 60 * mib));
+    due[1].admitted = true;
+    assert_false(request_answer_took(&due[1], 2 * mib));
+    for (size_t i = 0; i < DUE; i++) assert_true(request_answer_took(&due[i], 0));
+    assert_int_equal(set.granted_bytes, 0);
+    end();
+}
+
 /* --- Freshness. */
 
 static const struct api leased_apis[] = {
@@ -294,6 +365,7 @@ int main(void) {
         cmocka_unit_test(test_decoding_is_limited),
         cmocka_unit_test(test_answers_are_granted),
         cmocka_unit_test(test_long_answers_wait),
+        cmocka_unit_test(test_those_who_waited_stand_in_line),
         cmocka_unit_test(test_leased_answers_wait_for_the_office),
         cmocka_unit_test(test_accusations_wait_for_the_office),
         cmocka_unit_test(test_certain_answers_wait_for_the_office),

@@ -2,7 +2,8 @@
  * producers with large and with tiny batches, readers at the tail and of old data, clients whose short questions have answers of
  * a hundred megabytes, and clients that hold what they can: who sends half of a large request, who asks for much and reads nothing. Meanwhile one client wants to be served, and is.
  *
- * Besides: what an open partition takes, as the budget of partitions reckons with it.
+ * Besides: what an open partition takes, as the budget of partitions reckons with it; and hundreds of fetches that wait, and
+ * wake at once for a batch that is larger than what is granted without waiting.
  *
  * What must hold: each budget stays within its limit (base/memory_table.h), the whole within their sum, and what nothing
  * counts is little; a tenth more is allowed. Sizes are the small ones. The network copies what is sent, so that nothing of the
@@ -38,6 +39,7 @@ struct hour {
     struct sim_node *node;
     char host[64];
     bool serves, over, stop;
+    bool large; /* messages may be of a megabyte */
     unsigned clients;
     uint64_t log_start[PARTITIONS], tail[PARTITIONS];
     int64_t limits[MEMORY_BUDGETS], peaks[MEMORY_BUDGETS];
@@ -88,6 +90,9 @@ static void broker_main(void *arg) {
     config_init_defaults(&config, env->mem);
     sim_broker_listen(&config, sim_node_of(env));
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) sim_broker_set(&config, settings[i][0], settings[i][1]);
+    if (h->large) sim_broker_set(&config, "message.max.bytes", "2000000");
+    if (h->large) sim_broker_set(&config, "socket.request.max.bytes", "3000000");
+    if (h->large) sim_broker_set(&config, "log.segment.bytes", "4000000");
     struct store *store = sim_run_store(h->run, env, true);
     struct broker_options o = sim_broker_options(store, &config, why_text, sizeof(why_text), on_fatal, h);
     struct broker *broker = NULL;
@@ -123,10 +128,10 @@ static void put_batch(struct hour *h, struct env *env, size_t value_size, struct
     mem_free(env->mem, value);
 }
 
-static enum err produce_send(struct hour *h, struct sim_client *c, size_t value_size) {
+static enum err produce_send_to(struct hour *h, struct sim_client *c, int32_t index, size_t value_size) {
     struct kafka_produce_request q;
     struct kafka_produce_request_topic topic;
-    struct kafka_produce_request_partition part = {.index = (int32_t)sim_between(h->world, 0, PARTITIONS - 1)};
+    struct kafka_produce_request_partition part = {.index = index};
     struct buf batch;
     buf_init(&batch, c->env->mem);
     put_batch(h, c->env, value_size, &batch);
@@ -145,6 +150,10 @@ static enum err produce_send(struct hour *h, struct sim_client *c, size_t value_
     enum err e = sim_client_send(c, KAFKA_API_PRODUCE, 8, &q);
     buf_deinit(&batch);
     return e;
+}
+
+static enum err produce_send(struct hour *h, struct sim_client *c, size_t value_size) {
+    return produce_send_to(h, c, (int32_t)sim_between(h->world, 0, PARTITIONS - 1), value_size);
 }
 
 static enum err produce_receive(struct hour *h, struct sim_client *c) {
@@ -548,6 +557,115 @@ static void memory_hour(struct sim_run *r) {
     mem_free(sim_run_mem(r), h);
 }
 
+/* --- Fetches that wake at once. */
+
+#define SLEEPERS 300u
+#define SLEEPERS_MUTE 12u /* more of them who do not take their answers, */
+#define SLEEPERS_GONE 20u /* and who go away while they wait for their turn */
+#define WOKEN_VALUE 1500000u
+
+static void woken_request(struct kafka_fetch_request *q, struct kafka_fetch_request_topic *topic,
+                          struct kafka_fetch_request_partition *part) {
+    fetch_request(q, topic, part, 0, 0, (int32_t)(2 * MIB));
+    q->max_wait_ms = 50000;
+}
+
+/* One fetch, and all of the batch. */
+static void sleeper_main(void *arg) {
+    struct hour *h = arg;
+    struct kafka_fetch_request q;
+    struct kafka_fetch_request_topic topic;
+    struct kafka_fetch_request_partition part;
+    struct kafka_fetch_response r;
+    struct sim_client c;
+    struct arena a;
+    sim_client_init(&c, loop_current()->env);
+    arena_init(&a, c.env->mem);
+    woken_request(&q, &topic, &part);
+    enum err e = sim_client_open(&c, h->host, SIM_BROKER_PORT);
+    if (e == OK) e = sim_client_call(&c, KAFKA_API_FETCH, 11, &q, 3 * PATIENCE_NS, &a, &r);
+    bool whole = e == OK && r.responses.count == 1 && r.responses.items[0].partitions.items[0].error_code == 0 &&
+                 r.responses.items[0].partitions.items[0].records.size > (int32_t)WOKEN_VALUE;
+    if (!whole) sim_fail(h->world, "a fetch that waited has no batch: %s", err_name(e));
+    h->served += whole;
+    arena_deinit(&a);
+    sim_client_deinit(&c);
+    h->clients--;
+}
+
+static void mute_sleeper(struct hour *h, struct env *env, struct env_conn **c) {
+    struct kafka_fetch_request q;
+    struct kafka_fetch_request_topic topic;
+    struct kafka_fetch_request_partition part;
+    struct outbuf out;
+    struct slices slices;
+    if (env_connect(env, h->host, SIM_BROKER_PORT, c) != OK) sim_fail(h->world, "no connection");
+    env_conn_start(env, *c, &mute_events, &h->closed);
+    woken_request(&q, &topic, &part);
+    outbuf_init(&out, env->mem);
+    slices_init(&slices, env->mem);
+    enum err e = kafka_request_encode(kafka_api_find(KAFKA_API_FETCH), 11, 1, kafka_string_of("mute"), &q, &out);
+    ASSERT(e == OK);
+    outbuf_finish(&out, &slices);
+    env_conn_send(env, *c, slices.items, slices.count);
+    slices.count = 0;
+    slices_deinit(&slices);
+    outbuf_deinit(&out);
+}
+
+static void sleepers_main(void *arg) {
+    struct hour *h = arg;
+    struct env *env = loop_current()->env;
+    struct env_conn *mute[SLEEPERS_MUTE], *gone[SLEEPERS_GONE];
+    for (unsigned i = 0; i < SLEEPERS_MUTE; i++) mute_sleeper(h, env, &mute[i]);
+    for (unsigned i = 0; i < SLEEPERS; i++) fiber_spawn(loop_current(), "sleeper", sleeper_main, h);
+    for (unsigned i = 0; i < SLEEPERS_GONE; i++) mute_sleeper(h, env, &gone[i]);
+    fiber_sleep_ns(8 * NS_PER_S);
+    for (unsigned i = 0; i < SLEEPERS_GONE; i++) env_conn_close(env, gone[i], true);
+    while (h->clients > 1 && !sim_failed(h->world)) fiber_sleep_ns(NS_PER_S);
+    for (unsigned i = 0; i < SLEEPERS_MUTE; i++) env_conn_close(env, mute[i], true);
+    h->clients--;
+}
+
+static void memory_woken(struct sim_run *r) {
+    struct hour *h = mem_zalloc(sim_run_mem(r), sizeof(*h));
+    struct sim_world *w = r->world;
+    h->run = r;
+    h->world = w;
+    h->large = true;
+    w->faults_off = true;
+    h->node = sim_node_create(w, "broker");
+    sim_net_address(h->node, h->host, sizeof(h->host));
+    sim_node_start(h->node, broker_main, h);
+    while (!h->serves && !sim_failed(w)) fiber_sleep_ns(100 * NS_PER_MS);
+    struct sim_client c;
+    sim_client_init(&c, loop_current()->env);
+    if (sim_client_open(&c, h->host, SIM_BROKER_PORT) != OK || !sim_broker_make_topic(&c, "t", PARTITIONS))
+        sim_fail(w, "the topic cannot be made");
+    h->clients = SLEEPERS + 1;
+    sim_node_start(sim_node_create(w, "sleepers"), sleepers_main, h);
+    fiber_sleep_ns(5 * NS_PER_S); /* all of them wait */
+    if (produce_send_to(h, &c, 0, WOKEN_VALUE) != OK || produce_receive(h, &c) != OK) sim_fail(w, "no batch");
+    uint64_t begun_ns = w->now_ns;
+    while (h->clients > 0 && !sim_failed(w)) {
+        fiber_sleep_ns(NS_PER_MS / 2);
+        look(h);
+    }
+    int64_t most = h->peaks[MEMORY_ANSWERS], limit = h->limits[MEMORY_ANSWERS];
+    if (getenv("OXBOW_MEMORY_TELL"))
+        print_message("woken: %lu served within %lu ms, %lu closed; answers at most %ld of %ld\n", h->served,
+                      (unsigned long)((w->now_ns - begun_ns) / NS_PER_MS), h->closed, (long)most, (long)limit);
+    if (h->served != SLEEPERS) sim_fail(w, "%lu fetches of %u have their batch", h->served, SLEEPERS);
+    if (most < limit / 2) sim_fail(w, "answers are held of %ld bytes only", (long)most);
+    /* One batch of who is let in all the same while nobody reads. */
+    if (most > limit + (int64_t)WOKEN_VALUE)
+        sim_fail(w, "answers of %ld bytes are held of %ld", (long)most, (long)limit);
+    sim_client_deinit(&c);
+    h->stop = true;
+    (void)sim_run_wait_down(r, h->node, 600 * NS_PER_S);
+    mem_free(sim_run_mem(r), h);
+}
+
 /* --- Partitions. */
 
 #define MANY 2000
@@ -626,6 +744,16 @@ static void partitions_take(void **state) {
     assert_int_equal(r.failure[0], '\0');
 }
 
+static void many_wake_at_once(void **state) {
+    (void)state;
+    static const struct sim_workload woken = {"woken", "fetches that wake at once", memory_woken};
+    struct sim_run_options o = {.seed = 1, .minutes = 10, .faults = {.mixture = SIM_MIXTURE_NONE}};
+    struct sim_result r;
+    sim_run_seed(&woken, &o, &r);
+    if (r.failure[0]) print_message("%s\n", r.failure);
+    assert_int_equal(r.failure[0], '\0');
+}
+
 static void an_hour_stays_in_its_budgets(void **state) {
     (void)state;
     static const struct sim_workload hour = {"memory", "an hour of load in small budgets", memory_hour};
@@ -642,7 +770,7 @@ static void an_hour_stays_in_its_budgets(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(partitions_take),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(partitions_take), cmocka_unit_test(many_wake_at_once),
                                        cmocka_unit_test(an_hour_stays_in_its_budgets)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

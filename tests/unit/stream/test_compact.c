@@ -171,9 +171,10 @@ static int model_by_place(const void *a, const void *b) {
     return compact_by_place(a, b);
 }
 
-static void model_read(struct model *m, const struct compact_pick *picks, size_t count) {
+static void model_read(struct model *m, const struct compact_pick *picks, size_t count, uint64_t budget) {
     struct state_range *sources = NULL;
     size_t n = 0, capacity = 0;
+    uint64_t read_before = m->read + m->read_in_vain;
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < picks[i].run.count; k++) {
             sources = mem_grow(&m->mem, sources, n, &capacity, sizeof(*sources));
@@ -185,8 +186,8 @@ static void model_read(struct model *m, const struct compact_pick *picks, size_t
     for (size_t i = 0; i < n; i++) {
         m->read += sources[i].size_bytes;
         m->read_in_vain -= sources[i].size_bytes;
-        uint64_t before = span.size;
-        if (i > 0 && compact_span_join(&span, &sources[i])) {
+        uint64_t before = span.size, vain = UINT64_MAX;
+        if (i > 0 && compact_span_join(&span, &sources[i], &vain)) {
             m->read_in_vain += span.size - before;
             continue;
         }
@@ -195,6 +196,7 @@ static void model_read(struct model *m, const struct compact_pick *picks, size_t
         m->gets++;
     }
     mem_free(&m->mem, sources);
+    assert_true(m->read + m->read_in_vain - read_before <= budget);
 }
 
 /* False: there was nothing to do. */
@@ -204,7 +206,7 @@ static bool model_job(struct model *m, uint64_t budget) {
     if (count == 0) return false;
     struct object_id id = {{1}, m->objects++, OBJECT_DATA};
     uint64_t position = 64;
-    model_read(m, picks, count);
+    model_read(m, picks, count, budget);
     for (size_t i = 0; i < count; i++) {
         const struct compact_run *run = &picks[i].run;
         struct compact_stream *x = &m->streams[picks[i].stream];
@@ -302,20 +304,57 @@ static void a_neighbour_goes_along_with_half_a_run(void **state) {
 static void gaps_are_read_where_they_are_small(void **state) {
     (void)state;
     struct compact_span x = {{{1}, 1, OBJECT_DATA}, 64, 1000};
+    uint64_t vain = UINT64_MAX;
     struct state_range r = at(1, 1064, 10);
-    assert_true(compact_span_join(&x, &r));
+    assert_true(compact_span_join(&x, &r, &vain));
     assert_int_equal(x.size, 1010);
     r = at(1, 1074 + COMPACT_GAP, 10);
-    assert_true(compact_span_join(&x, &r));
+    assert_true(compact_span_join(&x, &r, &vain));
     r = at(1, x.position + x.size + COMPACT_GAP + 1 + x.size, 10); /* more than what is wanted */
-    assert_false(compact_span_join(&x, &r));
+    assert_false(compact_span_join(&x, &r, &vain));
     r = at(2, x.position + x.size, 10);
-    assert_false(compact_span_join(&x, &r));
+    assert_false(compact_span_join(&x, &r, &vain));
     r = at(1, 0, 10);
-    assert_false(compact_span_join(&x, &r));
+    assert_false(compact_span_join(&x, &r, &vain));
+    assert_int_equal(vain, UINT64_MAX - COMPACT_GAP);
+    vain = 999; /* there is memory for no more */
+    r = at(1, x.position + x.size + 1000, 10);
+    assert_false(compact_span_join(&x, &r, &vain));
+    r = at(1, x.position + x.size + 999, 10);
+    assert_true(compact_span_join(&x, &r, &vain));
+    assert_int_equal(vain, 0);
     x.size = COMPACT_GET_MAX;
     r = at(1, x.position + x.size, 10);
-    assert_false(compact_span_join(&x, &r));
+    assert_false(compact_span_join(&x, &r, &vain));
+}
+
+/* Each of eight streams has a little of eight objects, and what lies between is of others who are not merged. */
+static void what_lies_between_takes_memory(void **state) {
+    (void)state;
+    enum { STREAMS = 8 };
+    struct mem m;
+    mem_init_heap(&m);
+    struct state_range r[STREAMS][8];
+    struct compact_stream all[STREAMS];
+    struct compact_wanted wanted[STREAMS * 8];
+    struct compact_pick picks[STREAMS];
+    struct stream_id last = {0};
+    for (uint64_t s = 0; s < STREAMS; s++) {
+        for (uint64_t o = 0; o < 8; o++) {
+            r[s][o] = at(o, 64 + s * 4 * MIB, 2 * MIB);
+            wanted[s * 8 + o] = (struct compact_wanted){&r[s][o], s};
+        }
+        all[s] = (struct compact_stream){{s + 1}, r[s], 8};
+    }
+    compact_wanted_sort(wanted, ARRAY_LEN(wanted));
+    assert_int_equal(compact_wanted_bytes(wanted, ARRAY_LEN(wanted), 1), 16 * MIB);
+    assert_int_equal(compact_wanted_bytes(wanted, ARRAY_LEN(wanted), STREAMS), (8 * STREAMS * 4 - 8 * 2) * MIB);
+    assert_int_equal(compact_choose(&m, all, STREAMS, &last, 8 * STREAMS * 2 * MIB, picks), 4);
+    assert_int_equal(last.v, 4); /* the others have the next turn */
+    /* And round: what is far away brings nothing with it. */
+    assert_int_equal(compact_choose(&m, all, STREAMS, &last, 8 * STREAMS * 2 * MIB, picks), 5);
+    assert_int_equal(last.v, 1);
+    assert_int_equal(m.allocated_bytes, 0);
 }
 
 int main(void) {
@@ -328,6 +367,7 @@ int main(void) {
         cmocka_unit_test(neighbours_end_in_the_same_objects),
         cmocka_unit_test(a_neighbour_goes_along_with_half_a_run),
         cmocka_unit_test(gaps_are_read_where_they_are_small),
+        cmocka_unit_test(what_lies_between_takes_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
