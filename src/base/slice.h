@@ -28,7 +28,8 @@ struct slice {
     struct slab *slab;
 };
 
-/* A slab with its own `size` bytes behind it, one reference, freed with the last. alignment: power of two >= 16. */
+/* A slab with its own `size` bytes behind it, one reference, freed with the last. alignment: power of two,
+ * 16 to 4096. From MEM_LARGE_PAGE on they lie on large pages (mem_pages). */
 struct slab *slab_create(struct mem *m, size_t size, size_t alignment);
 /* For slabs that are part of something else. */
 void slab_init(struct slab *s, uint8_t *data, size_t size, void (*release)(struct slab *), void *owner);

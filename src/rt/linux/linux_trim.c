@@ -1,7 +1,7 @@
 /* Gives memory back that the C library keeps. Its allocator cuts large and small pieces out of the same heaps, and what is
  * freed between others stays with the process: under loads that change, as much as is in use. That is harmless, and spares
- * the kernel's new pages, until the process has more than it was allowed; so only then everything that is free goes back
- * (malloc_trim), on a thread of its own, for it can take some tens of milliseconds.
+ * the kernel's new pages, until the process has more than it was allowed; so only then everything that is free goes back,
+ * what linux_pages.c keeps first (malloc_trim for the rest), on a thread of its own, for it can take some tens of milliseconds.
  *
  * Looked at whenever so much has been allocated in large pieces (mem.h): an idle process does not look. */
 #include <malloc.h>

@@ -519,18 +519,32 @@ static void add_client(struct hour *h, struct hour_client *x, const char *kind, 
     sim_node_start(sim_node_create(h->world, name), main, x);
 }
 
-static void memory_hour(struct sim_run *r) {
+/* A broker that serves; large: see broker_main. */
+static struct hour *hour_begin(struct sim_run *r, bool large) {
     struct hour *h = mem_zalloc(sim_run_mem(r), sizeof(*h));
+    h->run = r;
+    h->world = r->world;
+    h->large = large;
+    r->world->faults_off = true;
+    h->node = sim_node_create(r->world, "broker");
+    sim_net_address(h->node, h->host, sizeof(h->host));
+    sim_node_start(h->node, broker_main, h);
+    while (!h->serves && !sim_failed(r->world)) fiber_sleep_ns(100 * NS_PER_MS);
+    return h;
+}
+
+static void hour_end(struct hour *h) {
+    struct sim_run *r = h->run;
+    h->stop = true;
+    (void)sim_run_wait_down(r, h->node, 600 * NS_PER_S);
+    mem_free(sim_run_mem(r), h);
+}
+
+static void memory_hour(struct sim_run *r) {
+    struct hour *h = hour_begin(r, false);
     struct sim_world *w = r->world;
     struct hour_client clients[16];
     unsigned n = 0;
-    h->run = r;
-    h->world = w;
-    w->faults_off = true;
-    h->node = sim_node_create(w, "broker");
-    sim_net_address(h->node, h->host, sizeof(h->host));
-    sim_node_start(h->node, broker_main, h);
-    while (!h->serves && !sim_failed(w)) fiber_sleep_ns(100 * NS_PER_MS);
     fiber_sleep_ns(2 * NS_PER_S);
     h->idle_bytes = h->node->mem.base.allocated_bytes;
     h->node->mem.peak_bytes = h->idle_bytes;
@@ -552,9 +566,7 @@ static void memory_hour(struct sim_run *r) {
     h->over = true;
     while (h->clients > 0 && !sim_failed(w)) fiber_sleep_ns(NS_PER_S);
     if (!sim_failed(w)) judge(h);
-    h->stop = true;
-    (void)sim_run_wait_down(r, h->node, 600 * NS_PER_S);
-    mem_free(sim_run_mem(r), h);
+    hour_end(h);
 }
 
 /* --- Fetches that wake at once. */
@@ -628,16 +640,8 @@ static void sleepers_main(void *arg) {
 }
 
 static void memory_woken(struct sim_run *r) {
-    struct hour *h = mem_zalloc(sim_run_mem(r), sizeof(*h));
+    struct hour *h = hour_begin(r, true);
     struct sim_world *w = r->world;
-    h->run = r;
-    h->world = w;
-    h->large = true;
-    w->faults_off = true;
-    h->node = sim_node_create(w, "broker");
-    sim_net_address(h->node, h->host, sizeof(h->host));
-    sim_node_start(h->node, broker_main, h);
-    while (!h->serves && !sim_failed(w)) fiber_sleep_ns(100 * NS_PER_MS);
     struct sim_client c;
     sim_client_init(&c, loop_current()->env);
     if (sim_client_open(&c, h->host, SIM_BROKER_PORT) != OK || !sim_broker_make_topic(&c, "t", PARTITIONS))
@@ -661,9 +665,7 @@ static void memory_woken(struct sim_run *r) {
     if (most > limit + (int64_t)WOKEN_VALUE)
         sim_fail(w, "answers of %ld bytes are held of %ld", (long)most, (long)limit);
     sim_client_deinit(&c);
-    h->stop = true;
-    (void)sim_run_wait_down(r, h->node, 600 * NS_PER_S);
-    mem_free(sim_run_mem(r), h);
+    hour_end(h);
 }
 
 /* --- Partitions. */
@@ -701,15 +703,8 @@ static void ask_ends(struct hour *h, struct sim_client *c, int32_t count) {
 }
 
 static void memory_partitions(struct sim_run *r) {
-    struct hour *h = mem_zalloc(sim_run_mem(r), sizeof(*h));
+    struct hour *h = hour_begin(r, false);
     struct sim_world *w = r->world;
-    h->run = r;
-    h->world = w;
-    w->faults_off = true;
-    h->node = sim_node_create(w, "broker");
-    sim_net_address(h->node, h->host, sizeof(h->host));
-    sim_node_start(h->node, broker_main, h);
-    while (!h->serves && !sim_failed(w)) fiber_sleep_ns(100 * NS_PER_MS);
     struct sim_client c;
     sim_client_init(&c, loop_current()->env);
     if (sim_client_open(&c, h->host, SIM_BROKER_PORT) != OK || !sim_broker_make_topic(&c, "few", 1))
@@ -729,44 +724,38 @@ static void memory_partitions(struct sim_run *r) {
     if (each > PARTITION_BYTES || each * 5 / 2 < PARTITION_BYTES)
         sim_fail(w, "an open partition takes %ld bytes, and is counted as %ld", (long)each, (long)PARTITION_BYTES);
     sim_client_deinit(&c);
-    h->stop = true;
-    (void)sim_run_wait_down(r, h->node, 600 * NS_PER_S);
-    mem_free(sim_run_mem(r), h);
+    hour_end(h);
+}
+
+static struct sim_result run_of(const struct sim_workload *w, uint64_t seed, uint64_t minutes) {
+    struct sim_run_options o = {.seed = seed, .minutes = minutes, .faults = {.mixture = SIM_MIXTURE_NONE}};
+    struct sim_result r;
+    sim_run_seed(w, &o, &r);
+    if (r.failure[0]) print_message("%s\n", r.failure);
+    assert_int_equal(r.failure[0], '\0');
+    return r;
 }
 
 static void partitions_take(void **state) {
     (void)state;
     static const struct sim_workload partitions = {"partitions", "what an open partition takes", memory_partitions};
-    struct sim_run_options o = {.seed = 1, .minutes = 10, .faults = {.mixture = SIM_MIXTURE_NONE}};
-    struct sim_result r;
-    sim_run_seed(&partitions, &o, &r);
-    if (r.failure[0]) print_message("%s\n", r.failure);
-    assert_int_equal(r.failure[0], '\0');
+    (void)run_of(&partitions, 1, 10);
 }
 
 static void many_wake_at_once(void **state) {
     (void)state;
     static const struct sim_workload woken = {"woken", "fetches that wake at once", memory_woken};
-    struct sim_run_options o = {.seed = 1, .minutes = 10, .faults = {.mixture = SIM_MIXTURE_NONE}};
-    struct sim_result r;
-    sim_run_seed(&woken, &o, &r);
-    if (r.failure[0]) print_message("%s\n", r.failure);
-    assert_int_equal(r.failure[0], '\0');
+    (void)run_of(&woken, 1, 10);
 }
 
 static void an_hour_stays_in_its_budgets(void **state) {
     (void)state;
     static const struct sim_workload hour = {"memory", "an hour of load in small budgets", memory_hour};
-    struct sim_run_options o = {.seed = 1, .minutes = MINUTES, .faults = {.mixture = SIM_MIXTURE_NONE}};
     const char *minutes = getenv("OXBOW_MEMORY_MINUTES"), *seed = getenv("OXBOW_MEMORY_SEED");
-    if (minutes) o.minutes = strtoul(minutes, NULL, 10);
-    if (seed) o.seed = strtoul(seed, NULL, 10);
-    struct sim_result r;
-    sim_run_seed(&hour, &o, &r);
-    if (r.failure[0]) print_message("%s\n", r.failure);
-    assert_int_equal(r.failure[0], '\0');
-    assert_true(r.virtual_ns >= o.minutes * 60 * NS_PER_S);
-    assert_true(r.acked > o.minutes * 100);
+    uint64_t length = minutes ? strtoul(minutes, NULL, 10) : MINUTES;
+    struct sim_result r = run_of(&hour, seed ? strtoul(seed, NULL, 10) : 1, length);
+    assert_true(r.virtual_ns >= length * 60 * NS_PER_S);
+    assert_true(r.acked > length * 100);
 }
 
 int main(void) {
