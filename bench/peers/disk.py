@@ -2,8 +2,13 @@
 has counted meanwhile, while nobody asks the broker for anything: groups of their mean size at their mean rate, coming as randomly as requests do,
 and beside them the bytes of the uploads. The tail of a disk is another one every few minutes: a yardstick of an hour before says little.
 
-Latency is from when fio hands a write to the kernel until it is durable. That a group waits because as many are under way as may be is not in it."""
+Latency is from when fio hands a write to the kernel until it is durable. That a group waits because as many are under way as may be is not in it.
 
+Taken twice: with processors that have nothing else to do, and with one program on each that never rests and yields to all others (SCHED_IDLE). A
+write becomes durable by way of threads of the kernel (its completion, then the flush), which wait where processors are busy."""
+
+import contextlib
+import functools
 import json
 import math
 import os
@@ -34,7 +39,7 @@ def lengths(load_seconds, quick):
 
 def seconds(load_seconds, quick):
     """What measure() takes, about."""
-    return sum(lengths(load_seconds, quick)) + (1 if quick else 3)
+    return 2 * sum(lengths(load_seconds, quick)) + (1 if quick else 3)
 
 
 def log_like(peer, quick):
@@ -57,7 +62,10 @@ def measure(peer, found, load_seconds, quick):
     try:
         traffic = traffic_of(found, peer.uploads_beside)
         quiet(peer)
-        return {**traffic, **fio(traffic, log_like(peer, quick), os.path.join(peer.folder, "like-objects"), *lengths(load_seconds, quick))}
+        where = (log_like(peer, quick), os.path.join(peer.folder, "like-objects"))
+        alone = fio(traffic, *where, *lengths(load_seconds, quick))
+        with busy_processors():
+            return {**traffic, **alone, "busy": fio(traffic, *where, *lengths(load_seconds, quick))}
     except (peers.Unmeasurable, OSError, KeyError, ValueError, subprocess.SubprocessError) as e:
         return {"failed": peers.tidy(str(e)) or type(e).__name__}
 
@@ -83,6 +91,27 @@ def quiet(peer):
             return
         before = now
         time.sleep(QUIET_STEP)
+
+
+def yield_to_all(processor):
+    """In a child, before exec."""
+    peers.harness.die_with_parent()
+    os.sched_setaffinity(0, {processor})
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+@contextlib.contextmanager
+def busy_processors():
+    """None of the processors rests meanwhile, though all are to be had."""
+    burners = []
+    try:
+        for processor in sorted(os.sched_getaffinity(0)):
+            burners.append(subprocess.Popen(["sh", "-c", "while :; do :; done"], preexec_fn=functools.partial(yield_to_all, processor)))
+        yield
+    finally:
+        for b in burners:
+            b.kill()
+            b.wait()
 
 
 def fio(traffic, log, objects, ramp_s, runtime_s):

@@ -30,6 +30,7 @@
  * write-ahead log on the same disk wait: so a lone one pauses 4 ms behind each direct write, which makes some 120 MB/s.
  * Two at a time show that there is none. What nobody waits for at all (merging) pauses always, a little. */
 #define PACED_FROM_BYTES (16u << 20)
+#define LARGE_PAGE_FROM_BYTES (8u << 20)
 #define PAUSE_NS (4 * NS_PER_MS)
 
 struct put_job {
@@ -132,7 +133,9 @@ static uint64_t write_direct(struct put_job *j, uint64_t size, struct cursor *c)
     int flags = fcntl(j->fd, F_GETFL);
     if (flags < 0 || fcntl(j->fd, F_SETFL, flags | O_DIRECT) != 0) return 0;
     struct mem *m = j->store->base.env->mem;
-    uint8_t *buffer = mem_aligned(m, DIRECT_BYTES, DIRECT_ALIGN);
+    /* What many writes go through lies on a large page: the kernel takes hold of one page for each, not of 128. */
+    size_t room = size >= LARGE_PAGE_FROM_BYTES ? MEM_LARGE_PAGE : DIRECT_BYTES;
+    uint8_t *buffer = mem_pages(m, room);
     uint64_t written = 0;
     bool large = size >= PACED_FROM_BYTES && !j->background;
     if (large) atomic_fetch_add_explicit(&j->store->large_puts, 1, memory_order_relaxed);
@@ -150,7 +153,7 @@ static uint64_t write_direct(struct put_job *j, uint64_t size, struct cursor *c)
         if (large || j->background) pause_between(j);
     }
     if (large) atomic_fetch_sub_explicit(&j->store->large_puts, 1, memory_order_relaxed);
-    mem_free(m, buffer);
+    mem_pages_free(m, buffer, room);
     (void)fcntl(j->fd, F_SETFL, flags);
     return written;
 }
