@@ -86,6 +86,8 @@ COUNTER(M_MEMORY_TRIMS, "oxbow_memory_trims_total", METRIC_LABEL_NONE,
         "Times that more was resident than all budgets come to, and what the allocator had free was given back.")
 COUNTER(M_LOOP_STALLS, "oxbow_loop_stalls_total", METRIC_LABEL_NONE,
         "Times that one step of an event loop took over 500 microseconds.")
+GAUGE(M_MEMORY_KEPT_BYTES, "oxbow_memory_kept_bytes", METRIC_LABEL_NONE,
+      "Large buffers that nobody uses now, kept for who needs as much next: resident, but not allocated.")
 GAUGE(M_CONNECTIONS, "oxbow_connections", METRIC_LABEL_NONE, "Open client connections.")
 GAUGE(M_PARTITIONS, "oxbow_partitions", METRIC_LABEL_NONE, "Open partitions.")
 GAUGE(M_CLEANER_MAP_BYTES, "oxbow_log_cleaner_map_bytes", METRIC_LABEL_NONE,

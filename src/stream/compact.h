@@ -61,5 +61,9 @@ struct compact_wanted {
 void compact_wanted_sort(struct compact_wanted *wanted, size_t count);
 /* All that is read for those who are below `limit`, with what lies between, if there is memory for that. */
 uint64_t compact_wanted_bytes(const struct compact_wanted *wanted, size_t count, size_t limit);
+/* Where `by` is the object that a range lies in: fits[by] says whether there is memory for all of it that is wanted, with
+ * what lies between, beside those in front of it. The first always has: alone it is read without what lies between, where
+ * that is too much. Sorted. */
+void compact_objects_fit(const struct compact_wanted *wanted, size_t count, uint64_t budget, bool *fits);
 
 #endif

@@ -261,25 +261,20 @@ static void poor_take(const struct streams *s, struct poor_list *l) {
     }
 }
 
-/* Of those that were taken, as many as there is memory for, with what lies between. One that alone would be more is read
- * without. */
+/* Of those that were taken, as many as there is memory for, with what lies between. */
 static void poor_fit(const struct streams *s, struct poor_list *l, const struct part_list *parts) {
     struct compact_wanted *wanted = mem_alloc(s->mem, (parts->count + 1) * sizeof(*wanted));
-    uint64_t bytes = 0;
-    size_t count = 0, end;
+    bool *fits = mem_zalloc(s->mem, l->count * sizeof(*fits));
+    size_t count = 0;
     for (size_t i = 0; i < parts->count; i++) {
         const struct part *p = &parts->items[i];
         if (l->items[p->object].taken)
             wanted[count++] = (struct compact_wanted){&p->c->state.ranges[p->range], p->object};
     }
     compact_wanted_sort(wanted, count);
-    for (size_t i = 0; i < count; i = end) {
-        for (end = i; end < count && wanted[end].by == wanted[i].by;) end++;
-        uint64_t more = compact_wanted_bytes(wanted + i, end - i, SIZE_MAX);
-        struct poor *p = &l->items[wanted[i].by];
-        p->taken = bytes == 0 || bytes + more <= s->options.compact_bytes;
-        bytes += p->taken ? more : 0;
-    }
+    compact_objects_fit(wanted, count, s->options.compact_bytes, fits);
+    for (size_t i = 0; i < l->count; i++) l->items[i].taken = fits[i];
+    mem_free(s->mem, fits);
     mem_free(s->mem, wanted);
 }
 

@@ -315,3 +315,14 @@ uint64_t compact_wanted_bytes(const struct compact_wanted *wanted, size_t count,
     }
     return bytes + (UINT64_MAX - vain);
 }
+
+void compact_objects_fit(const struct compact_wanted *wanted, size_t count, uint64_t budget, bool *fits) {
+    uint64_t bytes = 0;
+    size_t end;
+    for (size_t i = 0; i < count; i = end) {
+        for (end = i; end < count && wanted[end].by == wanted[i].by;) end++;
+        uint64_t more = compact_wanted_bytes(wanted + i, end - i, SIZE_MAX);
+        fits[wanted[i].by] = bytes == 0 || bytes + more <= budget;
+        bytes += fits[wanted[i].by] ? more : 0;
+    }
+}

@@ -108,14 +108,14 @@ int thread_start(pthread_t *out, const char *name, void *(*main_fn)(void *), voi
 
 /* --- Memory on large pages (linux_pages.c). */
 
-#define PAGES_KEPT_MAX 32u
+#define PAGES_KEPT_MAX 128u
 
 struct linux_pages {
     pthread_mutex_t lock;
-    struct pages_kept {
-        void *p;
+    struct pages_range {
+        char *p;
         size_t size;
-    } kept[PAGES_KEPT_MAX]; /* the one that came last first */
+    } kept[PAGES_KEPT_MAX]; /* by address; no two are neighbours */
     unsigned count;
     uint64_t bytes, most_bytes; /* of what is kept */
 };

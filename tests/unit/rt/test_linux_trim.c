@@ -45,6 +45,13 @@ static void what_is_free_goes_back(struct linux_fixture *x) {
 }
 TEST_BOTH(what_is_free_goes_back)
 
+static void is_kept(struct linux_fixture *x, unsigned count, uint64_t bytes) {
+    struct linux_pages *k = &linux_env_of(x->env)->pages;
+    assert_int_equal(k->count, count);
+    assert_int_equal(k->bytes, bytes);
+    assert_int_equal(atomic_load(&x->env->metrics->gauges[M_MEMORY_KEPT_BYTES]), bytes);
+}
+
 static void grown(void *ctx) {
     ++*(unsigned *)ctx;
 }
@@ -89,41 +96,72 @@ static void pages_are_whole(struct linux_fixture *x) {
 }
 TEST_BOTH(pages_are_whole)
 
-/* What is freed is had again, as long as it is not more than a quarter of what the process may have. */
+/* What is freed is had again, in parts and with its neighbours, as long as it is not more than a quarter of what the
+ * process may have. */
 static void pages_are_kept(struct linux_fixture *x) {
     struct mem *m = x->env->mem;
-    size_t size = 3 * MEM_LARGE_PAGE + 5000, other = 4 * MEM_LARGE_PAGE;
+    size_t page = MEM_LARGE_PAGE, size = 3 * page + 5000;
     struct linux_pages *k = &linux_env_of(x->env)->pages;
     mem_pages_free(m, mem_pages(m, size), size);
-    assert_int_equal(k->count, 0); /* before it is said what the process may have */
-    linux_env_keep_within(x->env, 8 * other);
-    uint8_t *a = mem_pages(m, size), *b = mem_pages(m, other), *c;
-    memset(a, 1, size);
+    is_kept(x, 0, 0); /* before it is said what the process may have */
+    linux_env_keep_within(x->env, 4 * 12 * page);
+    uint8_t *all = mem_pages(m, 12 * page);
+    memset(all, 1, 12 * page);
+    mem_pages_free(m, all, 12 * page);
+    is_kept(x, 1, 12 * page);
+    /* Parts: 4 pages, 4 pages, 2 pages; 2 are left. */
+    uint8_t *a = mem_pages(m, size), *b = mem_pages(m, size), *c = mem_pages(m, 2 * page);
+    assert_true(a == all && b == a + 4 * page && c == b + 4 * page);
+    is_kept(x, 1, 2 * page);
     mem_pages_free(m, a, size);
-    mem_pages_free(m, b, other);
-    assert_int_equal(k->count, 2);
-    assert_in_range(k->bytes, size + other, (size + other) * 9 / 8);
-    c = mem_pages(m, size + 3000); /* nearly as much */
-    assert_ptr_equal(c, a);
-    assert_ptr_equal(mem_pages(m, other), b);
-    assert_int_equal(k->bytes, 0);
-    uint8_t *d = mem_pages(m, other);
-    mem_pages_free(m, c, size + 3000);
-    mem_pages_free(m, b, other);
-    mem_pages_free(m, d, other); /* the oldest goes for it */
-    assert_int_equal(k->count, 2);
-    assert_int_equal(k->bytes, 2 * other);
-    b = mem_pages(m, 4 * other);
-    mem_pages_free(m, b, 4 * other); /* too much */
-    assert_int_equal(k->bytes, 2 * other);
+    is_kept(x, 2, 6 * page);
+    assert_ptr_equal(mem_pages(m, 2 * page), all + 10 * page); /* of the smallest that is large enough */
+    is_kept(x, 1, 4 * page);
+    assert_true(mem_pages(m, page) == all);
+    mem_pages_free(m, c, 2 * page);
+    is_kept(x, 2, 5 * page);
+    /* One that nothing kept is large enough for, and that is too much to keep beside it. */
+    uint8_t *d = mem_pages(m, 8 * page);
+    assert_true(d + 8 * page <= all || d >= all + 12 * page);
+    mem_pages_free(m, d, 8 * page);
+    is_kept(x, 2, 5 * page);
+    /* Between two, behind one, in front of one. */
+    mem_pages_free(m, b, size);
+    is_kept(x, 1, 9 * page);
+    mem_pages_free(m, all + 10 * page, 2 * page);
+    is_kept(x, 1, 11 * page);
+    mem_pages_free(m, all, page);
+    is_kept(x, 1, 12 * page);
+    assert_ptr_equal(mem_pages(m, 12 * page), all);
+    is_kept(x, 0, 0);
+    mem_pages_free(m, all, 12 * page);
     pages_give_back(k);
-    assert_int_equal(k->count + k->bytes, 0);
+    is_kept(x, 0, 0);
     linux_env_keep_within(x->env, 0);
 }
 TEST_BOTH(pages_are_kept)
 
+/* More ranges than there is room for: what is left over goes back to the kernel. */
+static void ranges_are_bounded(struct linux_fixture *x) {
+    enum { RANGES = PAGES_KEPT_MAX + 3 };
+    struct mem *m = x->env->mem;
+    struct linux_pages *k = &linux_env_of(x->env)->pages;
+    linux_env_keep_within(x->env, (uint64_t)RANGES * 16 * MEM_LARGE_PAGE);
+    char *all = mem_pages(m, 2 * RANGES * MEM_LARGE_PAGE);
+    mem_pages_free(m, all, 2 * RANGES * MEM_LARGE_PAGE);
+    for (unsigned i = 0; i < 2 * RANGES; i++) assert_ptr_equal(mem_pages(m, MEM_LARGE_PAGE), all + i * MEM_LARGE_PAGE);
+    for (unsigned i = 0; i < RANGES; i++) mem_pages_free(m, all + 2 * (size_t)i * MEM_LARGE_PAGE, MEM_LARGE_PAGE);
+    is_kept(x, PAGES_KEPT_MAX, PAGES_KEPT_MAX * MEM_LARGE_PAGE);
+    for (unsigned i = 0; i < RANGES; i++) mem_pages_free(m, all + (2 * (size_t)i + 1) * MEM_LARGE_PAGE, MEM_LARGE_PAGE);
+    is_kept(x, 4, (2 * RANGES - 3) * MEM_LARGE_PAGE);
+    pages_give_back(k);
+    linux_env_keep_within(x->env, 0);
+}
+TEST_BOTH(ranges_are_bounded)
+
 int main(void) {
     const struct CMUnitTest tests[] = {RUN_BOTH(pages_are_whole), RUN_BOTH(pages_are_kept),
-                                       RUN_BOTH(what_is_free_goes_back), cmocka_unit_test(growth_is_told_by_steps)};
+                                       RUN_BOTH(ranges_are_bounded), RUN_BOTH(what_is_free_goes_back),
+                                       cmocka_unit_test(growth_is_told_by_steps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

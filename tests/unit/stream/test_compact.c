@@ -357,6 +357,37 @@ static void what_lies_between_takes_memory(void **state) {
     assert_int_equal(m.allocated_bytes, 0);
 }
 
+/* Objects that are emptied: what is wanted of each, with what lies between, has to fit beside those in front of it. */
+static void objects_are_emptied_as_far_as_memory_goes(void **state) {
+    (void)state;
+    struct state_range r[] = {
+        at(1, 64, 20 * MIB),
+        at(1, 64 + 24 * MIB, 20 * MIB), /* 44 with what lies between */
+        at(2, 64, 30 * MIB),
+        at(2, 64 + 60 * MIB, 10 * MIB), /* 40: too far apart for one GET */
+        at(3, 64 + 100 * MIB, 1 * MIB),
+    };
+    const size_t objects[] = {0, 0, 1, 1, 2};
+    struct compact_wanted wanted[ARRAY_LEN(r)];
+    for (size_t i = 0; i < ARRAY_LEN(r); i++)
+        wanted[i] = (struct compact_wanted){&r[ARRAY_LEN(r) - 1 - i], objects[ARRAY_LEN(r) - 1 - i]};
+    compact_wanted_sort(wanted, ARRAY_LEN(wanted));
+    const struct {
+        uint64_t budget;
+        bool fits[3];
+    } cases[] = {{85 * MIB, {true, true, true}},
+                 {84 * MIB, {true, true, false}},
+                 {84 * MIB - 1, {true, false, true}},
+                 {45 * MIB, {true, false, true}},
+                 {45 * MIB - 1, {true, false, false}},
+                 {43 * MIB, {true, false, false}}}; /* the first alone is read without what lies between */
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        bool fits[3] = {false, false, false};
+        compact_objects_fit(wanted, ARRAY_LEN(wanted), cases[i].budget, fits);
+        assert_memory_equal(fits, cases[i].fits, sizeof(fits));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_ones_are_taken_once_there_are_enough),
@@ -368,6 +399,7 @@ int main(void) {
         cmocka_unit_test(a_neighbour_goes_along_with_half_a_run),
         cmocka_unit_test(gaps_are_read_where_they_are_small),
         cmocka_unit_test(what_lies_between_takes_memory),
+        cmocka_unit_test(objects_are_emptied_as_far_as_memory_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
