@@ -29,7 +29,7 @@ PERCENTILES = (("p50_us", "50.000000"), ("p99_us", "99.000000"), ("p999_us", "99
 
 def wanted(load, broker):
     """Where latency at a share of a peak is what is measured, on brokers that count their group commits."""
-    return ":" in load.rate and broker in peers.OXBOWS
+    return ":" in load.rate and broker in peers.OXBOWS and peers.OXBOWS[broker].log_on_disk
 
 
 def lengths(load_seconds, quick):

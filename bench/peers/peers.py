@@ -271,7 +271,7 @@ def written(path, nbytes):
 
 class Oxbow(Peer):
     name = "oxbow"
-    uploads_beside = True  # its log, on the same disk
+    log_on_disk, uploads_beside = True, True  # and uploads on the same disk
 
     def __init__(self, folder, limits, binary, settings=None, env=None):
         super().__init__(folder, limits)
@@ -328,29 +328,43 @@ class Oxbow(Peer):
             return False
 
 
-class OxbowStoreApart(Oxbow):
-    """With its store in memory (tmpfs): what the broker does when objects go somewhere else than to the disk of its write-ahead log, as they
-    do with S3 or a second volume. What a network card and TLS would cost is missing; the copy into memory is there in its place."""
-
-    name = "oxbow-store-apart"
-    uploads_beside = False
-
-    def __init__(self, folder, limits, binary, settings=None, env=None):
-        self.place = memory_folder(folder)
-        super().__init__(folder, limits, binary, {"storage.url": f"file://{self.place}/store", **(settings or {})}, env)
+class OxbowPartInMemory(Oxbow):
+    """With a part of what it keeps in memory (tmpfs) at `place`."""
 
     def prepare(self):
-        free = memory_free()
-        size = min(STORE_BYTES_MAX, free // 2)
+        size, least = self.sizes(memory_free())
         os.makedirs(self.place, exist_ok=True)
         if os.geteuid() == 0:
             run = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "oxbow-peers", self.place], capture_output=True, text=True, check=False)
             if run.returncode != 0:
                 raise Unmeasurable(f"no memory file system could be mounted: {tidy(run.stderr)}")
         size = min(size, space(self.place)[0])
-        if size < STORE_BYTES_MIN:
-            raise Unmeasurable(f"a store in memory needs {STORE_BYTES_MIN >> 30} GiB, there are {size / (1 << 30):.1f}")
+        if size < least:
+            raise Unmeasurable(f"{self.what} in memory needs {least / (1 << 30):.1f} GiB, there are {size / (1 << 30):.1f}")
         self.more_memory = size
+
+    def remove(self):
+        self.kill9()
+        unmount(self.place)
+        shutil.rmtree(self.place, ignore_errors=True)
+        super().remove()
+
+
+class OxbowStoreApart(OxbowPartInMemory):
+    """With its store in memory: what the broker does when objects go somewhere else than to the disk of its write-ahead log, as they
+    do with S3 or a second volume. What a network card and TLS would cost is missing; the copy into memory is there in its place."""
+
+    name, what = "oxbow-store-apart", "a store"
+    uploads_beside = False
+
+    def __init__(self, folder, limits, binary, settings=None, env=None):
+        self.place = memory_folder(folder)
+        super().__init__(folder, limits, binary, {"storage.url": f"file://{self.place}/store", **(settings or {})}, env)
+
+    @staticmethod
+    def sizes(free):
+        """(What is wanted of that, what is needed.)"""
+        return min(STORE_BYTES_MAX, free // 2), STORE_BYTES_MIN
 
     def settle(self):
         """What was deleted must be gone before more comes: it is memory."""
@@ -361,11 +375,21 @@ class OxbowStoreApart(Oxbow):
     def spoilt(self):
         return "the store in memory was full" if space(self.place)[1] > self.more_memory * 0.95 else ""
 
-    def remove(self):
-        self.kill9()
-        unmount(self.place)
-        shutil.rmtree(self.place, ignore_errors=True)
-        super().remove()
+
+class OxbowLogInMemory(OxbowPartInMemory):
+    """With its write-ahead log in memory: what it acknowledges is as lost with the machine as with Kafka's default. Nobody should run this; it is
+    what the processors alone make of a load, with no disk to wait for."""
+
+    name, what = "oxbow-log-in-memory", "a log"
+    log_on_disk = False
+
+    def __init__(self, folder, limits, binary, settings=None, env=None):
+        self.place = memory_folder(folder)
+        super().__init__(folder, limits, binary, {"wal.url": f"file://{self.place}/wal?size={WAL_BYTES}", **(settings or {})}, env)
+
+    @staticmethod
+    def sizes(_):
+        return WAL_BYTES + (64 << 20), WAL_BYTES
 
 
 class OxbowBlock(Oxbow):
@@ -483,7 +507,7 @@ class Tansu(Peer):
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, preexec_fn=self.limits.enter)
 
 
-OXBOWS = {kind.name: kind for kind in (Oxbow, OxbowStoreApart, OxbowBlock)}
+OXBOWS = {kind.name: kind for kind in (Oxbow, OxbowStoreApart, OxbowBlock, OxbowLogInMemory)}
 
 
 def kafka_name(release, durability):

@@ -6,7 +6,8 @@ import statistics
 import workloads
 
 LATENCIES = (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9"), ("max_us", "max"))
-OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device"}
+OXBOWS = {"oxbow": "Oxbow", "oxbow-store-apart": "Oxbow, store in memory", "oxbow-block": "Oxbow, log on a block device",
+          "oxbow-log-in-memory": "Oxbow, log in memory"}
 BESIDE = {"tansu-sqlite": "Tansu, SQLite"}
 DISK = (("p50_us", False, "the disk alone with this traffic (fio): p50"), ("p99_us", False, "p99"), ("p99_us", True, "p99, processors busy"))
 WAL_BLOCK, WAL_DEPTH = 1 << 20, 4  # the largest group commit, and how many are under way
@@ -219,7 +220,7 @@ def with_ratios(results, loads, figure, invert=False, last=None):
 # --- Tables.
 
 FULL = ("a1", "a4", "b", "h", "gf")
-LATENCY = ("p10", "p50", "p90", "same", "c1", "c5", "g", "d", "f1", "f10")
+LATENCY = ("p10", "p50", "p50b", "p90", "same", "c1", "c5", "g", "d", "f1", "f10")
 
 
 def throughput(r):
@@ -235,7 +236,7 @@ def throughput(r):
 
 
 def cpu(r):
-    loads = ("a1", "a4", "b", "h", "gf", "g", "p10", "p50", "p90", "same", "c1", "c5", "d", "f1", "f10")
+    loads = ("a1", "a4", "b", "h", "gf", "g", "p10", "p50", "p50b", "p90", "same", "c1", "c5", "d", "f1", "f10")
     return with_ratios(r, loads, cpu_per_gb, invert=True)
 
 
@@ -277,7 +278,7 @@ def variants(r):
         return ""
     disk = DISK if any(r.values(load, b, lambda c: c["disk"]) for load in LATENCY for b in ["oxbow", *r.variants]) else ()
     head, rows = ["load", "", "MB/s", "broker CPU s/GB", "produce p50, ms", "p99", "p99.9", "max", "end to end p99", *(name for *_, name in disk)], []
-    for load in ("a1", "a4", "p10", "p50", "p90", "same"):
+    for load in ("a1", "a4", "p10", "p50", "p50b", "p90", "same"):
         for b in ["oxbow", *r.variants]:
             figures = [spread(r.values(load, b, f)) for f in (mb_in, cpu_per_gb, *(latency_ms("produce", key) for key, _ in LATENCIES),
                                                               latency_ms("end_to_end", "p99_us"), *(disk_ms(key, busy) for key, busy, _ in disk))]
@@ -287,7 +288,7 @@ def variants(r):
                 rows.append([workloads.LOADS[load].what, shown(b), "failed: " + r.why(load, b), *[""] * (len(head) - 3)])
     more = max((c.get("more_memory_bytes", 0) for (_, b), cells in r.cells.items() if b in r.variants for c in cells), default=0)
     text = ("Oxbow as in the other tables has its log and its store on one disk. Shares of the peak are of that one's for all." +
-            (f" The store in memory is a tmpfs of up to {more / (1 << 30):.0f} GiB, by which the memory cgroup was larger for this one, as its pages count there."
+            (f" What is in memory is a tmpfs of up to {more / (1 << 30):.0f} GiB, by which the memory cgroup was larger for these, as its pages count there."
              if more else "") +
             (" The last columns are the disk alone, directly behind the load: fio with writes of the mean size and rate that the group commits had, and beside them the "
              "bytes of the uploads where those go to the same disk; \"processors busy\": with a program on each that never rests and yields to all others." if disk else ""))
@@ -369,7 +370,7 @@ def objects(r):
 
 def requests(r):
     rows = []
-    for load in ("a1", "a4", "b", "h", "c1", "p50"):
+    for load in ("a1", "a4", "b", "h", "c1", "p50", "p50b"):
         cells = [spread(r.values(load, "oxbow", store_requests(op))) or "" for op in ("create", "get", "list", "delete")]
         more = r.median(load, "oxbow", lambda c: c["counted"].get("store_bytes_total.create", 0) / c["result"]["whole_run"]["bytes_acked"])
         if any(cells):
@@ -412,6 +413,20 @@ def machine(r):
     return table(["what", "MB/s", "p50 / p99 µs", "CPU s/GB"], rows) if rows else ""
 
 
+def half(r, row, load, how):
+    """Goals: what is acknowledged at half of the peak, and the limits of that in the same run."""
+    for b, where in HALF:
+        found = r.values(load, b, latency_ms("produce", "p99_us"))
+        p99 = statistics.median(found) if found else None
+        row(f"produce p99 at half of the peak{how}, {where}", "under 3 ms", p99, f"{spread(found)} ms", p99 and p99 < 3)
+        for busy, processors in ((False, ""), (True, ", with processors kept busy by what yields to all")):
+            found, short = r.values(load, b, disk_ms("p99_us", busy)), percent(r.median(load, b, disk_short(busy)))
+            row(f"the disk alone with that traffic (fio){processors}, p99: the limit in the same run{how}, {where}", "", found or None,
+                f"{spread(found)} ms{f', {short} short of the traffic' if short else ''}", True)
+    found = r.values(load, NO_DISK, latency_ms("produce", "p99_us"))
+    row(f"the processors alone: p99 with the log in memory, where nothing waits for a disk{how}", "", found or None, f"{spread(found)} ms", True)
+
+
 def goals(r):
     """What was wanted on two processors, and what this run came to."""
     fsync, default = r.newest("fsync"), r.newest("default")
@@ -447,14 +462,10 @@ def goals(r):
     row("the same under the whole broker at full speed, which uploads beside it: (a)", "", v, f"{(v or 0) * 100:.0f} %", True)
     v = over(r.median("gf", "oxbow", mb_out), tcp and tcp * 1000)
     row("read by 10 consumers at the tail, of loopback copying", "70 %", v, f"{(v or 0) * 100:.0f} %", v and v >= 0.7)
-    for b, where in (("oxbow", ", log and store on one disk"), ("oxbow-store-apart", ", store not on the log's disk"), ("oxbow-block", ", log on a block device, store on the same disk")):
-        found = r.values("p50", b, latency_ms("produce", "p99_us"))
-        p99 = statistics.median(found) if found else None
-        row(f"produce p99 at half of the peak{where}", "under 3 ms", p99, f"{spread(found)} ms", p99 and p99 < 3)
-        for busy, how in ((False, ""), (True, ", with processors kept busy by what yields to all")):
-            found, short = r.values("p50", b, disk_ms("p99_us", busy)), percent(r.median("p50", b, disk_short(busy)))
-            row(f"the disk alone with that traffic (fio){how}, p99: the limit in the same run{where}", "", found or None,
-                f"{spread(found)} ms{f', {short} short of the traffic' if short else ''}", True)
+    for load, how in (("p50", ""), ("p50b", f", {workloads.BATCHING_TEXT}")):
+        half(r, row, load, how)
+        for b in (fsync, default):
+            compared(f"produce p99 at half of the own peak{how}, {shown(b) if b else ''} to Oxbow", load, b, "oxbow", latency_ms("produce", "p99_us"), 3)
     for b in (fsync, default):
         compared(f"produce p99 at the same rate, {shown(b) if b else ''} to Oxbow", "same", b, "oxbow", latency_ms("produce", "p99_us"), 3)
     idle = [x / 1e6 for x in starts(r, "oxbow", "idle_resident_bytes")]
@@ -474,6 +485,10 @@ def goals(r):
         row(f"a write-ahead log of {size:.0f} MB recovered, and a record acknowledged", f"{goal:.1f} s (its reading and 1 s)", v, f"{v:.1f} s", v <= goal)
     return table(["what", "goal", "measured", "met"], rows) if rows else ""
 
+
+HALF = (("oxbow", "log and store on one disk"), ("oxbow-store-apart", "store not on the log's disk"),
+        ("oxbow-block", "log on a block device, store on the same disk"))
+NO_DISK = "oxbow-log-in-memory"
 
 PARTS = (("The machine's limits, in the same run", machine), ("Goals", goals), ("Throughput, as fast as it goes", throughput),
          ("Broker CPU seconds per GB in and out", cpu), ("Produce latency, ms", lambda r: latency(r, "produce")),

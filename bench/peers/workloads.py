@@ -38,6 +38,8 @@ class Group:
 
 
 FOUR = "-p 100 --producers 4 --consumers 4 --threads 2"
+# Clients that wait a moment for a batch, with the numbers of OpenMessaging Benchmark (driver-kafka/kafka-latency.yaml) for latencies.
+BATCHING, BATCHING_TEXT = " --linger-ms 1 --batch-size 128KiB", "linger.ms=1, batch.size=128 KiB"
 # Before anything is measured: compilers, buffers, the first lap of a write-ahead log.
 WARM = Load("warm", "", FOUR)
 
@@ -54,6 +56,7 @@ GROUPS = (
     Group("latency", "a", "at shares of the peak", (
         Load("p10", "10 % of the broker's own peak", FOUR, "own:0.1", seconds=10),
         Load("p50", "50 % of the broker's own peak", FOUR, "own:0.5", seconds=10),
+        Load("p50b", f"50 %, {BATCHING_TEXT}", FOUR + BATCHING, "own:0.5", seconds=10),
         Load("p90", "90 % of the broker's own peak", FOUR, "own:0.9", seconds=10),
         Load("same", "the same rate for all: 50 % of the slowest's peak", FOUR, "common:0.5", seconds=10),
     )),
@@ -76,8 +79,9 @@ GROUPS = (
 # Brokers that are another one with a difference, and brokers beside the two that this is about, with what they are measured with; every
 # other broker has all loads.
 VARIANTS = {
-    "oxbow-store-apart": ("a4", "p50"),
-    "oxbow-block": ("a4", "p50"),
+    "oxbow-store-apart": ("a4", "p50", "p50b"),
+    "oxbow-block": ("a4", "p50", "p50b"),
+    "oxbow-log-in-memory": ("a4", "p50", "p50b"),
 }
 BESIDE = {"tansu-sqlite": ("a1", "a4", "p50")}
 

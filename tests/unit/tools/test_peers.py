@@ -77,6 +77,18 @@ def case_variants(folder):
     assert "3 GiB" in part, part
     assert row(text, "### Goals", "produce p99 at half of the peak, log and store on one disk")[1:] == ["under 3 ms", "9.00 ms", "**no**"], text
     assert row(text, "### Goals", "produce p99 at half of the peak, store not")[1:] == ["under 3 ms", "2.00 ms", "yes"], text
+    assert "the processors alone" not in text and "batch.size" not in text, text
+
+
+def case_batching(folder):
+    """Clients that wait for a batch have goals of their own, and the log in memory is only told."""
+    c = results(folder, {"oxbow": [cell(400, 1, 900)], DEFAULT: [cell(50, 1, 900)]})
+    for broker, p99_us in (("oxbow", 2500), ("oxbow-log-in-memory", 2000), (DEFAULT, 5000)):
+        c.write("p50b", broker, 1, cell(200, 1, p99_us))
+    text = tables.markdown(tables.Results(c.read(), {}))
+    assert row(text, "### Goals", "produce p99 at half of the peak, linger.ms=1, batch.size=128 KiB, log and store")[1:] == ["under 3 ms", "2.50 ms", "yes"], text
+    assert row(text, "### Goals", "the processors alone: ")[1:] == ["", "2.00 ms", ""], text
+    assert row(text, "### Goals", "produce p99 at half of the own peak, linger.ms=1, batch.size=128 KiB, Kafka 4.3.1, default to Oxbow")[1:] == ["3 x", "2.00 x", "**no**"], text
 
 
 def case_floor(folder):
@@ -159,7 +171,8 @@ def case_disk_traffic(_):
     finally:
         disk.shutil = which
     loads = session.workloads.LOADS
-    assert [name for name in loads if disk.wanted(loads[name], "oxbow-block")] == ["p10", "p50", "p90", "same"] and not disk.wanted(loads["p50"], DEFAULT)
+    assert [name for name in loads if disk.wanted(loads[name], "oxbow-block")] == ["p10", "p50", "p50b", "p90", "same"]
+    assert not any(disk.wanted(loads["p50"], broker) for broker in (DEFAULT, "oxbow-log-in-memory"))
 
 
 def burners():
@@ -259,7 +272,7 @@ def case_plan(folder):
                                     quick=False)
     plan = run.plan(options, Cells(os.path.join(folder, "none")))
     loads = {(b, x.name) for _, b, _, loads in plan for x in loads}
-    assert {name for b, name in loads if b == "oxbow-block"} == {"a4", "p50"} and {name for b, name in loads if "3.9" in b} == set(run.workloads.OLDER), loads
+    assert {name for b, name in loads if b == "oxbow-block"} == {"a4", "p50", "p50b"} and {name for b, name in loads if "3.9" in b} == set(run.workloads.OLDER), loads
     assert {(g.name, n) for g, b, n, loads in plan if b == "oxbow-block" or "3.9" in b} == {("throughput", 1), ("latency", 1), ("throughput", 2), ("latency", 2)}, plan
     assert not any("b" in [x.name for x in loads] for _, _, n, loads in plan if n == 2), plan
     assert ("many", FSYNC) not in {(g.name, b) for g, b, _, _ in plan} and ("many", DEFAULT) in {(g.name, b) for g, b, _, _ in plan}, plan
@@ -272,7 +285,7 @@ def case_plan(folder):
         for broker in options.brokers:
             c.write(load, broker, 1, cell(1, 1, 1))
     plan = run.plan(options, c)
-    assert [(g.name, b, n, len(loads)) for g, b, n, loads in plan] == [(g, b, n, k) for n in (2, 3) for g, k in (("throughput", 1), ("latency", 4)) for b in options.brokers], plan
+    assert [(g.name, b, n, len(loads)) for g, b, n, loads in plan] == [(g, b, n, k) for n in (2, 3) for g, k in (("throughput", 1), ("latency", 5)) for b in options.brokers], plan
     for bad in (lambda: run.workloads.chosen(["nothing"]), lambda: run.peers.names(["pulsar"])):
         try:
             bad()
@@ -304,11 +317,13 @@ def case_estimate(folder):
 def case_store_apart(folder):
     """The memory is there while the broker is, and gone behind it."""
     out = os.path.join(folder, "out")
-    command = [sys.executable, os.path.join(PEERS, "run"), "--oxbow", OXBOW, "--brokers", "oxbow-store-apart,oxbow-block", "--only", "a4,p50", "--quick", "--out", out]
+    command = [sys.executable, os.path.join(PEERS, "run"), "--oxbow", OXBOW, "--brokers", "oxbow-store-apart,oxbow-block,oxbow-log-in-memory", "--only", "a4,p50", "--quick", "--out", out]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run
     with open("/proc/self/mounts", encoding="utf-8") as f:
         assert out not in f.read()
+    one = next(c for c in Cells(out).read() if c["load"] == "p50" and c["broker"] == "oxbow-log-in-memory")
+    assert "disk" not in one and ("a log in memory needs" in one["failed"] or "mounted" in one["failed"] if "failed" in one else one["more_memory_bytes"] > 0), one
     for broker, needs in (("oxbow-store-apart", "a store in memory needs"), ("oxbow-block", "a loop device needs root")):
         one = next(c for c in Cells(out).read() if c["load"] == "a4" and c["broker"] == broker)
         if "failed" in one:
