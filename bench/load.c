@@ -128,7 +128,7 @@ struct conn {
     uint32_t watched;
     /* Produce: the request being sent. */
     uint8_t head[HEAD_MAX];
-    size_t head_size, sent, size;
+    size_t head_size, sent, size; /* size 0: none */
     uint64_t started_ns[IN_FLIGHT_MAX]; /* a ring; the oldest at `answered` */
     uint64_t asked, answered;
     unsigned next_partition;
@@ -398,7 +398,7 @@ static void produce_head(struct conn *c) {
 static void produce_write(struct conn *c) {
     static const uint8_t tags[3];
     for (;;) {
-        if (c->sent == 0) {
+        if (c->size == 0) {
             if (c->asked - c->answered >= g.in_flight || g.bytes_begun >= g.bytes_wanted) break;
             uint64_t now = now_ns(), due = due_ns();
             if (due > now) break;
@@ -422,7 +422,7 @@ static void produce_write(struct conn *c) {
         }
         if (n < 0) die("cannot send: %s", strerror(errno));
         c->sent += (size_t)n;
-        if (c->sent == c->size) c->sent = 0;
+        if (c->sent == c->size) c->sent = c->size = 0;
     }
     watch(c, EPOLLIN);
 }
@@ -430,7 +430,10 @@ static void produce_write(struct conn *c) {
 static void produce_take(struct conn *c, const uint8_t *data, size_t size) {
     struct in i = {data, data + size};
     uint64_t correlation = get(&i, 4);
-    if (correlation != (uint32_t)c->answered) die("answers out of order");
+    if (correlation != (uint32_t)c->answered) {
+        die("connection %u: answer %u of %zu bytes where %u was expected, %u were asked", c->index, (unsigned)correlation,
+            size, (unsigned)c->answered, (unsigned)c->asked);
+    }
     skip(&i, get_uvarint(&i)); /* tags: none */
     if (get_uvarint(&i) != 2) die("an answer for another number of topics");
     skip(&i, get_uvarint(&i) - 1);
